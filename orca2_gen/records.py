@@ -1,0 +1,159 @@
+"""The nouns that cross the whole system; every stage takes some of these and returns others.
+
+A record is frozen and keyword-only, and `shards.arrow_schema` derives its Arrow columns from the fields, so the
+order and names below are also the file format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["student", "teacher", "judge"]
+AnswerType = Literal["exact", "numeric", "multiple_choice"]
+Outcome = Literal["correct", "incorrect", "truncated", "unparsed", "ungraded"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One item of a task, as its source states it: nothing has been formatted yet."""
+
+    problem_id: str
+    """`task/split/index`, from the source's own id where it has one; never a path, stable across runs."""
+    task: str
+    question: str
+    target: str
+    """The gold answer: a number for numeric, a letter for multiple_choice, the text itself for exact."""
+    answer_type: str
+    choices: tuple[str, ...] = ()
+    """Option texts without their letters, in order; empty unless multiple_choice."""
+    category: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """A row that stops here, and why. `problem_id` is `file:line` where the row never had an id."""
+
+    problem_id: str
+    stage: str
+    reason: str
+    """One of a few words that can be counted, e.g. `not_json`, `prompt_too_long`, `incorrect`."""
+    detail: str
+    """What was found, where, and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What an engine returned for one prompt. Identity: (problem_id, role, strategy, call, attempt)."""
+
+    problem_id: str
+    role: str
+    strategy: str
+    call: int
+    attempt: int
+    text: str
+    finish_reason: str
+    """vLLM's word: `stop` or `length`."""
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_completion_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentScore:
+    """One graded completion; the text stays, so that a mended grader can grade it again without an engine."""
+
+    problem_id: str
+    task: str
+    strategy: str
+    """A strategy's name, or in evaluation the name of the system message (`cautious`, `empty`)."""
+    role: str
+    attempt: int
+    outcome: str
+    score: float
+    """1.0 iff outcome is correct."""
+    answer: str
+    """What the grader read out of the text; empty where it found none."""
+    text: str
+    finish_reason: str
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_completion_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StrategySummary:
+    """One strategy's row in a Selection."""
+
+    strategy: str
+    num_scored: int
+    mean: float
+    low: float
+    """Lower end of the Wilson 95% interval of the mean; `high` is the upper."""
+    high: float
+    mean_completion_tokens: float
+    num_truncated: int
+    num_unparsed: int
+    num_ungraded: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """The strategy chosen for one selection group (a task), and everything the choice rests on."""
+
+    group: str
+    policy: str
+    strategy: str
+    reason: str
+    """`highest_mean`, `fewest_tokens` (a tie within `indifference`), `none_solved`, `fixed` or `random`."""
+    indifference: float
+    tied: tuple[str, ...]
+    """Strategies within `indifference` of the highest mean, the chosen one included."""
+    fragile: bool
+    """True iff counting truncated, unparsed and ungraded cells as correct would change the winner."""
+    num_problems: int
+    num_scored_problems: int
+    summaries: tuple[StrategySummary, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rationale:
+    """An accepted teacher completion, with the conversation the teacher saw."""
+
+    problem_id: str
+    task: str
+    strategy: str
+    attempt: int
+    system: str
+    """The system message the teacher saw: the strategy's instruction."""
+    user: str
+    text: str
+    answer: str
+    num_prompt_tokens: int
+    num_completion_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn of a conversation; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One training conversation, already encoded: whoever reads it tokenises nothing.
+
+    The label shift is not done here; the model does it.
+    """
+
+    problem_id: str
+    task: str
+    strategy: str
+    """The strategy behind the rationale: for analysis, never part of the prompt."""
+    messages: tuple[Message, ...]
+    input_ids: tuple[int, ...]
+    """Prompt and answer, by `chat.encode_conversation`, ending with the end-of-turn token."""
+    num_prompt_tokens: int
+    """`input_ids[:num_prompt_tokens]` is the prompt: no loss there."""
