@@ -1,0 +1,211 @@
+"""Messages -> token ids: the only place where text becomes tokens, for engines and for training.
+
+A chat template is code of the model's author; a question is data of a stranger. Rendering both into one string and
+tokenising that lets a question that contains `<|im_start|>system` become real control tokens (transformers issue
+29279). So the template is rendered once per conversation shape with placeholders; the text between placeholders is
+tokenised with the model's tokenizer, and each message with a copy of it that knows no added token. Data never enters
+the template at all.
+
+    prompt ids = T0 + data(system) + T1 + data(user) + T2        T: template segments, encoded once and cached
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca2_gen.records import Message
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+# Stand-ins for message contents while a template is rendered. No data is rendered beside them, so they need only
+# be unlike any template's own text.
+_PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
+
+
+class ControlTokenError(ValueError):
+    """Data came out of the data tokenizer as a control token: the row must be rejected, not sent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chat:
+    """A model's tokenizer and template, ready to encode conversations."""
+
+    tokenizer: Any
+    """The transformers tokenizer: renders the template and encodes its first segment."""
+    template_tokenizer: Tokenizer
+    """For later template segments: knows the control tokens, adds no leading space."""
+    data_tokenizer: Tokenizer
+    """For messages: knows no added token, adds no leading space."""
+    control_ids: frozenset[int]
+    """Ids that data must never become."""
+    end_ids: frozenset[int]
+    """Ids that end a turn: the tokenizer's and the generation config's eos."""
+    digest: str
+    """Of tokenizer and template together, for stage keys and for the dataset's manifest."""
+    segments: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """Cache: conversation shape -> template segments; one more than it has messages."""
+
+
+@functools.lru_cache(maxsize=8)
+def load_chat(model_dir: str) -> Chat:
+    """The Chat of a model directory.
+
+    Raises:
+        ValueError: no tokenizer there, one without a fast (tokenizers) backend, or one without a chat template.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((Path(model_dir) / name).is_file() for name in TOKENIZER_FILES):
+        raise ValueError(f"{model_dir} holds no tokenizer ({' or '.join(TOKENIZER_FILES)}); give a model directory")
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"{model_dir}: the tokenizer has no tokenizer.json; convert it with save_pretrained first")
+    if not tokenizer.chat_template:
+        raise ValueError(f"{model_dir} has no chat template; add chat_template.jinja or take a chat model")
+    specification = json.loads(tokenizer.backend_tokenizer.to_str())
+    control = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
+        control.discard(tokenizer.unk_token_id)  # what a rare character becomes; it controls nothing
+    return Chat(
+        tokenizer=tokenizer,
+        template_tokenizer=_without_leading_space(specification),
+        data_tokenizer=_without_leading_space({**specification, "added_tokens": []}),
+        control_ids=frozenset(control),
+        end_ids=_end_ids(Path(model_dir), tokenizer),
+        digest=_digest(specification, tokenizer.chat_template),
+    )
+
+
+def tokenizer_digest(model_dir: str) -> str:
+    """The digest of a model directory's tokenizer and template, as manifests carry it."""
+    return load_chat(model_dir).digest
+
+
+def encode_text(chat: Chat, text: str) -> list[int]:
+    """Token ids of data, whatever it spells.
+
+    Raises:
+        ControlTokenError: an id that only the template may use came out.
+    """
+    ids: list[int] = chat.data_tokenizer.encode(text, add_special_tokens=False).ids
+    if not chat.control_ids.isdisjoint(ids):
+        found = sorted(chat.control_ids.intersection(ids))
+        raise ControlTokenError(f"text of {len(text)} characters encodes to control token ids {found}")
+    return ids
+
+
+def encode_prompt(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
+    """Token ids of the messages and of the template's opening of the assistant's turn."""
+    return _join(chat, _segments(chat, tuple(m.role for m in messages)), messages)
+
+
+def encode_conversation(chat: Chat, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
+    """Token ids of a whole conversation up to and with its end-of-turn token, and how many are the prompt.
+
+    The prompt's ids equal `encode_prompt` of all but the last message: training sees what generation sees.
+    """
+    assert messages[-1].role == "assistant"
+    prompt = encode_prompt(chat, messages[:-1])
+    closing = _segments(chat, tuple(m.role for m in messages))[-1]
+    ends = [position for position, token in enumerate(closing) if token in chat.end_ids]
+    # A template that closes a turn without an end token would teach the model never to stop.
+    ending = closing[: ends[0] + 1] if ends else (*closing, min(chat.end_ids))
+    return (*prompt, *encode_text(chat, messages[-1].content), *ending), len(prompt)
+
+
+def _join(chat: Chat, segments: tuple[tuple[int, ...], ...], messages: Sequence[Message]) -> tuple[int, ...]:
+    ids = list(segments[0])
+    for message, segment in zip(messages, segments[1:], strict=True):
+        ids += encode_text(chat, message.content)
+        ids += segment
+    return tuple(ids)
+
+
+def _segments(chat: Chat, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """Token ids of the template around each message; with the assistant's opening if the last is not its turn."""
+    if roles not in chat.segments:
+        placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
+        conversation = [{"role": r, "content": p} for r, p in zip(roles, placeholders, strict=True)]
+        try:
+            rest = chat.tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=roles[-1] != "assistant"
+            )
+        except Exception as error:  # templates raise their own jinja errors, e.g. for a role they refuse
+            raise ValueError(f"the chat template refuses a conversation of {', '.join(roles)}: {error}") from error
+        texts = []
+        for role, placeholder in zip(roles, placeholders, strict=True):
+            before, found, rest = rest.partition(placeholder)
+            if not found:
+                raise ValueError(f"the chat template drops or reorders the {role} message; take another template")
+            texts.append(before)
+        texts.append(rest)
+        chat.segments[roles] = tuple(_encode_template(chat, i, text) for i, text in enumerate(texts))
+    return chat.segments[roles]
+
+
+def _encode_template(chat: Chat, index: int, text: str) -> tuple[int, ...]:
+    if index > 0:
+        return tuple(chat.template_tokenizer.encode(text, add_special_tokens=False).ids)
+    # Only the very start of a text gets the leading space of a sentencepiece tokenizer.
+    ids = tuple(chat.tokenizer.encode(text, add_special_tokens=False))
+    twice = len(ids) > 1 and ids[0] == ids[1] == chat.tokenizer.bos_token_id
+    return ids[1:] if twice else ids
+
+
+def _without_leading_space(specification: dict[str, Any]) -> Tokenizer:
+    """A tokenizer of this JSON that adds neither special tokens nor sentencepiece's leading space.
+
+    Segments are encoded one by one; a leading space at each seam would put words into the prompt that no
+    conversation holds.
+    """
+    from tokenizers import Tokenizer
+
+    spec = copy.deepcopy(specification) | {"post_processor": None, "truncation": None, "padding": None}
+    spec["normalizer"] = _without_prepend(spec["normalizer"])
+    for splitter in _parts(spec["pre_tokenizer"], "pretokenizers"):
+        if splitter["type"] == "Metaspace":
+            splitter["prepend_scheme"] = "never"
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def _without_prepend(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:
+    if normalizer is None or normalizer["type"] == "Prepend":
+        return None
+    if normalizer["type"] != "Sequence":
+        return normalizer
+    kept = [part for part in normalizer["normalizers"] if part["type"] != "Prepend"]
+    return {"type": "Sequence", "normalizers": kept}
+
+
+def _parts(node: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    if node is None:
+        return []
+    parts: list[dict[str, Any]] = node[key] if node["type"] == "Sequence" else [node]
+    return parts
+
+
+def _end_ids(model_dir: Path, tokenizer: Any) -> frozenset[int]:
+    ends = {tokenizer.eos_token_id}
+    generation_config = model_dir / "generation_config.json"
+    if generation_config.is_file():
+        eos = json.loads(generation_config.read_text()).get("eos_token_id")
+        ends.update(eos if isinstance(eos, list) else [eos])
+    ends.discard(None)
+    if not ends:
+        raise ValueError(f"{model_dir} names no end-of-sequence token; set eos_token in tokenizer_config.json")
+    return frozenset(ends)
+
+
+def _digest(specification: dict[str, Any], template: Any) -> str:
+    canonical = json.dumps([specification, template], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

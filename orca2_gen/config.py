@@ -1,0 +1,135 @@
+"""One TOML file -> one checked, frozen `Config`.
+
+Configuration stops at the border: `cli.py`, the jobs and the training program unpack it, and the functions below
+take the arguments they use. Paths are relative to the config file, except `run_dir` and what `--set` gives, which
+are relative to where the command is started.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orca2_gen.config_schema import Config, EngineConfig, VLLMEngineConfig
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The checked Config of a TOML file, every path in it absolute and found.
+
+    Args:
+        path: the TOML file.
+        overrides: `key.sub=value` pairs; values are TOML, or plain text where they are not; a list takes an index,
+            as in `tasks.0.path=more.jsonl`.
+
+    Raises:
+        ValueError: one line that names the key, what was found and what to do.
+    """
+    file = Path(path)
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config {file} cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config {file} is not TOML: {error}") from error
+    _resolve_paths(raw, file.resolve().parent)
+    for override in overrides:
+        _set(raw, override)
+    for engine in ("student", "teacher"):
+        if isinstance(raw.get(engine), dict):
+            raw[engine].setdefault("engine", "vllm")
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"config {file}: {_first_line(error)}") from error
+    _check_paths(config, file)
+    return config
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """The config as plain JSON values, as `config.json` records it."""
+    return config.model_dump(mode="json")
+
+
+def engine_directory(engine: EngineConfig) -> str:
+    """Where an engine's tokenizer lies: its model, or the tokenizer a scripted engine borrows."""
+    return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
+
+
+_PATH_KEYS = {("strategies",), ("training", "model"), ("student", "model"), ("student", "tokenizer")}
+_PATH_KEYS |= {("teacher", "model"), ("teacher", "tokenizer")}
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
+    """Makes the file's own paths absolute in place; those given by --set are taken from where one stands."""
+    places = [(raw, key[0]) for key in _PATH_KEYS if len(key) == 1]
+    places += [(raw.get(key[0]), key[1]) for key in _PATH_KEYS if len(key) == 2]
+    evaluation = raw.get("evaluation")
+    for tasks in (raw.get("tasks"), evaluation.get("tasks") if isinstance(evaluation, dict) else None):
+        places += [(task, "path") for task in tasks or [] if isinstance(tasks, list)]
+    for section, name in places:
+        if isinstance(section, dict) and isinstance(section.get(name), str):
+            section[name] = str((folder / Path(section[name]).expanduser()).resolve())
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {override!r} is not of the form key=value, e.g. selection.scored_problems=100")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    node: Any = raw
+    for name in parents:
+        if isinstance(node, dict):
+            node = node.setdefault(name, {})
+        elif isinstance(node, list) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        else:
+            raise ValueError(f"--set {key}: there is no {name!r} to set a key in")
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ValueError(f"--set {key}: there is no {last!r} to set")
+
+
+def _first_line(error: ValidationError) -> str:
+    first, others = error.errors()[0], error.error_count() - 1
+    key = ".".join(str(part) for part in first["loc"] if part not in ("vllm", "scripted"))
+    more = f" (and {others} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; remove it or check its spelling{more}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing; add it{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{key}: {message}{more}" if key else f"{message}{more}"
+    return f"key {key!r} is {first['input']!r}: {message}{more}"
+
+
+def _check_paths(config: Config, file: Path) -> None:
+    """Everything that a run will open must be there before anything is started."""
+    for place, tasks in (("tasks", config.tasks), ("evaluation.tasks", config.evaluation.tasks)):
+        for index, task in enumerate(tasks):
+            if not Path(task.path).is_file():
+                raise ValueError(
+                    f"config {file}: {place}.{index}.path: no file at {task.path}; "
+                    f"give the task file, e.g. --set {place}.{index}.path=FILE"
+                )
+    for name, engine in (("student", config.student), ("teacher", config.teacher)):
+        key = "model" if isinstance(engine, VLLMEngineConfig) else "tokenizer"
+        if not Path(engine_directory(engine)).is_dir():
+            raise ValueError(
+                f"config {file}: {name}.{key}: no directory at {engine_directory(engine)}; models are never "
+                f"downloaded, so put one there or name another with --set {name}.{key}=DIR"
+            )
+    if config.strategies is not None and not Path(config.strategies).is_file():
+        raise ValueError(f"config {file}: strategies: no file at {config.strategies}; leave the key out for our own")
+    if config.training.model is not None and not Path(config.training.model).is_dir():
+        raise ValueError(f"config {file}: training.model: no directory at {config.training.model}")

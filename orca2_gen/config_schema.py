@@ -1,0 +1,194 @@
+"""The sections and keys of a config file, as frozen models; the names are vLLM's, Ray's and torch's own words."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, model_validator
+
+from orca2_gen.strategies import STRATEGY_NAMES
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """What every section shares: frozen, and a key that nobody reads is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskConfig(Section):
+    """One task: a file of problems in a published format."""
+
+    name: Name
+    format: Literal["jsonl", "gsm8k"]
+    path: str
+    split: Name = "train"
+    answer_type: Literal["exact", "numeric", "multiple_choice"] | None = None
+    """None takes the format's own."""
+
+
+class VLLMEngineConfig(Section):
+    """An engine of vLLM's; every value is set, since vLLM's defaults depend on who builds the engine."""
+
+    engine: Literal["vllm"] = "vllm"
+    model: str
+    """A local directory of safetensors, with tokenizer and chat template."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    quantization: str | None = None
+    kv_cache_dtype: str = "auto"
+    max_model_len: int = Field(4096, ge=16)
+    max_num_seqs: int = Field(256, ge=1)
+    max_num_batched_tokens: int = Field(8192, ge=32)
+    block_size: int = Field(16, ge=1)
+    gpu_memory_utilization: Fraction = 0.92
+    kv_cache_memory_bytes: int | None = Field(None, ge=1 << 20)
+    enable_prefix_caching: bool = True
+    enforce_eager: bool = False
+    tensor_parallel_size: int = Field(1, ge=1)
+    pipeline_parallel_size: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1)
+    """Engines of this model, each on its own tensor_parallel_size x pipeline_parallel_size devices."""
+    env: dict[str, str] = {}
+    """Further environment variables of the engine's process, e.g. VLLM_CPU_OMP_THREADS_BIND."""
+
+
+class ScriptedEngineConfig(Section):
+    """The project's own scripted engine: no model, planted accuracies; for rehearsals of real jobs and for tests."""
+
+    engine: Literal["scripted"]
+    tokenizer: str
+    """A directory with a tokenizer and a chat template."""
+    accuracy: dict[str, Fraction] = {}
+    """Share of problems answered rightly, by strategy; what is not named is 0.5."""
+    max_model_len: int = Field(4096, ge=16)
+    max_num_seqs: int = Field(256, ge=1)
+    replicas: int = Field(1, ge=1)
+
+
+EngineConfig = Annotated[VLLMEngineConfig | ScriptedEngineConfig, Discriminator("engine")]
+
+
+class ScoringConfig(Section):
+    """How the student is scored on a problem under a strategy: greedily, once."""
+
+    max_tokens: int = Field(512, ge=1)
+
+
+class SelectionConfig(Section):
+    """How scores become one strategy per task."""
+
+    policy: str = "student_best"
+    """student_best, teacher_best, random or fixed:STRATEGY."""
+    scored_problems: int = Field(200, ge=1)
+    """At most so many problems of a task are scored, in a seeded permutation; all of them are taught."""
+    block_size: int = Field(32, ge=1, le=64)
+    indifference: Fraction = 0.0
+    """Strategies within this of the highest mean tie, and the one with the fewest completion tokens wins."""
+    none_solved: Name = "direct_answer"
+    """The strategy of a task that no strategy solves even once."""
+
+    @model_validator(mode="after")
+    def _policy_is_known(self) -> SelectionConfig:
+        fixed = self.policy.removeprefix("fixed:")
+        if self.policy not in ("student_best", "teacher_best", "random") and (
+            fixed == self.policy or fixed not in STRATEGY_NAMES
+        ):
+            raise ValueError(
+                f"policy is {self.policy!r}; expected student_best, teacher_best, random or fixed:STRATEGY with one of "
+                f"{', '.join(STRATEGY_NAMES)}"
+            )
+        if self.none_solved not in STRATEGY_NAMES:
+            raise ValueError(f"none_solved is {self.none_solved!r}; expected one of {', '.join(STRATEGY_NAMES)}")
+        return self
+
+
+class RationalesConfig(Section):
+    """How the teacher is asked."""
+
+    max_tokens: int = Field(1024, ge=1)
+    max_attempts: int = Field(4, ge=1, le=64)
+    """The first is greedy, the others are sampled."""
+    temperature: float = Field(0.7, gt=0.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    verify: bool = True
+    """Only answers that match gold are kept; False keeps every finished, readable answer (both arms are real)."""
+
+
+class ErasureConfig(Section):
+    """What the student sees in place of the strategy's instruction."""
+
+    prompts: Literal["erased", "instruction_kept"] = "erased"
+    """instruction_kept leaves the instruction in: an ablation."""
+
+
+class DatasetConfig(Section):
+    """The `datasets` directory."""
+
+    examples_per_shard: int = Field(50_000, ge=1)
+
+
+class TrainingConfig(Section):
+    """The fine-tuning run, `torchrun -m train.sft CONFIG`."""
+
+    model: str | None = None
+    """Directory of the model to start from; None takes the student's."""
+    output: str | None = None
+    """Directory of the trained student; None takes `RUN/student`."""
+    prompts: Literal["erased", "instruction_kept", "foreign"] = "erased"
+    """What the dataset's manifest must say of its prompts."""
+    seq_len: int = Field(4096, ge=16)
+    rows_per_step: int = Field(32, ge=1)
+    """Packed rows of one optimizer step, over all ranks."""
+    num_epochs: int = Field(3, ge=1)
+    num_steps: int | None = Field(None, ge=1)
+    """Overrides num_epochs."""
+    learning_rate: float = Field(2e-5, gt=0.0)
+    warmup_fraction: Fraction = 0.04
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the forward and backward computation; weights and optimizer state are float32."""
+    seed: int = Field(0, ge=0)
+    save_every_steps: int | None = Field(None, ge=1)
+    """A training-state checkpoint this often; None only at the end."""
+
+
+class EvaluationConfig(Section):
+    """Held-out problems, under the cautious message and under none."""
+
+    tasks: tuple[TaskConfig, ...] = ()
+    messages: tuple[Literal["cautious", "empty"], ...] = ("cautious",)
+    max_tokens: int = Field(512, ge=1)
+
+
+class Config(Section):
+    """A whole run."""
+
+    run_dir: str
+    run_seed: int = Field(0, ge=0)
+    strategies: str | None = None
+    """A strategies file; None takes the package's own."""
+    rows_per_unit: int = Field(256, ge=1, le=65_536)
+    """Problems of one committed unit outside scoring."""
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    student: EngineConfig
+    teacher: EngineConfig
+    scoring: ScoringConfig = ScoringConfig()
+    selection: SelectionConfig = SelectionConfig()
+    rationales: RationalesConfig = RationalesConfig()
+    erasure: ErasureConfig = ErasureConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _task_names_are_unique(self) -> Config:
+        for place, tasks in (("tasks", self.tasks), ("evaluation.tasks", self.evaluation.tasks)):
+            names = [task.name for task in tasks]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{place} holds {name!r} {names.count(name)} times; task names must differ")
+        return self

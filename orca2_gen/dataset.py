@@ -1,0 +1,224 @@
+"""Committed examples -> one `datasets` directory: shards, manifest, card.
+
+    RUN/dataset/data-00000-of-000NN.arrow   Arrow streams, which is what `datasets.load_from_disk` maps
+    RUN/dataset/{state.json,dataset_info.json,README.md}
+    RUN/dataset/manifest.json               written last: sizes, digests and the proof of erasure
+
+A trainer reads the manifest before it maps anything; see `checked_manifest`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from orca2_gen.chat import Chat, load_chat
+from orca2_gen.erasure import ErasureProof, prove
+from orca2_gen.records import Example
+from orca2_gen.shards import FileEntry, arrow_schema, checked_bytes, from_table, read_records, to_table, write_bytes
+from orca2_gen.strategies import Strategies
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSummary:
+    """What was written, in figures."""
+
+    directory: str
+    rows: int
+    shards: int
+    input_tokens: int
+    trained_tokens: int
+    rows_by_task: dict[str, int]
+    prompts: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetPlan:
+    """What a dataset is made from; equal plans give equal bytes."""
+
+    examples: tuple[FileEntry, ...]
+    tokenizer: str
+    """Directory of the student's tokenizer."""
+    prompts: str
+    examples_per_shard: int
+    key: str
+    """Of the examples stage."""
+    name: str
+
+
+def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> DatasetSummary:
+    """Writes RUN/dataset and returns its summary; a directory that was made from the same plan is kept.
+
+    Raises:
+        ValueError: an example is not erased although the plan says so; nothing is declared a dataset then.
+    """
+    root = run_dir / "dataset"
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(plan), sort_keys=True).encode()).hexdigest()
+    if (kept := _unchanged(root, digest)) is not None:
+        return kept
+    (root / "manifest.json").unlink(missing_ok=True)
+    chat = load_chat(plan.tokenizer)
+    rows_by_task: Counter[str] = Counter()
+    input_tokens = trained_tokens = 0
+    num_rows = sum(entry.rows for entry in plan.examples)
+    num_shards = max(1, -(-num_rows // plan.examples_per_shard))
+    examples = _read(run_dir, plan.examples)
+    files = []
+    for index in range(num_shards):
+        shard = list(itertools.islice(examples, plan.examples_per_shard))
+        files.append(_write_stream(root, f"data-{index:05d}-of-{num_shards:05d}.arrow", shard))
+        rows_by_task.update(example.task for example in shard)
+        input_tokens += sum(len(example.input_ids) for example in shard)
+        trained_tokens += sum(len(example.input_ids) - example.num_prompt_tokens for example in shard)
+    summary = DatasetSummary(
+        directory=str(root),
+        rows=num_rows,
+        shards=num_shards,
+        input_tokens=input_tokens,
+        trained_tokens=trained_tokens,
+        rows_by_task=dict(sorted(rows_by_task.items())),
+        prompts=plan.prompts,
+    )
+    proof = _proof(root, files, chat, strategies, plan.prompts)
+    _write_descriptions(root, files, summary, plan.name)
+    manifest = {
+        "version": MANIFEST_VERSION,
+        "plan_digest": digest,
+        "examples_key": plan.key,
+        "prompts": plan.prompts,
+        "proof": dataclasses.asdict(proof) if proof is not None else None,
+        "tokenizer_digest": chat.digest,
+        "files": [dataclasses.asdict(entry) for entry in files],
+        "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
+    }
+    write_bytes(root / "manifest.json", _json(manifest))
+    _remove_others(root, files)
+    return summary
+
+
+def checked_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a dataset directory, after comparing every file it lists in size and SHA-256.
+
+    Raises:
+        ValueError: there is no manifest, it is of another version, or a file is not what it says.
+    """
+    path = root / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"{root} holds no manifest.json: it is no finished dataset; run `orca2 run` to the end")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    if manifest.get("version") != MANIFEST_VERSION:
+        raise ValueError(f"{path} is of version {manifest.get('version')}, this program reads {MANIFEST_VERSION}")
+    for entry in manifest["files"]:
+        checked_bytes(root, FileEntry(**entry))
+    return manifest
+
+
+def read_examples(root: Path, manifest: dict[str, Any]) -> Iterator[Example]:
+    """The examples of a dataset directory, shard by shard, each checked before it is read."""
+    for entry in manifest["files"]:
+        yield from _read_stream(root, FileEntry(**entry))
+
+
+def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
+    for entry in entries:
+        yield from read_records(run_dir, entry, Example)
+
+
+def _write_stream(root: Path, name: str, examples: Sequence[Example]) -> FileEntry:
+    from datasets import Features
+
+    # Without the features in the schema, `datasets` would guess messages to be something else.
+    table = to_table(examples, Example)
+    schema = Features.from_arrow_schema(arrow_schema(Example)).arrow_schema
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in table.cast(schema).to_batches(max_chunksize=1000):
+            writer.write_batch(batch)
+    body = sink.getvalue().to_pybytes()
+    write_bytes(root / name, body)
+    return FileEntry(path=name, rows=len(examples), bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+
+
+def _read_stream(root: Path, entry: FileEntry) -> list[Example]:
+    table = pa.ipc.open_stream(pa.py_buffer(checked_bytes(root, entry))).read_all()
+    table.validate(full=True)
+    return from_table(table, Example)
+
+
+def _proof(
+    root: Path, files: Sequence[FileEntry], chat: Chat, strategies: Strategies, prompts: str
+) -> ErasureProof | None:
+    """The proof over what was really written; None where the plan keeps instructions."""
+    if prompts != "erased":
+        return None
+    examples = (example for entry in files for example in _read_stream(root, entry))
+    proof = prove(examples, chat=chat, strategies=strategies)
+    if not proof.holds:
+        raise ValueError(
+            f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} hold another prompt "
+            f"than (cautious message, user text): their strategy is not erased; no manifest was written"
+        )
+    return proof
+
+
+def _write_descriptions(root: Path, files: Sequence[FileEntry], summary: DatasetSummary, name: str) -> None:
+    from datasets import Features
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    features = Features.from_arrow_schema(arrow_schema(Example))
+    state = {
+        "_data_files": [{"filename": entry.path} for entry in files],
+        "_fingerprint": hashlib.sha256("".join(entry.sha256 for entry in files).encode()).hexdigest()[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    write_bytes(root / "state.json", _json(state))
+    write_bytes(root / "dataset_info.json", _json({"features": features.to_dict(), "dataset_name": name}))
+    rows = "\n".join(f"| {task} | {count} |" for task, count in summary.rows_by_task.items())
+    about = {
+        "erased": "The system message of every row is the generic cautious message; manifest.json holds the proof.",
+        "instruction_kept": "Rows keep their strategy's instruction: an ablation, not for training a student.",
+    }[summary.prompts]
+    card = DatasetCardData(language="en", pretty_name=name, tags=["orca2-gen", "reasoning", "distillation"])
+    content = (
+        f"---\n{card.to_yaml()}\n---\n\n# {name}\n\nMade by orca2-gen. {about}\n\n"
+        f"{summary.rows} rows, {summary.trained_tokens} trained tokens of {summary.input_tokens}.\n\n"
+        f"| task | rows |\n|---|---|\n{rows}\n"
+    )
+    write_bytes(root / "README.md", str(DatasetCard(content)).encode())
+
+
+def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
+    try:
+        manifest = checked_manifest(root)
+    except ValueError:
+        return None
+    if manifest["plan_digest"] != plan_digest:
+        return None
+    return DatasetSummary(**manifest["summary"] | {"directory": str(root)})
+
+
+def _remove_others(root: Path, files: Sequence[FileEntry]) -> None:
+    """Removes shards of an earlier dataset that had more of them."""
+    keep = {entry.path for entry in files}
+    for path in [*root.glob("data-*.arrow"), *root.glob(".*.tmp-*")]:
+        if path.name not in keep:
+            path.unlink()
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,185 @@
+"""`Engine`: token ids in, one Completion out; vLLM's AsyncLLM behind it, or a script for tests and rehearsals.
+
+Both are asynchronous and take any number of requests at once: the engine batches them as they come, so nobody above
+it ever waits for a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orca2_gen.chat import Chat, encode_text
+from orca2_gen.config_schema import VLLMEngineConfig
+from orca2_gen.records import Completion, Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One prompt and how to sample from it; the first five fields are the Completion's identity."""
+
+    problem_id: str
+    role: str
+    strategy: str
+    call: int
+    attempt: int
+    prompt_token_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    run_seed: int = 0
+
+    @property
+    def request_id(self) -> str:
+        return "|".join((self.role, self.strategy, str(self.call), str(self.attempt), self.problem_id))
+
+    @property
+    def seed(self) -> int:
+        """The sampling seed: a hash of identity and run seed, so that it does not depend on batch order or restarts."""
+        return int(_uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
+
+
+class Engine(Protocol):
+    """Generates; knows no strategy, no grading and no file."""
+
+    async def generate(self, request: Request) -> Completion:
+        """The Completion of one request. May be awaited many times at once."""
+        ...
+
+    def close(self) -> None:
+        """Ends the engine and its processes."""
+        ...
+
+
+class VLLMEngine:
+    """vLLM 0.26 to 0.33's AsyncLLM with every value set by us."""
+
+    def __init__(self, config: VLLMEngineConfig) -> None:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(config)))
+        self._starts = 0
+
+    async def generate(self, request: Request) -> Completion:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.max_tokens,
+            seed=request.seed if request.temperature > 0 else None,
+            # One RequestOutput at the end: the default makes one per live request and step (PERFORMANCE: 2.2).
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._starts += 1
+        # vLLM refuses a request id that is still in flight, as a repeated lease's may be.
+        request_id = f"{request.request_id}|{self._starts}"
+        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_token_ids))
+        final: Any = None
+        async for output in self._llm.generate(prompt, sampling, request_id):
+            final = output
+        completion = final.outputs[0]
+        return Completion(
+            problem_id=request.problem_id,
+            role=request.role,
+            strategy=request.strategy,
+            call=request.call,
+            attempt=request.attempt,
+            text=completion.text,
+            finish_reason=completion.finish_reason,
+            num_prompt_tokens=len(request.prompt_token_ids),
+            num_cached_tokens=final.num_cached_tokens or 0,
+            num_completion_tokens=len(completion.token_ids),
+        )
+
+    def close(self) -> None:
+        self._llm.shutdown()
+
+
+def engine_arguments(config: VLLMEngineConfig) -> dict[str, Any]:
+    """vLLM's AsyncEngineArgs for a config: our keys are its keywords, so all but three pass through."""
+    arguments = config.model_dump(exclude={"engine", "replicas", "env"})
+    return arguments | {
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+        "enable_log_requests": False,  # prompts are the user's data
+        "disable_log_stats": True,
+        "seed": 0,
+        # In-node ranks only; a single CPU rank also runs as vLLM's own child process.
+        "distributed_executor_backend": "mp" if config.tensor_parallel_size * config.pipeline_parallel_size > 1 else None,
+    }
+
+
+def set_engine_environment(config: VLLMEngineConfig) -> None:
+    """Sets the variables vLLM reads on import; call it before the first VLLMEngine of a process."""
+    os.environ.update({"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"} | config.env)
+
+
+Script = Callable[[Request], str]
+
+
+class ScriptedEngine:
+    """Answers by a script instead of a model: the project's one fake, deterministic in the request alone."""
+
+    def __init__(self, chat: Chat, script: Script) -> None:
+        self._chat, self._script = chat, script
+
+    async def generate(self, request: Request) -> Completion:
+        await asyncio.sleep(0)  # let other requests in, as a real engine does
+        text = self._script(request)
+        ids = encode_text(self._chat, text)
+        cut = len(ids) >= request.max_tokens
+        return Completion(
+            problem_id=request.problem_id,
+            role=request.role,
+            strategy=request.strategy,
+            call=request.call,
+            attempt=request.attempt,
+            text=self._chat.data_tokenizer.decode(ids[: request.max_tokens]) if cut else text,
+            finish_reason="length" if cut else "stop",
+            num_prompt_tokens=len(request.prompt_token_ids),
+            num_cached_tokens=0,
+            num_completion_tokens=min(len(ids) + 1, request.max_tokens),
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def planted_script(problems: Mapping[str, Problem], accuracy: Mapping[str, float], run_seed: int) -> Script:
+    """A script that answers rightly with a planted probability per strategy, for rehearsals without a model.
+
+    Args:
+        problems: by id; may be filled later, is read at each request.
+        accuracy: by strategy, 0.5 where absent. Whether a problem is hard is drawn once for all strategies, so that
+            scores are paired as a real student's are.
+        run_seed: of the draws.
+    """
+
+    def script(request: Request) -> str:
+        problem = problems[request.problem_id]
+        draw = _uniform(run_seed, f"{request.role}|{request.problem_id}|{request.attempt}")
+        rightly = draw < accuracy.get(request.strategy, 0.5)
+        steps = 2 + int(6 * _uniform(run_seed, request.request_id))
+        working = "" if request.strategy == "direct_answer" else "Let us see. " * steps
+        return f"{working}Answer: {problem.target if rightly else _wrong(problem)}"
+
+    return script
+
+
+def _wrong(problem: Problem) -> str:
+    if problem.answer_type == "multiple_choice":
+        return "B" if problem.target == "A" else "A"
+    return f"{problem.target}7"
+
+
+def _uniform(seed: int, key: str) -> float:
+    """A number in [0, 1) that depends on nothing else."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=7).digest()) / (1 << 56)

@@ -1,0 +1,88 @@
+"""Rationale -> Example, and the proof that the strategy's instruction is gone.
+
+Orca 2 replaces the system message of every training row by one generic cautious message and leaves user and
+assistant text untouched (arXiv 2311.11045, section 4.1): the student must find the strategy by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orca2_gen.chat import Chat, encode_conversation, encode_prompt
+from orca2_gen.records import Example, Message, Rationale, Rejection
+from orca2_gen.strategies import Strategies, prompt_messages
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErasureProof:
+    """What the manifest says of a dataset's prompts, and what it can be checked against."""
+
+    num_examples: int
+    num_proved: int
+    """Examples whose prompt ids equal the encoding of (cautious message, user text) and nothing else."""
+    instructions_sha256: dict[str, str]
+    cautious_message_sha256: str
+    tokenizer_digest: str
+    """Of the tokenizer and template that encoded prompts and proof alike."""
+
+    @property
+    def holds(self) -> bool:
+        return self.num_proved == self.num_examples
+
+
+def erase(rationale: Rationale, *, chat: Chat, strategies: Strategies, prompts: str, max_tokens: int) -> Example | Rejection:
+    """The training Example of a rationale, or a Rejection if it does not fit the student's context.
+
+    Args:
+        prompts: `erased`, or `instruction_kept` for the ablation that leaves the instruction in.
+        max_tokens: prompt and answer together.
+    """
+    system = strategies.cautious_message if prompts == "erased" else rationale.system
+    answer = Message(role="assistant", content=rationale.text)
+    messages = (*prompt_messages(system, rationale.user), answer)
+    input_ids, num_prompt_tokens = encode_conversation(chat, messages)
+    if len(input_ids) > max_tokens:
+        return Rejection(
+            problem_id=rationale.problem_id,
+            stage="examples",
+            reason="too_long",
+            detail=f"prompt and answer are {len(input_ids)} tokens, the student takes {max_tokens}",
+        )
+    return Example(
+        problem_id=rationale.problem_id,
+        task=rationale.task,
+        strategy=rationale.strategy,
+        messages=messages,
+        input_ids=input_ids,
+        num_prompt_tokens=num_prompt_tokens,
+    )
+
+
+def is_erased(example: Example, *, chat: Chat, strategies: Strategies) -> bool:
+    """Whether the example's prompt is exactly the cautious message and one user message, in ids and in text."""
+    roles = [message.role for message in example.messages]
+    if roles != ["system", "user", "assistant"] or example.messages[0].content != strategies.cautious_message:
+        return False
+    expected = encode_prompt(chat, prompt_messages(strategies.cautious_message, example.messages[1].content))
+    return example.input_ids[: example.num_prompt_tokens] == expected
+
+
+def prove(examples: Iterable[Example], *, chat: Chat, strategies: Strategies) -> ErasureProof:
+    """The proof over a dataset; it holds iff every single example is erased."""
+    num_examples = num_proved = 0
+    for example in examples:
+        num_examples += 1
+        num_proved += is_erased(example, chat=chat, strategies=strategies)
+    return ErasureProof(
+        num_examples=num_examples,
+        num_proved=num_proved,
+        instructions_sha256={name: _sha256(text) for name, text in strategies.instructions.items()},
+        cautious_message_sha256=_sha256(strategies.cautious_message),
+        tokenizer_digest=chat.digest,
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,284 @@
+"""What is committed: one checksummed line per unit, one writer; the only file that knows the run directory.
+
+    RUN/config.json      the resolved config and what each stage's key was made of
+    RUN/ledger.jsonl     the commits, in order
+    RUN/<stage>/         Arrow files; RUN/rejections/ those of all stages
+    RUN/driver.lock      held by the one driver: host, pid and start time
+
+An actor writes files and returns a Receipt; the driver commits it here. A file that no line lists does not exist
+for any reader. A stage's key is a hash of all that determines its rows and of the key before it, so a committed
+unit is reused exactly if it would come out the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.records import Rejection
+from orca2_gen.shards import FileEntry, sync_directory, write_bytes, write_records
+
+STAGES = ("problems", "scores", "selections", "rationales", "examples", "evaluation_problems", "evaluation")
+"""The stages that commit units, in order; each one's files lie in a directory of its name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitName:
+    """Which unit of which stage, and which try at it."""
+
+    stage: str
+    stage_key: str
+    unit: str
+    """From task and range, e.g. `gsm8k-000003`."""
+    attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What an actor returns for a finished unit, and what a ledger line holds."""
+
+    stage: str
+    stage_key: str
+    unit: str
+    attempt: int
+    files: tuple[FileEntry, ...]
+    """The accepted rows' file first, then the rejections' file."""
+    counts: dict[str, int]
+    """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ledger:
+    """The commits of one run directory. Only the driver holds one with `writable`."""
+
+    run_dir: Path
+    writable: bool
+    units: dict[tuple[str, str], Receipt] = field(default_factory=dict)
+    """(stage, unit) -> its latest Receipt."""
+    torn: list[str] = field(default_factory=list)
+    """What was dropped on opening, for people to read."""
+
+    def committed(self, stage: str) -> list[Receipt]:
+        """The stage's receipts, by unit name."""
+        return [receipt for key, receipt in sorted(self.units.items()) if key[0] == stage]
+
+    def commit(self, receipts: Iterable[Receipt]) -> None:
+        """Appends the receipts with one fsync; only after this their rows exist."""
+        assert self.writable
+        accepted = list(receipts)
+        for receipt in accepted:
+            assert (receipt.stage, receipt.unit) not in self.units, f"{receipt.stage}/{receipt.unit} committed twice"
+            self.units[receipt.stage, receipt.unit] = receipt
+        path = self.run_dir / "ledger.jsonl"
+        with open(path, "ab") as file:
+            file.write(b"".join(_line(receipt) for receipt in accepted))
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self.run_dir)
+
+
+def stage_key(previous: str, determinants: Mapping[str, Any]) -> str:
+    """The key of a stage: a hash of what determines its rows and of the key of the stage before."""
+    canonical = json.dumps([previous, determinants], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def write_unit(
+    run_dir: Path,
+    name: UnitName,
+    accepted: Sequence[Any],
+    record: type,
+    rejected: Sequence[Rejection] = (),
+    counts: Mapping[str, int] | None = None,
+) -> Receipt:
+    """Writes a unit's files and returns its Receipt; nothing is committed yet."""
+    file = f"{name.unit}.a{name.attempt}.arrow"
+    files = [write_records(run_dir, f"{name.stage}/{file}", accepted, record)]
+    if rejected:
+        files.append(write_records(run_dir, f"rejections/{name.stage}-{file}", rejected, Rejection))
+    tallies = {"input": len(accepted) + len(rejected), "accepted": len(accepted), "rejected": len(rejected)}
+    return Receipt(
+        stage=name.stage,
+        stage_key=name.stage_key,
+        unit=name.unit,
+        attempt=name.attempt,
+        files=tuple(files),
+        counts=tallies | dict(counts or {}),
+    )
+
+
+def read_ledger(run_dir: Path, *, writable: bool = False) -> Ledger:
+    """The Ledger of a run directory; empty where there is none yet.
+
+    A line cut short by a crash can only be the last: it was never acknowledged, so it is dropped (and cut off the
+    file if writable).
+
+    Raises:
+        ValueError: a line before the last is damaged, which no crash does.
+    """
+    ledger = Ledger(run_dir=run_dir, writable=writable)
+    path = run_dir / "ledger.jsonl"
+    body = path.read_bytes() if path.exists() else b""
+    kept = 0
+    lines = body.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            kept += 1
+            continue
+        receipt = _receipt(line) if number < len(lines) else None
+        if receipt is None:
+            if number < len(lines) - 1:
+                raise ValueError(
+                    f"{path}:{number} is damaged (its checksum does not match); restore the file from a copy, or "
+                    f"start again in another run directory"
+                )
+            ledger.torn.append(f"{path}:{number} was cut short; the unit it would have committed is made again")
+            break
+        ledger.units[receipt.stage, receipt.unit] = receipt
+        kept += len(line) + 1
+    if ledger.torn and writable:
+        with open(path, "r+b") as file:
+            file.truncate(kept)
+            os.fsync(file.fileno())
+    return ledger
+
+
+def _line(receipt: Receipt) -> bytes:
+    row = dataclasses.asdict(receipt)
+    return (json.dumps({**row, "checksum": _checksum(row)}, sort_keys=True) + "\n").encode()
+
+
+def _receipt(line: bytes) -> Receipt | None:
+    """The line's Receipt; None if it is not whole."""
+    try:
+        row = json.loads(line)
+        if row.pop("checksum") != _checksum(row):
+            return None
+        return Receipt(**{**row, "files": tuple(FileEntry(**entry) for entry in row["files"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _checksum(row: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unlisted_files(ledger: Ledger) -> list[Path]:
+    """Files in the stages' directories that no line lists: left by a process that died, or came too late."""
+    listed = {entry.path for receipt in ledger.units.values() for entry in receipt.files}
+    found = []
+    for stage in (*STAGES, "rejections"):
+        for path in sorted((ledger.run_dir / stage).glob("*")):
+            if path.relative_to(ledger.run_dir).as_posix() not in listed:
+                found.append(path)
+    return found
+
+
+def remove_unlisted(ledger: Ledger) -> None:
+    """Removes what `unlisted_files` finds; their units are made again."""
+    assert ledger.writable
+    for path in unlisted_files(ledger):
+        path.unlink()
+
+
+def lock_run(run_dir: Path) -> Path:
+    """Takes the run directory for this process and returns the lock's path; `unlock_run` gives it back.
+
+    Raises:
+        ValueError: another living driver holds it, or one on another host may.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "driver.lock"
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+    for _ in range(2):
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                json.dump(mine, file)
+                file.flush()
+                os.fsync(file.fileno())
+            return path
+        except FileExistsError:
+            holder = _holder(path)
+        if holder is not None and (
+            holder.get("host") != mine["host"] or _started(holder.get("pid", 0)) == holder.get("started")
+        ):
+            raise ValueError(
+                f"{run_dir} is in use by process {holder.get('pid')} on {holder.get('host')}; wait for it, or remove "
+                f"{path} if that process is gone"
+            )
+        path.unlink(missing_ok=True)  # its process is dead
+    raise ValueError(f"{path} was taken by another driver at the same moment; try again")
+
+
+def unlock_run(run_dir: Path) -> None:
+    """Gives the run directory back."""
+    (run_dir / "driver.lock").unlink(missing_ok=True)
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return holder if isinstance(holder, dict) else None
+
+
+def _started(pid: int) -> str | None:
+    """When the process began, in clock ticks since boot; None if there is none. A pid alone is reused."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
+def record_stages(run_dir: Path, config: dict[str, Any], stages: dict[str, dict[str, Any]], ledger: Ledger) -> None:
+    """Writes config.json, after checking that what is committed was made from the same determinants.
+
+    Raises:
+        ValueError: a stage with committed units would now be made from something else; the difference is shown.
+    """
+    path = run_dir / "config.json"
+    before = json.loads(path.read_text())["stages"] if path.exists() else {}
+    for stage, determinants in stages.items():
+        if not ledger.committed(stage) or before.get(stage) == json.loads(json.dumps(determinants)):
+            continue
+        raise ValueError(
+            f"{run_dir} holds {stage} made otherwise: {differences(before.get(stage, {}), determinants)}; restore the "
+            f"setting, or start beside it with --fork DIR, which keeps the stages that did not change"
+        )
+    body = json.dumps({"config": config, "stages": {**before, **stages}}, indent=2, sort_keys=True)
+    write_bytes(path, body.encode())
+
+
+def differences(old: Any, new: Any, key: str = "") -> str:
+    """What differs between two nested JSON values, as `key: old -> new`, at most five."""
+    found = list(_differences(old, new, key))
+    return "; ".join(found[:5]) + (f" (and {len(found) - 5} more)" if len(found) > 5 else "")
+
+
+def _differences(old: Any, new: Any, key: str) -> Iterable[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(set(old) | set(new)):
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif json.loads(json.dumps(old)) != json.loads(json.dumps(new)):
+        yield f"{key}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write_summary(run_dir: Path, name: str, value: Mapping[str, Any]) -> Path:
+    """Writes a JSON file of the run directory durably and returns its path."""
+    path = run_dir / name
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    return path

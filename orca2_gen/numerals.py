@@ -1,0 +1,210 @@
+"""A short piece of text -> the one number that it states, by exact value.
+
+    $1,049.00 per week  1049      2 1/2 hours  5/2       60%        3/5, and known as a percentage
+    \\frac{3}{4}         3/4       1.5e3        1500      2 million  2000000
+
+Nothing is guessed: a text with two different numbers (`5 or 6`), a bound (`at least 5`), a time, a
+date, a power or a formula without result states no number. Values are integers or fractions, never
+floats, and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_DIGITS = 400
+"""Longer runs of digits are no answer, and exact arithmetic on them is slow."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Number:
+    """A number as a text states it."""
+
+    value: Fraction | int
+    """What it is worth: 60% is worth 3/5."""
+    is_percent: bool
+    text: str
+    """As it was written, without currency, commas and unit."""
+
+
+_CURRENCY = r"(?:(?:US|A|C|NZ|HK)?\$|[\u20ac\u00a3\u00a5\u20b9]|USD\s|EUR\s|GBP\s|Rs\.?\s?)"
+_NUMBER = re.compile(
+    rf"""
+    (?<![\w.,:/^*])            # not inside a word, a decimal, a list, a time, a date, a power
+    (?P<sign>[-+]?)\s?{_CURRENCY}?\s?(?P<inner_sign>-?)
+    (?:
+        (?P<whole>\d{{1,6}})[ ](?P<mixed>\d{{1,9}}/\d{{1,9}})       # 2 1/2
+      | (?P<over>\d{{1,{MAX_DIGITS}}})[ ]?/[ ]?(?P<under>\d{{1,{MAX_DIGITS}}})
+      | (?P<decimal>
+            \d{{1,3}}(?:,\d{{2,3}}){{0,60}},\d{{3}}(?:\.\d{{1,{MAX_DIGITS}}})?     # also 1,00,000
+          | \d{{1,3}}(?:[ ]\d{{3}}){{1,60}}(?:\.\d{{1,{MAX_DIGITS}}})?
+          | \d{{1,{MAX_DIGITS}}}(?:\.\d{{1,{MAX_DIGITS}}})?
+          | \.\d{{1,{MAX_DIGITS}}}
+        )
+        (?: [eE](?P<exponent>[-+]?\d{{1,3}})
+          | [ ]?[x*\u00d7][ ]?10\^\{{?(?P<power>[-+]?\d{{1,3}})\}}? )?
+    )
+    (?![\d^]|[.,:/]\d|[\u00b9\u00b2\u00b3\u2070-\u2079]|(?-i:[KMB])(?![A-Za-z]))
+    (?:
+        \s?(?P<percent>%|per\s?cent\b|percentage\spoints?\b)
+      | [ ]?(?P<scale>hundred|thousand|million|billion|trillion)\b
+      | (?P<kilo>k)\b
+    )?
+    """,
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+_SCALES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
+_NUMBER_OF_WORD = {word: number for number, word in enumerate(_WORDS)}
+
+# Other minus signs and spaces, full-width digits and the fraction slash. Vulgar fractions get a space
+# before them, so that 2 1/2 does not become 21/2 (which is what NFKC makes of it).
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "-")
+    | dict.fromkeys("\u00a0\u2007\u2009\u202f", " ")
+    | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
+    | {"\u2044": "/", "\u00bd": " 1/2", "\u00bc": " 1/4", "\u00be": " 3/4", "\u2153": " 1/3"}
+    | {"\u2154": " 2/3", "\u215b": " 1/8", "\u066a": "%", "\uff05": "%"}
+)
+_LATEX = re.compile(
+    r"\\[dt]?frac\s?\{\s?(?P<over>-?\d+)\s?\}\s?\{\s?(?P<under>\d+)\s?\}"
+    r"|\\(?:text|mathrm|mathbf|textbf)\s?\{(?P<words>[^{}]*)\}"
+    r"|(?P<comma>\{,\}|,\\!)|\\(?P<sign>[$%])|\\times\b|\\[,;:! ]|\\[()\[\]]|~"
+)
+_APPROXIMATELY = re.compile(
+    r"(?:about|approximately|approx\.?|roughly|around|exactly|only|a total of|[=\u2248~])\s*",
+    re.IGNORECASE,
+)
+_BOUND = re.compile(
+    r"\b(?:not|no|less|fewer|more|greater|least|most|over|under|above|below|between|up to|never|cannot)\b|n't\b|[<>\u2264\u2265]",
+    re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(
+    r"[;!?]|\.(?:\s|$)|,\s(?!\d)|\b(?:because|since|so|as|which|when|if|where|after|per)\b"
+)
+_ASIDE = re.compile(r"\([^()]*\)")
+# What follows a number that is only a part: of a formula, a range, a compound quantity.
+_GOES_ON = re.compile(
+    r"\s*(?:[-+*/^=\u00d7\u00f7x]\s*[\d(.$a-z]|(?:and|or|to|out of|times)\b\s*\S)"
+)
+
+
+def plain_mathematics(text: str) -> str:
+    """Returns the text with LaTeX dress and typographic signs made plain: 1{,}000 is 1,000."""
+    if "\\" in text or "{,}" in text or "~" in text:
+        text = _LATEX.sub(_undress, text)
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
+def _undress(found: re.Match[str]) -> str:
+    if found["over"] is not None:
+        return f"{found['over']}/{found['under']}"
+    if found["words"] is not None:
+        return found["words"]
+    if found["comma"] is not None:
+        return ","
+    if found["sign"] is not None:
+        return found["sign"]
+    return "*" if found[0] == "\\times" else " "
+
+
+def parse_number(text: str) -> Number | None:
+    """Returns the number if the text is one and nothing more (currency, percent sign and scale allowed)."""
+    text = plain_mathematics(text).strip().rstrip(".")
+    if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
+        return Number(value=int(text), is_percent=False, text=text)
+    found = _NUMBER.fullmatch(text)
+    return None if found is None else _evaluate(found)
+
+
+def read_number(text: str, *, anywhere: bool = True) -> Number | None:
+    """Returns the number that an answer states: the one it starts with, or its result after the last `=`.
+
+    `anywhere` also takes the only number of a sentence (`She earns 18 dollars`).
+    """
+    text = plain_mathematics(text).strip().strip("$").strip()
+    if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
+        return Number(value=int(text), is_percent=False, text=text)
+    text = _ASIDE.sub(" ", text).strip() or text.strip("()")
+    number = _read_leading(text)
+    if number is None and "=" in text:
+        number = _read_leading(text.rpartition("=")[2])
+    if number is None and anywhere and "=" not in text:
+        number = _read_only(text)
+    if number is None:
+        word = text.lower().strip(" .!").partition(" ")[0]
+        if word in _NUMBER_OF_WORD and len(text.split()) <= 2:
+            number = Number(value=_NUMBER_OF_WORD[word], is_percent=False, text=word)
+    return number
+
+
+def _read_leading(text: str) -> Number | None:
+    text = text.lstrip()
+    if about := _APPROXIMATELY.match(text):
+        text = text[about.end() :]
+    found = _NUMBER.match(text)
+    if found is None:
+        return None
+    rest = text[found.end() :]
+    if _GOES_ON.match(rest) or _NUMBER.search(_CLAUSE_END.split(rest, maxsplit=1)[0]):
+        return None
+    return _evaluate(found)
+
+
+def _read_only(text: str) -> Number | None:
+    if _BOUND.search(text):
+        return None
+    numbers = [_evaluate(found) for found in _NUMBER.finditer(text)]
+    if not numbers or None in numbers or len({number.value for number in numbers if number}) > 1:
+        return None
+    return numbers[0]
+
+
+def _evaluate(found: re.Match[str]) -> Number | None:
+    value: Fraction | int
+    digits = (found["decimal"] or "").replace(",", "").replace(" ", "")
+    if found["mixed"] is not None:
+        over, under = map(int, found["mixed"].split("/"))
+        written = f"{found['whole']} {found['mixed']}"
+    elif found["over"] is not None:
+        over, under = int(found["over"]), int(found["under"])
+        written = f"{over}/{under}"
+    else:
+        over, under, written = 0, 1, digits
+    if under == 0:
+        return None
+    if digits:
+        value = (
+            int(digits)
+            if digits.isdigit()
+            else Fraction(digits if digits[-1] != "." else digits[:-1])
+        )
+    else:
+        value = Fraction(over, under) + (int(found["whole"]) if found["whole"] else 0)
+    exponent = found["exponent"] or found["power"]
+    if exponent is not None:
+        value = value * Fraction(10) ** int(exponent)
+        written = f"{written}e{exponent}"
+    if found["scale"] is not None:
+        value = value * _SCALES[found["scale"].lower()]
+        written = f"{written} {found['scale']}"
+    if found["kilo"] is not None:
+        value, written = value * 1000, written + "k"
+    if (found["sign"] == "-") != (found["inner_sign"] == "-"):
+        value, written = -value, "-" + written
+    is_percent = found["percent"] is not None
+    if is_percent:
+        value, written = Fraction(value, 100), written + "%"
+    return Number(value=value, is_percent=is_percent, text=written)

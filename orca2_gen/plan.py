@@ -1,0 +1,154 @@
+"""Config -> what each stage's rows depend on, and the stage keys made of it.
+
+Only what changes rows belongs here. Replicas, devices, batch sizes and addresses say how and where a run happens:
+`config.json` records them, no key knows them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.config import Config, engine_directory
+from orca2_gen.config_schema import EngineConfig, TaskConfig, VLLMEngineConfig
+from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
+from orca2_gen.grading import GRADER_VERSION
+from orca2_gen.ledger import stage_key
+from orca2_gen.lengths import Room
+from orca2_gen.selection import Rule
+from orca2_gen.strategies import EMPTY, Strategies, load_strategies
+from orca2_gen.tasks import READER_VERSION
+
+PREVIOUS = {
+    "problems": "",
+    "scores": "problems",
+    "selections": "scores",
+    "rationales": "selections",
+    "examples": "rationales",
+    "evaluation_problems": "",
+}
+"""Each stage's stage before: its key goes into the stage's own."""
+
+
+def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
+    """Stage -> everything in the config and in the files it names that determines the stage's rows."""
+    strategies = load_strategies(config.strategies)
+    texts = {"instructions": _hashed(strategies.instructions), "answer_sentence": strategies.answer_sentence}
+    selection = config.selection
+    scorer = config.teacher if selection.policy == "teacher_best" else config.student
+    return {
+        "problems": _reading(config, config.tasks, strategies, rooms(config)),
+        "scores": {
+            "engine": _engine(scorer, config.run_seed),
+            **texts,
+            "max_tokens": config.scoring.max_tokens,
+            "scored_problems": selection.scored_problems,
+            "block_size": selection.block_size,
+            "run_seed": config.run_seed,
+            "grader": GRADER_VERSION,
+        },
+        "selections": {
+            "policy": selection.policy,
+            "indifference": selection.indifference,
+            "none_solved": selection.none_solved,
+        },
+        "rationales": {
+            "engine": _engine(config.teacher, config.run_seed),
+            **texts,
+            **config.rationales.model_dump(),
+            "run_seed": config.run_seed,
+            "grader": GRADER_VERSION,
+        },
+        "examples": {
+            "tokenizer": tokenizer_files_digest(Path(engine_directory(config.student))),
+            "cautious_message": _hashed({"cautious": strategies.cautious_message}),
+            "prompts": config.erasure.prompts,
+            "max_model_len": config.student.max_model_len,
+        },
+        "evaluation_problems": _reading(config, config.evaluation.tasks, strategies, evaluation_rooms(config)),
+    }
+
+
+def stage_keys(determinants: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Stage -> its key."""
+    keys: dict[str, str] = {}
+    for stage, previous in PREVIOUS.items():
+        keys[stage] = stage_key(keys.get(previous, ""), determinants[stage])
+    return keys
+
+
+def evaluation_key(config: Config, engine: EngineConfig, problems_key: str) -> str:
+    """The key of one model's evaluation."""
+    strategies = load_strategies(config.strategies)
+    messages = {name: strategies.system_message(name) for name in config.evaluation.messages if name != EMPTY}
+    determinants = {
+        "engine": _engine(engine, config.run_seed),
+        "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
+        "answer_sentence": strategies.answer_sentence,
+        "max_tokens": config.evaluation.max_tokens,
+        "grader": GRADER_VERSION,
+    }
+    return stage_key(problems_key, determinants)
+
+
+def selection_rule(config: Config) -> Rule:
+    """The Rule of a config."""
+    return Rule(
+        policy=config.selection.policy,
+        strategies=load_strategies(config.strategies).names,
+        scored_problems=config.selection.scored_problems,
+        block_size=config.selection.block_size,
+        indifference=config.selection.indifference,
+        none_solved=config.selection.none_solved,
+        run_seed=config.run_seed,
+    )
+
+
+def rooms(config: Config) -> tuple[Room, ...]:
+    """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for rationales."""
+    student = _room("student", config.student, config.scoring.max_tokens)
+    # With teacher_best it is the teacher that is scored.
+    teacher = _room("teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.max_tokens))
+    return student, teacher
+
+
+def evaluation_rooms(config: Config) -> tuple[Room, ...]:
+    """The room that a held-out problem's prompts must fit in."""
+    return (_room("student", config.student, config.evaluation.max_tokens),)
+
+
+def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
+    return Room(
+        role=role, tokenizer=engine_directory(engine), max_model_len=engine.max_model_len, max_tokens=max_tokens
+    )
+
+
+def _reading(
+    config: Config, tasks: tuple[TaskConfig, ...], strategies: Strategies, room: tuple[Room, ...]
+) -> dict[str, Any]:
+    every_text = {**strategies.instructions, "cautious": strategies.cautious_message}
+    return {
+        "tasks": {
+            task.name: task.model_dump(exclude={"path", "name"}) | {"sha256": file_digest(Path(task.path))}
+            for task in tasks
+        },
+        "rows_per_unit": config.rows_per_unit,
+        "readers": READER_VERSION,
+        "prompts": _hashed(every_text) | {"answer_sentence": strategies.answer_sentence},
+        "rooms": {
+            r.role: [tokenizer_files_digest(Path(r.tokenizer)), r.max_model_len, r.max_tokens] for r in room
+        },
+    }
+
+
+def _engine(engine: EngineConfig, run_seed: int) -> dict[str, Any]:
+    tokenizer = tokenizer_files_digest(Path(engine_directory(engine)))
+    if not isinstance(engine, VLLMEngineConfig):
+        return {"scripted": engine.accuracy, "tokenizer": tokenizer, "run_seed": run_seed}
+    numerics = engine.model_dump(include={"dtype", "quantization", "kv_cache_dtype"})
+    return {"model": model_digest(Path(engine.model)), "tokenizer": tokenizer, **numerics}
+
+
+def _hashed(texts: dict[str, str]) -> dict[str, Any]:
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}

@@ -1,0 +1,36 @@
+"""What a person sees while a stage runs: bars on a terminal, a line per stage elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from orca2_gen.ledger import Receipt
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def show_stage(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    """A function that takes each receipt of the stage as it is committed; `total` is in units, None if unknown."""
+    started = time.monotonic()
+    units = rows = 0
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(stage, total=total)
+        if not console.is_terminal:
+            console.print(f"{stage}: started" + (f", {total} units" if total else ""), highlight=False)
+
+        def advance(receipt: Receipt) -> None:
+            nonlocal units, rows
+            units, rows = units + 1, rows + receipt.counts["input"]
+            progress.update(bar, advance=1, description=f"{stage} ({rows} rows)")
+
+        yield advance
+    seconds = time.monotonic() - started
+    counted = f"{units} units, {rows} rows, " if units else ""
+    console.print(f"{stage}: {counted}{seconds:.1f} s", highlight=False)

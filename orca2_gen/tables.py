@@ -1,0 +1,84 @@
+"""A run's results as tables for people: accuracy by task and strategy, one example's two faces, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from orca2_gen.ledger import Ledger
+from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.shards import read_records
+
+if TYPE_CHECKING:
+    from orca2_gen.verify import Verification
+
+Accuracies = Mapping[str, Mapping[str, float]]
+"""Message -> task -> accuracy, with the macro average under `macro`."""
+
+
+def selections(ledger: Ledger) -> list[Selection]:
+    """Every committed Selection, by group."""
+    return [s for r in ledger.committed("selections") for s in read_records(ledger.run_dir, r.files[0], Selection)]
+
+
+def selection_table(ledger: Ledger) -> Table:
+    """Accuracy (and mean completion tokens) by task and strategy, the chosen cell marked."""
+    found = selections(ledger)
+    title = "Accuracy in % (mean completion tokens) by task and strategy; * is the selected one"
+    table = Table(title=title, title_justify="left")
+    table.add_column("task")
+    names = [s.strategy for s in found[0].summaries] if found else []
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column("why")
+    for selection in found:
+        cells = []
+        for summary in selection.summaries:
+            chosen = summary.strategy == selection.strategy
+            cell = f"{100 * summary.mean:.0f} ({summary.mean_completion_tokens:.0f})" if summary.num_scored else "-"
+            cells.append(Text(f"* {cell}" if chosen else cell, style="bold green" if chosen else ""))
+        reason = selection.reason.replace("_", " ") + (", fragile" if selection.fragile else "")
+        table.add_row(selection.group, *cells, f"{reason} of {selection.num_scored_problems}")
+    if any(selection.fragile for selection in found):
+        table.caption = "fragile: counting truncated and unreadable answers as right would change the choice"
+    return table
+
+
+def example_table(rationale: Rationale, example: Example) -> Table:
+    """One conversation as the teacher saw it and as the student trains on it."""
+    table = Table(title=f"{example.problem_id} ({example.strategy})", title_justify="left", show_lines=True)
+    table.add_column("")
+    table.add_column("as the teacher saw it")
+    table.add_column("as the student trains on it (loss on the last row only)")
+    trained = {message.role: message.content for message in example.messages}
+    saw = {"system": rationale.system, "user": rationale.user, "assistant": rationale.text}
+    for role in ("system", "user", "assistant"):
+        table.add_row(role, Text(saw[role]), Text(trained.get(role, "(none)")))
+    return table
+
+
+def accuracy_table(results: Mapping[str, Accuracies]) -> Table:
+    """Held-out accuracy in % per task, one column per model and message, the macro average last."""
+    table = Table(title="Held-out accuracy in %, no strategy instruction", title_justify="left")
+    table.add_column("task")
+    columns = [(label, message) for label, messages in results.items() for message in messages]
+    for label, message in columns:
+        table.add_column(f"{label}, {message} message", justify="right")
+    tasks = list(next(iter(next(iter(results.values())).values())))
+    for task in tasks:
+        style = "bold" if task == "macro" else ""
+        table.add_row(task, *(f"{100 * results[label][message][task]:.1f}" for label, message in columns), style=style)
+    return table
+
+
+def verification_table(found: Verification) -> Table:
+    """Input, accepted, rejected and not needed, by stage."""
+    table = Table(title="Counted by id", title_justify="left")
+    for name in ("stage", "input", "accepted", "rejected", "not_needed"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for row in found.table:
+        table.add_row(*map(str, row))
+    return table

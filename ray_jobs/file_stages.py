@@ -1,0 +1,77 @@
+"""The stages that need no engine, as functions from a lease to receipts; each runs in a Ray task."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from orca2_gen.chat import load_chat
+from orca2_gen.config import engine_directory
+from orca2_gen.config_schema import Config
+from orca2_gen.erasure import erase
+from orca2_gen.ledger import Receipt, UnitName, write_unit
+from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.selection import next_step
+from orca2_gen.shards import read_records
+from orca2_gen.strategies import load_strategies
+from orca2_gen.tasks import read_task
+from ray_jobs.leases import EraseLease, ReadLease, SelectLease
+
+
+def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[Receipt]:
+    """Receipts of a task's units, in order: problems that every engine can take, and rejections with file and line."""
+    strategies = load_strategies(config.strategies)
+    budgets = [length_budget(room, strategies) for room in lease.rooms]
+    task = lease.task
+    rows = read_task(
+        Path(task.path), name=task.name, format=task.format, split=task.split, answer_type=task.answer_type
+    )
+    index = 0
+    while chunk := list(itertools.islice(rows, lease.rows_per_unit)):
+        unit = f"{task.name}-{index:06d}"
+        index += 1
+        if unit in lease.committed:
+            continue
+        planned = [row if isinstance(row, Rejection) else plan_length(row, strategies, budgets) for row in chunk]
+        rejected = [dataclasses.replace(row, stage=lease.stage) for row in planned if isinstance(row, Rejection)]
+        yield write_unit(
+            run_dir,
+            UnitName(stage=lease.stage, stage_key=lease.stage_key, unit=unit),
+            [row for row in planned if isinstance(row, Problem)],
+            Problem,
+            rejected,
+        )
+
+
+def select_strategy(run_dir: Path, config: Config, lease: SelectLease) -> Iterator[Receipt]:
+    """The receipt of a group's Selection."""
+    scored = {index: read_records(run_dir, entry, StudentScore) for index, entry in lease.blocks}
+    selection = next_step(lease.group, lease.rule, scored)
+    assert isinstance(selection, Selection), f"{lease.group.name} still has an open block"
+    yield write_unit(run_dir, lease.name, [selection], Selection)
+
+
+def erase_rationales(run_dir: Path, config: Config, lease: EraseLease) -> Iterator[Receipt]:
+    """The receipt of a unit of training examples."""
+    strategies = load_strategies(config.strategies)
+    chat = load_chat(engine_directory(config.student))
+    results = [
+        erase(
+            rationale,
+            chat=chat,
+            strategies=strategies,
+            prompts=config.erasure.prompts,
+            max_tokens=config.student.max_model_len,
+        )
+        for rationale in read_records(run_dir, lease.rationales, Rationale)
+    ]
+    yield write_unit(
+        run_dir,
+        lease.name,
+        [r for r in results if isinstance(r, Example)],
+        Example,
+        [r for r in results if isinstance(r, Rejection)],
+    )

@@ -1,0 +1,88 @@
+"""Muon for matrices, in the precision that the device multiplies fast.
+
+`torch.optim.Muon` always orthogonalises in bfloat16. A CPU without bfloat16 instructions multiplies
+that ten times slower than float32: on the microworld's student it takes 4.5 s a step, this 0.2 s.
+The update is the same (`tests/train/test_muon.py` compares the two); the state's name too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+# Quintic Newton-Schulz, steepest at 0: singular values land in about 0.7 to 1.2, not at 1, which
+# trains as well. https://kellerjordan.github.io/posts/muon/
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal, with AdamW's root mean square and decoupled decay."""
+
+    def __init__(
+        self,
+        params: Iterable[torch.Tensor],
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
+        assert all(len(shape) == 2 for shape in shapes), f"Muon takes matrices, not {shapes}"
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Updates the parameters that have a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            same_shape: dict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    same_shape[tuple(parameter.shape)].append(parameter)
+            for (rows, columns), parameters in same_shape.items():
+                directions = [self._direction(p, group["momentum"]) for p in parameters]
+                # One batched product per shape: a tiny model has many small matrices.
+                updates = _orthogonal(torch.stack(directions))
+                rate = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
+                for parameter, update in zip(parameters, updates, strict=True):
+                    parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
+                    parameter.add_(_placed_like(parameter, update), alpha=-rate)
+
+    def _direction(self, parameter: torch.Tensor, momentum: float) -> torch.Tensor:
+        """Nesterov's momentum of one parameter, whole on every rank."""
+        grad = parameter.grad
+        assert grad is not None
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        state["momentum_buffer"].lerp_(grad, 1.0 - momentum)
+        direction = grad.lerp(state["momentum_buffer"], momentum)
+        return direction.full_tensor() if isinstance(direction, DTensor) else direction
+
+
+def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """Matrices with the same singular vectors and singular values near 1."""
+    a, b, c = _COEFFICIENTS
+    tall = matrices.size(-2) > matrices.size(-1)
+    x = matrices.mT if tall else matrices
+    x = x.bfloat16() if x.is_cuda else x.float()
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+def _placed_like(parameter: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+    if not isinstance(parameter, DTensor):
+        return update.to(parameter.dtype)
+    # Every rank computed the same update, so each keeps its shard and nothing is sent.
+    return distribute_tensor(
+        update.to(parameter.dtype), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )
