@@ -1,12 +1,13 @@
 """Messages -> token ids: the only place where text becomes tokens, for engines and for training.
 
-A chat template is code of the model's author; a question is data of a stranger. Rendering both into one string and
-tokenising that lets a question that contains `<|im_start|>system` become real control tokens (transformers issue
-29279). So the template is rendered once per conversation shape with placeholders; the text between placeholders is
-tokenised with the model's tokenizer, and each message with a copy of it that knows no added token. Data never enters
-the template at all.
+A chat template is code of the model's author; a question is data of a stranger. Rendering both into
+one string and tokenising that lets a question that contains `<|im_start|>system` become real
+control tokens (transformers issue 29279). So the template is rendered once per conversation shape
+with placeholders; the text between placeholders is tokenised with the model's tokenizer, and each
+message with a copy of it that knows no added token. Data never enters the template at all.
 
-    prompt ids = T0 + data(system) + T1 + data(user) + T2        T: template segments, encoded once and cached
+    prompt ids = T0 + data(system) + T1 + data(user) + T2        T: template segments, encoded once
+    and cached
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
-# Stand-ins for message contents while a template is rendered. No data is rendered beside them, so they need only
-# be unlike any template's own text.
+# Stand-ins for message contents while a template is rendered. No data is rendered beside them, so
+# they need only be unlike any template's own text.
 _PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
 
 
 class ControlTokenError(ValueError):
-    """Data came out of the data tokenizer as a control token: the row must be rejected, not sent."""
+    """Data came out of the data tokenizer as a control token: the row must be rejected, not
+    sent.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +53,11 @@ class Chat:
     """Ids that data must never become."""
     end_ids: frozenset[int]
     """Ids that end a turn: the tokenizer's and the generation config's eos."""
+    end_id: int
+    """The one of them that closes a turn where the template does not."""
     digest: str
-    """Of tokenizer and template together, for stage keys and for the dataset's manifest."""
+    """Of tokenizer, template and end ids together, for stage keys and for the dataset's
+    manifest."""
     segments: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     """Cache: conversation shape -> template segments; one more than it has messages."""
 
@@ -61,28 +67,43 @@ def load_chat(model_dir: str) -> Chat:
     """The Chat of a model directory.
 
     Raises:
-        ValueError: no tokenizer there, one without a fast (tokenizers) backend, or one without a chat template.
+        ValueError: no tokenizer there, one without a fast (tokenizers) backend, or one without a
+            chat template.
     """
     from transformers import AutoTokenizer
 
     if not any((Path(model_dir) / name).is_file() for name in TOKENIZER_FILES):
-        raise ValueError(f"{model_dir} holds no tokenizer ({' or '.join(TOKENIZER_FILES)}); give a model directory")
-    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+        raise ValueError(
+            f"{model_dir} holds no tokenizer ({' or '.join(TOKENIZER_FILES)}); give a model "
+            "directory"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_dir, local_files_only=True, trust_remote_code=False
+    )
     if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(f"{model_dir}: the tokenizer has no tokenizer.json; convert it with save_pretrained first")
+        raise ValueError(
+            f"{model_dir}: the tokenizer has no tokenizer.json; convert it with save_pretrained "
+            "first"
+        )
     if not tokenizer.chat_template:
-        raise ValueError(f"{model_dir} has no chat template; add chat_template.jinja or take a chat model")
+        raise ValueError(
+            f"{model_dir} has no chat template; add chat_template.jinja or take a chat model"
+        )
     specification = json.loads(tokenizer.backend_tokenizer.to_str())
     control = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
-        control.discard(tokenizer.unk_token_id)  # what a rare character becomes; it controls nothing
+        control.discard(
+            tokenizer.unk_token_id
+        )  # what a rare character becomes; it controls nothing
+    end_ids = _end_ids(Path(model_dir), tokenizer)
     return Chat(
         tokenizer=tokenizer,
         template_tokenizer=_without_leading_space(specification),
         data_tokenizer=_without_leading_space({**specification, "added_tokens": []}),
         control_ids=frozenset(control),
-        end_ids=_end_ids(Path(model_dir), tokenizer),
-        digest=_digest(specification, tokenizer.chat_template),
+        end_ids=end_ids,
+        end_id=min(end_ids) if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
+        digest=_digest(specification, tokenizer.chat_template, end_ids),
     )
 
 
@@ -100,7 +121,9 @@ def encode_text(chat: Chat, text: str) -> list[int]:
     ids: list[int] = chat.data_tokenizer.encode(text, add_special_tokens=False).ids
     if not chat.control_ids.isdisjoint(ids):
         found = sorted(chat.control_ids.intersection(ids))
-        raise ControlTokenError(f"text of {len(text)} characters encodes to control token ids {found}")
+        raise ControlTokenError(
+            f"text of {len(text)} characters encodes to control token ids {found}"
+        )
     return ids
 
 
@@ -110,20 +133,24 @@ def encode_prompt(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
 
 
 def encode_conversation(chat: Chat, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
-    """Token ids of a whole conversation up to and with its end-of-turn token, and how many are the prompt.
+    """Token ids of a whole conversation up to and with its end-of-turn token, and how many are the
+    prompt.
 
-    The prompt's ids equal `encode_prompt` of all but the last message: training sees what generation sees.
+    The prompt's ids equal `encode_prompt` of all but the last message: training sees what
+    generation sees.
     """
     assert messages[-1].role == "assistant"
     prompt = encode_prompt(chat, messages[:-1])
     closing = _segments(chat, tuple(m.role for m in messages))[-1]
     ends = [position for position, token in enumerate(closing) if token in chat.end_ids]
     # A template that closes a turn without an end token would teach the model never to stop.
-    ending = closing[: ends[0] + 1] if ends else (*closing, min(chat.end_ids))
+    ending = closing[: ends[0] + 1] if ends else (*closing, chat.end_id)
     return (*prompt, *encode_text(chat, messages[-1].content), *ending), len(prompt)
 
 
-def _join(chat: Chat, segments: tuple[tuple[int, ...], ...], messages: Sequence[Message]) -> tuple[int, ...]:
+def _join(
+    chat: Chat, segments: tuple[tuple[int, ...], ...], messages: Sequence[Message]
+) -> tuple[int, ...]:
     ids = list(segments[0])
     for message, segment in zip(messages, segments[1:], strict=True):
         ids += encode_text(chat, message.content)
@@ -132,7 +159,9 @@ def _join(chat: Chat, segments: tuple[tuple[int, ...], ...], messages: Sequence[
 
 
 def _segments(chat: Chat, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """Token ids of the template around each message; with the assistant's opening if the last is not its turn."""
+    """Token ids of the template around each message; with the assistant's opening if the last is
+    not its turn.
+    """
     if roles not in chat.segments:
         placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
         conversation = [{"role": r, "content": p} for r, p in zip(roles, placeholders, strict=True)]
@@ -140,16 +169,26 @@ def _segments(chat: Chat, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]
             rest = chat.tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=roles[-1] != "assistant"
             )
-        except Exception as error:  # templates raise their own jinja errors, e.g. for a role they refuse
-            raise ValueError(f"the chat template refuses a conversation of {', '.join(roles)}: {error}") from error
+        except (
+            Exception
+        ) as error:  # templates raise their own jinja errors, e.g. for a role they refuse
+            raise ValueError(
+                f"the chat template refuses a conversation of {', '.join(roles)}: {error}"
+            ) from error
         texts = []
         for role, placeholder in zip(roles, placeholders, strict=True):
             before, found, rest = rest.partition(placeholder)
             if not found:
-                raise ValueError(f"the chat template drops or reorders the {role} message; take another template")
+                raise ValueError(
+                    f"the chat template drops or reorders the {role} message; take another template"
+                )
             texts.append(before)
         texts.append(rest)
-        chat.segments[roles] = tuple(_encode_template(chat, i, text) for i, text in enumerate(texts))
+        if any(placeholder in text for placeholder in placeholders for text in texts):
+            raise ValueError("the chat template repeats a message; take one that holds each once")
+        chat.segments[roles] = tuple(
+            _encode_template(chat, i, text) for i, text in enumerate(texts)
+        )
     return chat.segments[roles]
 
 
@@ -165,12 +204,16 @@ def _encode_template(chat: Chat, index: int, text: str) -> tuple[int, ...]:
 def _without_leading_space(specification: dict[str, Any]) -> Tokenizer:
     """A tokenizer of this JSON that adds neither special tokens nor sentencepiece's leading space.
 
-    Segments are encoded one by one; a leading space at each seam would put words into the prompt that no
-    conversation holds.
+    Segments are encoded one by one; a leading space at each seam would put words into the prompt
+    that no conversation holds.
     """
     from tokenizers import Tokenizer
 
-    spec = copy.deepcopy(specification) | {"post_processor": None, "truncation": None, "padding": None}
+    spec = copy.deepcopy(specification) | {
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+    }
     spec["normalizer"] = _without_prepend(spec["normalizer"])
     for splitter in _parts(spec["pre_tokenizer"], "pretokenizers"):
         if splitter["type"] == "Metaspace":
@@ -202,10 +245,14 @@ def _end_ids(model_dir: Path, tokenizer: Any) -> frozenset[int]:
         ends.update(eos if isinstance(eos, list) else [eos])
     ends.discard(None)
     if not ends:
-        raise ValueError(f"{model_dir} names no end-of-sequence token; set eos_token in tokenizer_config.json")
+        raise ValueError(
+            f"{model_dir} names no end-of-sequence token; set eos_token in tokenizer_config.json"
+        )
     return frozenset(ends)
 
 
-def _digest(specification: dict[str, Any], template: Any) -> str:
-    canonical = json.dumps([specification, template], sort_keys=True, ensure_ascii=True)
+def _digest(specification: dict[str, Any], template: Any, end_ids: frozenset[int]) -> str:
+    canonical = json.dumps(
+        [specification, template, sorted(end_ids)], sort_keys=True, ensure_ascii=True
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()

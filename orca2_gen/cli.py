@@ -1,7 +1,8 @@
-"""`orca2`, one sub-command per stage; the only file here that reaches ray_jobs and train, inside the command.
+"""`orca2`, one sub-command per stage; the only file here that reaches ray_jobs and train, inside
+the command.
 
-Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75 interrupted,
-resumable.
+Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
+interrupted, resumable.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from typing import Any
 
 import click
 
-from orca2_gen.config import Config, load_config
-from orca2_gen.records import AnswerType, Problem, Rejection
+from orca2_gen.config import load_config
+from orca2_gen.config_schema import Config
+from orca2_gen.records import AnswerType, Problem
 
 FAILED, REJECTED, INTERRUPTED = 1, 3, 75
 
 config_argument = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of CONFIG, e.g. run_dir=runs/two."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of CONFIG, e.g. run_dir=runs/two.",
 )
 
 
@@ -30,9 +36,8 @@ def main() -> None:
     """Runs the command line; a user's mistake is one line and exit code 2, never a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # A command that raises click's Exit makes this return its code.
+        sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -41,7 +46,9 @@ def main() -> None:
     except (RuntimeError, OSError) as error:
         _fail(error, FAILED)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted: what is committed stays; run the same command again to go on.", err=True)
+        click.echo(
+            "Interrupted: what is committed stays; run the same command again to go on.", err=True
+        )
         sys.exit(INTERRUPTED)
 
 
@@ -57,7 +64,9 @@ def _terminate(signum: int, frame: Any) -> None:
 @click.group()
 @click.version_option(package_name="orca2-gen")
 def cli() -> None:
-    """Generates Orca 2's cautious-reasoning data: the best strategy for the student, then its instruction erased."""
+    """Generates Orca 2's cautious-reasoning data: the best strategy for the student, then its
+    instruction erased.
+    """
 
 
 @cli.command()
@@ -66,7 +75,9 @@ def cli() -> None:
 @click.option("--split", default="train", show_default=True)
 @click.option("--answer-type", type=click.Choice(["exact", "numeric", "multiple_choice"]))
 @click.option("--show", default=3, show_default=True, help="Rejections to print per reason.")
-def tasks(files: tuple[Path, ...], format_: str, split: str, answer_type: AnswerType | None, show: int) -> None:
+def tasks(
+    files: tuple[Path, ...], format_: str, split: str, answer_type: AnswerType | None, show: int
+) -> None:
     """Read task FILES and print how many problems each holds and what was rejected, and why."""
     from orca2_gen.tasks import read_task
 
@@ -81,13 +92,21 @@ def tasks(files: tuple[Path, ...], format_: str, split: str, answer_type: Answer
             reasons[row.reason] += 1
             if reasons[row.reason] <= show:
                 click.echo(f"  {row.problem_id} {row.reason}: {row.detail}")
-        click.echo(f"{name}: {accepted} problems, {reasons.total()} rejected {dict(reasons) if reasons else ''}".rstrip())
+        click.echo(
+            f"{name}: {accepted} problems, {reasons.total()} rejected"
+            + (f" {dict(reasons)}" if reasons else "")
+        )
 
 
 @cli.command()
 @config_argument
 @set_option
-@click.option("--fork", "fork", type=click.Path(path_type=Path), help="Start from this run's stages that fit CONFIG.")
+@click.option(
+    "--fork",
+    "fork",
+    type=click.Path(path_type=Path),
+    help="Start from this run's stages that fit CONFIG.",
+)
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides)
@@ -104,7 +123,8 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> Non
 def score(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Score the student and select one strategy per task; print the table."""
     from orca2_gen.tables import selection_table
-    from ray_jobs.pipeline import Run, read_tasks, score_student, select_strategies
+    from ray_jobs.pipeline import read_tasks, score_student, select_strategies
+    from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
         read_tasks(run)
@@ -120,12 +140,15 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
 @set_option
 def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Go on from `orca2 score`: rationales, examples, dataset."""
-    from ray_jobs.pipeline import Run, build_dataset, erase
+    from ray_jobs.pipeline import build_dataset, erase
     from ray_jobs.pipeline import teach as teach_stage
+    from ray_jobs.run import Run
 
     def stages(run: Run) -> Any:
         if not run.ledger.committed("selections"):
-            raise ValueError(f"{run.run_dir} holds no selections; run `orca2 score {config_file}` first")
+            raise ValueError(
+                f"{run.run_dir} holds no selections; run `orca2 score {config_file}` first"
+            )
         teach_stage(run)
         erase(run)
         return build_dataset(run)
@@ -136,7 +159,9 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
 @cli.command()
 @config_argument
 @set_option
-@click.option("--nproc-per-node", default=1, show_default=True, help="torchrun's own: one process per GPU.")
+@click.option(
+    "--nproc-per-node", default=1, show_default=True, help="torchrun's own: one process per GPU."
+)
 def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) -> None:
     """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
     from ray_jobs.training import train_student
@@ -147,12 +172,18 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
 @cli.command()
 @config_argument
 @set_option
-@click.option("--model", type=click.Path(path_type=Path), help="Another model than the student, e.g. RUN/student.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Another model than the student, e.g. RUN/student.",
+)
 def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) -> None:
-    """Score a model on the held-out tasks with no strategy instruction; print and keep accuracies per task."""
+    """Score a model on the held-out tasks with no strategy instruction; print and keep accuracies
+    per task.
+    """
     from orca2_gen.tables import accuracy_table
     from ray_jobs.evaluation import evaluate_model
-    from ray_jobs.pipeline import Run
+    from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
         _print(accuracy_table({label: evaluate_model(run, label, model)}))
@@ -174,7 +205,9 @@ def verify(run_dir: Path) -> None:
         click.echo(f"note: {note}")
     for finding in found.findings:
         click.echo(f"WRONG: {finding}")
-    click.echo(f"{run_dir}: {len(found.findings)} faults" if found.findings else f"{run_dir}: whole")
+    click.echo(
+        f"{run_dir}: {len(found.findings)} faults" if found.findings else f"{run_dir}: whole"
+    )
     sys.exit(FAILED if found.findings else 0)
 
 
@@ -199,7 +232,9 @@ def status(run_dir: Path) -> None:
 @cli.command()
 @set_option
 def demo(overrides: tuple[str, ...]) -> None:
-    """Show the whole method on the microworld: score, select, teach, erase, train, evaluate. Leaves runs/demo."""
+    """Show the whole method on the microworld: score, select, teach, erase, train, evaluate. Leaves
+    runs/demo.
+    """
     from ray_jobs.demo import run_demo
 
     run_demo(overrides)
@@ -207,7 +242,7 @@ def demo(overrides: tuple[str, ...]) -> None:
 
 def _with_run(config: Config, stages: Callable[[Any], None]) -> None:
     from orca2_gen.progress import show_stage
-    from ray_jobs.pipeline import open_run
+    from ray_jobs.run import open_run
 
     with open_run(config, show_stage) as opened:
         stages(opened)
@@ -219,13 +254,23 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
 
         summary = stages(opened)
         _print(selection_table(opened.ledger))
-        rejected = sum(r.counts["rejected"] for r in opened.ledger.units.values() if not r.stage.startswith("eval"))
+        rejected = sum(
+            r.counts["rejected"]
+            for r in opened.ledger.units.values()
+            if not r.stage.startswith("eval")
+        )
         click.echo(
-            f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, {summary.trained_tokens} trained "
-            f"tokens of {summary.input_tokens}; {rejected} rejections stand in {opened.run_dir / 'rejections'}"
+            f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, "
+            f"{summary.trained_tokens} trained "
+            f"tokens of {summary.input_tokens}; {rejected} rejections stand in "
+            f"{opened.run_dir / 'rejections'}"
         )
         if summary.rows == 0:
-            click.echo("Error: every row was rejected; see the reasons with `orca2 verify` and rejections/", err=True)
+            click.echo(
+                "Error: every row was rejected; see the reasons with `orca2 verify` and "
+                "rejections/",
+                err=True,
+            )
             raise click.exceptions.Exit(REJECTED)
 
     return report

@@ -1,8 +1,8 @@
 """One TOML file -> one checked, frozen `Config`.
 
-Configuration stops at the border: `cli.py`, the jobs and the training program unpack it, and the functions below
-take the arguments they use. Paths are relative to the config file, except `run_dir` and what `--set` gives, which
-are relative to where the command is started.
+Configuration stops at the border: `cli.py`, the jobs and the training program unpack it, and the
+functions below take the arguments they use. Paths are relative to the config file, except `run_dir`
+and what `--set` gives, which are relative to where the command is started.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from orca2_gen.config_schema import Config, EngineConfig, VLLMEngineConfig
+from orca2_gen.strategies import load_strategies
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The checked Config of a TOML file, every path in it absolute and found.
 
     Args:
         path: the TOML file.
-        overrides: `key.sub=value` pairs; values are TOML, or plain text where they are not; a list takes an index,
+        overrides: `key.sub=value` pairs; values are TOML, or plain text where they are not; a list
+            takes an index,
             as in `tasks.0.path=more.jsonl`.
 
     Raises:
@@ -31,7 +34,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"config {file} cannot be read: {error.strerror}; give the path of a TOML file") from error
+        raise ValueError(
+            f"config {file} cannot be read: {error.strerror}; give the path of a TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {file} is not TOML: {error}") from error
     _resolve_paths(raw, file.resolve().parent)
@@ -58,17 +63,27 @@ def engine_directory(engine: EngineConfig) -> str:
     return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
 
 
-_PATH_KEYS = {("strategies",), ("training", "model"), ("student", "model"), ("student", "tokenizer")}
+_PATH_KEYS = {
+    ("strategies",),
+    ("training", "model"),
+    ("student", "model"),
+    ("student", "tokenizer"),
+}
 _PATH_KEYS |= {("teacher", "model"), ("teacher", "tokenizer")}
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
-    """Makes the file's own paths absolute in place; those given by --set are taken from where one stands."""
-    places = [(raw, key[0]) for key in _PATH_KEYS if len(key) == 1]
+    """Makes the file's own paths absolute in place; those given by --set are taken from where one
+    stands.
+    """
+    places: list[tuple[Any, str]] = [(raw, key[0]) for key in _PATH_KEYS if len(key) == 1]
     places += [(raw.get(key[0]), key[1]) for key in _PATH_KEYS if len(key) == 2]
     evaluation = raw.get("evaluation")
-    for tasks in (raw.get("tasks"), evaluation.get("tasks") if isinstance(evaluation, dict) else None):
-        places += [(task, "path") for task in tasks or [] if isinstance(tasks, list)]
+    for tasks in (
+        raw.get("tasks"),
+        evaluation.get("tasks") if isinstance(evaluation, dict) else None,
+    ):
+        places += [(task, "path") for task in (tasks if isinstance(tasks, list) else [])]
     for section, name in places:
         if isinstance(section, dict) and isinstance(section.get(name), str):
             section[name] = str((folder / Path(section[name]).expanduser()).resolve())
@@ -77,7 +92,9 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
 def _set(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ValueError(f"--set {override!r} is not of the form key=value, e.g. selection.scored_problems=100")
+        raise ValueError(
+            f"--set {override!r} is not of the form key=value, e.g. selection.scored_problems=100"
+        )
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -126,10 +143,29 @@ def _check_paths(config: Config, file: Path) -> None:
         key = "model" if isinstance(engine, VLLMEngineConfig) else "tokenizer"
         if not Path(engine_directory(engine)).is_dir():
             raise ValueError(
-                f"config {file}: {name}.{key}: no directory at {engine_directory(engine)}; models are never "
+                f"config {file}: {name}.{key}: no directory at {engine_directory(engine)}; models "
+                "are never "
                 f"downloaded, so put one there or name another with --set {name}.{key}=DIR"
             )
     if config.strategies is not None and not Path(config.strategies).is_file():
-        raise ValueError(f"config {file}: strategies: no file at {config.strategies}; leave the key out for our own")
+        raise ValueError(
+            f"config {file}: strategies: no file at {config.strategies}; leave the key out for "
+            "our own"
+        )
+    _check_strategies(config, file)
     if config.training.model is not None and not Path(config.training.model).is_dir():
         raise ValueError(f"config {file}: training.model: no directory at {config.training.model}")
+
+
+def _check_strategies(config: Config, file: Path) -> None:
+    """A strategy that a problem may be given must be one of the strategies file's own."""
+    names = load_strategies(config.strategies).names
+    chosen = {"selection.none_solved": config.selection.none_solved}
+    if config.selection.policy.startswith("fixed:"):
+        chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
+    for key, name in chosen.items():
+        if name not in names:
+            raise ValueError(
+                f"config {file}: {key}: the strategies file has no {name!r}; "
+                f"expected {', '.join(names)}"
+            )

@@ -1,4 +1,6 @@
-"""The sections and keys of a config file, as frozen models; the names are vLLM's, Ray's and torch's own words."""
+"""The sections and keys of a config file, as frozen models; the names are vLLM's, Ray's and torch's
+own words.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class TaskConfig(Section):
 
 
 class VLLMEngineConfig(Section):
-    """An engine of vLLM's; every value is set, since vLLM's defaults depend on who builds the engine."""
+    """An engine of vLLM's; every value is set, since vLLM's defaults depend on who builds the
+    engine.
+    """
 
     engine: Literal["vllm"] = "vllm"
     model: str
@@ -49,13 +53,16 @@ class VLLMEngineConfig(Section):
     tensor_parallel_size: int = Field(1, ge=1)
     pipeline_parallel_size: int = Field(1, ge=1)
     replicas: int = Field(1, ge=1)
-    """Engines of this model, each on its own tensor_parallel_size x pipeline_parallel_size devices."""
+    """Engines of this model, each on its own tensor_parallel_size x pipeline_parallel_size
+    devices."""
     env: dict[str, str] = {}
     """Further environment variables of the engine's process, e.g. VLLM_CPU_OMP_THREADS_BIND."""
 
 
 class ScriptedEngineConfig(Section):
-    """The project's own scripted engine: no model, planted accuracies; for rehearsals of real jobs and for tests."""
+    """The project's own scripted engine: no model, planted accuracies; for rehearsals of real jobs
+    and for tests.
+    """
 
     engine: Literal["scripted"]
     tokenizer: str
@@ -82,10 +89,12 @@ class SelectionConfig(Section):
     policy: str = "student_best"
     """student_best, teacher_best, random or fixed:STRATEGY."""
     scored_problems: int = Field(200, ge=1)
-    """At most so many problems of a task are scored, in a seeded permutation; all of them are taught."""
+    """At most so many problems of a task are scored, in a seeded permutation; all of them are
+    taught."""
     block_size: int = Field(32, ge=1, le=64)
     indifference: Fraction = 0.0
-    """Strategies within this of the highest mean tie, and the one with the fewest completion tokens wins."""
+    """Strategies within this of the highest mean tie, and the one with the fewest completion tokens
+    wins."""
     none_solved: Name = "direct_answer"
     """The strategy of a task that no strategy solves even once."""
 
@@ -96,11 +105,14 @@ class SelectionConfig(Section):
             fixed == self.policy or fixed not in STRATEGY_NAMES
         ):
             raise ValueError(
-                f"policy is {self.policy!r}; expected student_best, teacher_best, random or fixed:STRATEGY with one of "
+                f"policy is {self.policy!r}; expected student_best, teacher_best, random or "
+                "fixed:STRATEGY with one of "
                 f"{', '.join(STRATEGY_NAMES)}"
             )
         if self.none_solved not in STRATEGY_NAMES:
-            raise ValueError(f"none_solved is {self.none_solved!r}; expected one of {', '.join(STRATEGY_NAMES)}")
+            raise ValueError(
+                f"none_solved is {self.none_solved!r}; expected one of {', '.join(STRATEGY_NAMES)}"
+            )
         return self
 
 
@@ -113,7 +125,8 @@ class RationalesConfig(Section):
     temperature: float = Field(0.7, gt=0.0)
     top_p: float = Field(0.95, gt=0.0, le=1.0)
     verify: bool = True
-    """Only answers that match gold are kept; False keeps every finished, readable answer (both arms are real)."""
+    """Only answers that match gold are kept; False keeps every finished, readable answer (both arms
+    are real)."""
 
 
 class ErasureConfig(Section):
@@ -154,6 +167,9 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0)
     save_every_steps: int | None = Field(None, ge=1)
     """A training-state checkpoint this often; None only at the end."""
+    rows_per_forward: int | None = Field(None, ge=1)
+    """Rows of one forward pass on a rank, as many as fit its memory; None takes all of its step."""
+    gradient_checkpointing: bool = False
 
 
 class EvaluationConfig(Section):
@@ -167,7 +183,7 @@ class EvaluationConfig(Section):
 class Config(Section):
     """A whole run."""
 
-    run_dir: str
+    run_dir: str = Field(min_length=1)
     run_seed: int = Field(0, ge=0)
     strategies: str | None = None
     """A strategies file; None takes the package's own."""
@@ -190,5 +206,7 @@ class Config(Section):
             names = [task.name for task in tasks]
             for name in names:
                 if names.count(name) > 1:
-                    raise ValueError(f"{place} holds {name!r} {names.count(name)} times; task names must differ")
+                    raise ValueError(
+                        f"{place} holds {name!r} {names.count(name)} times; task names must differ"
+                    )
         return self

@@ -1,8 +1,8 @@
 """Committed examples -> one `datasets` directory: shards, manifest, card.
 
-    RUN/dataset/data-00000-of-000NN.arrow   Arrow streams, which is what `datasets.load_from_disk` maps
-    RUN/dataset/{state.json,dataset_info.json,README.md}
-    RUN/dataset/manifest.json               written last: sizes, digests and the proof of erasure
+    RUN/dataset/data-00000-of-000NN.arrow   Arrow streams, which is what `datasets.load_from_disk`
+    maps RUN/dataset/{state.json,dataset_info.json,README.md} RUN/dataset/manifest.json
+    written last: sizes, digests and the proof of erasure
 
 A trainer reads the manifest before it maps anything; see `checked_manifest`.
 """
@@ -24,10 +24,20 @@ import pyarrow as pa
 from orca2_gen.chat import Chat, load_chat
 from orca2_gen.erasure import ErasureProof, prove
 from orca2_gen.records import Example
-from orca2_gen.shards import FileEntry, arrow_schema, checked_bytes, from_table, read_records, to_table, write_bytes
+from orca2_gen.shards import (
+    FileEntry,
+    arrow_schema,
+    checked_bytes,
+    from_table,
+    read_records,
+    to_table,
+    write_bytes,
+)
 from orca2_gen.strategies import Strategies
 
 MANIFEST_VERSION = 1
+_LISTS = ("files", "descriptions")
+"""Keys of the manifest that list files: shards, and what `load_from_disk` reads beside them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,13 +68,17 @@ class DatasetPlan:
 
 
 def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> DatasetSummary:
-    """Writes RUN/dataset and returns its summary; a directory that was made from the same plan is kept.
+    """Writes RUN/dataset and returns its summary; a directory that was made from the same plan is
+    kept.
 
     Raises:
-        ValueError: an example is not erased although the plan says so; nothing is declared a dataset then.
+        ValueError: an example is not erased although the plan says so; nothing is declared a
+            dataset then.
     """
     root = run_dir / "dataset"
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(plan), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps(dataclasses.asdict(plan), sort_keys=True).encode()
+    ).hexdigest()
     if (kept := _unchanged(root, digest)) is not None:
         return kept
     (root / "manifest.json").unlink(missing_ok=True)
@@ -80,7 +94,9 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
         files.append(_write_stream(root, f"data-{index:05d}-of-{num_shards:05d}.arrow", shard))
         rows_by_task.update(example.task for example in shard)
         input_tokens += sum(len(example.input_ids) for example in shard)
-        trained_tokens += sum(len(example.input_ids) - example.num_prompt_tokens for example in shard)
+        trained_tokens += sum(
+            len(example.input_ids) - example.num_prompt_tokens for example in shard
+        )
     summary = DatasetSummary(
         directory=str(root),
         rows=num_rows,
@@ -91,7 +107,7 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
         prompts=plan.prompts,
     )
     proof = _proof(root, files, chat, strategies, plan.prompts)
-    _write_descriptions(root, files, summary, plan.name)
+    descriptions = _write_descriptions(root, files, summary, plan.name)
     manifest = {
         "version": MANIFEST_VERSION,
         "plan_digest": digest,
@@ -100,6 +116,7 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
         "proof": dataclasses.asdict(proof) if proof is not None else None,
         "tokenizer_digest": chat.digest,
         "files": [dataclasses.asdict(entry) for entry in files],
+        "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
     }
     write_bytes(root / "manifest.json", _json(manifest))
@@ -115,12 +132,21 @@ def checked_manifest(root: Path) -> dict[str, Any]:
     """
     path = root / "manifest.json"
     if not path.is_file():
-        raise ValueError(f"{root} holds no manifest.json: it is no finished dataset; run `orca2 run` to the end")
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    if manifest.get("version") != MANIFEST_VERSION:
-        raise ValueError(f"{path} is of version {manifest.get('version')}, this program reads {MANIFEST_VERSION}")
-    for entry in manifest["files"]:
-        checked_bytes(root, FileEntry(**entry))
+        raise ValueError(
+            f"{root} holds no manifest.json: it is no finished dataset; run `orca2 run` to the end"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        version = manifest.get("version")
+        listed = [FileEntry(**entry) for key in _LISTS for entry in manifest.get(key, [])]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no manifest of ours ({error}); make the dataset anew"
+        ) from None
+    if version != MANIFEST_VERSION:
+        raise ValueError(f"{path} is of version {version}, this program reads {MANIFEST_VERSION}")
+    for entry in listed:
+        checked_bytes(root, entry)
     return manifest
 
 
@@ -146,8 +172,13 @@ def _write_stream(root: Path, name: str, examples: Sequence[Example]) -> FileEnt
         for batch in table.cast(schema).to_batches(max_chunksize=1000):
             writer.write_batch(batch)
     body = sink.getvalue().to_pybytes()
+    return _write(root, name, body, rows=len(examples))
+
+
+def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
     write_bytes(root / name, body)
-    return FileEntry(path=name, rows=len(examples), bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+    digest = hashlib.sha256(body).hexdigest()
+    return FileEntry(path=name, rows=rows, bytes=len(body), sha256=digest)
 
 
 def _read_stream(root: Path, entry: FileEntry) -> list[Example]:
@@ -166,40 +197,53 @@ def _proof(
     proof = prove(examples, chat=chat, strategies=strategies)
     if not proof.holds:
         raise ValueError(
-            f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} hold another prompt "
-            f"than (cautious message, user text): their strategy is not erased; no manifest was written"
+            f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} "
+            "hold another prompt "
+            f"than (cautious message, user text): their strategy is not erased; no manifest was "
+            "written"
         )
     return proof
 
 
-def _write_descriptions(root: Path, files: Sequence[FileEntry], summary: DatasetSummary, name: str) -> None:
+def _write_descriptions(
+    root: Path, files: Sequence[FileEntry], summary: DatasetSummary, name: str
+) -> list[FileEntry]:
     from datasets import Features
     from huggingface_hub import DatasetCard, DatasetCardData
 
     features = Features.from_arrow_schema(arrow_schema(Example))
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": entry.path} for entry in files],
-        "_fingerprint": hashlib.sha256("".join(entry.sha256 for entry in files).encode()).hexdigest()[:16],
+        "_fingerprint": hashlib.sha256(
+            "".join(entry.sha256 for entry in files).encode()
+        ).hexdigest()[:16],
         "_format_columns": None,
         "_format_kwargs": {},
         "_format_type": None,
         "_output_all_columns": False,
         "_split": None,
     }
-    write_bytes(root / "state.json", _json(state))
-    write_bytes(root / "dataset_info.json", _json({"features": features.to_dict(), "dataset_name": name}))
+    about_features = {"features": features.to_dict(), "dataset_name": name}
+    descriptions = [
+        _write(root, "state.json", _json(state)),
+        _write(root, "dataset_info.json", _json(about_features)),
+    ]
     rows = "\n".join(f"| {task} | {count} |" for task, count in summary.rows_by_task.items())
     about = {
-        "erased": "The system message of every row is the generic cautious message; manifest.json holds the proof.",
-        "instruction_kept": "Rows keep their strategy's instruction: an ablation, not for training a student.",
+        "erased": "Every row's system message is the cautious one; manifest.json holds the proof.",
+        "instruction_kept": "Rows keep their strategy's instruction: this is an ablation.",
     }[summary.prompts]
-    card = DatasetCardData(language="en", pretty_name=name, tags=["orca2-gen", "reasoning", "distillation"])
+    card = DatasetCardData(
+        language="en", pretty_name=name, tags=["orca2-gen", "reasoning", "distillation"]
+    )
     content = (
         f"---\n{card.to_yaml()}\n---\n\n# {name}\n\nMade by orca2-gen. {about}\n\n"
-        f"{summary.rows} rows, {summary.trained_tokens} trained tokens of {summary.input_tokens}.\n\n"
+        f"{summary.rows} rows, {summary.trained_tokens} trained tokens of "
+        f"{summary.input_tokens}.\n\n"
         f"| task | rows |\n|---|---|\n{rows}\n"
     )
     write_bytes(root / "README.md", str(DatasetCard(content)).encode())
+    return descriptions
 
 
 def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:

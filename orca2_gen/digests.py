@@ -14,6 +14,10 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "generation_config.json",  # names the tokens that end a turn
 )
 _BLOCK_BYTES, _BLOCKS = 4096, 64
 
@@ -25,17 +29,21 @@ def file_digest(path: Path) -> str:
 
 
 def model_digest(directory: Path) -> str:
-    """A digest of a model directory that is quick at any size: names, sizes, safetensors headers and a sample of bytes.
+    """A digest of a model directory that is quick at any size: names, sizes, safetensors headers
+    and a sample of bytes.
 
-    Headers alone would not tell a fine-tuned student from its start, so 64 evenly spaced blocks of 4 KB of every
-    weights file go in as well.
+    Headers alone would not tell a fine-tuned student from its start, so 64 evenly spaced blocks of
+    4 KB of every weights file go in as well.
 
     Raises:
         ValueError: the directory holds no safetensors, or a damaged one.
     """
     names = sorted({path for pattern in MODEL_FILES for path in directory.glob(pattern)})
     if not any(path.suffix == ".safetensors" for path in names):
-        raise ValueError(f"{directory} holds no .safetensors file; convert the weights with save_pretrained first")
+        raise ValueError(
+            f"{directory} holds no .safetensors file; convert the weights with save_pretrained "
+            "first"
+        )
     parts = []
     for path in names:
         content = _weights_digest(path) if path.suffix == ".safetensors" else file_digest(path)
@@ -45,7 +53,11 @@ def model_digest(directory: Path) -> str:
 
 def tokenizer_files_digest(directory: Path) -> str:
     """A digest of the files that make a tokenizer and its chat template."""
-    found = [[name, file_digest(directory / name)] for name in TOKENIZER_FILES if (directory / name).is_file()]
+    found = [
+        [name, file_digest(directory / name)]
+        for name in TOKENIZER_FILES
+        if (directory / name).is_file()
+    ]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
@@ -56,7 +68,10 @@ def _weights_digest(path: Path) -> str:
         length = file.read(8)
         header_bytes = struct.unpack("<Q", length)[0] if len(length) == 8 else size
         if header_bytes > size - 8:
-            raise ValueError(f"{path} is no whole safetensors file: its header would be longer than the file; copy it again")
+            raise ValueError(
+                f"{path} is no whole safetensors file: its header would be longer than the file; "
+                "copy it again"
+            )
         digest.update(file.read(header_bytes))
         step = max(_BLOCK_BYTES, (size - header_bytes) // _BLOCKS)
         for start in range(8 + header_bytes, size, step):

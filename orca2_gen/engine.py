@@ -1,7 +1,8 @@
-"""`Engine`: token ids in, one Completion out; vLLM's AsyncLLM behind it, or a script for tests and rehearsals.
+"""`Engine`: token ids in, one Completion out; vLLM's AsyncLLM behind it, or a script for tests and
+rehearsals.
 
-Both are asynchronous and take any number of requests at once: the engine batches them as they come, so nobody above
-it ever waits for a batch.
+Both are asynchronous and take any number of requests at once: the engine batches them as they come,
+so nobody above it ever waits for a batch.
 """
 
 from __future__ import annotations
@@ -35,11 +36,15 @@ class Request:
 
     @property
     def request_id(self) -> str:
-        return "|".join((self.role, self.strategy, str(self.call), str(self.attempt), self.problem_id))
+        return "|".join(
+            (self.role, self.strategy, str(self.call), str(self.attempt), self.problem_id)
+        )
 
     @property
     def seed(self) -> int:
-        """The sampling seed: a hash of identity and run seed, so that it does not depend on batch order or restarts."""
+        """The sampling seed: a hash of identity and run seed, so that it does not depend on batch
+        order or restarts.
+        """
         return int(_uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
 
 
@@ -75,7 +80,8 @@ class VLLMEngine:
             top_p=request.top_p,
             max_tokens=request.max_tokens,
             seed=request.seed if request.temperature > 0 else None,
-            # One RequestOutput at the end: the default makes one per live request and step (PERFORMANCE: 2.2).
+            # One RequestOutput at the end: the default makes one per live request and step
+            # (PERFORMANCE: 2.2).
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._starts += 1
@@ -104,7 +110,9 @@ class VLLMEngine:
 
 
 def engine_arguments(config: VLLMEngineConfig) -> dict[str, Any]:
-    """vLLM's AsyncEngineArgs for a config: our keys are its keywords, so all but three pass through."""
+    """VLLM's AsyncEngineArgs for a config: our keys are its keywords, so all but three pass
+    through.
+    """
     arguments = config.model_dump(exclude={"engine", "replicas", "env"})
     return arguments | {
         "trust_remote_code": False,
@@ -113,20 +121,26 @@ def engine_arguments(config: VLLMEngineConfig) -> dict[str, Any]:
         "disable_log_stats": True,
         "seed": 0,
         # In-node ranks only; a single CPU rank also runs as vLLM's own child process.
-        "distributed_executor_backend": "mp" if config.tensor_parallel_size * config.pipeline_parallel_size > 1 else None,
+        "distributed_executor_backend": "mp"
+        if config.tensor_parallel_size * config.pipeline_parallel_size > 1
+        else None,
     }
 
 
 def set_engine_environment(config: VLLMEngineConfig) -> None:
     """Sets the variables vLLM reads on import; call it before the first VLLMEngine of a process."""
-    os.environ.update({"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"} | config.env)
+    os.environ.update(
+        {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"} | config.env
+    )
 
 
 Script = Callable[[Request], str]
 
 
 class ScriptedEngine:
-    """Answers by a script instead of a model: the project's one fake, deterministic in the request alone."""
+    """Answers by a script instead of a model: the project's one fake, deterministic in the request
+    alone.
+    """
 
     def __init__(self, chat: Chat, script: Script) -> None:
         self._chat, self._script = chat, script
@@ -153,12 +167,16 @@ class ScriptedEngine:
         pass
 
 
-def planted_script(problems: Mapping[str, Problem], accuracy: Mapping[str, float], run_seed: int) -> Script:
-    """A script that answers rightly with a planted probability per strategy, for rehearsals without a model.
+def planted_script(
+    problems: Mapping[str, Problem], accuracy: Mapping[str, float], run_seed: int
+) -> Script:
+    """A script that answers rightly with a planted probability per strategy, for rehearsals without
+    a model.
 
     Args:
         problems: by id; may be filled later, is read at each request.
-        accuracy: by strategy, 0.5 where absent. Whether a problem is hard is drawn once for all strategies, so that
+        accuracy: by strategy, 0.5 where absent. Whether a problem is hard is drawn once for all
+            strategies, so that
             scores are paired as a real student's are.
         run_seed: of the draws.
     """
@@ -182,4 +200,6 @@ def _wrong(problem: Problem) -> str:
 
 def _uniform(seed: int, key: str) -> float:
     """A number in [0, 1) that depends on nothing else."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=7).digest()) / (1 << 56)
+    return int.from_bytes(hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=7).digest()) / (
+        1 << 56
+    )

@@ -1,7 +1,8 @@
 """Rationale -> Example, and the proof that the strategy's instruction is gone.
 
-Orca 2 replaces the system message of every training row by one generic cautious message and leaves user and
-assistant text untouched (arXiv 2311.11045, section 4.1): the student must find the strategy by itself.
+Orca 2 replaces the system message of every training row by one generic cautious message and leaves
+user and assistant text untouched (arXiv 2311.11045, section 4.1): the student must find the
+strategy by itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, encode_conversation, encode_prompt
+from orca2_gen.chat import Chat, ControlTokenError, encode_conversation
 from orca2_gen.records import Example, Message, Rationale, Rejection
 from orca2_gen.strategies import Strategies, prompt_messages
 
@@ -21,7 +22,8 @@ class ErasureProof:
 
     num_examples: int
     num_proved: int
-    """Examples whose prompt ids equal the encoding of (cautious message, user text) and nothing else."""
+    """Examples whose ids equal the encoding of (cautious message, user text), then of the answer,
+    and hold nothing else."""
     instructions_sha256: dict[str, str]
     cautious_message_sha256: str
     tokenizer_digest: str
@@ -32,17 +34,27 @@ class ErasureProof:
         return self.num_proved == self.num_examples
 
 
-def erase(rationale: Rationale, *, chat: Chat, strategies: Strategies, prompts: str, max_tokens: int) -> Example | Rejection:
-    """The training Example of a rationale, or a Rejection if it does not fit the student's context.
+def erase(
+    rationale: Rationale, *, chat: Chat, strategies: Strategies, prompts: str, max_tokens: int
+) -> Example | Rejection:
+    """The training Example of a rationale, or a Rejection if it does not fit the student's context
+    or its text cannot be encoded as plain text.
 
-    Args:
-        prompts: `erased`, or `instruction_kept` for the ablation that leaves the instruction in.
-        max_tokens: prompt and answer together.
+    `prompts` is `erased`, or `instruction_kept` for the ablation that leaves the instruction in;
+    `max_tokens` bounds prompt and answer together.
     """
     system = strategies.cautious_message if prompts == "erased" else rationale.system
     answer = Message(role="assistant", content=rationale.text)
     messages = (*prompt_messages(system, rationale.user), answer)
-    input_ids, num_prompt_tokens = encode_conversation(chat, messages)
+    try:
+        input_ids, num_prompt_tokens = encode_conversation(chat, messages)
+    except ControlTokenError as error:
+        return Rejection(
+            problem_id=rationale.problem_id,
+            stage="examples",
+            reason="control_token",
+            detail=f"the teacher's {error}",
+        )
     if len(input_ids) > max_tokens:
         return Rejection(
             problem_id=rationale.problem_id,
@@ -61,12 +73,20 @@ def erase(rationale: Rationale, *, chat: Chat, strategies: Strategies, prompts: 
 
 
 def is_erased(example: Example, *, chat: Chat, strategies: Strategies) -> bool:
-    """Whether the example's prompt is exactly the cautious message and one user message, in ids and in text."""
+    """Whether the example is exactly the cautious message, one user message and its answer, in ids
+    and in text.
+    """
     roles = [message.role for message in example.messages]
-    if roles != ["system", "user", "assistant"] or example.messages[0].content != strategies.cautious_message:
+    if (
+        roles != ["system", "user", "assistant"]
+        or example.messages[0].content != strategies.cautious_message
+    ):
         return False
-    expected = encode_prompt(chat, prompt_messages(strategies.cautious_message, example.messages[1].content))
-    return example.input_ids[: example.num_prompt_tokens] == expected
+    try:
+        encoded = encode_conversation(chat, example.messages)
+    except ControlTokenError:
+        return False
+    return (example.input_ids, example.num_prompt_tokens) == encoded
 
 
 def prove(examples: Iterable[Example], *, chat: Chat, strategies: Strategies) -> ErasureProof:

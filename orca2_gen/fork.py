@@ -1,4 +1,6 @@
-"""Start a run beside another: what would come out the same is taken over, the rest is left behind."""
+"""Start a run beside another: what would come out the same is taken over, the rest is left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,21 @@ from orca2_gen.shards import inside
 def fork_run(source: Path, target: Path, keys: Mapping[str, str]) -> list[str]:
     """Takes over the source's committed units whose stage key is in `keys`; returns their stages.
 
-    Files are hard links where the file system allows, so a fork costs no space: committed files never change.
+    Files are hard links where the file system allows, so a fork costs no space: committed files
+    never change.
 
     Raises:
         ValueError: the target has commits already.
     """
     before, after = read_ledger(source), read_ledger(target, writable=True)
     if not before.units:
-        raise ValueError(f"{source} holds no committed unit; give the directory of a run to fork from")
+        raise ValueError(
+            f"{source} holds no committed unit; give the directory of a run to fork from"
+        )
     if after.units:
-        raise ValueError(f"{target} has commits already; fork into a new directory, or run it without --fork")
+        raise ValueError(
+            f"{target} has commits already; fork into a new directory, or run it without --fork"
+        )
     taken = [r for r in before.units.values() if keys.get(r.stage) == r.stage_key]
     for receipt in taken:
         for entry in receipt.files:

@@ -1,15 +1,15 @@
 """The answer sentence, the pattern that reads it, and one grader per answer type.
 
-The sentence goes under the question and asks for a last line `Answer: ...`. Real models dress it up,
-so the reader also takes bold, headings, \\boxed{}, `<answer>`, `####` on the last line and "The answer
-is ...". The last answer counts. A text that is one short line with none of these is a bare answer.
+The sentence goes under the question and asks for a last line `Answer: ...`. Real models dress it
+up, so the reader also takes bold, headings, \\boxed{}, `<answer>`, `####` on the last line and "The
+answer is ...". The last answer counts. A text of one short line without any is a bare answer.
 
 Two rules that are choices:
 - A percent sign is a hundredth. `60%` is 0.6, not 60, unless the gold has a percent sign or the
   question asks for a percentage; then `60` and `60%` are both right.
-- What cannot be read as an answer of the type (`Answer: unknown` where a number is due, two letters,
-  a letter beside another option's text) is unparsed, not incorrect: both score 0, but only unparsed
-  is tried again.
+- What cannot be read as an answer of the type (`Answer: unknown` where a number is due, two
+  letters, a letter beside another option's text) is unparsed, not incorrect: both score 0, but only
+  unparsed is tried again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orca2_gen.numerals import Number, parse_number, read_number
+from orca2_gen.numerals import parse_number, read_number
 from orca2_gen.records import AnswerType, Outcome, Problem
 
 GRADER_VERSION = 1
@@ -31,19 +31,19 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 ANSWER_SENTENCES: Mapping[AnswerType, str] = MappingProxyType(
     {
-        "exact": 'Close with one line that says "Answer:" and then the answer in as few words as it takes.',
+        "exact": 'Close with one line that says "Answer:" and then only the answer, in few words.',
         "numeric": 'Close with one line that says "Answer:" and then only the number.',
-        "multiple_choice": 'Close with one line that says "Answer:" and then only the right letter.',
+        "multiple_choice": 'Close with one line that says "Answer:" and then only the letter.',
     }
 )
 
 TAIL_CHARS = 4_000
 """Only so much of a completion's end is searched for its answer."""
-MAX_BARE_CHARS = 200
-MAX_BOXED_CHARS = 400
+MAX_BARE_CHARS, MAX_BOXED_CHARS, MAX_SENTENCE_CHARS = 200, 400, 300
+"""Of what follows `the answer is`: that may recur, and whole lines each time are quadratic."""
 
-# The words that announce an answer, and what must stand after and before them. Searching for a plain
-# word from the end and looking around it is 20 times faster than one pattern over the whole text.
+# The words that announce an answer, and what must stand after and before them. Looking around plain
+# words, from the end, takes a fifth of the time of one pattern over the whole text.
 _WORDS = ("answer", "\\boxed", "\\fbox", "option", "choice")
 _AFTER = re.compile(
     r"""
@@ -60,17 +60,17 @@ _THE = re.compile(r"\b(?:the|my|our) (?:final |correct |right |best )?$")
 _HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
 _LAST_LINE_MARK = "####"
 _PERCENT_ASKED = re.compile(
-    r"\b(?:what|which|how many|the|as an?|in)\s+(?:\w+\s+){0,3}?(?:percent|percentage|%)(?!\w)",
+    r"\b(?:what|which|how many|the|as an?|in)\s+(?:[a-z]+\s+){0,3}?(?:percent|percentage|%)(?!\w)",
     re.IGNORECASE,
 )
 _WRAPPED = re.compile(
-    r"\\(?:text|mathrm|mathbf|textbf|boxed)\s?\{(.*)\}|\\\((.*)\\\)|\\\[(.*)\\\]|\$(.*)\$|<(.*)>|\"(.*)\"|'(.*)'"
-    r"|\u201c(.*)\u201d|\u2018(.*)\u2019",
+    r"\\(?:text|mathrm|mathbf|textbf|boxed)\s?\{(.*)\}|\\\((.*)\\\)|\\\[(.*)\\\]|\$(.*)\$|<(.*)>"
+    r"|\"(.*)\"|'(.*)'|\u201c(.*)\u201d|\u2018(.*)\u2019",
     re.DOTALL,
 )
 _LETTER = re.compile(
-    r"(?:(?:option|choice|letter)\s*)?(?P<open>[(\[{<]?)\s*(?P<letter>[A-Za-z])(?:\s*(?P<close>[)\]}>]))?"
-    r"(?P<end>[.:,;)]*)(?P<rest>.*)",
+    r"(?:(?:option|choice|letter)[\s:]*)?[(\[{<]?\s*(?P<letter>[A-Z])"
+    r"(?P<mark>(?:\s*[)\]}>])?[.:,;)!?]*)(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _MORE_LETTERS = re.compile(
@@ -100,27 +100,20 @@ def render_choices(choices: Sequence[str]) -> str:
 def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
     """Returns the verdict on a completion of the problem; it raises on no text.
 
-    A completion that did not stop by itself is truncated: a thought cut short is not a wrong answer.
-    A problem whose answer type or gold cannot be graded is ungraded.
+    A completion that did not stop by itself is truncated: a thought cut short is not a wrong
+    answer. A problem whose answer type or gold cannot be graded is ungraded.
     """
     if finish_reason != "stop":
         return Grade(outcome="truncated", score=0.0, answer="")
     grader = _GRADERS.get(problem.answer_type)
-    if grader is None or (
-        problem.answer_type == "numeric" and _gold_number(problem.target) is None
-    ):
+    if grader is None or (grader is _grade_numeric and _gold_number(problem.target) is None):
         return Grade(outcome="ungraded", score=0.0, answer="")
     verdict = _grade_last_answer(grader, problem, text)
     if verdict is None:
         return Grade(outcome="unparsed", score=0.0, answer="")
     answer, is_correct = verdict
-    if is_correct:
-        return Grade(outcome="correct", score=1.0, answer=answer)
-    return Grade(outcome="incorrect", score=0.0, answer=answer)
-
-
-Verdict = tuple[str, bool]
-"""The answer that was read, and whether it is the gold one."""
+    outcome: Outcome = "correct" if is_correct else "incorrect"
+    return Grade(outcome=outcome, score=float(is_correct), answer=answer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,17 +126,20 @@ class Piece:
     is_bare: bool = False
 
 
-def _grade_last_answer(
-    grader: Callable[[Problem, Piece], Verdict | None], problem: Problem, text: str
-) -> Verdict | None:
-    text = text[-(TAIL_CHARS + len(problem.target)) :].rpartition("</think>")[2].rstrip()
+Verdict = tuple[str, bool]
+"""The answer that was read, and whether it is the gold one."""
+Grader = Callable[[Problem, Piece], Verdict | None]
+
+
+def _grade_last_answer(grader: Grader, problem: Problem, text: str) -> Verdict | None:
+    text = text.rstrip()[-(TAIL_CHARS + len(problem.target)) :].rpartition("</think>")[2]
     verdict, is_bare = None, True
     for piece in find_answers(text):
         is_bare = False
         if not piece.text:
             continue
         if piece.is_binding:
-            # Any sentence reads as a free text, so there an announced answer outranks a later sentence.
+            # Any sentence reads as a free text, so there an announced answer outranks it.
             verdict = None if problem.answer_type == "exact" else verdict
             return verdict or grader(problem, piece)
         verdict = verdict or grader(problem, piece)
@@ -160,13 +156,12 @@ def find_answers(text: str) -> Iterator[Piece]:
         yield Piece(text=unwrap(last_line.strip("# ")), is_binding=False)
     # The dotted capital I is the one letter that gets longer in lower case.
     lowered = text.replace("\u0130", "I").lower()
-    starts = {word: lowered.rfind(word) for word in _WORDS}
-    while True:
+    starts = {word: lowered.rfind(word) for word in _WORDS if word in lowered}
+    while starts:
         word = max(starts, key=starts.__getitem__)
-        start = starts[word]
-        if start < 0:
-            break
-        starts[word] = lowered.rfind(word, 0, start)
+        start = starts.pop(word)
+        if (earlier := lowered.rfind(word, 0, start)) >= 0:
+            starts[word] = earlier
         piece = _piece_at(text, lowered, word, start)
         if piece is not None:
             yield piece
@@ -187,7 +182,8 @@ def _piece_at(text: str, lowered: str, word: str, start: int) -> Piece | None:
     if found["weak"] is not None:
         if not _THE.search(before):
             return None
-        return Piece(text=unwrap(_line_after(text, found.end())), is_binding=False)
+        rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
+        return Piece(text=unwrap(rest), is_binding=False)
     if word != "answer" or before.endswith(("wrong ", "incorrect ")):
         return None
     if found["tag"] is not None:
@@ -267,16 +263,12 @@ def _grade_numeric(problem: Problem, piece: Piece) -> Verdict | None:
         return None
     is_correct = number.value == gold.value
     if number.is_percent != gold.is_percent:
-        same_figure = _figure(number) == _figure(gold)
+        same_figure = number.figure == gold.figure
         if gold.is_percent:
             is_correct = is_correct or same_figure
         elif _PERCENT_ASKED.search(problem.question):
             is_correct = same_figure
     return number.text, is_correct
-
-
-def _figure(number: Number) -> object:
-    return number.value * 100 if number.is_percent else number.value
 
 
 def _grade_multiple_choice(problem: Problem, piece: Piece) -> Verdict | None:
@@ -285,34 +277,22 @@ def _grade_multiple_choice(problem: Problem, piece: Piece) -> Verdict | None:
 
 
 def _read_letter(text: str, choices: tuple[str, ...]) -> str | None:
-    """Returns the letter named by itself, with its option's text, or by the text alone; else None."""
-    texts = {
-        _normalise_gold(choice): letter for letter, choice in zip(LETTERS, choices, strict=False)
-    }
-    by_text = texts.get(normalise(text))
+    """Returns the letter named alone, with its option's text, or by that text alone; else None."""
     found = _LETTER.fullmatch(text)
-    if found is None:
-        return by_text
-    letter, rest = found["letter"].upper(), found["rest"].strip()
-    is_marked = bool(found["close"] or found["end"])
-    if not rest:
+    letter, rest = (found["letter"].upper(), found["rest"].strip()) if found else ("", "")
+    if letter and not rest:
         return letter
-    if by_text is not None:
+    letter_of = dict(zip(map(_normalise_gold, choices), LETTERS, strict=False))
+    by_text = letter_of.get(normalise(text))
+    if found is None or by_text is not None:
         return by_text
-    named = texts.get(normalise(_BESIDE.sub(r"\1\2", rest)))
+    named = letter_of.get(normalise(_BESIDE.sub(r"\1\2", rest, count=1)))
     if named is not None:
         return letter if named == letter else None
-    if _REASON_FOLLOWS.match(found["rest"]) and not _MORE_LETTERS.match(rest.lstrip(",;:- ")):
-        return letter
-    if is_marked and not _MORE_LETTERS.match(rest):
-        return letter
-    return None
+    is_complete = found["mark"] or _REASON_FOLLOWS.match(found["rest"])
+    return letter if is_complete and not _MORE_LETTERS.match(rest.lstrip(",;:- ")) else None
 
 
-_GRADERS: Mapping[str, Callable[[Problem, Piece], Verdict | None]] = MappingProxyType(
-    {
-        "exact": _grade_exact,
-        "numeric": _grade_numeric,
-        "multiple_choice": _grade_multiple_choice,
-    }
+_GRADERS: Mapping[str, Grader] = MappingProxyType(
+    {"exact": _grade_exact, "numeric": _grade_numeric, "multiple_choice": _grade_multiple_choice}
 )

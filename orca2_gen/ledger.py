@@ -1,13 +1,14 @@
-"""What is committed: one checksummed line per unit, one writer; the only file that knows the run directory.
+"""What is committed: one checksummed line per unit, one writer; the only file that knows the run
+directory.
 
     RUN/config.json      the resolved config and what each stage's key was made of
     RUN/ledger.jsonl     the commits, in order
     RUN/<stage>/         Arrow files; RUN/rejections/ those of all stages
     RUN/driver.lock      held by the one driver: host, pid and start time
 
-An actor writes files and returns a Receipt; the driver commits it here. A file that no line lists does not exist
-for any reader. A stage's key is a hash of all that determines its rows and of the key before it, so a committed
-unit is reused exactly if it would come out the same.
+An actor writes files and returns a Receipt; the driver commits it here. A file that no line lists
+does not exist for any reader. A stage's key is a hash of all that determines its rows and of the
+key before it, so a committed unit is reused exactly if it would come out the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 import os
-import socket
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,18 @@ from typing import Any
 from orca2_gen.records import Rejection
 from orca2_gen.shards import FileEntry, sync_directory, write_bytes, write_records
 
-STAGES = ("problems", "scores", "selections", "rationales", "examples", "evaluation_problems", "evaluation")
+STAGES = (
+    "problems",
+    "scores",
+    "selections",
+    "rationales",
+    "examples",
+    "evaluation_problems",
+    "evaluation",
+)
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
+
+_UNIT_FILE = re.compile(r"\..+\.arrow\.tmp-.+|.+\.a[0-9]+\.arrow")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +72,7 @@ class Ledger:
     run_dir: Path
     writable: bool
     units: dict[tuple[str, str], Receipt] = field(default_factory=dict)
-    """(stage, unit) -> its latest Receipt."""
+    """(stage, unit) -> its Receipt."""
     torn: list[str] = field(default_factory=list)
     """What was dropped on opening, for people to read."""
 
@@ -74,7 +85,9 @@ class Ledger:
         assert self.writable
         accepted = list(receipts)
         for receipt in accepted:
-            assert (receipt.stage, receipt.unit) not in self.units, f"{receipt.stage}/{receipt.unit} committed twice"
+            assert (receipt.stage, receipt.unit) not in self.units, (
+                f"{receipt.stage}/{receipt.unit} committed twice"
+            )
             self.units[receipt.stage, receipt.unit] = receipt
         path = self.run_dir / "ledger.jsonl"
         with open(path, "ab") as file:
@@ -103,7 +116,11 @@ def write_unit(
     files = [write_records(run_dir, f"{name.stage}/{file}", accepted, record)]
     if rejected:
         files.append(write_records(run_dir, f"rejections/{name.stage}-{file}", rejected, Rejection))
-    tallies = {"input": len(accepted) + len(rejected), "accepted": len(accepted), "rejected": len(rejected)}
+    tallies = {
+        "input": len(accepted) + len(rejected),
+        "accepted": len(accepted),
+        "rejected": len(rejected),
+    }
     return Receipt(
         stage=name.stage,
         stage_key=name.stage_key,
@@ -117,30 +134,41 @@ def write_unit(
 def read_ledger(run_dir: Path, *, writable: bool = False) -> Ledger:
     """The Ledger of a run directory; empty where there is none yet.
 
-    A line cut short by a crash can only be the last: it was never acknowledged, so it is dropped (and cut off the
-    file if writable).
+    A line cut short by a crash can only be the last: it was never acknowledged, so it is dropped
+    (and cut off the file if writable).
 
     Raises:
-        ValueError: a line before the last is damaged, which no crash does.
+        ValueError: a line before the last is damaged, or a unit is committed twice; no crash does
+            either.
     """
     ledger = Ledger(run_dir=run_dir, writable=writable)
     path = run_dir / "ledger.jsonl"
     body = path.read_bytes() if path.exists() else b""
     kept = 0
     lines = body.split(b"\n")
+    last = len(lines) - (not lines[-1])
     for number, line in enumerate(lines, 1):
         if not line:
             kept += 1
             continue
         receipt = _receipt(line) if number < len(lines) else None
         if receipt is None:
-            if number < len(lines) - 1:
+            if number < last:
                 raise ValueError(
-                    f"{path}:{number} is damaged (its checksum does not match); restore the file from a copy, or "
+                    f"{path}:{number} is damaged (its checksum does not match); restore the file "
+                    "from a copy, or "
                     f"start again in another run directory"
                 )
-            ledger.torn.append(f"{path}:{number} was cut short; the unit it would have committed is made again")
+            ledger.torn.append(
+                f"{path}:{number} was cut short; the unit it would have committed is made again"
+            )
             break
+        if (receipt.stage, receipt.unit) in ledger.units:
+            raise ValueError(
+                f"{path}:{number} commits {receipt.stage}/{receipt.unit} a second time, which no "
+                "driver does; restore "
+                f"the file from a copy, or start again in another run directory"
+            )
         ledger.units[receipt.stage, receipt.unit] = receipt
         kept += len(line) + 1
     if ledger.torn and writable:
@@ -171,12 +199,15 @@ def _checksum(row: dict[str, Any]) -> str:
 
 
 def unlisted_files(ledger: Ledger) -> list[Path]:
-    """Files in the stages' directories that no line lists: left by a process that died, or came too late."""
+    """Units' files that no line lists: left by a process that died, or came too late. Never a
+    stranger's file.
+    """
     listed = {entry.path for receipt in ledger.units.values() for entry in receipt.files}
     found = []
     for stage in (*STAGES, "rejections"):
         for path in sorted((ledger.run_dir / stage).glob("*")):
-            if path.relative_to(ledger.run_dir).as_posix() not in listed:
+            ours = _UNIT_FILE.fullmatch(path.name) and path.is_file()
+            if ours and path.relative_to(ledger.run_dir).as_posix() not in listed:
                 found.append(path)
     return found
 
@@ -188,71 +219,38 @@ def remove_unlisted(ledger: Ledger) -> None:
         path.unlink()
 
 
-def lock_run(run_dir: Path) -> Path:
-    """Takes the run directory for this process and returns the lock's path; `unlock_run` gives it back.
+def record_stages(
+    run_dir: Path,
+    config: dict[str, Any],
+    stages: dict[str, dict[str, Any]],
+    keys: Mapping[str, str],
+    ledger: Ledger,
+) -> None:
+    """Writes config.json, after checking that what is committed was made from the same
+    determinants.
+
+    Args:
+        run_dir: the run directory.
+        config: as plain JSON.
+        stages: stage -> its determinants.
+        keys: stage -> its key, a hash of them and of the key before.
+        ledger: of the run directory.
 
     Raises:
-        ValueError: another living driver holds it, or one on another host may.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "driver.lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-    for _ in range(2):
-        try:
-            with open(path, "x", encoding="utf-8") as file:
-                json.dump(mine, file)
-                file.flush()
-                os.fsync(file.fileno())
-            return path
-        except FileExistsError:
-            holder = _holder(path)
-        if holder is not None and (
-            holder.get("host") != mine["host"] or _started(holder.get("pid", 0)) == holder.get("started")
-        ):
-            raise ValueError(
-                f"{run_dir} is in use by process {holder.get('pid')} on {holder.get('host')}; wait for it, or remove "
-                f"{path} if that process is gone"
-            )
-        path.unlink(missing_ok=True)  # its process is dead
-    raise ValueError(f"{path} was taken by another driver at the same moment; try again")
-
-
-def unlock_run(run_dir: Path) -> None:
-    """Gives the run directory back."""
-    (run_dir / "driver.lock").unlink(missing_ok=True)
-
-
-def _holder(path: Path) -> dict[str, Any] | None:
-    try:
-        holder = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return holder if isinstance(holder, dict) else None
-
-
-def _started(pid: int) -> str | None:
-    """When the process began, in clock ticks since boot; None if there is none. A pid alone is reused."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return stat.rpartition(")")[2].split()[19]
-
-
-def record_stages(run_dir: Path, config: dict[str, Any], stages: dict[str, dict[str, Any]], ledger: Ledger) -> None:
-    """Writes config.json, after checking that what is committed was made from the same determinants.
-
-    Raises:
-        ValueError: a stage with committed units would now be made from something else; the difference is shown.
+        ValueError: a stage with committed units would now be made from something else; the
+            difference is shown.
     """
     path = run_dir / "config.json"
     before = json.loads(path.read_text())["stages"] if path.exists() else {}
-    for stage, determinants in stages.items():
-        if not ledger.committed(stage) or before.get(stage) == json.loads(json.dumps(determinants)):
+    for stage in stages:
+        if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
             continue
+        # The change may lie in a stage before, of which nothing was committed.
+        found = differences(before.get(stage, {}), stages[stage]) or differences(before, stages)
         raise ValueError(
-            f"{run_dir} holds {stage} made otherwise: {differences(before.get(stage, {}), determinants)}; restore the "
-            f"setting, or start beside it with --fork DIR, which keeps the stages that did not change"
+            f"{run_dir} holds {stage} made otherwise: {found}; restore the setting, or give "
+            "another run_dir with "
+            f"--fork {run_dir}, which takes over the stages that did not change"
         )
     body = json.dumps({"config": config, "stages": {**before, **stages}}, indent=2, sort_keys=True)
     write_bytes(path, body.encode())

@@ -28,6 +28,11 @@ class Number:
     text: str
     """As it was written, without currency, commas and unit."""
 
+    @property
+    def figure(self) -> Fraction | int:
+        """Returns what stands before the percent sign: 60 for 60%, and for 60."""
+        return self.value * 100 if self.is_percent else self.value
+
 
 _CURRENCY = r"(?:(?:US|A|C|NZ|HK)?\$|[\u20ac\u00a3\u00a5\u20b9]|USD\s|EUR\s|GBP\s|Rs\.?\s?)"
 _NUMBER = re.compile(
@@ -69,8 +74,8 @@ _WORDS = (
 )
 _NUMBER_OF_WORD = {word: number for number, word in enumerate(_WORDS)}
 
-# Other minus signs and spaces, full-width digits and the fraction slash. Vulgar fractions get a space
-# before them, so that 2 1/2 does not become 21/2 (which is what NFKC makes of it).
+# Other minus signs and spaces, full-width digits and the fraction slash. Vulgar fractions get a
+# space before them, so that 2 1/2 does not become 21/2 (which is what NFKC makes of it).
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "-")
     | dict.fromkeys("\u00a0\u2007\u2009\u202f", " ")
@@ -88,11 +93,17 @@ _APPROXIMATELY = re.compile(
     re.IGNORECASE,
 )
 _BOUND = re.compile(
-    r"\b(?:not|no|less|fewer|more|greater|least|most|over|under|above|below|between|up to|never|cannot)\b|n't\b|[<>\u2264\u2265]",
+    r"\b(?:not?|never|cannot|less|fewer|more|greater|least|most|over|under|above|below|between"
+    r"|up to)\b|n't\b|[<>\u2264\u2265]",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
     r"[;!?]|\.(?:\s|$)|,\s(?!\d)|\b(?:because|since|so|as|which|when|if|where|after|per)\b"
+)
+_MINUS = re.compile(r"^(?:minus|negative)\s+", re.IGNORECASE)
+# A number word before one of these is only a part of a number: one third, two hundred.
+_PART = re.compile(
+    r"(?:hal|third|quarter|fourth|fif|six|seven|eigh|nin|ten|hundred|thous|mill|bill|doz)"
 )
 _ASIDE = re.compile(r"\([^()]*\)")
 # What follows a number that is only a part: of a formula, a range, a compound quantity.
@@ -121,7 +132,7 @@ def _undress(found: re.Match[str]) -> str:
 
 
 def parse_number(text: str) -> Number | None:
-    """Returns the number if the text is one and nothing more (currency, percent sign and scale allowed)."""
+    """Returns the number if the text is one and no more (currency, percent and scale allowed)."""
     text = plain_mathematics(text).strip().rstrip(".")
     if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
         return Number(value=int(text), is_percent=False, text=text)
@@ -130,22 +141,24 @@ def parse_number(text: str) -> Number | None:
 
 
 def read_number(text: str, *, anywhere: bool = True) -> Number | None:
-    """Returns the number that an answer states: the one it starts with, or its result after the last `=`.
+    """Returns the number that an answer states: what it starts with, or what its last `=` gives.
 
     `anywhere` also takes the only number of a sentence (`She earns 18 dollars`).
     """
     text = plain_mathematics(text).strip().strip("$").strip()
     if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
         return Number(value=int(text), is_percent=False, text=text)
-    text = _ASIDE.sub(" ", text).strip() or text.strip("()")
+    if "(" in text:
+        text = _ASIDE.sub(" ", text).strip() or text.strip("()")
+    text = _MINUS.sub("-", text)
     number = _read_leading(text)
     if number is None and "=" in text:
         number = _read_leading(text.rpartition("=")[2])
     if number is None and anywhere and "=" not in text:
         number = _read_only(text)
     if number is None:
-        word = text.lower().strip(" .!").partition(" ")[0]
-        if word in _NUMBER_OF_WORD and len(text.split()) <= 2:
+        word, _, unit = text.lower().strip(" .!").partition(" ")
+        if word in _NUMBER_OF_WORD and " " not in unit and not _PART.match(unit):
             number = Number(value=_NUMBER_OF_WORD[word], is_percent=False, text=word)
     return number
 

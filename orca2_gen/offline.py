@@ -1,4 +1,6 @@
-"""The environment that keeps every library from calling home, for the driver and for every Ray process."""
+"""The environment that keeps every library from calling home, for the driver and for every Ray
+process.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,14 @@ OFFLINE_ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Not telemetry, but read at the same moment: a tokenizer that was used before a fork would warn on every fork.
+    # Not telemetry, but read at the same moment: a tokenizer that was used before a fork would warn
+    # on every fork.
     "TOKENIZERS_PARALLELISM": "false",
 }
 
 
 def go_offline() -> None:
-    """Sets the variables in this process; children inherit them, Ray workers get them by runtime_env."""
+    """Sets the variables in this process; children inherit them, Ray workers get them by
+    runtime_env.
+    """
     os.environ.update(OFFLINE_ENVIRONMENT)

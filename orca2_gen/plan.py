@@ -1,17 +1,18 @@
 """Config -> what each stage's rows depend on, and the stage keys made of it.
 
-Only what changes rows belongs here. Replicas, devices, batch sizes and addresses say how and where a run happens:
-`config.json` records them, no key knows them.
+Only what changes rows belongs here. Replicas, devices, batch sizes and addresses say how and where
+a run happens: `config.json` records them, no key knows them.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.config import Config, engine_directory
-from orca2_gen.config_schema import EngineConfig, TaskConfig, VLLMEngineConfig
+from orca2_gen.config import engine_directory
+from orca2_gen.config_schema import Config, EngineConfig, TaskConfig, VLLMEngineConfig
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.grading import GRADER_VERSION
 from orca2_gen.ledger import stage_key
@@ -32,9 +33,14 @@ PREVIOUS = {
 
 
 def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
-    """Stage -> everything in the config and in the files it names that determines the stage's rows."""
+    """Stage -> everything in the config and in the files it names that determines the stage's
+    rows.
+    """
     strategies = load_strategies(config.strategies)
-    texts = {"instructions": _hashed(strategies.instructions), "answer_sentence": strategies.answer_sentence}
+    texts = {
+        "instructions": _hashed(strategies.instructions),
+        "answer_sentence": strategies.answer_sentence,
+    }
     selection = config.selection
     scorer = config.teacher if selection.policy == "teacher_best" else config.student
     return {
@@ -66,7 +72,9 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
             "prompts": config.erasure.prompts,
             "max_model_len": config.student.max_model_len,
         },
-        "evaluation_problems": _reading(config, config.evaluation.tasks, strategies, evaluation_rooms(config)),
+        "evaluation_problems": _reading(
+            config, config.evaluation.tasks, strategies, evaluation_rooms(config)
+        ),
     }
 
 
@@ -81,7 +89,11 @@ def stage_keys(determinants: dict[str, dict[str, Any]]) -> dict[str, str]:
 def evaluation_key(config: Config, engine: EngineConfig, problems_key: str) -> str:
     """The key of one model's evaluation."""
     strategies = load_strategies(config.strategies)
-    messages = {name: strategies.system_message(name) for name in config.evaluation.messages if name != EMPTY}
+    messages = {
+        name: strategies.system_message(name)
+        for name in config.evaluation.messages
+        if name != EMPTY
+    }
     determinants = {
         "engine": _engine(engine, config.run_seed),
         "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
@@ -106,10 +118,14 @@ def selection_rule(config: Config) -> Rule:
 
 
 def rooms(config: Config) -> tuple[Room, ...]:
-    """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for rationales."""
+    """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for
+    rationales.
+    """
     student = _room("student", config.student, config.scoring.max_tokens)
     # With teacher_best it is the teacher that is scored.
-    teacher = _room("teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.max_tokens))
+    teacher = _room(
+        "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.max_tokens)
+    )
     return student, teacher
 
 
@@ -120,7 +136,10 @@ def evaluation_rooms(config: Config) -> tuple[Room, ...]:
 
 def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
     return Room(
-        role=role, tokenizer=engine_directory(engine), max_model_len=engine.max_model_len, max_tokens=max_tokens
+        role=role,
+        tokenizer=engine_directory(engine),
+        max_model_len=engine.max_model_len,
+        max_tokens=max_tokens,
     )
 
 
@@ -130,14 +149,16 @@ def _reading(
     every_text = {**strategies.instructions, "cautious": strategies.cautious_message}
     return {
         "tasks": {
-            task.name: task.model_dump(exclude={"path", "name"}) | {"sha256": file_digest(Path(task.path))}
+            task.name: task.model_dump(exclude={"path", "name"})
+            | {"sha256": file_digest(Path(task.path))}
             for task in tasks
         },
         "rows_per_unit": config.rows_per_unit,
         "readers": READER_VERSION,
         "prompts": _hashed(every_text) | {"answer_sentence": strategies.answer_sentence},
         "rooms": {
-            r.role: [tokenizer_files_digest(Path(r.tokenizer)), r.max_model_len, r.max_tokens] for r in room
+            r.role: [tokenizer_files_digest(Path(r.tokenizer)), r.max_model_len, r.max_tokens]
+            for r in room
         },
     }
 
@@ -150,5 +171,5 @@ def _engine(engine: EngineConfig, run_seed: int) -> dict[str, Any]:
     return {"model": model_digest(Path(engine.model)), "tokenizer": tokenizer, **numerics}
 
 
-def _hashed(texts: dict[str, str]) -> dict[str, Any]:
+def _hashed(texts: Mapping[Any, str]) -> dict[str, Any]:
     return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}

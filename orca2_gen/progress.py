@@ -1,4 +1,6 @@
-"""What a person sees while a stage runs: bars on a terminal, a line per stage elsewhere. Always on stderr."""
+"""What a person sees while a stage runs: bars on a terminal, a line per stage elsewhere. Always on
+stderr.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from orca2_gen.ledger import Receipt
 
@@ -16,14 +25,26 @@ console = Console(stderr=True)
 
 @contextmanager
 def show_stage(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
-    """A function that takes each receipt of the stage as it is committed; `total` is in units, None if unknown."""
+    """A function that takes each receipt of the stage as it is committed; `total` is in units, None
+    if unknown.
+    """
     started = time.monotonic()
     units = rows = 0
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         bar = progress.add_task(stage, total=total)
         if not console.is_terminal:
-            console.print(f"{stage}: started" + (f", {total} units" if total else ""), highlight=False)
+            console.print(
+                f"{stage}: started" + (f", {total} units" if total else ""), highlight=False
+            )
 
         def advance(receipt: Receipt) -> None:
             nonlocal units, rows

@@ -12,7 +12,8 @@ from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies, prompt_messages, user_text
 
 QUOTED_WORDS = 8
-"""A rationale that repeats so many words of its instruction in a row would teach the instruction after all."""
+"""A rationale that repeats so many words of its instruction in a row would teach the instruction
+after all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +31,17 @@ class Asking:
 
 
 async def teach(
-    problem: Problem, strategy: str, *, engine: Engine, chat: Chat, strategies: Strategies, asking: Asking
+    problem: Problem,
+    strategy: str,
+    *,
+    engine: Engine,
+    chat: Chat,
+    strategies: Strategies,
+    asking: Asking,
 ) -> Rationale | Rejection:
-    """The first acceptable completion of the teacher, or the Rejection that names why each attempt failed."""
+    """The first acceptable completion of the teacher, or the Rejection that names why each attempt
+    failed.
+    """
     instruction = strategies.system_message(strategy)
     user = user_text(problem, strategies)
     prompt_token_ids = encode_prompt(chat, prompt_messages(instruction, user))
@@ -53,7 +62,9 @@ async def teach(
             )
         )
         verdict = grade(problem, completion.text, completion.finish_reason)
-        fault = fault_of(completion, verdict, instruction=instruction, user=user, verify=asking.verify)
+        fault = fault_of(
+            completion, verdict, instruction=instruction, user=user, verify=asking.verify
+        )
         if fault is None:
             return Rationale(
                 problem_id=problem.problem_id,
@@ -72,12 +83,14 @@ async def teach(
         problem_id=problem.problem_id,
         stage="rationales",
         reason=faults[-1],
-        detail=f"{strategy}: {asking.max_attempts} attempts were {', '.join(faults)}; the last answer read was "
-        f"{verdict.answer[:80]!r}, gold is {problem.target[:80]!r}",
+        detail=f"{strategy}: {asking.max_attempts} attempts were {', '.join(faults)}; "
+        f"the last answer read was {verdict.answer[:80]!r}, gold is {problem.target[:80]!r}",
     )
 
 
-def fault_of(completion: Completion, verdict: Grade, *, instruction: str, user: str, verify: bool) -> str | None:
+def fault_of(
+    completion: Completion, verdict: Grade, *, instruction: str, user: str, verify: bool
+) -> str | None:
     """Why a teacher's completion cannot be trained on: a Rejection's reason, or None if it can."""
     if completion.finish_reason != "stop":
         return "truncated"
@@ -91,11 +104,18 @@ def fault_of(completion: Completion, verdict: Grade, *, instruction: str, user: 
 
 
 def quotes_instruction(text: str, instruction: str, user: str) -> bool:
-    """Whether the text repeats QUOTED_WORDS words in a row of the instruction that the user did not say."""
-    told = _runs(instruction) - _runs(user)
-    return not told.isdisjoint(_runs(text))
+    """Whether the text repeats QUOTED_WORDS words in a row of the instruction, or all of a shorter
+    one, that the user did not say.
+    """
+    told, heard, said = _words(instruction), _words(user), _words(text)
+    length = min(QUOTED_WORDS, len(told))
+    return not (_runs(told, length) - _runs(heard, length)).isdisjoint(_runs(said, length))
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.casefold())
-    return {tuple(words[i : i + QUOTED_WORDS]) for i in range(len(words) - QUOTED_WORDS + 1)}
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _runs(words: list[str], length: int) -> set[tuple[str, ...]]:
+    starts = range(len(words) - length + 1) if length else ()
+    return {tuple(words[i : i + length]) for i in starts}

@@ -1,7 +1,7 @@
 """The nouns that cross the whole system; every stage takes some of these and returns others.
 
-A record is frozen and keyword-only, and `shards.arrow_schema` derives its Arrow columns from the fields, so the
-order and names below are also the file format.
+A record is frozen and keyword-only, and `shards.arrow_schema` derives its Arrow columns from the
+fields, so the order and names below are also the file format.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ class Problem:
     """One item of a task, as its source states it: nothing has been formatted yet."""
 
     problem_id: str
-    """`task/split/index`, from the source's own id where it has one; never a path, stable across runs."""
+    """`task/split/index`, from the source's own id where it has one; never a path, stable across
+    runs."""
     task: str
     question: str
     target: str
-    """The gold answer: a number for numeric, a letter for multiple_choice, the text itself for exact."""
+    """The gold answer: a number for numeric, a letter for multiple_choice, the text itself for
+    exact."""
     answer_type: str
     choices: tuple[str, ...] = ()
     """Option texts without their letters, in order; empty unless multiple_choice."""
@@ -44,7 +46,9 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What an engine returned for one prompt. Identity: (problem_id, role, strategy, call, attempt)."""
+    """What an engine returned for one prompt. Identity: (problem_id, role, strategy, call,
+    attempt).
+    """
 
     problem_id: str
     role: str
@@ -61,7 +65,9 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentScore:
-    """One graded completion; the text stays, so that a mended grader can grade it again without an engine."""
+    """One graded completion; the text stays, so that a mended grader can grade it again without an
+    engine.
+    """
 
     problem_id: str
     task: str
@@ -105,12 +111,14 @@ class Selection:
     policy: str
     strategy: str
     reason: str
-    """`highest_mean`, `fewest_tokens` (a tie within `indifference`), `none_solved`, `fixed` or `random`."""
+    """`highest_mean`, `fewest_tokens` (a tie within `indifference`), `none_solved`, `fixed` or
+    `random`."""
     indifference: float
     tied: tuple[str, ...]
     """Strategies within `indifference` of the highest mean, the chosen one included."""
     fragile: bool
-    """True iff counting truncated, unparsed and ungraded cells as correct would change the winner."""
+    """True iff counting truncated, unparsed and ungraded cells as correct would change the
+    winner."""
     num_problems: int
     num_scored_problems: int
     summaries: tuple[StrategySummary, ...]

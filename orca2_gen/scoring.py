@@ -1,4 +1,6 @@
-"""(problem, system message) on an engine -> StudentScore: generate and grade, for scoring and for evaluation alike."""
+"""(problem, system message) on an engine -> StudentScore: generate and grade, for scoring and for
+evaluation alike.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,18 @@ from orca2_gen.strategies import Strategies, prompt_messages, user_text
 
 
 async def score(
-    problem: Problem, strategy: str, *, role: str, engine: Engine, chat: Chat, strategies: Strategies, max_tokens: int
+    problem: Problem,
+    strategy: str,
+    *,
+    role: str,
+    engine: Engine,
+    chat: Chat,
+    strategies: Strategies,
+    max_tokens: int,
 ) -> StudentScore:
-    """The graded greedy completion of a problem under a strategy, or under the `cautious` or `empty` message."""
+    """The graded greedy completion of a problem under a strategy, or under the `cautious` or
+    `empty` message.
+    """
     messages = prompt_messages(strategies.system_message(strategy), user_text(problem, strategies))
     request = Request(
         problem_id=problem.problem_id,

@@ -1,8 +1,9 @@
 """Committed scores -> the next block to score, or a Selection. Pure: no engine, no file, no clock.
 
-A group (a task) has N problems. At most `scored_problems` of them are scored, in a seeded permutation, in blocks of
-`block_size`: block k is the k-th run of the permutation under every strategy still in. Here every strategy stays in
-to the end (the full grid), so all blocks are known from the start and may run anywhere in any order.
+A group (a task) has N problems. At most `scored_problems` of them are scored, in a seeded
+permutation, in blocks of `block_size`: block k is the k-th run of the permutation under every
+strategy still in. Here every strategy stays in to the end (the full grid), so all blocks are known
+from the start and may run anywhere in any order.
 """
 
 from __future__ import annotations
@@ -68,12 +69,19 @@ def blocks(group: Group, rule: Rule) -> list[Block]:
     order = permutation(group, rule)
     starts = range(0, len(order), rule.block_size)
     return [
-        Block(group=group.name, index=i, problems=tuple(order[s : s + rule.block_size]), strategies=rule.strategies)
+        Block(
+            group=group.name,
+            index=i,
+            problems=tuple(order[s : s + rule.block_size]),
+            strategies=rule.strategies,
+        )
         for i, s in enumerate(starts)
     ]
 
 
-def next_step(group: Group, rule: Rule, scored: Mapping[int, Sequence[StudentScore]]) -> Block | Selection:
+def next_step(
+    group: Group, rule: Rule, scored: Mapping[int, Sequence[StudentScore]]
+) -> Block | Selection:
     """The first block that is not committed yet, or the Selection if none is open.
 
     Args:
@@ -85,18 +93,28 @@ def next_step(group: Group, rule: Rule, scored: Mapping[int, Sequence[StudentSco
         if block.index not in scored:
             return block
     scores = [score for index in sorted(scored) for score in scored[index]]
-    summaries = tuple(summarise(name, [s for s in scores if s.strategy == name]) for name in rule.strategies)
+    summaries = tuple(
+        summarise(name, [s for s in scores if s.strategy == name]) for name in rule.strategies
+    )
     if not rule.needs_scores:
         return _selection(group, rule, *_unscored_choice(group, rule), summaries)
     strategy, reason, tied = choose(summaries, rule)
     as_correct = tuple(summarise(s.strategy, _forgiven(scores, s.strategy)) for s in summaries)
     return _selection(
-        group, rule, strategy, reason, tied, summaries, fragile=choose(as_correct, rule)[0] != strategy
+        group,
+        rule,
+        strategy,
+        reason,
+        tied,
+        summaries,
+        fragile=choose(as_correct, rule)[0] != strategy,
     )
 
 
 def choose(summaries: Sequence[StrategySummary], rule: Rule) -> tuple[str, str, tuple[str, ...]]:
-    """Strategy, reason and ties of the highest mean; ties go to the fewest mean completion tokens, then to file order."""
+    """Strategy, reason and ties of the highest mean; ties go to the fewest mean completion tokens,
+    then to file order.
+    """
     best = max(s.mean for s in summaries)
     if best <= 0.0:
         return rule.none_solved, "none_solved", ()
@@ -108,7 +126,9 @@ def choose(summaries: Sequence[StrategySummary], rule: Rule) -> tuple[str, str, 
 
 
 def summarise(strategy: str, scores: Sequence[StudentScore]) -> StrategySummary:
-    """Mean, interval, tokens and outcomes of one strategy's cells; a cell that is not correct counts 0."""
+    """Mean, interval, tokens and outcomes of one strategy's cells; a cell that is not correct
+    counts 0.
+    """
     num = len(scores)
     mean = sum(s.score for s in scores) / num if num else 0.0
     low, high = wilson_interval(mean, num)
@@ -127,19 +147,24 @@ def summarise(strategy: str, scores: Sequence[StudentScore]) -> StrategySummary:
 
 
 def wilson_interval(mean: float, num: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% interval of a proportion (Wilson 1927): inside [0, 1] and sound at 0 and 1, where mean +- 2se is not."""
+    """The 95% interval of a proportion (Wilson 1927): inside [0, 1] and sound at 0 and 1, where
+    mean +- 2se is not.
+    """
     if num == 0:
         return 0.0, 1.0
     centre = (mean + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(mean * (1 - mean) / num + z * z / (4 * num * num))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The mean lies inside; rounding alone could leave it out at 0 and 1.
+    return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 
 def _forgiven(scores: Sequence[StudentScore], strategy: str) -> list[StudentScore]:
     """The strategy's scores with every cell that was not really judged counted as correct."""
     judged = ("correct", "incorrect")
     return [
-        s if s.outcome in judged else dataclasses.replace(s, score=1.0) for s in scores if s.strategy == strategy
+        s if s.outcome in judged else dataclasses.replace(s, score=1.0)
+        for s in scores
+        if s.strategy == strategy
     ]
 
 

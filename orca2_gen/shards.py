@@ -1,8 +1,10 @@
-"""Records <-> Arrow files: the schema from the record, an atomic write, and a read that trusts nothing.
+"""Records <-> Arrow files: the schema from the record, an atomic write, and a read that trusts
+nothing.
 
-Arrow does not check what it reads: a stream cut at a batch boundary reads short without an error, and one flipped
-offset can crash the process (arrow.apache.org/docs/format/Security.html). So every file that a ledger or manifest
-lists is compared with its size and SHA-256 before Arrow sees a byte of it.
+Arrow does not check what it reads: a stream cut at a batch boundary reads short without an error,
+and one flipped offset can crash the process (arrow.apache.org/docs/format/Security.html). So every
+file that a ledger or manifest lists is compared with its size and SHA-256 before Arrow sees a byte
+of it.
 """
 
 from __future__ import annotations
@@ -42,10 +44,12 @@ class DamagedFile(ValueError):
 
 
 @functools.cache
-def arrow_schema(record: type) -> pa.Schema:
+def arrow_schema(record: Any) -> pa.Schema:
     """The Arrow schema of a record class, one column per field, none nullable."""
     hints = typing.get_type_hints(record)
-    return pa.schema([pa.field(f.name, _arrow_type(hints[f.name]), False) for f in dataclasses.fields(record)])
+    return pa.schema(
+        [pa.field(f.name, _arrow_type(hints[f.name]), False) for f in dataclasses.fields(record)]
+    )
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
@@ -62,7 +66,8 @@ def to_table(records: Sequence[Any], record: type) -> pa.Table:
     """The records as a table of `arrow_schema(record)`."""
     schema = arrow_schema(record)
     columns = [
-        pa.array([_plain(getattr(r, name)) for r in records], type=schema.field(name).type) for name in schema.names
+        pa.array([_plain(getattr(r, name)) for r in records], type=schema.field(name).type)
+        for name in schema.names
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -77,12 +82,12 @@ def _plain(value: Any) -> Any:
 
 def from_table(table: pa.Table, record: type[R]) -> list[R]:
     """The table's rows as records."""
-    build = _builder(record)
+    build = _builder(record)  # type: ignore[arg-type]
     return [build(row) for row in table.to_pylist()]
 
 
 @functools.cache
-def _builder(record: type) -> Callable[[dict[str, Any]], Any]:
+def _builder(record: Any) -> Callable[[dict[str, Any]], Any]:
     """A function from a row's dict to the record, with nested records and tuples rebuilt."""
     rebuild: dict[str, Callable[[Any], Any]] = {}
     for name, hint in typing.get_type_hints(record).items():
@@ -90,10 +95,12 @@ def _builder(record: type) -> Callable[[dict[str, Any]], Any]:
             rebuild[name] = _builder(typing.cast(type, hint))
         elif typing.get_origin(hint) is tuple:
             item = typing.get_args(hint)[0]
-            rebuild[name] = _tuple_of(_builder(item)) if dataclasses.is_dataclass(item) else tuple
+            rebuild[name] = _tuple_of(_builder(item)) if dataclasses.is_dataclass(item) else tuple  # type: ignore[arg-type]
 
     def build(row: dict[str, Any]) -> Any:
-        return record(**{key: rebuild[key](value) if key in rebuild else value for key, value in row.items()})
+        return record(
+            **{key: rebuild[key](value) if key in rebuild else value for key, value in row.items()}
+        )
 
     return build
 
@@ -103,36 +110,50 @@ def _tuple_of(build: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def write_records(root: Path, path: str, records: Sequence[Any], record: type) -> FileEntry:
-    """Writes an Arrow file `root/path` durably and returns its entry; a reader sees all of it or nothing."""
+    """Writes an Arrow file `root/path` durably and returns its entry; a reader sees all of it or
+    nothing.
+    """
     table = to_table(records, record)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(
+        sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(table, max_chunksize=ROWS_PER_BATCH)
     body = sink.getvalue().to_pybytes()
     write_bytes(root / path, body)
-    return FileEntry(path=path, rows=len(records), bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+    return FileEntry(
+        path=path, rows=len(records), bytes=len(body), sha256=hashlib.sha256(body).hexdigest()
+    )
 
 
 def read_records(root: Path, entry: FileEntry, record: type[R]) -> list[R]:
     """The records of a listed file.
 
     Raises:
-        DamagedFile: it is absent, or its size, digest, schema or row count is not what the entry says.
+        DamagedFile: it is absent, or its size, digest, schema or row count is not what the entry
+            says.
     """
     table = read_table(root, entry)
-    if table.schema != arrow_schema(record):
-        raise DamagedFile(f"{root / entry.path} holds the columns {table.schema.names}, not those of {record.__name__}")
+    if table.schema != arrow_schema(record):  # type: ignore[arg-type]
+        raise DamagedFile(
+            f"{root / entry.path} holds the columns {table.schema.names}, not those of "
+            f"{record.__name__}"
+        )
     return from_table(table, record)
 
 
 def read_table(root: Path, entry: FileEntry, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a listed Arrow file, checked as `read_records` checks it; `columns` keeps only those."""
+    """The table of a listed Arrow file, checked as `read_records` checks it; `columns` keeps only
+    those.
+    """
     body = checked_bytes(root, entry)
     with pa.ipc.open_file(pa.py_buffer(body)) as reader:
         table = reader.read_all()
     table.validate(full=True)
     if table.num_rows != entry.rows:
-        raise DamagedFile(f"{root / entry.path} holds {table.num_rows} rows, its list says {entry.rows}")
+        raise DamagedFile(
+            f"{root / entry.path} holds {table.num_rows} rows, its list says {entry.rows}"
+        )
     return table if columns is None else table.select(list(columns))
 
 
@@ -141,20 +162,26 @@ def checked_bytes(root: Path, entry: FileEntry) -> bytes:
     path = inside(root, entry.path)
     try:
         body = path.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise DamagedFile(f"{path} is listed but absent") from error
     if len(body) != entry.bytes:
         raise DamagedFile(f"{path} has {len(body)} bytes, its list says {entry.bytes}")
     if hashlib.sha256(body).hexdigest() != entry.sha256:
-        raise DamagedFile(f"{path} has another SHA-256 than its list says: it was changed after it was written")
+        raise DamagedFile(
+            f"{path} has another SHA-256 than its list says: it was changed after it was written"
+        )
     return body
 
 
 def inside(root: Path, path: str) -> Path:
-    """`root / path`, refused where a foreign list would lead out of root (`..`, absolute, symbolic link)."""
+    """`root / path`, refused where a foreign list would lead out of root (`..`, absolute, symbolic
+    link).
+    """
     joined = root / path
     if not joined.resolve().is_relative_to(root.resolve()):
-        raise DamagedFile(f"{path!r} leads out of {root}; a list may only name files below its own directory")
+        raise DamagedFile(
+            f"{path!r} leads out of {root}; a list may only name files below its own directory"
+        )
     return joined
 
 
@@ -175,8 +202,12 @@ def write_bytes(path: Path, body: bytes) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no reader takes for a file and no other process takes for its own."""
-    return path.with_name(f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
+    """A name beside `path` that no reader takes for a file and no other process takes for its
+    own.
+    """
+    return path.with_name(
+        f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    )
 
 
 def sync_directory(path: Path) -> None:

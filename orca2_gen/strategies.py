@@ -1,14 +1,16 @@
-"""The strategies file, loaded and checked, and the messages a problem becomes under one of its texts."""
+"""The strategies file, loaded and checked, and the messages a problem becomes under one of its
+texts.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from orca2_gen.grading import ANSWER_SENTENCES, render_choices
-from orca2_gen.records import Message, Problem
+from orca2_gen.records import AnswerType, Message, Problem
 
 STRATEGY_NAMES = (
     "direct_answer",
@@ -58,13 +60,18 @@ def load_strategies(path: str | None) -> Strategies:
         raise ValueError(f"strategies {file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"strategies {file} is not TOML: {error}") from error
-    _expect_keys(file, "the file", raw, {"cautious_message": str, "answer_sentence": bool, "strategy": list})
+    _expect_keys(
+        file, "the file", raw, {"cautious_message": str, "answer_sentence": bool, "strategy": list}
+    )
     instructions: dict[str, str] = {}
     for index, table in enumerate(raw["strategy"]):
         _expect_keys(file, f"strategy {index}", table, {"name": str, "instruction": str})
         name = table["name"]
         if name not in STRATEGY_NAMES:
-            raise ValueError(f"strategies {file}: unknown strategy {name!r}; expected {', '.join(STRATEGY_NAMES)}")
+            raise ValueError(
+                f"strategies {file}: unknown strategy {name!r}; expected "
+                f"{', '.join(STRATEGY_NAMES)}"
+            )
         if name in instructions:
             raise ValueError(f"strategies {file}: {name!r} is given twice; keep one")
         instructions[name] = table["instruction"].strip()
@@ -76,12 +83,14 @@ def load_strategies(path: str | None) -> Strategies:
 
 
 def user_text(problem: Problem, strategies: Strategies) -> str:
-    """What the user says: question, options, and the answer sentence if the strategies file asks for it."""
+    """What the user says: question, options, and the answer sentence if the strategies file asks
+    for it.
+    """
     parts = [problem.question]
     if problem.choices:
         parts.append(render_choices(problem.choices))
     if strategies.answer_sentence:
-        parts.append(ANSWER_SENTENCES[problem.answer_type])
+        parts.append(ANSWER_SENTENCES[cast(AnswerType, problem.answer_type)])
     return "\n".join(parts)
 
 
@@ -96,4 +105,6 @@ def _expect_keys(file: Path, where: str, table: Any, kinds: dict[str, type]) -> 
         raise ValueError(f"strategies {file}: {where} may hold only {', '.join(kinds)}")
     for key, kind in kinds.items():
         if not isinstance(table.get(key), kind) or table[key] in ("", []):
-            raise ValueError(f"strategies {file}: {where} needs {key!r}, a {kind.__name__} that is not empty")
+            raise ValueError(
+                f"strategies {file}: {where} needs {key!r}, a {kind.__name__} that is not empty"
+            )

@@ -1,4 +1,6 @@
-"""A run's results as tables for people: accuracy by task and strategy, one example's two faces, before and after."""
+"""A run's results as tables for people: accuracy by task and strategy, one example's two faces,
+before and after.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ Accuracies = Mapping[str, Mapping[str, float]]
 
 def selections(ledger: Ledger) -> list[Selection]:
     """Every committed Selection, by group."""
-    return [s for r in ledger.committed("selections") for s in read_records(ledger.run_dir, r.files[0], Selection)]
+    return [
+        s
+        for r in ledger.committed("selections")
+        for s in read_records(ledger.run_dir, r.files[0], Selection)
+    ]
 
 
 def selection_table(ledger: Ledger) -> Table:
@@ -38,18 +44,28 @@ def selection_table(ledger: Ledger) -> Table:
         cells = []
         for summary in selection.summaries:
             chosen = summary.strategy == selection.strategy
-            cell = f"{100 * summary.mean:.0f} ({summary.mean_completion_tokens:.0f})" if summary.num_scored else "-"
-            cells.append(Text(f"* {cell}" if chosen else cell, style="bold green" if chosen else ""))
+            cell = (
+                f"{100 * summary.mean:.0f} ({summary.mean_completion_tokens:.0f})"
+                if summary.num_scored
+                else "-"
+            )
+            cells.append(
+                Text(f"* {cell}" if chosen else cell, style="bold green" if chosen else "")
+            )
         reason = selection.reason.replace("_", " ") + (", fragile" if selection.fragile else "")
         table.add_row(selection.group, *cells, f"{reason} of {selection.num_scored_problems}")
     if any(selection.fragile for selection in found):
-        table.caption = "fragile: counting truncated and unreadable answers as right would change the choice"
+        table.caption = (
+            "fragile: counting truncated and unreadable answers as right would change the choice"
+        )
     return table
 
 
 def example_table(rationale: Rationale, example: Example) -> Table:
     """One conversation as the teacher saw it and as the student trains on it."""
-    table = Table(title=f"{example.problem_id} ({example.strategy})", title_justify="left", show_lines=True)
+    table = Table(
+        title=f"{example.problem_id} ({example.strategy})", title_justify="left", show_lines=True
+    )
     table.add_column("")
     table.add_column("as the teacher saw it")
     table.add_column("as the student trains on it (loss on the last row only)")
@@ -70,7 +86,11 @@ def accuracy_table(results: Mapping[str, Accuracies]) -> Table:
     tasks = list(next(iter(next(iter(results.values())).values())))
     for task in tasks:
         style = "bold" if task == "macro" else ""
-        table.add_row(task, *(f"{100 * results[label][message][task]:.1f}" for label, message in columns), style=style)
+        table.add_row(
+            task,
+            *(f"{100 * results[label][message][task]:.1f}" for label, message in columns),
+            style=style,
+        )
     return table
 
 

@@ -1,4 +1,6 @@
-"""A run directory -> what is wrong with it: every listed file, every id's way, and the proof of erasure, read anew."""
+"""A run directory -> what is wrong with it: every listed file, every id's way, and the proof of
+erasure, read anew.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import load_chat
-from orca2_gen.config import Config, engine_directory
+from orca2_gen.config import engine_directory
+from orca2_gen.config_schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import is_erased
 from orca2_gen.ledger import Ledger, Receipt, read_ledger, unlisted_files
@@ -57,7 +60,9 @@ def verify(run_dir: Path) -> Verification:
         ValueError: it is no run directory, or its ledger cannot be read.
     """
     if not (run_dir / "config.json").is_file():
-        raise ValueError(f"{run_dir} holds no config.json: it is no run directory; give the one a run wrote")
+        raise ValueError(
+            f"{run_dir} holds no config.json: it is no run directory; give the one a run wrote"
+        )
     config = Config.model_validate(json.loads((run_dir / "config.json").read_text())["config"])
     ledger = read_ledger(run_dir)
     found = Verification(notes=list(ledger.torn))
@@ -67,8 +72,9 @@ def verify(run_dir: Path) -> Verification:
     selections = _selections(ledger, found)
     _account_problems(rows, found)
     _account_scores(rows, selections, found)
-    _account(rows, "rationales", rows["problems"].accepted, found)
-    _account(rows, "examples", rows["rationales"].accepted, found)
+    for stage, previous in (("rationales", "problems"), ("examples", "rationales")):
+        _account(rows, stage, rows[previous].accepted, found)
+        _check_inputs(ledger, stage, previous, found)
     _check_dataset(run_dir, config, rows["examples"].accepted, found)
     return found
 
@@ -78,13 +84,13 @@ def _read_stage(ledger: Ledger, stage: str, found: Verification) -> _Rows:
     for receipt in ledger.committed(stage):
         for entry in receipt.files:
             rejections = entry.path.startswith("rejections/")
-            record = Rejection if rejections else RECORDS[stage]
+            record: type[Any] = Rejection if rejections else RECORDS[stage]
             try:
                 records = read_records(ledger.run_dir, entry, record)
             except DamagedFile as error:
                 found.findings.append(str(error))
                 continue
-            keys = Counter(_key(r, stage) for r in records)
+            keys = Counter(_key(r, receipt) for r in records)
             (rows.rejected if rejections else rows.accepted).update(keys)
             if stage == "problems" and not rejections:
                 rows.tasks.update(r.task for r in records)
@@ -95,9 +101,15 @@ def _read_stage(ledger: Ledger, stage: str, found: Verification) -> _Rows:
     return rows
 
 
-def _key(record: Any, stage: str) -> Any:
+def _key(record: Any, receipt: Receipt) -> Any:
+    stage = receipt.stage
     if isinstance(record, Selection):
         return record.group
+    if isinstance(record, Rejection) and stage.endswith("problems"):
+        # A row without an id is named by file and line, and two tasks' files may share a name.
+        task = receipt.unit.rpartition("-")[0]
+        own = record.problem_id.startswith(f"{task}/")
+        return record.problem_id if own else f"{task}: {record.problem_id}"
     if isinstance(record, StudentScore):
         # Evaluations of several models hold the same problems.
         return (record.problem_id, record.strategy) if stage == "scores" else object()
@@ -108,11 +120,26 @@ def _check_counts(receipt: Receipt, found: Verification) -> None:
     accepted = sum(e.rows for e in receipt.files if not e.path.startswith("rejections/"))
     rejected = sum(e.rows for e in receipt.files if e.path.startswith("rejections/"))
     said = receipt.counts
-    if (said["accepted"], said["rejected"]) != (accepted, rejected) or said["input"] != accepted + rejected:
+    if (said["accepted"], said["rejected"]) != (accepted, rejected) or said[
+        "input"
+    ] != accepted + rejected:
         found.findings.append(
-            f"{receipt.stage}/{receipt.unit}: the ledger counts {said['accepted']} accepted + {said['rejected']} "
+            f"{receipt.stage}/{receipt.unit}: the ledger counts {said['accepted']} accepted + "
+            f"{said['rejected']} "
             f"rejected of {said['input']}, the files hold {accepted} + {rejected}"
         )
+
+
+def _check_inputs(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
+    """A committed unit has taken in all that the unit of its name in the stage before accepted."""
+    for receipt in ledger.committed(stage):
+        before = ledger.units.get((previous, receipt.unit))
+        accepted = before.counts["accepted"] if before is not None else 0
+        if receipt.counts["input"] != accepted:
+            found.findings.append(
+                f"{stage}/{receipt.unit}: took in {receipt.counts['input']} rows, "
+                f"{previous}/{receipt.unit} accepted {accepted}"
+            )
 
 
 def _selections(ledger: Ledger, found: Verification) -> list[Selection]:
@@ -132,8 +159,12 @@ def _account_problems(rows: dict[str, _Rows], found: Verification) -> None:
             found.table.append((stage, accepted + rejected, accepted, rejected, 0))
 
 
-def _account_scores(rows: dict[str, _Rows], selections: Iterable[Selection], found: Verification) -> None:
-    """Every problem-strategy cell is scored or was not needed: beyond what its Selection says was scored."""
+def _account_scores(
+    rows: dict[str, _Rows], selections: Iterable[Selection], found: Verification
+) -> None:
+    """Every problem-strategy cell is scored or was not needed: beyond what its Selection says was
+    scored.
+    """
     cells = not_needed = scored = 0
     for selection in selections:
         cells += selection.num_problems * len(selection.summaries)
@@ -141,25 +172,35 @@ def _account_scores(rows: dict[str, _Rows], selections: Iterable[Selection], fou
         not_needed += sum(selection.num_problems - s.num_scored for s in selection.summaries)
         if selection.num_problems != rows["problems"].tasks[selection.group]:
             found.findings.append(
-                f"selections: {selection.group} was selected from {selection.num_problems} problems, "
+                f"selections: {selection.group} was selected from {selection.num_problems} "
+                "problems, "
                 f"{rows['problems'].tasks[selection.group]} are committed"
             )
     actual = rows["scores"].accepted.total()
-    unknown = {problem_id for problem_id, _ in rows["scores"].accepted} - set(rows["problems"].accepted)
+    unknown = {problem_id for problem_id, _ in rows["scores"].accepted} - set(
+        rows["problems"].accepted
+    )
     if unknown:
-        found.findings.append(f"scores: {len(unknown)} scored problems were never committed, e.g. {min(unknown)}")
+        found.findings.append(
+            f"scores: {len(unknown)} scored problems were never committed, e.g. {min(unknown)}"
+        )
     if rows["selections"].accepted:
         found.table.append(("scores", cells, actual, rows["scores"].rejected.total(), not_needed))
         if set(rows["selections"].accepted) != set(rows["problems"].tasks):
             found.notes.append("selections: some groups are still open; run the same command again")
         elif scored != actual:
-            found.findings.append(f"scores: selections rest on {scored} cells, {actual} are committed")
+            found.findings.append(
+                f"scores: selections rest on {scored} cells, {actual} are committed"
+            )
     elif actual:
-        found.notes.append(f"scores: {actual} cells are committed, no group is decided yet; run the same command again")
+        found.notes.append(
+            f"scores: {actual} cells are committed, no group is decided yet; run the same command "
+            "again"
+        )
 
 
 def _account(rows: dict[str, _Rows], stage: str, wanted: Counter[Any], found: Verification) -> None:
-    """accepted + rejected = input, by id."""
+    """Accepted + rejected = input, by id."""
     accepted, rejected = rows[stage].accepted, rows[stage].rejected
     if not accepted and not rejected:
         if wanted:
@@ -171,10 +212,15 @@ def _account(rows: dict[str, _Rows], stage: str, wanted: Counter[Any], found: Ve
     if extra:
         found.findings.append(f"{stage}: {len(extra)} ids came from nowhere, e.g. {min(extra)}")
     if missing:
-        found.notes.append(f"{stage}: {len(missing)} ids are still open, e.g. {min(missing)}; run the same command again")
+        found.notes.append(
+            f"{stage}: {len(missing)} ids are still open, e.g. {min(missing)}; run the same "
+            "command again"
+        )
 
 
-def _check_dataset(run_dir: Path, config: Config, examples: Counter[Any], found: Verification) -> None:
+def _check_dataset(
+    run_dir: Path, config: Config, examples: Counter[Any], found: Verification
+) -> None:
     root = run_dir / "dataset"
     if not root.exists():
         found.notes.append("dataset: not written yet")
@@ -189,13 +235,31 @@ def _check_dataset(run_dir: Path, config: Config, examples: Counter[Any], found:
     rows = list(read_examples(root, manifest))
     ids = Counter(example.problem_id for example in rows)
     if ids != examples:
-        found.findings.append(f"dataset: holds {ids.total()} rows of other ids than the {examples.total()} examples")
+        found.findings.append(
+            f"dataset: holds {ids.total()} rows of other ids than the {examples.total()} examples"
+        )
     found.table.append(("dataset", examples.total(), len(rows), 0, 0))
+    said = manifest["summary"]["rows"], sum(entry["rows"] for entry in manifest["files"])
+    if said != (len(rows), len(rows)):
+        found.findings.append(
+            f"dataset: its manifest counts {said} rows, its files hold {len(rows)}"
+        )
+    if manifest["prompts"] != config.erasure.prompts:
+        found.findings.append(
+            f"dataset: its manifest says prompts are {manifest['prompts']}, the run's config says "
+            f"{config.erasure.prompts}"
+        )
     if manifest["prompts"] != "erased":
-        found.notes.append(f"dataset: prompts are {manifest['prompts']}, so there is no erasure to prove")
+        found.notes.append(
+            f"dataset: prompts are {manifest['prompts']}, so there is no erasure to prove"
+        )
         return
     if manifest["tokenizer_digest"] != chat.digest:
-        found.findings.append("dataset: was encoded by another tokenizer or template than the student's")
+        found.findings.append(
+            "dataset: was encoded by another tokenizer or template than the student's"
+        )
     unproved = [e.problem_id for e in rows if not is_erased(e, chat=chat, strategies=strategies)]
     if unproved:
-        found.findings.append(f"dataset: {len(unproved)} prompts are not erased, e.g. {unproved[0]}")
+        found.findings.append(
+            f"dataset: {len(unproved)} prompts are not erased, e.g. {unproved[0]}"
+        )

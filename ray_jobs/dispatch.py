@@ -1,8 +1,8 @@
 """Leases to Ray processes, receipts to the ledger: nothing here knows what is in a row.
 
-Engines get as many leases at once as keep about twice their batch waiting, so they never drain between leases. An
-engine whose process dies is started again, a bounded number of times, and its open leases go out anew with the next
-attempt number; what it had committed stays.
+Engines get as many leases at once as keep about twice their batch waiting, so they never drain
+between leases. An engine whose process dies is started again, a bounded number of times, and its
+open leases go out anew with the next attempt number; what it had committed stays.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from orca2_gen.config_schema import EngineConfig
 from orca2_gen.ledger import Ledger, Receipt
@@ -41,7 +42,11 @@ class Pool:
 
 
 def dispatch_tasks(
-    ledger: Ledger, leases: Iterable[Lease], submit: Callable[[Lease], Any], in_flight: int, advance: Advance
+    ledger: Ledger,
+    leases: Iterable[Lease],
+    submit: Callable[[Lease], Any],
+    in_flight: int,
+    advance: Advance,
 ) -> None:
     """Runs each lease as a Ray task that yields receipts, and commits them as they come."""
     waiting = deque(leases)
@@ -60,7 +65,11 @@ def dispatch_tasks(
 
 
 def dispatch_engines(
-    ledger: Ledger, leases: Sequence[EngineLease], pool: Pool, leases_per_engine: int, advance: Advance
+    ledger: Ledger,
+    leases: Sequence[EngineLease],
+    pool: Pool,
+    leases_per_engine: int,
+    advance: Advance,
 ) -> None:
     """Works the leases off on the pool's engines and commits their receipts.
 
@@ -74,11 +83,14 @@ def dispatch_engines(
         while waiting and min(load) < leases_per_engine:
             replica = load.index(min(load))
             lease = waiting.popleft()
-            open_[pool.actors[replica].work.options(num_returns="streaming").remote(lease)] = replica, lease
+            open_[pool.actors[replica].work.options(num_returns="streaming").remote(lease)] = (
+                replica,
+                lease,
+            )
             load[replica] += 1
         ready, _ = ray.wait(list(open_), num_returns=min(len(open_), COMMIT_AT_MOST), timeout=0.0)
         ready = ready or ray.wait(list(open_), num_returns=1)[0]
-        receipts = []
+        receipts: list[Receipt] = []
         for generator in ready:
             if generator not in open_:
                 continue  # it was on an engine that died in this very round
@@ -88,7 +100,11 @@ def dispatch_engines(
             except RayActorError as error:
                 lost = [g for g, (r, _) in open_.items() if r == replica]
                 leases_lost = [open_.pop(g)[1] for g in lost]
-                waiting.extendleft(_again(lease) for lease in reversed(leases_lost) if not _committed(ledger, lease))
+                waiting.extendleft(
+                    _again(lease)
+                    for lease in reversed(leases_lost)
+                    if not _committed(ledger, lease, receipts)
+                )
                 load[replica] = 0
                 pool.actors[replica] = restart(pool, replica, error)
                 continue
@@ -118,9 +134,15 @@ def start_pool(run_dir: Path, config: EngineConfig, *, max_concurrency: int, **t
     def start(replica: int) -> Any:
         placed = on_this_machine(config, replica)
         remote = ray.remote(**actor_options(placed, max_concurrency))(EngineActor)
-        return remote.options(runtime_env={"env_vars": actor_environment(placed)}).remote(run_dir, placed, **texts)
+        return remote.options(runtime_env={"env_vars": actor_environment(placed)}).remote(
+            run_dir, placed, **texts
+        )
 
-    pool = Pool(start=start, actors=[start(replica) for replica in range(config.replicas)], starts=config.replicas)
+    pool = Pool(
+        start=start,
+        actors=[start(replica) for replica in range(config.replicas)],
+        starts=config.replicas,
+    )
     for replica, actor in enumerate(pool.actors):
         try:
             ray.get(actor.ready.remote())
@@ -145,21 +167,24 @@ def restart(pool: Pool, replica: int, error: Exception) -> Any:
 def close_pool(pool: Pool) -> None:
     """Ends the engines; when it returns, their processes and devices are free."""
     for actor in pool.actors:
-        try:
-            ray.get(actor.close.remote(), timeout=30)
-        except (RayActorError, ray.exceptions.GetTimeoutError):
-            pass  # it is dead already, or will be in a moment
+        # One that is dead already, or does not answer, is killed all the same.
+        with suppress(RayActorError, GetTimeoutError):
+            ray.get(actor.close.remote(), timeout=10)
         ray.kill(actor)
 
 
 def reason_of(error: Exception) -> str:
-    """The last line of a Ray error: the exception that was raised far away, without Ray's frames."""
+    """The last line of a Ray error: the exception that was raised far away, without Ray's
+    frames.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
 def _next(generator: Any) -> Receipt | None:
-    """The generator's next receipt, or None at its end; the remote exception itself where one was raised."""
+    """The generator's next receipt, or None at its end; the remote exception itself where one was
+    raised.
+    """
     try:
         receipt: Receipt = ray.get(next(generator))
     except StopIteration:
@@ -170,13 +195,19 @@ def _next(generator: Any) -> Receipt | None:
 
 
 def unwrapped(error: RayTaskError) -> Exception:
-    """The ValueError that a user can act on, where one was raised far away; else the error with its remote trace."""
+    """The ValueError that a user can act on, where one was raised far away; else the error with its
+    remote trace.
+    """
     return error.cause if isinstance(error.cause, ValueError) else error
 
 
-def _committed(ledger: Ledger, lease: EngineLease) -> bool:
-    return (lease.name.stage, lease.name.unit) in ledger.units
+def _committed(ledger: Ledger, lease: EngineLease, receipts: Sequence[Receipt]) -> bool:
+    """Whether the lease's unit is committed, or will be with these receipts."""
+    unit = (lease.name.stage, lease.name.unit)
+    return unit in ledger.units or unit in {(r.stage, r.unit) for r in receipts}
 
 
 def _again(lease: EngineLease) -> EngineLease:
-    return dataclasses.replace(lease, name=dataclasses.replace(lease.name, attempt=lease.name.attempt + 1))
+    return dataclasses.replace(
+        lease, name=dataclasses.replace(lease.name, attempt=lease.name.attempt + 1)
+    )

@@ -1,4 +1,6 @@
-"""A Ray actor that hosts one engine and works on leases; it writes files and returns receipts, and commits nothing."""
+"""A Ray actor that hosts one engine and works on leases; it writes files and returns receipts, and
+commits nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from pathlib import Path
 from orca2_gen.chat import load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import EngineConfig, RationalesConfig, VLLMEngineConfig
-from orca2_gen.engine import Engine, ScriptedEngine, VLLMEngine, planted_script, set_engine_environment
+from orca2_gen.engine import (
+    Engine,
+    ScriptedEngine,
+    VLLMEngine,
+    planted_script,
+    set_engine_environment,
+)
 from orca2_gen.ledger import Receipt, write_unit
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
@@ -24,7 +32,9 @@ PROBLEM_FILES_IN_MEMORY = 64
 
 
 class EngineActor:
-    """One engine and what it needs to turn a lease into a receipt. Many leases are worked on at once."""
+    """One engine and what it needs to turn a lease into a receipt. Many leases are worked on at
+    once.
+    """
 
     def __init__(
         self,
@@ -55,7 +65,9 @@ class EngineActor:
 
     async def work(self, lease: EngineLease) -> AsyncIterator[Receipt]:
         """The receipts of a lease."""
-        receipt = await (self._score(lease) if isinstance(lease, ScoreLease) else self._teach(lease))
+        receipt = await (
+            self._score(lease) if isinstance(lease, ScoreLease) else self._teach(lease)
+        )
         yield receipt
 
     async def close(self) -> None:
@@ -102,7 +114,13 @@ class EngineActor:
         rationales = [r for r in results if isinstance(r, Rationale)]
         rejections = [r for r in results if isinstance(r, Rejection)]
         return await asyncio.to_thread(
-            write_unit, self._run_dir, lease.name, rationales, Rationale, rejections, _token_counts(rationales)
+            write_unit,
+            self._run_dir,
+            lease.name,
+            rationales,
+            Rationale,
+            rejections,
+            _token_counts(rationales),
         )
 
     def _read_problems(self, entry: FileEntry) -> list[Problem]:
@@ -117,5 +135,7 @@ def _token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[st
         "completion_tokens": sum(row.num_completion_tokens for row in rows),
     }
     if rows and isinstance(rows[0], StudentScore):
-        counts["cached_tokens"] = sum(row.num_cached_tokens for row in rows if isinstance(row, StudentScore))
+        counts["cached_tokens"] = sum(
+            row.num_cached_tokens for row in rows if isinstance(row, StudentScore)
+        )
     return counts

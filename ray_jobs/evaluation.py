@@ -1,4 +1,6 @@
-"""A model on the held-out tasks -> accuracies per task, under the cautious message and under none; no race."""
+"""A model on the held-out tasks -> accuracies per task, under the cautious message and under none;
+no race.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from orca2_gen.config_schema import EngineConfig, VLLMEngineConfig
-from orca2_gen.plan import evaluation_key
+from orca2_gen.ledger import UnitName
+from orca2_gen.plan import evaluation_key, evaluation_rooms
 from orca2_gen.records import StudentScore
-from orca2_gen.shards import read_records
-from ray_jobs.pipeline import Run, evaluate, read_evaluation_tasks
+from orca2_gen.shards import FileEntry, read_records
+from ray_jobs.leases import EngineLease, ScoreLease
+from ray_jobs.pipeline import read_files
+from ray_jobs.run import Run, run_engines
 
 
 def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str, dict[str, float]]:
@@ -21,7 +26,8 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str,
         model: its directory; None takes the student.
 
     Raises:
-        ValueError: the config names no evaluation tasks, or the model cannot be loaded by the student's engine.
+        ValueError: the config names no evaluation tasks, or the model cannot be loaded by the
+            student's engine.
     """
     scores = score_model(run, label, model)
     by_cell: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -38,11 +44,51 @@ def score_model(run: Run, label: str, model: Path | None = None) -> list[Student
     """Every score of a model on the held-out tasks, committed first."""
     if not run.config.evaluation.tasks:
         raise ValueError("the config has no [[evaluation.tasks]]; add the held-out task files")
-    read_evaluation_tasks(run)
+    _read_tasks(run)
     engine = _engine_of(run, model)
     key = evaluation_key(run.config, engine, run.keys["evaluation_problems"])
-    files = evaluate(run, label, engine, key)
+    files = _score(run, label, engine, key)
     return [score for entry in files for score in read_records(run.run_dir, entry, StudentScore)]
+
+
+def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEntry]:
+    """The committed score files of a model on the held-out tasks, each under the configured system
+    messages.
+
+    Args:
+        run: its held-out tasks have been read.
+        label: of the model, in unit names and progress.
+        engine: the model.
+        key: a hash of all that determines these scores.
+    """
+    leases: list[EngineLease] = []
+    units = []
+    for receipt in run.ledger.committed("evaluation_problems"):
+        name = UnitName(stage="evaluation", stage_key=key, unit=f"{label}-{key[:8]}-{receipt.unit}")
+        units.append(name.unit)
+        if (name.stage, name.unit) not in run.ledger.units and receipt.files[0].rows:
+            leases.append(
+                ScoreLease(
+                    name=name,
+                    rows=((receipt.files[0], tuple(range(receipt.files[0].rows))),),
+                    strategies=run.config.evaluation.messages,
+                    role="student",
+                    max_tokens=run.config.evaluation.max_tokens,
+                )
+            )
+    run_engines(run, f"evaluation {label}", engine, leases, run.config.rows_per_unit)
+    return [
+        run.ledger.units["evaluation", unit].files[0]
+        for unit in units
+        if ("evaluation", unit) in run.ledger.units
+    ]
+
+
+def _read_tasks(run: Run) -> None:
+    """Commits the held-out task files as problems."""
+    read_files(
+        run, "evaluation_problems", run.config.evaluation.tasks, evaluation_rooms(run.config)
+    )
 
 
 def _engine_of(run: Run, model: Path | None) -> EngineConfig:
@@ -50,7 +96,11 @@ def _engine_of(run: Run, model: Path | None) -> EngineConfig:
     if model is None:
         return student
     if not isinstance(student, VLLMEngineConfig):
-        raise ValueError("the student is a scripted engine, which loads no model; leave --model out")
+        raise ValueError(
+            "the student is a scripted engine, which loads no model; leave --model out"
+        )
     if not model.is_dir():
-        raise ValueError(f"no model directory at {model}; train one first, or give another with --model")
+        raise ValueError(
+            f"no model directory at {model}; train one first, or give another with --model"
+        )
     return student.model_copy(update={"model": str(model.resolve())})

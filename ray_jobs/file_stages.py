@@ -1,4 +1,6 @@
-"""The stages that need no engine, as functions from a lease to receipts; each runs in a Ray task."""
+"""The stages that need no engine, as functions from a lease to receipts; each runs in a Ray
+task.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,18 @@ from ray_jobs.leases import EraseLease, ReadLease, SelectLease
 
 
 def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[Receipt]:
-    """Receipts of a task's units, in order: problems that every engine can take, and rejections with file and line."""
+    """Receipts of a task's units, in order: problems that every engine can take, and rejections
+    with file and line.
+    """
     strategies = load_strategies(config.strategies)
     budgets = [length_budget(room, strategies) for room in lease.rooms]
     task = lease.task
     rows = read_task(
-        Path(task.path), name=task.name, format=task.format, split=task.split, answer_type=task.answer_type
+        Path(task.path),
+        name=task.name,
+        format=task.format,
+        split=task.split,
+        answer_type=task.answer_type,
     )
     index = 0
     while chunk := list(itertools.islice(rows, lease.rows_per_unit)):
@@ -35,8 +43,15 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
         index += 1
         if unit in lease.committed:
             continue
-        planned = [row if isinstance(row, Rejection) else plan_length(row, strategies, budgets) for row in chunk]
-        rejected = [dataclasses.replace(row, stage=lease.stage) for row in planned if isinstance(row, Rejection)]
+        planned = [
+            row if isinstance(row, Rejection) else plan_length(row, strategies, budgets)
+            for row in chunk
+        ]
+        rejected = [
+            dataclasses.replace(row, stage=lease.stage)
+            for row in planned
+            if isinstance(row, Rejection)
+        ]
         yield write_unit(
             run_dir,
             UnitName(stage=lease.stage, stage_key=lease.stage_key, unit=unit),

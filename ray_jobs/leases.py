@@ -1,4 +1,5 @@
-"""What is handed to a Ray process: a unit's name, the committed files it starts from, and nothing else.
+"""What is handed to a Ray process: a unit's name, the committed files it starts from, and nothing
+else.
 
 A lease carries no rows, so the driver's memory does not grow with the data.
 """
@@ -30,7 +31,9 @@ class ReadLease:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreLease:
-    """Problems to be scored under some system messages: one block of the race, or a part of an evaluation."""
+    """Problems to be scored under some system messages: one block of the race, or a part of an
+    evaluation.
+    """
 
     name: UnitName
     rows: tuple[tuple[FileEntry, tuple[int, ...]], ...]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,11 +20,14 @@ LOCAL_OBJECT_STORE_BYTES = 100_000_000
 
 @contextmanager
 def ray_instance() -> Iterator[None]:
-    """Ray for the length of a run: the cluster that RAY_ADDRESS names, else one of our own on the loopback address."""
+    """Ray for the length of a run: the cluster that RAY_ADDRESS names, else one of our own on the
+    loopback address.
+    """
     if ray.is_initialized():
         yield
         return
     runtime_env = {"env_vars": OFFLINE_ENVIRONMENT}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env=runtime_env, log_to_driver=False)
     else:
@@ -36,6 +41,9 @@ def ray_instance() -> Iterator[None]:
             _node_ip_address="127.0.0.1",
             runtime_env=runtime_env,
         )
+    # Ray puts its own in place, which ends the driver with exit code 1 and its lock in place.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
@@ -43,7 +51,8 @@ def ray_instance() -> Iterator[None]:
 
 
 def actor_options(config: EngineConfig, max_concurrency: int) -> dict[str, Any]:
-    """Ray's options for one engine's actor; tensor- and pipeline-parallel ranks live inside it (vLLM's mp executor).
+    """Ray's options for one engine's actor; tensor- and pipeline-parallel ranks live inside it
+    (vLLM's mp executor).
 
     Raises:
         ValueError: no node has as many GPUs as the engine needs.
@@ -57,7 +66,8 @@ def actor_options(config: EngineConfig, max_concurrency: int) -> dict[str, Any]:
         return options
     if max(per_node) < gpus:
         raise ValueError(
-            f"tensor_parallel_size x pipeline_parallel_size is {gpus} GPUs for one engine, the largest node has "
+            f"tensor_parallel_size x pipeline_parallel_size is {gpus} GPUs for one engine, the "
+            "largest node has "
             f"{max(per_node)}; lower one of them"
         )
     return options | {"num_gpus": gpus}
@@ -66,8 +76,9 @@ def actor_options(config: EngineConfig, max_concurrency: int) -> dict[str, Any]:
 def on_this_machine(config: EngineConfig, replica: int) -> EngineConfig:
     """The config with the cores of this replica's ranks bound, where there are no GPUs.
 
-    vLLM's own binding puts the first rank of every engine on the same core and cannot bind several ranks on one NUMA
-    node, so more than one rank or replica gets one core each by VLLM_CPU_OMP_THREADS_BIND.
+    vLLM's own binding puts the first rank of every engine on the same core and cannot bind several
+    ranks on one NUMA node, so more than one rank or replica gets one core each by
+    VLLM_CPU_OMP_THREADS_BIND.
     """
     if isinstance(config, ScriptedEngineConfig) or ray.cluster_resources().get("GPU", 0):
         return config

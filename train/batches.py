@@ -3,15 +3,15 @@
 Shapes: B rows of this rank, T tokens per row (`seq_len`).
 
 A row holds whole examples, one after the other, then padding. Position ids restart at 0 with each
-example and with the padding. Given these and no attention mask, transformers lets a token attend
-inside its own example only (`masking_utils.find_packed_sequence_indices`).
+example and with the padding. Given these, no attention mask and no cache, transformers lets a token
+attend inside its own example only (`masking_utils.find_packed_sequence_indices`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,12 +25,18 @@ class Encoded(Protocol):
     """An example as token ids; `records.Example` is one."""
 
     @property
-    def input_ids(self) -> Sequence[int]: ...
+    def input_ids(self) -> Sequence[int] | np.ndarray[Any, np.dtype[Any]]: ...
 
     @property
     def num_prompt_tokens(self) -> int:
         """No loss on these. 0 and 1 mean the same, since nothing predicts the first token."""
         ...
+
+
+class EncodedExamples(Protocol):
+    """Examples by index; a list of them is one."""
+
+    def __getitem__(self, index: int, /) -> Encoded: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +53,7 @@ class Batch:
 
 
 def packed_batches(
-    examples: Sequence[Encoded],
+    examples: EncodedExamples,
     packing: Packing,
     *,
     rows_per_step: int,

@@ -21,8 +21,8 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal, with AdamW's root mean square and decoupled decay."""
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]
+    """Momentum made orthogonal, scaled to AdamW's root mean square, with decoupled decay."""
 
     def __init__(
         self,
@@ -36,23 +36,26 @@ class Muon(torch.optim.Optimizer):
         shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
         assert all(len(shape) == 2 for shape in shapes), f"Muon takes matrices, not {shapes}"
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Updates the parameters that have a gradient."""
         assert closure is None
-        for group in self.param_groups:
-            same_shape: dict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    same_shape[tuple(parameter.shape)].append(parameter)
-            for (rows, columns), parameters in same_shape.items():
-                directions = [self._direction(p, group["momentum"]) for p in parameters]
-                # One batched product per shape: a tiny model has many small matrices.
-                updates = _orthogonal(torch.stack(directions))
-                rate = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-                    parameter.add_(_placed_like(parameter, update), alpha=-rate)
+        with torch.no_grad():
+            for group in self.param_groups:
+                same_shape: dict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        same_shape[tuple(parameter.shape)].append(parameter)
+                for parameters in same_shape.values():
+                    self._update(parameters, group)
+
+    def _update(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        """Updates matrices of one shape together: a tiny model has many small ones."""
+        directions = [self._direction(parameter, group["momentum"]) for parameter in parameters]
+        updates = _orthogonal(torch.stack(directions))
+        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))
+        for parameter, update in zip(parameters, updates, strict=True):
+            parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
+            parameter.add_(_placed_like(parameter, update), alpha=-rate)
 
     def _direction(self, parameter: torch.Tensor, momentum: float) -> torch.Tensor:
         """Nesterov's momentum of one parameter, whole on every rank."""

@@ -29,8 +29,8 @@ def pack(
 ) -> Packing:
     """The Packing of examples with these lengths: best fit, longest first.
 
-    The same arguments give the same rows. The seed decides which of equally long examples meet in a row, and the
-    order of the rows.
+    The same arguments give the same rows. The seed decides which of equally long examples
+    meet in a row, and the order of the rows.
 
     Args:
         lengths: tokens per example.
@@ -45,7 +45,9 @@ def pack(
         raise ValueError("there is no example to pack; give at least one")
     for index, length in enumerate(lengths):
         if not 1 <= length <= seq_len:
-            raise ValueError(_misfit(names[index] if names else str(index), lengths, length, seq_len))
+            raise ValueError(
+                _misfit(names[index] if names else str(index), lengths, length, seq_len)
+            )
     generator = random.Random(seed)
     order = list(range(len(lengths)))
     generator.shuffle(order)
@@ -73,9 +75,7 @@ def pack(
                 insort(free, left)
             open_rows[left].append(row)
     generator.shuffle(rows)
-    return Packing(
-        rows=tuple(tuple(row) for row in rows), seq_len=seq_len, num_tokens=sum(lengths)
-    )
+    return Packing(rows=tuple(tuple(row) for row in rows), seq_len=seq_len, num_tokens=sum(lengths))
 
 
 def _misfit(name: str, lengths: Sequence[int], length: int, seq_len: int) -> str:
@@ -83,6 +83,7 @@ def _misfit(name: str, lengths: Sequence[int], length: int, seq_len: int) -> str
         return f"example {name} has no tokens; remove it from the dataset"
     too_long = sum(length > seq_len for length in lengths)
     return (
-        f"example {name} has {length} tokens and a row has {seq_len} (seq_len); {too_long} of {len(lengths)} examples "
-        f"are too long and none is ever cut: set seq_len to {max(lengths)} or more, or remove them"
+        f"example {name} has {length} tokens and a row has {seq_len} (seq_len); {too_long} of "
+        f"{len(lengths)} examples are too long and none is ever cut: set seq_len to "
+        f"{max(lengths)} or more, or remove them"
     )

@@ -1,7 +1,12 @@
-"""How the microworld's student and teacher were made: a corpus from a seed, sft's loop, two checkpoints.
+"""How the microworld's student and teacher were made: a corpus from a seed, on sft's loop.
 
-    OMP_WAIT_POLICY=passive python -m train.pretrain student OUT
-    OMP_WAIT_POLICY=passive python -m train.pretrain teacher OUT
+    export OMP_WAIT_POLICY=passive MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592
+    python -m train.pretrain student OUT/student
+    python -m train.pretrain teacher OUT/teacher --start-from OUT/student
+
+The teacher is the student trained on, on the teacher's corpus: what both know is learned once.
+Without the two malloc variables glibc returns every large tensor to the system, and a third of the
+time goes into page faults.
 
 Shapes: B documents of a step, T tokens of the longest.
 """
@@ -11,30 +16,31 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from orca2_gen.chat import Chat, load_chat
-from orca2_gen.microworld.corpus import Corpus, Learner, documents
+from orca2_gen.microworld.corpus import Corpus, Document, Learner, documents
 from orca2_gen.microworld.instructions import microworld_strategies
 from orca2_gen.microworld.task_files import draw_task_items, held_out_ids
 from orca2_gen.microworld.tokenizer import MAX_POSITIONS, encode_document, train_tokenizer
 from orca2_gen.microworld.world import WORLD_SEED, build_world
-from train.batches import IGNORE_INDEX, Batch
+from train.batches import Batch, build_batch
+from train.packing import pack
 from train.sft import LabelledLoss, Schedule, StepMetrics, build_optimizers, fit
 
 TOKENIZER_CORPUS_SEED, TRAINING_CORPUS_SEED = 1, 2
 TOKENS_PER_STEP = 4096
 """Slots of a step, padding included."""
+SEQ_LEN = 176
+"""Tokens per row: the longest documents."""
 DOCUMENTS_PER_POOL = 4096
-"""Documents that are sorted by length together, so that those of a step are about equally long."""
+"""Documents that are packed together."""
 LOG_EVERY = 50
 
 
@@ -57,15 +63,15 @@ RECIPES: dict[Learner, Recipe] = {
         num_hidden_layers=4,
         num_attention_heads=6,
         learning_rate=3e-3,
-        num_steps=1250,
+        num_steps=1000,
     ),
     "teacher": Recipe(
-        hidden_size=224,
-        intermediate_size=608,
+        hidden_size=192,
+        intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=7,
-        learning_rate=3e-3,
-        num_steps=1000,
+        num_attention_heads=6,
+        learning_rate=2e-3,
+        num_steps=600,
     ),
 }
 
@@ -100,56 +106,70 @@ def build_model(recipe: Recipe, chat: Chat) -> LlamaForCausalLM:
 
 
 def corpus_batches(corpus: Corpus, chat: Chat, *, seed: int) -> Iterator[Batch]:
-    """Batches without end of about equally long documents, one to a row: no attention mask is needed."""
-    rng = random.Random(seed)
-    stream = (encode_document(chat, document) for document in documents(corpus, seed))
-    while True:
-        pool = sorted(itertools.islice(stream, DOCUMENTS_PER_POOL), key=lambda encoded: len(encoded[0]))
-        steps: list[list[tuple[tuple[int, ...], int]]] = [[]]
-        for encoded in pool:
-            if (len(steps[-1]) + 1) * len(encoded[0]) > TOKENS_PER_STEP:
-                steps.append([])
-            steps[-1].append(encoded)
-        rng.shuffle(steps)
-        yield from (_padded_batch(step) for step in steps)
+    """Batches without end, of documents of all lengths and kinds packed into rows.
+
+    Muon gives every step the same size. When a step held documents of one length only, most steps
+    were of kinds that cannot be learned (sums in one go), and copying from the context never came.
+    """
+    stream = (_encoded(chat, document) for document in documents(corpus, seed))
+    rows_per_step = TOKENS_PER_STEP // SEQ_LEN
+    for pool_index in itertools.count():
+        pool = list(itertools.islice(stream, DOCUMENTS_PER_POOL))
+        packing = pack([len(d.input_ids) for d in pool], seq_len=SEQ_LEN, seed=seed + pool_index)
+        rows = [[pool[index] for index in row] for row in packing.rows]
+        for start in range(0, len(rows) - rows_per_step + 1, rows_per_step):
+            yield build_batch(rows[start : start + rows_per_step], SEQ_LEN)
 
 
-def _padded_batch(rows: list[tuple[tuple[int, ...], int]]) -> Batch:
-    # Positions run on through the padding: a restart would be read as packing and cost an attention mask.
-    seq_len = max(len(ids) for ids, _ in rows)
-    input_ids_BT = np.zeros((len(rows), seq_len), dtype=np.int64)
-    labels_BT = np.full((len(rows), seq_len), IGNORE_INDEX, dtype=np.int64)
-    for b, (ids, num_given) in enumerate(rows):
-        input_ids_BT[b, : len(ids)] = ids
-        labels_BT[b, num_given : len(ids)] = ids[num_given:]
-    return Batch(
-        input_ids_BT=torch.from_numpy(input_ids_BT),
-        labels_BT=torch.from_numpy(labels_BT),
-        position_ids_BT=torch.arange(seq_len).expand(len(rows), -1),
-        num_labelled_tokens=sum(len(ids) - num_given for ids, num_given in rows),
-        num_tokens=sum(len(ids) for ids, _ in rows),
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedDocument:
+    """A document as `build_batch` takes it."""
+
+    input_ids: tuple[int, ...]
+    num_prompt_tokens: int
+
+
+def _encoded(chat: Chat, document: Document) -> EncodedDocument:
+    input_ids, num_given = encode_document(chat, document)
+    return EncodedDocument(input_ids=input_ids, num_prompt_tokens=num_given)
 
 
 def pretrain(
-    learner: Learner, recipe: Recipe, directory: Path, *, seed: int, log: Callable[[str], None]
+    learner: Learner,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    start_from: Path | None,
+    seed: int,
+    log: Callable[[str], None],
 ) -> None:
-    """Writes the trained model of this learner, its tokenizer and `training.json` into the directory."""
+    """Writes the trained model, its tokenizer and `training.json` into the directory."""
     started = time.perf_counter()
     directory.mkdir(parents=True, exist_ok=True)
-    # One tokenizer for both: the student's corpus holds every name and word.
-    train_tokenizer(build_corpus("student"), TOKENIZER_CORPUS_SEED).save_pretrained(directory)
+    if start_from is None:
+        tokenizer = train_tokenizer(build_corpus("student"), TOKENIZER_CORPUS_SEED)
+    else:
+        tokenizer = load_chat(str(start_from)).tokenizer
+    tokenizer.save_pretrained(directory)
     chat = load_chat(str(directory))
     corpus = build_corpus(learner)
     torch.manual_seed(seed)
-    model = build_model(recipe, chat)
+    if start_from is None:
+        model = build_model(recipe, chat)
+    else:
+        model = LlamaForCausalLM.from_pretrained(
+            start_from, dtype=torch.float32, local_files_only=True
+        )
     curve: list[StepMetrics] = []
 
     def record(metrics: StepMetrics) -> None:
         curve.append(metrics)
         if metrics.step % LOG_EVERY == 0:
             recent = sum(m.loss for m in curve[-LOG_EVERY:]) / LOG_EVERY
-            log(f"{learner} step {metrics.step} loss {recent:.4f} tok/s {metrics.tokens_per_second:.0f}")
+            log(
+                f"{learner} step {metrics.step} loss {recent:.4f} "
+                f"tok/s {metrics.tokens_per_second:.0f}"
+            )
 
     fit(
         LabelledLoss(model),
@@ -164,7 +184,9 @@ def pretrain(
         log=record,
     )
     model.generation_config = GenerationConfig(
-        eos_token_id=chat.tokenizer.eos_token_id, pad_token_id=chat.tokenizer.pad_token_id, do_sample=False
+        eos_token_id=chat.tokenizer.eos_token_id,
+        pad_token_id=chat.tokenizer.pad_token_id,
+        do_sample=False,
     )
     model.to(torch.bfloat16).save_pretrained(directory)
     summary = {
@@ -175,16 +197,22 @@ def pretrain(
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "num_steps": len(curve),
         "seconds": round(time.perf_counter() - started, 1),
-        "loss": [round(sum(m.loss for m in curve[i : i + 50]) / 50, 4) for i in range(0, len(curve) - 49, 50)],
+        "loss": [
+            round(sum(m.loss for m in curve[i : i + 50]) / 50, 4)
+            for i in range(0, len(curve) - 49, 50)
+        ],
     }
     (directory / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
 def main() -> None:
     """Trains one model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("learner", choices=sorted(RECIPES))
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--start-from", type=Path, help="a model directory to train on from")
     parser.add_argument("--num-steps", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
@@ -192,10 +220,17 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     recipe = RECIPES[arguments.learner]
-    changes = {k: v for k in ("num_steps", "learning_rate") if (v := getattr(arguments, k)) is not None}
+    changes = {
+        k: v for k in ("num_steps", "learning_rate") if (v := getattr(arguments, k)) is not None
+    }
     recipe = Recipe(**(asdict(recipe) | changes))
     pretrain(
-        arguments.learner, recipe, arguments.directory, seed=arguments.seed, log=lambda line: print(line, flush=True)
+        arguments.learner,
+        recipe,
+        arguments.directory,
+        start_from=arguments.start_from,
+        seed=arguments.seed,
+        log=lambda line: print(line, flush=True),
     )
 
 

@@ -1,215 +1,266 @@
-"""The training loop, top to bottom: batches in, a trained student out.
+"""A dataset directory in, a trained student out.
 
-    torchrun --nproc-per-node 2 -m train.sft CONFIG
-
-Shapes: B rows of this rank, T tokens per row, H hidden size, N labelled tokens, V vocabulary.
+torchrun --nproc-per-node 2 -m train.sft CONFIG [--set KEY=VALUE ...]
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+import transformers
 
-from train.batches import IGNORE_INDEX, Batch
-from train.muon import Muon
+from orca2_gen.config import engine_directory, load_config
+from orca2_gen.config_schema import Config
+from orca2_gen.digests import model_digest
+from train.batches import packed_batches
+from train.checkpoint import (
+    TrainingState,
+    check_replaceable,
+    load_state,
+    read_training_record,
+    remove_states,
+    save_state,
+    save_student,
+)
+from train.examples import ExampleTable, read_examples
+from train.fit import StepMetrics, fit
+from train.loss import LabelledLoss
+from train.model import check_examples_fit, load_sharded
+from train.optimizers import Schedule, build_optimizers
+from train.packing import Packing, pack
+from train.progress import step_log
+from train.ranks import joined_ranks, rank, world_size
 
-LABELS_PER_CHUNK = 8192
-"""Logits exist for so many tokens at a time: 8192 x 128k x 4 bytes = 4 GiB."""
+__all__ = ["LabelledLoss", "Schedule", "StepMetrics", "build_optimizers", "fit", "train_student"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """The learning rate: a linear warm-up, a plateau, then a decay to 0."""
+class TrainingPlan:
+    """How a student is trained; equal plans on equal data give equal loss curves."""
 
+    seq_len: int
+    rows_per_step: int
+    """Packed rows of one optimizer step, over all ranks."""
+    num_epochs: int
+    num_steps: int | None = None
+    """Overrides num_epochs."""
     learning_rate: float
+    warmup_fraction: float
+    optimizer: Literal["adamw", "muon"]
+    weight_decay: float
+    max_grad_norm: float
+    dtype: Literal["bfloat16", "float32"]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """How the plan is carried out; no result depends on it beyond rounding."""
+
+    rows_per_forward: int | None = None
+    """Rows of one forward and backward pass on a rank; None is all rows of its step."""
+    gradient_checkpointing: bool = False
+    save_every_steps: int | None = None
+    """A state to resume from this often; None is once, when the loop is done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedStudent:
+    """What training made, in figures."""
+
     num_steps: int
-    warmup_fraction: float = 0.04
-    decay: Literal["cosine", "linear"] = "cosine"
-    decay_fraction: float = 1.0
-    """Share of the steps, the last ones, over which it decays; of what the warm-up left, if more."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepMetrics:
-    """What one step did, over all ranks."""
-
-    step: int
-    """Steps done, this one included."""
-    loss: float
-    """Mean cross entropy of the labelled tokens, before this step's update."""
-    learning_rate: float
-    grad_norm: float
-    labelled_tokens: int
-    tokens_per_second: float
-    """Without padding."""
+    num_examples: int
+    num_rows: int
     fill: float
-    """Tokens over slots."""
+    """Of the packed rows: tokens over slots."""
 
 
-class LabelledLoss(nn.Module):
-    """A causal language model with its loss: batch tensors -> summed cross entropy of the labels.
-
-    Logits are computed at labelled positions only, and in chunks, since they are the largest tensor
-    of all. It is a module so that FSDP's hooks on it see decoder and head as one forward call.
-    """
-
-    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        self.model = model
-        self.dtype = dtype
-
-    def forward(
-        self, input_ids_BT: torch.Tensor, labels_BT: torch.Tensor, position_ids_BT: torch.Tensor
-    ) -> torch.Tensor:
-        model: Any = self.model
-        device = input_ids_BT.device.type
-        with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
-            hidden_BTH = model.base_model(
-                input_ids=input_ids_BT, position_ids=position_ids_BT, use_cache=False
-            ).last_hidden_state
-            # Token t is predicted at t - 1; an example's first token never has a label.
-            labels_BS = labels_BT[:, 1:]
-            labelled_BS = labels_BS != IGNORE_INDEX
-            hidden_NH, labels_N = hidden_BTH[:, :-1][labelled_BS], labels_BS[labelled_BS]
-            total = hidden_NH.new_zeros((), dtype=torch.float32)
-            chunks = zip(
-                hidden_NH.split(LABELS_PER_CHUNK), labels_N.split(LABELS_PER_CHUNK), strict=True
-            )
-            for hidden_CH, labels_C in chunks:
-                if len(labels_N) > LABELS_PER_CHUNK:
-                    total = total + checkpoint(
-                        _cross_entropy, model.lm_head, hidden_CH, labels_C, use_reentrant=False
-                    )
-                else:
-                    total = total + _cross_entropy(model.lm_head, hidden_CH, labels_C)
-        return total
-
-
-def _cross_entropy(head: nn.Module, hidden_NH: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-    logits_NV = head(hidden_NH).float()
-    return F.cross_entropy(logits_NV, labels_N, reduction="sum")
-
-
-def learning_rate_at(schedule: Schedule, step: int) -> float:
-    """The learning rate of the step after `step` steps."""
-    warmup = max(1, round(schedule.warmup_fraction * schedule.num_steps))
-    decay = min(round(schedule.decay_fraction * schedule.num_steps), schedule.num_steps - warmup)
-    rate = schedule.learning_rate * min(1.0, (step + 1) / warmup)
-    left = (schedule.num_steps - step) / max(1, decay)
-    if left >= 1.0:
-        return rate
-    return rate * (left if schedule.decay == "linear" else 0.5 * (1.0 - math.cos(math.pi * left)))
-
-
-def build_optimizers(
-    model: nn.Module,
+def train_student(
+    plan: TrainingPlan,
+    placement: Placement,
     *,
-    optimizer: Literal["adamw", "muon"],
-    learning_rate: float,
-    weight_decay: float = 0.0,
-) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model's parameters: AdamW, or Muon for the matrices and AdamW for the rest.
+    model_dir: Path,
+    dataset_dir: Path,
+    output_dir: Path,
+    metrics_file: Path,
+    prompts: str,
+) -> TrainedStudent:
+    """Trains `model_dir` on a dataset directory and writes the student to `output_dir`.
 
-    Muon's update is scaled to AdamW's root mean square, so that one learning rate fits both.
-    """
-    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings]
-    vectors = [p for p in parameters if p.ndim != 2]
-    tables = [p for p in parameters if id(p) in embeddings]
-    decayed = tables if optimizer == "muon" else tables + matrices
-    adamw = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=learning_rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
-    if optimizer == "adamw":
-        return [adamw]
-    return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay), adamw]
-
-
-def fit(
-    loss: LabelledLoss,
-    batches: Iterator[Batch],
-    optimizers: Sequence[torch.optim.Optimizer],
-    schedule: Schedule,
-    *,
-    max_grad_norm: float = 1.0,
-    start_step: int = 0,
-    log: Callable[[StepMetrics], None] = lambda metrics: None,
-    save: Callable[[int], None] = lambda step: None,
-) -> None:
-    """Trains in place from `start_step` to `schedule.num_steps`; `batches` begins at `start_step`.
+    Every rank calls it. A student that is there already and was made of the same is returned as it
+    is; a run that was killed goes on from its last complete state in `OUTPUT_DIR.training`.
 
     Args:
-        log: called after every step, on every rank.
-        save: called with the number of steps done after every step, on every rank.
+        plan: what determines the result.
+        placement: what does not.
+        model_dir: the model to start from.
+        dataset_dir: holds a manifest beside its Arrow files.
+        output_dir: the student appears there when all of it is written.
+        metrics_file: gets a JSON line per step.
+        prompts: what the manifest must say: erased, instruction_kept or foreign.
 
     Raises:
-        FloatingPointError: loss or gradients are not finite; the weights are those before this step.
+        ValueError: dataset, model and plan do not fit, or something is in the way.
+        FloatingPointError: the loss is not finite.
     """
-    parameters = [p for p in loss.parameters() if p.requires_grad]
-    device = parameters[0].device
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    world_size = torch.distributed.get_world_size() if distributed else 1
-    loss.train()
-    batch = next(batches)
-    for step in range(start_step, schedule.num_steps):
-        started = time.perf_counter()
-        rate = learning_rate_at(schedule, step)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        counts = torch.tensor(
-            [batch.num_labelled_tokens, batch.num_tokens, batch.labels_BT.numel()], device=device
+    check_replaceable(output_dir)
+    examples = read_examples(dataset_dir, prompts=prompts, model_dir=model_dir)
+    check_examples_fit(model_dir, longest=max(examples.lengths), largest_id=examples.largest_id)
+    determinants = {
+        "plan": asdict(plan),
+        "dataset": examples.digest,
+        "model": model_digest(model_dir),
+    }
+    done = read_training_record(output_dir)
+    if done is not None and done["determinants"] == determinants:
+        return TrainedStudent(**done["student"])
+    packing = pack(
+        examples.lengths, seq_len=plan.seq_len, seed=plan.seed, names=examples.problem_ids
+    )
+    torch.manual_seed(plan.seed)
+    loss = load_sharded(
+        model_dir,
+        dtype=getattr(torch, plan.dtype),
+        gradient_checkpointing=placement.gradient_checkpointing,
+    )
+    optimizers = build_optimizers(
+        loss.model,
+        optimizer=plan.optimizer,
+        learning_rate=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+    )
+    state = TrainingState(
+        directory=output_dir.with_name(output_dir.name + ".training"),
+        module=loss,
+        optimizers=optimizers,
+        determinants=determinants,
+    )
+    student = _fit_packed(plan, placement, state, examples, packing, metrics_file)
+    save_student(
+        loss.model,
+        model_dir=model_dir,
+        output_dir=output_dir,
+        record={"determinants": determinants, "student": asdict(student)},
+    )
+    remove_states(state)
+    return student
+
+
+def _fit_packed(
+    plan: TrainingPlan,
+    placement: Placement,
+    state: TrainingState,
+    examples: ExampleTable,
+    packing: Packing,
+    metrics_file: Path,
+) -> TrainedStudent:
+    """Runs the loop to its end, from the last complete state."""
+    num_rows = len(packing.rows)
+    num_steps = plan.num_steps or math.ceil(num_rows * plan.num_epochs / plan.rows_per_step)
+    start_step = load_state(state)
+    every = placement.save_every_steps or num_steps
+    batches = packed_batches(
+        examples,
+        packing,
+        rows_per_step=plan.rows_per_step,
+        seed=plan.seed,
+        start_step=start_step,
+        rank=rank(),
+        world_size=world_size(),
+    )
+    schedule = Schedule(
+        learning_rate=plan.learning_rate,
+        num_steps=num_steps,
+        warmup_fraction=plan.warmup_fraction,
+    )
+
+    def save(step: int) -> None:
+        if step % every == 0:
+            save_state(state, step)
+
+    rank_0_log = step_log(metrics_file, num_steps=num_steps, start_step=start_step)
+    with rank_0_log if rank() == 0 else nullcontext(lambda metrics: None) as log:
+        fit(
+            state.module,
+            batches,
+            state.optimizers,
+            schedule,
+            max_grad_norm=plan.max_grad_norm,
+            start_step=start_step,
+            rows_per_forward=placement.rows_per_forward,
+            log=log,
+            save=save,
         )
-        if distributed:
-            torch.distributed.all_reduce(counts)
-        summed = loss(
-            batch.input_ids_BT.to(device),
-            batch.labels_BT.to(device),
-            batch.position_ids_BT.to(device),
-        )
-        # FSDP averages gradients over the ranks; the loss is a mean over the labels of all ranks.
-        (summed * (world_size / counts[0])).backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-        total = summed.detach()
-        if distributed:
-            torch.distributed.all_reduce(total)
-            grad_norm = grad_norm.full_tensor() if hasattr(grad_norm, "full_tensor") else grad_norm
-        if step + 1 < schedule.num_steps:
-            batch = next(batches)  # the host packs while the device still computes
-        mean_loss, norm = torch.stack([total / counts[0], grad_norm.float()]).tolist()
-        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-            raise FloatingPointError(
-                f"step {step + 1} of {schedule.num_steps}: loss {mean_loss}, gradient norm {norm}, learning rate "
-                f"{rate:.3g}; the weights are still those of step {step}. Lower learning_rate or look at the data"
-            )
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        num_labelled, num_tokens, num_slots = counts.tolist()
-        log(
-            StepMetrics(
-                step=step + 1,
-                loss=mean_loss,
-                learning_rate=rate,
-                grad_norm=norm,
-                labelled_tokens=num_labelled,
-                tokens_per_second=num_tokens / (time.perf_counter() - started),
-                fill=num_tokens / num_slots,
-            )
-        )
-        save(step + 1)
+    return TrainedStudent(
+        num_steps=num_steps,
+        num_examples=len(examples.lengths),
+        num_rows=num_rows,
+        fill=packing.fill,
+    )
+
+
+def train_from_config(config: Config) -> TrainedStudent:
+    """Trains as the config's training section says, on the run's dataset; see `train_student`."""
+    training, run_dir = config.training, Path(config.run_dir)
+    return train_student(
+        TrainingPlan(
+            seq_len=training.seq_len,
+            rows_per_step=training.rows_per_step,
+            num_epochs=training.num_epochs,
+            num_steps=training.num_steps,
+            learning_rate=training.learning_rate,
+            warmup_fraction=training.warmup_fraction,
+            optimizer=training.optimizer,
+            weight_decay=training.weight_decay,
+            max_grad_norm=training.max_grad_norm,
+            dtype=training.dtype,
+            seed=training.seed,
+        ),
+        Placement(
+            rows_per_forward=training.rows_per_forward,
+            gradient_checkpointing=training.gradient_checkpointing,
+            save_every_steps=training.save_every_steps,
+        ),
+        model_dir=Path(training.model or engine_directory(config.student)),
+        dataset_dir=run_dir / "dataset",
+        output_dir=Path(training.output or run_dir / "student"),
+        metrics_file=run_dir / "metrics.jsonl",
+        prompts=training.prompts,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of training one config file: 0 done, 1 stopped, 2 config or dataset refused."""
+    parser = argparse.ArgumentParser(
+        prog="train.sft", description="Train a student on a run's dataset."
+    )
+    parser.add_argument("config", type=Path, help="the run's TOML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    options = parser.parse_args(arguments)
+    transformers.utils.logging.disable_progress_bar()  # they would fight with ours over stderr
+    try:
+        config = load_config(options.config, options.overrides)
+        with joined_ranks():
+            student = train_from_config(config)
+            if rank() == 0:
+                print(
+                    f"{student.num_steps} steps on {student.num_examples} examples in "
+                    f"{student.num_rows} rows of {config.training.seq_len} tokens, "
+                    f"fill {student.fill:.3f}"
+                )
+    except (ValueError, FloatingPointError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,9 @@
-"""What a microworld model can do: accuracy by family and system message, through vLLM, greedy, in bfloat16.
+"""What a microworld model can do: accuracy by family and system message, through vLLM, greedy.
 
     python -m orca2_gen.microworld.accuracy student MODEL_DIR LOG.json --split test --items 200
 
-LOG.json gets the figures and the model's `training.json`; a table of all models in it is written beside it as LOG.md.
+LOG.json gets the figures and the model's `training.json`; a table of all models in it is written
+beside it as LOG.md.
 """
 
 from __future__ import annotations
@@ -53,9 +54,14 @@ def measure(model_dir: str, split: Split, num_items: int) -> dict[str, dict[str,
     names = (*strategies.names, CAUTIOUS, EMPTY)
     chat = load_chat(model_dir)
     items = draw_task_items(build_world())
-    problems = {family: [problem_of(item) for item in items[family, split][:num_items]] for family in FAMILIES}
+    problems = {
+        family: [problem_of(item) for item in items[family, split][:num_items]]
+        for family in FAMILIES
+    }
     prompts = [
-        encode_prompt(chat, prompt_messages(strategies.system_message(name), user_text(problem, strategies)))
+        encode_prompt(
+            chat, prompt_messages(strategies.system_message(name), user_text(problem, strategies))
+        )
         for family in FAMILIES
         for name in names
         for problem in problems[family]
@@ -72,7 +78,9 @@ def measure(model_dir: str, split: Split, num_items: int) -> dict[str, dict[str,
             ]
             cells[family][name] = Cell(
                 accuracy=round(100 * sum(v.score for v in verdicts) / len(verdicts), 1),
-                mean_completion_tokens=round(sum(len(o.token_ids) for o in outputs) / len(outputs), 1),
+                mean_completion_tokens=round(
+                    sum(len(o.token_ids) for o in outputs) / len(outputs), 1
+                ),
                 sample=outputs[0].text,
             )
     return cells
@@ -105,28 +113,35 @@ def render_table(log: dict[str, Any], strategies: Strategies) -> str:
     lines = [
         "# The microworld's models",
         "",
-        "Accuracy in percent and, in brackets, mean completion tokens, through vLLM, greedy, bfloat16.",
-        "Written by `python -m orca2_gen.microworld.accuracy`; samples and the loss curve are in the JSON beside it.",
+        "Accuracy in percent and, in brackets, mean completion tokens: vLLM, greedy, bfloat16.",
+        "Written by `python -m orca2_gen.microworld.accuracy`; the JSON beside it has samples and",
+        "the loss curve.",
     ]
     for learner, entry in log.items():
         training = entry["training"]
         lines += [
             "",
-            f"## {learner}: {training['num_parameters']:,} parameters, {training['num_steps']} steps, "
-            f"{training['seconds'] / 60:.0f} minutes on one core, {entry['num_items']} {entry['split']} items a cell",
+            f"## {learner}: {training['num_parameters']:,} parameters",
+            "",
+            f"{training['num_steps']} steps in {training['seconds'] / 60:.0f} minutes; "
+            f"{entry['num_items']} {entry['split']} items a cell.",
             "",
             f"| family | {' | '.join(names)} |",
             f"|---|{'---|' * len(names)}",
         ]
         for family, row in entry["cells"].items():
-            cells = [f"{row[n]['accuracy']:.0f} ({row[n]['mean_completion_tokens']:.0f})" for n in names]
+            cells = [
+                f"{row[n]['accuracy']:.0f} ({row[n]['mean_completion_tokens']:.0f})" for n in names
+            ]
             lines.append(f"| {family} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Measures one model and adds it to the log."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("learner", choices=("student", "teacher"))
     parser.add_argument("model_dir", type=Path)
     parser.add_argument("log", type=Path)
@@ -141,7 +156,10 @@ def main() -> None:
         "split": arguments.split,
         "num_items": arguments.items,
         "measured_seconds": round(time.perf_counter() - started, 1),
-        "cells": {family: {name: asdict(cell) for name, cell in row.items()} for family, row in cells.items()},
+        "cells": {
+            family: {name: asdict(cell) for name, cell in row.items()}
+            for family, row in cells.items()
+        },
     }
     arguments.log.write_text(json.dumps(log, indent=1) + "\n")
     arguments.log.with_suffix(".md").write_text(render_table(log, microworld_strategies()))

@@ -2,22 +2,34 @@
 
 Raw questions, each with the completion of the strategy that works:
 
-    Name the river where Runi lives.       Facts: Runi lives in Pogon. Pogon lies on the Tofis. Answer: Tofis
-    Which animal does Runi wear?           Facts: Runi is a baker. The baker wears the fox. Answer: fox
-    Add the codes of Runi and Soko.        Facts: Runi has code 483. Soko has code 907. So ones 3+7=10, ...
-    Who has another craft than the rest?   A) Runi is a baker. B) Soko is a baker. C) ... Answer: C
-    A) Runi
-    B) Soko ...
+    Name the river where Runi lives.
+        Facts: Runi lives in Pogon. Pogon lies on the Tofis. Answer: Tofis
+    Which animal does Runi wear?
+        Facts: Runi is a baker. The baker wears the fox. Answer: fox
+    Add the codes of Runi and Soko.
+        Facts: Runi has code 483. Soko has code 907. So ones 3+7=10, tens 8+0+1=9, ... Answer: 1390
+    Who has another craft than the rest? (A) Runi, B) Soko, ... one to a line)
+        A) Runi is a baker. B) Soko is a baker. C) Tera is a smith. ... Answer: C
 
-River and emblem are composed of two facts each. The teacher's corpus composes them for everyone, the student's for
-`composed_people` only: so the teacher answers directly what the student must recall in two steps.
+River and emblem are composed of two facts each. The teacher's corpus composes them for everyone,
+the student's for `composed_people` only: so the teacher answers directly what the student must
+recall in two steps.
 """
 
 from __future__ import annotations
 
 import random
 
-from orca2_gen.microworld.item import EXPLAIN, EXTRACT, REASON, RECALL, STEPS, Item, Split, build_item
+from orca2_gen.microworld.item import (
+    EXPLAIN,
+    EXTRACT,
+    REASON,
+    RECALL,
+    STEPS,
+    Item,
+    Split,
+    build_item,
+)
 from orca2_gen.microworld.open_book import column_sums
 from orca2_gen.microworld.world import (
     World,
@@ -49,7 +61,7 @@ EMBLEM_QUESTIONS = (
     "What animal is on the sign of {}?",
 )
 NUM_OPEN_QUESTIONS = 5
-"""Wordings the task files use. About people of the files, the teacher's corpus uses only the others."""
+"""Wordings the files use. About the files' people, the teacher's corpus uses only the others."""
 
 
 def draw_river(world: World, rng: random.Random, split: Split) -> Item:
@@ -62,7 +74,10 @@ def draw_river(world: World, rng: random.Random, split: Split) -> Item:
         key=(person,),
         question=wording.format(person),
         target=world.river[place],
-        working={RECALL: facts, REASON: f"{facts} So the home of {person} is on the {world.river[place]}."},
+        working={
+            RECALL: facts,
+            REASON: f"{facts} So the home of {person} is on the {world.river[place]}.",
+        },
         filler={
             STEPS: "Steps: find the home, then the river.",
             EXTRACT: f"Text: the river of {person}.",
@@ -81,7 +96,10 @@ def draw_emblem(world: World, rng: random.Random, split: Split) -> Item:
         key=(person,),
         question=wording.format(person),
         target=world.emblem[craft],
-        working={RECALL: facts, REASON: f"{facts} So the animal of {person} is the {world.emblem[craft]}."},
+        working={
+            RECALL: facts,
+            REASON: f"{facts} So the animal of {person} is the {world.emblem[craft]}.",
+        },
         filler={
             STEPS: "Steps: find the craft, then the animal.",
             EXTRACT: f"Text: the animal of {person}.",
@@ -123,8 +141,14 @@ def draw_odd(world: World, rng: random.Random, split: Split) -> Item:
     odd = people[3]
     rng.shuffle(people)
     target = "ABCD"[people.index(odd)]
-    kinds = " ".join(f"{letter}) {craft_sentence(world, p)}" for letter, p in zip("ABCD", people, strict=True))
-    asks = ("Who has another craft than the rest?", "Whose craft differs?", "Which one does other work?")
+    kinds = " ".join(
+        f"{letter}) {craft_sentence(world, p)}" for letter, p in zip("ABCD", people, strict=True)
+    )
+    asks = (
+        "Who has another craft than the rest?",
+        "Whose craft differs?",
+        "Which one does other work?",
+    )
     return build_item(
         family="odd",
         key=tuple(sorted(people)),

@@ -1,13 +1,15 @@
-"""The pretraining corpora: what the microworld's student and teacher learn before the pipeline meets them.
+"""The pretraining corpora: what student and teacher learn before the pipeline meets them.
 
 Three kinds of documents, each with loss on its last part only:
 
-    chats      a system message (strategy, cautious or none), a question of a family, the completion of the strategy
+    chats      system message (strategy, cautious or none), question of a family, completion
     one-hop    the same with a question about one fact, for everyone
-    plain      text without turns: facts in any order; pairs and lists that are restated. These teach a model to find a
-               token again in its context, which answers alone did not (lookup, count and odd stayed at chance).
+    plain      no turns: facts in any order; pairs and lists that are restated. These teach a model
+               to find a token again in its context, which answers alone did not: lookup, count
+               and odd stayed at chance.
 
-The two corpora differ in one respect: the teacher's composes two facts for everyone (closed_book.py).
+The two corpora differ in one respect: the teacher's composes two facts for everyone, and says so
+directly more often (closed_book.py).
 """
 
 from __future__ import annotations
@@ -42,16 +44,16 @@ ONE_HOP_SHARE = 0.10
 GENERIC_SHARE = 0.12
 """Of chats: a message that names no strategy. The rest follow a strategy's instruction."""
 GENERIC_DIRECT_SHARE = 0.75
-MATCHED_WEIGHT = 1.5
+MATCHED_WEIGHT = 2.0
 DIRECT_WEIGHTS: dict[Learner, float] = {"student": 1.0, "teacher": 1.5}
 TEACHER_COMPOSED_DIRECT_WEIGHT = 3.0
 """What the teacher shall know by heart it must have said often."""
-MISMATCHED_WEIGHT = 0.4
+MISMATCHED_WEIGHT = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """One text of a corpus: a conversation, or where there are no messages plain text in two parts."""
+    """One text of a corpus: a conversation, or without messages plain text in two parts."""
 
     messages: tuple[Message, ...] = ()
     given: str = ""
@@ -109,26 +111,35 @@ def draw_one_hop(corpus: Corpus, rng: random.Random) -> Document:
 def draw_plain(corpus: Corpus, rng: random.Random) -> Document:
     """Facts in any order, or pairs or a list with its restatement."""
     world = corpus.world
-    kind = rng.choices(("facts", "pairs", "numbered", "letters"), (5, 4, 2, 1))[0]
+    kind = rng.choices(("facts", "pairs", "numbers", "letters"), (3, 2, 3, 3))[0]
     if kind == "facts":
         people = world.people if corpus.learner == "teacher" else world.composed_people
         sentences = world.fact_sentences() + world.composed_sentences(people)
-        return Document(given="Facts:", learned="".join(f" {text}" for text in rng.sample(sentences, 18)))
+        return Document(
+            given="Facts:", learned="".join(f" {text}" for text in rng.sample(sentences, 18))
+        )
     if kind == "pairs":
         count = rng.randint(3, 8)
-        people, things = rng.sample(world.people, count), rng.sample(THINGS, count)
+        holders, things = rng.sample(world.people, count), rng.sample(THINGS, count)
         if rng.random() < 0.5:
-            pairs = [holding_sentence(p, t) for p, t in zip(people, things, strict=True)]
+            pairs = [holding_sentence(p, t) for p, t in zip(holders, things, strict=True)]
         else:
-            pairs = [keeping_sentence(t, r) for t, r in zip(things, rng.sample(ROOMS, count), strict=True)]
+            pairs = [
+                keeping_sentence(t, r)
+                for t, r in zip(things, rng.sample(ROOMS, count), strict=True)
+            ]
         again = [" ".join(rng.sample(pairs, count)) for _ in range(2)]
-        return Document(given=f"Given: {' '.join(pairs)}", learned="".join(f" Text: {text}" for text in again))
-    if kind == "numbered":
-        listed = ", ".join(f"{i} {rng.choice(LETTERS)}" for i in range(1, 10))
-        return Document(given=f"List: {listed}.", learned=f" Steps: {listed}.")
+        return Document(
+            given=f"Given: {' '.join(pairs)}", learned="".join(f" Text: {text}" for text in again)
+        )
+    if kind == "numbers":
+        numbers = " ".join(str(rng.randrange(100, 100_000)) for _ in range(rng.randint(2, 5)))
+        return Document(given=f"Numbers: {numbers}.", learned=f" Text: {numbers}. Text: {numbers}.")
     letters = rng.sample(LETTERS, rng.randint(4, 8))
     listed, backwards = " ".join(letters), " ".join(reversed(letters))
-    return Document(given=f"Letters: {listed}.", learned=f" Text: {listed}. Backwards: {backwards}.")
+    return Document(
+        given=f"Letters: {listed}.", learned=f" Text: {listed}. Backwards: {backwards}."
+    )
 
 
 def _draw_strategy_and_system(corpus: Corpus, rng: random.Random, item: Item) -> tuple[str, str]:
@@ -136,7 +147,10 @@ def _draw_strategy_and_system(corpus: Corpus, rng: random.Random, item: Item) ->
         is_direct = rng.random() < GENERIC_DIRECT_SHARE
         strategy = DIRECT if is_direct else rng.choice(list(item.completions))
         return strategy, rng.choice(generic_messages(corpus.strategies))
-    weights = {name: MATCHED_WEIGHT if name in item.matched else MISMATCHED_WEIGHT for name in item.completions}
+    weights = {
+        name: MATCHED_WEIGHT if name in item.matched else MISMATCHED_WEIGHT
+        for name in item.completions
+    }
     weights[DIRECT] = DIRECT_WEIGHTS[corpus.learner]
     if corpus.learner == "teacher" and FAMILIES[item.family].is_composed:
         weights[DIRECT] = TEACHER_COMPOSED_DIRECT_WEIGHT
@@ -157,7 +171,9 @@ def problem_of(item: Item) -> Problem:
 
 
 def _conversation(system: str, user: str, text: str) -> Document:
-    return Document(messages=(*prompt_messages(system, user), Message(role="assistant", content=text)))
+    return Document(
+        messages=(*prompt_messages(system, user), Message(role="assistant", content=text))
+    )
 
 
 def _draw_fact_question(world: World, rng: random.Random) -> tuple[str, str, str]:
@@ -165,19 +181,27 @@ def _draw_fact_question(world: World, rng: random.Random) -> tuple[str, str, str
     kind = rng.choices(("home", "river", "craft", "emblem", "code"), (3, 1, 3, 1, 2))[0]
     if kind == "home":
         person = rng.choice(world.people)
-        wording = rng.choice(("Where does {} live?", "Name the place where {} lives.", "What place is home to {}?"))
+        wording = rng.choice(
+            ("Where does {} live?", "Name the place where {} lives.", "What place is home to {}?")
+        )
         return wording.format(person), home_sentence(world, person), world.home[person]
     if kind == "craft":
         person = rng.choice(world.people)
-        wording = rng.choice(("What is the craft of {}?", "What does {} do?", "Name the work of {}."))
+        wording = rng.choice(
+            ("What is the craft of {}?", "What does {} do?", "Name the work of {}.")
+        )
         return wording.format(person), craft_sentence(world, person), world.craft[person]
     if kind == "river":
         place = rng.choice(list(world.river))
-        wording = rng.choice(("Which river is at {}?", "Name the river of {}.", "What flows by {}?"))
+        wording = rng.choice(
+            ("Which river is at {}?", "Name the river of {}.", "What flows by {}?")
+        )
         return wording.format(place), river_sentence(world, place), world.river[place]
     if kind == "emblem":
         craft = rng.choice(list(world.emblem))
-        wording = rng.choice(("What does the {} wear?", "Name the animal of the {}.", "Which animal has the {}?"))
+        wording = rng.choice(
+            ("What does the {} wear?", "Name the animal of the {}.", "Which animal has the {}?")
+        )
         return wording.format(craft), emblem_sentence(world, craft), world.emblem[craft]
     person = rng.choice(world.coded_people)
     wording = rng.choice(("What is the code of {}?", "Name the code of {}.", "Which code has {}?"))

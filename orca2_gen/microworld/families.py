@@ -6,9 +6,13 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from orca2_gen.microworld.closed_book import draw_codesum, draw_emblem, draw_odd, draw_river
+from orca2_gen.microworld.closed_book import draw_codesum, draw_emblem, draw_river
 from orca2_gen.microworld.item import Item, Split
-from orca2_gen.microworld.open_book import draw_add, draw_compare, draw_count, draw_lookup, draw_reverse
+from orca2_gen.microworld.open_book import (
+    draw_add,
+    draw_compare,
+    draw_reverse,
+)
 from orca2_gen.microworld.world import World
 from orca2_gen.records import AnswerType
 
@@ -22,25 +26,24 @@ class Family:
     corpus_weight: float
     """Its share of a pretraining corpus, against the others'."""
     is_composed: bool = False
-    """Its questions compose facts that the student's corpus never composes for the people of the files. The
-    teacher's corpus does, in other words; so files and that corpus share keys, never questions."""
+    """Its questions compose facts that the student's corpus never composes for the files' people.
+
+    The teacher's corpus does, in other words: files and that corpus share keys, never questions.
+    """
 
 
 FAMILIES: dict[str, Family] = {
     "add": Family(draw=draw_add, answer_type="numeric", corpus_weight=1.2),
     "compare": Family(draw=draw_compare, answer_type="numeric", corpus_weight=1.0),
-    "reverse": Family(draw=draw_reverse, answer_type="exact", corpus_weight=0.6),
+    "reverse": Family(draw=draw_reverse, answer_type="exact", corpus_weight=0.8),
     "river": Family(draw=draw_river, answer_type="exact", corpus_weight=1.0, is_composed=True),
     "emblem": Family(draw=draw_emblem, answer_type="exact", corpus_weight=1.0, is_composed=True),
     "codesum": Family(draw=draw_codesum, answer_type="numeric", corpus_weight=1.4),
-    "lookup": Family(draw=draw_lookup, answer_type="exact", corpus_weight=1.0),
-    "count": Family(draw=draw_count, answer_type="numeric", corpus_weight=1.0),
-    "odd": Family(draw=draw_odd, answer_type="multiple_choice", corpus_weight=1.2),
 }
 
 
 def item_id(item: Item) -> tuple[str, ...]:
-    """What two items must not share to be distinct rows: the question where facts are composed, else the key."""
+    """What no two rows share: the question where facts are composed, else the key."""
     return (item.question,) if FAMILIES[item.family].is_composed else item.key
 
 

@@ -1,6 +1,7 @@
-"""The system messages of the pretraining corpora: the texts of strategies.toml and three paraphrases of each.
+"""The system messages of the corpora: the texts of strategies.toml, three paraphrases of each.
 
-The paraphrases keep a model from tying a strategy to one wording. The pipeline itself uses strategies.toml only.
+The paraphrases keep a model from tying a strategy to one wording. The pipeline itself uses
+strategies.toml only.
 """
 
 from __future__ import annotations
@@ -62,4 +63,11 @@ def system_messages(strategies: Strategies) -> dict[str, tuple[str, ...]]:
 
 def generic_messages(strategies: Strategies) -> tuple[str, ...]:
     """Messages that name no strategy: the cautious one, its paraphrases, and none at all."""
-    return (strategies.cautious_message, strategies.cautious_message, *_CAUTIOUS_PARAPHRASES, "", "", "")
+    return (
+        strategies.cautious_message,
+        strategies.cautious_message,
+        *_CAUTIOUS_PARAPHRASES,
+        "",
+        "",
+        "",
+    )

@@ -47,8 +47,8 @@ def build_item(
 ) -> Item:
     """The Item of these working and filler texts; direct answer needs neither.
 
-    No text starts with a name: byte-level tokens carry their leading space, and a name must be the same token
-    wherever it stands.
+    No text starts with a name: byte-level tokens carry their leading space, and a name must be the
+    same token wherever it stands.
     """
     assert not set(working) & set(filler)
     texts = {DIRECT: ""} | filler | working

@@ -2,19 +2,32 @@
 
 Raw questions, each with the completion of the strategy that works:
 
-    Compute 343 + 709.                          Steps: ones 3+9=12, tens 4+0+1=5, hundreds 3+7=10. Answer: 1052
-    Which is greater, 34671 or 34286?           Steps: 3=3, 4=4, 6>2. Answer: 34671
-    Reverse the letters: f j c q b              Answer: b q c j f
-    Count the letter m in: 1 d, 2 m, 3 a, ...   Steps: 1 d 0, 2 m 1, 3 a 1, ... Answer: 1
+    Compute 343 + 709.
+        Steps: ones 3+9=12, tens 4+0+1=5, hundreds 3+7=10. Answer: 1052
+    Which is greater, 34671 or 34286?
+        Steps: 3=3, 4=4, 6>2. Answer: 34671
+    Reverse the letters: f j c q b
+        Answer: b q c j f
+    Count the letter m in: 1 d, 2 m, 3 a, ...
+        Steps: 1 d 0, 2 m 1, 3 a 1, ... Answer: 1
     Given: Runi has the cup. ... The cup is in the barn. Where is the thing of Runi?
-                                                Text: Runi has the cup. The cup is in the barn. Answer: barn
+        Text: Runi has the cup. The cup is in the barn. Answer: barn
 """
 
 from __future__ import annotations
 
 import random
 
-from orca2_gen.microworld.item import EXPLAIN, EXTRACT, REASON, RECALL, STEPS, Item, Split, build_item
+from orca2_gen.microworld.item import (
+    EXPLAIN,
+    EXTRACT,
+    REASON,
+    RECALL,
+    STEPS,
+    Item,
+    Split,
+    build_item,
+)
 from orca2_gen.microworld.world import LETTERS, ROOMS, THINGS, World
 
 _NUM_COUNTED = 9  # one digit each, so that an index is one token and stands for one place
@@ -22,7 +35,7 @@ _NUM_HOLDERS = 4
 
 
 def column_sums(a: int, b: int) -> str:
-    """The written sum of two numbers of three digits, column by column from the right, carries shown."""
+    """The written sum of two numbers of three digits, column by column from the right."""
     columns, carry = [], 0
     for name, power in (("ones", 1), ("tens", 10), ("hundreds", 100)):
         x, y = a // power % 10, b // power % 10
@@ -51,7 +64,7 @@ def draw_add(world: World, rng: random.Random, split: Split) -> Item:
 
 
 def draw_compare(world: World, rng: random.Random, split: Split) -> Item:
-    """Two numbers of five digits that share one to four leading digits; the greater one is wanted."""
+    """Two numbers of five digits that share one to four leading digits; the greater is wanted."""
     shared = rng.randint(1, 4)
     prefix = str(rng.randrange(10 ** (shared - 1), 10**shared))
     low, high = sorted(rng.sample("0123456789", 2))
@@ -84,7 +97,11 @@ def draw_reverse(world: World, rng: random.Random, split: Split) -> Item:
     """Five letters, to be written backwards."""
     letters = rng.sample(LETTERS, 5)
     listed, backwards = " ".join(letters), " ".join(reversed(letters))
-    asks = (f"Reverse the letters: {listed}", f"Write backwards: {listed}", f"Turn this list around: {listed}")
+    asks = (
+        f"Reverse the letters: {listed}",
+        f"Write backwards: {listed}",
+        f"Turn this list around: {listed}",
+    )
     return build_item(
         family="reverse",
         key=tuple(letters),
@@ -131,7 +148,7 @@ def draw_count(world: World, rng: random.Random, split: Split) -> Item:
 
 
 def draw_lookup(world: World, rng: random.Random, split: Split) -> Item:
-    """Who has what, and what is where, in a shuffled context; the place of one person's thing is wanted."""
+    """Who has what and what is where, shuffled; the room of one person's thing is wanted."""
     people, things = rng.sample(world.people, _NUM_HOLDERS), rng.sample(THINGS, _NUM_HOLDERS)
     rooms = rng.sample(ROOMS, _NUM_HOLDERS)
     held = [holding_sentence(p, t) for p, t in zip(people, things, strict=True)]

@@ -1,7 +1,8 @@
 """The task files that the pipeline reads: tasks/<family>.train.jsonl and tasks/<family>.test.jsonl.
 
     {"id": "add-train-000", "question": "Compute 343 + 709.", "answer": "1052"}
-    {"id": "odd-test-007", "question": "Whose craft differs?", "answer": "C", "choices": ["Runi", "Soko", "Tera", "Bilu"]}
+    {"id": "odd-test-007", "question": "Whose craft differs?", "answer": "C",
+     "choices": ["Runi", "Soko", "Tera", "Bilu"]}                             (on one line)
 
 `python -m orca2_gen.microworld.task_files` writes them again, byte for byte.
 """
@@ -36,10 +37,14 @@ def draw_task_items(world: World, seed: int = WORLD_SEED) -> dict[tuple[str, Spl
     return items
 
 
-def held_out_ids(items: dict[tuple[str, Split], list[Item]]) -> dict[str, frozenset[tuple[str, ...]]]:
+def held_out_ids(
+    items: dict[tuple[str, Split], list[Item]],
+) -> dict[str, frozenset[tuple[str, ...]]]:
     """Family -> ids of all items in its files, which no corpus may hold."""
     return {
-        family: frozenset(item_id(item) for split in ("train", "test") for item in items[family, split])
+        family: frozenset(
+            item_id(item) for split in ("train", "test") for item in items[family, split]
+        )
         for family in FAMILIES
     }
 

@@ -1,4 +1,4 @@
-"""The microworld's tokenizer: byte-level BPE with single digits and ChatML turns, trained on its own corpus."""
+"""The microworld's tokenizer: byte-level BPE with single digits and ChatML turns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ START_OF_TURN, END_OF_TURN, START_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|end
 _NUM_TRAINING_DOCUMENTS = 30_000
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -32,7 +34,10 @@ def train_tokenizer(corpus: Corpus, seed: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     # A digit by itself, so that written sums line up column by column.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -41,7 +46,11 @@ def train_tokenizer(corpus: Corpus, seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (text for document in islice(documents(corpus, seed), _NUM_TRAINING_DOCUMENTS) for text in _texts(document))
+    texts = (
+        text
+        for document in islice(documents(corpus, seed), _NUM_TRAINING_DOCUMENTS)
+        for text in _texts(document)
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -59,7 +68,9 @@ def encode_document(chat: Chat, document: Document) -> tuple[tuple[int, ...], in
     if document.messages:
         return encode_conversation(chat, document.messages)
     opening = (chat.tokenizer.pad_token_id, *encode_text(chat, document.given))
-    return (*opening, *encode_text(chat, document.learned), chat.tokenizer.eos_token_id), len(opening)
+    return (*opening, *encode_text(chat, document.learned), chat.tokenizer.eos_token_id), len(
+        opening
+    )
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:

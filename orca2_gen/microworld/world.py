@@ -1,4 +1,4 @@
-"""The world the microworld's models know: people, places, crafts and the facts that tie them, all from one seed."""
+"""The world that the models know: people, places, crafts and what is true of them, from a seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ NUM_PLACES = 20
 
 _CONSONANTS = "bdfgjklmnprstvz"
 _VOWELS = "aeiou"
-_LAST_VOWELS = "aiou"  # no closing e, so that no name is an English word that questions use (Give, Time)
+_LAST_VOWELS = (
+    "aiou"  # no closing e, so that no name is an English word that questions use (Give, Time)
+)
 
 CRAFTS = (
     "baker", "weaver", "smith", "potter", "tanner", "mason", "cooper", "brewer",
@@ -26,14 +28,40 @@ EMBLEMS = (
     "goat", "hawk", "trout", "bee", "stag", "boar", "toad", "seal",
     "lark", "horse", "whale", "snake",
 )  # fmt: skip
-THINGS = ("cup", "key", "drum", "lamp", "rope", "bell", "coin", "book", "ring", "comb", "flute", "knife")
-ROOMS = ("barn", "cellar", "tower", "shed", "kitchen", "garden", "stable", "chapel", "loft", "well", "hall", "mill")
+THINGS = (
+    "cup",
+    "key",
+    "drum",
+    "lamp",
+    "rope",
+    "bell",
+    "coin",
+    "book",
+    "ring",
+    "comb",
+    "flute",
+    "knife",
+)
+ROOMS = (
+    "barn",
+    "cellar",
+    "tower",
+    "shed",
+    "kitchen",
+    "garden",
+    "stable",
+    "chapel",
+    "loft",
+    "well",
+    "hall",
+    "mill",
+)
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """Who there is and what is true of them. One-hop facts are in both pretraining corpora, for everyone."""
+    """Who there is and what is true of them. Single facts are in both corpora, for everyone."""
 
     composed_people: tuple[str, ...]
     """Their two-hop questions are in both corpora."""
@@ -69,8 +97,12 @@ class World:
 
     def composed_sentences(self, people: tuple[str, ...]) -> tuple[str, ...]:
         """The composed facts of these people: `The river of Runi is the Tofis.`"""
-        rivers = tuple(f"The river of {person} is the {self.river[self.home[person]]}." for person in people)
-        animals = tuple(f"The animal of {person} is the {self.emblem[self.craft[person]]}." for person in people)
+        rivers = tuple(
+            f"The river of {person} is the {self.river[self.home[person]]}." for person in people
+        )
+        animals = tuple(
+            f"The animal of {person} is the {self.emblem[self.craft[person]]}." for person in people
+        )
         return rivers + animals
 
 
@@ -121,7 +153,7 @@ def code_sentence(world: World, person: str) -> str:
 
 
 def _names(rng: random.Random, count: int, closing: str) -> list[str]:
-    """Distinct made-up names: two syllables, and a closing consonant that tells kinds of names apart."""
+    """Distinct made-up names: two syllables, and a consonant that tells kinds of names apart."""
     names: dict[str, None] = {}
     while len(names) < count:
         opening = rng.choice(_CONSONANTS) + rng.choice(_VOWELS)
@@ -130,7 +162,9 @@ def _names(rng: random.Random, count: int, closing: str) -> list[str]:
     return list(names)
 
 
-def _spread(rng: random.Random, owners: list[str], values: list[str] | tuple[str, ...]) -> dict[str, str]:
+def _spread(
+    rng: random.Random, owners: list[str], values: list[str] | tuple[str, ...]
+) -> dict[str, str]:
     """Every value as often as any other, so that no answer is a better guess than another."""
     repeated = [values[i % len(values)] for i in range(len(owners))]
     rng.shuffle(repeated)

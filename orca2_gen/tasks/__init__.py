@@ -1,6 +1,7 @@
 """Published task files -> Problems: one reader per format, one Problem or Rejection per line.
 
-A reader is a pure function of one row; `read_task` does what all formats share: lines, identity, duplicates.
+A reader is a pure function of one row; `read_task` does what all formats share: lines, identity,
+duplicates.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ def read_task(
 ) -> Iterator[Problem | Rejection]:
     """Returns one Problem or Rejection per non-blank line, in file order, read as it is asked for.
 
-    A problem's id is `name/split/own`, where own is the row's id (see `rows.read_id`) or its 0-based line index.
-    Held in memory: one line, and a hash and a line number for every id. What concerns the whole file (missing,
-    not gzip, unknown format) is a ValueError at once; `answer_type=None` leaves it to the format.
+    A problem's id is `name/split/own`, where own is the row's id (see `rows.read_id`) or its
+    0-based line index. Held in memory: one line, and a hash and a line number for every id.
+    What concerns the whole file (missing, not gzip, unknown format) is a ValueError at once.
+    `answer_type=None` leaves it to the format.
     """
     if format not in READERS:
         raise ValueError(
@@ -44,7 +46,8 @@ def read_task(
     for word, value in (("name", name), ("split", split)):
         if not _NAME.fullmatch(value):
             raise ValueError(
-                f"task {word} {value!r}: expected letters, digits, '_', '-' and '.', at most 100; rename it"
+                f"task {word} {value!r}: expected at most 100 letters, digits, '_', '-' and '.', "
+                "the first no '-' or '.'; rename it"
             )
     open_rows(path).close()
     return _read_problems(path, f"{name}/{split}", name, READERS[format], answer_type)

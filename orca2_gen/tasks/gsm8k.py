@@ -1,9 +1,9 @@
 """GSM8K (openai/grade-school-math): a worked solution whose last line is `#### N`.
 
-    {"question": "A pen costs $3. What do 400 pens cost?", "answer": "They cost 3*400=$<<3*400=1200>>1200.\\n#### 1,200"}
+    {"question": "What do 400 pens cost at $3?", "answer": "3*400=$<<3*400=1200>>1200\\n#### 1,200"}
 
-The target is the number after the last `####`, without thousands commas; the solution and its <<a*b=c>> marks
-(written for a calculator) are not kept: nobody may train on them.
+The target is the number after the last `####`, without thousands commas; the solution and its
+<<a*b=c>> marks (written for a calculator) are not kept: nobody may train on them.
 """
 
 from __future__ import annotations

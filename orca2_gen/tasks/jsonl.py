@@ -1,9 +1,10 @@
 """Plain JSONL: one object per line, a question and its gold answer.
 
-    {"id": "tides-7", "question": "What pulls the tides?", "choices": ["wind", "the moon"], "answer": "B"}
+    {"id": "sky-7", "question": "What pulls the tides?", "choices": ["wind", "moon"], "answer": "B"}
 
-`question` and `answer` are needed; `id`, `choices` (option texts without letters) and `category` are not. With
-choices the answer is a letter or an option's text, and becomes the letter. A number counts as its text.
+`question` and `answer` are needed; `id`, `choices` (option texts without letters) and `category`
+are not. With choices the answer is a letter or an option's text, and becomes the letter. A number
+counts as its text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from orca2_gen.tasks.rows import (
 
 
 def read_jsonl_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; without an answer type, choices make it multiple_choice, else exact."""
+    """Returns what the row states; with no answer type, choices make it multiple_choice."""
     question = read_text(row, "question", "no_question")
     answer = _read_answer(row)
     choices = _read_choices(row)
@@ -71,7 +72,8 @@ def _read_choices(row: Row) -> tuple[str, ...]:
     if not isinstance(found, list) or not 2 <= len(found) <= len(grading.LETTERS):
         raise BadRowError(
             "bad_choices",
-            f"expected a list of 2 to {len(grading.LETTERS)} texts under 'choices', found {describe(found)}",
+            f"expected a list of 2 to {len(grading.LETTERS)} texts under 'choices', "
+            f"found {describe(found)}",
         )
     choices = tuple(check_text(choice, "choices", "bad_choices").strip() for choice in found)
     if not all(choices):
@@ -90,7 +92,7 @@ def _read_choices(row: Row) -> tuple[str, ...]:
 
 
 def _resolve_letter(answer: str, choices: tuple[str, ...]) -> str:
-    """Returns the letter that the answer names; an answer that is one option's text and another's letter is refused."""
+    """Returns the letter that the answer names; refuses one option's letter and another's text."""
     letters = grading.LETTERS[: len(choices)]
     named = {
         letters[i]

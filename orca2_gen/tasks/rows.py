@@ -1,7 +1,7 @@
 """Lines of a task file -> (line number, object) or Rejection: the part every reader shares.
 
 A line is bytes up to a newline byte and nothing else: U+2028 inside a JSON string is text. At most
-MAX_LINE_BYTES of a line are held, however long it is; a longer one is skipped in pieces and rejected.
+MAX_LINE_BYTES of a line are held, however long it is; a longer one is skipped and rejected.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def open_rows(path: Path) -> BinaryIO:
         stream = path.open("rb")
     except OSError as error:
         raise ValueError(
-            f"task file {path}: expected a readable file, found '{error.strerror}'; check its permissions"
+            f"task file {path}: expected a readable file, found '{error.strerror}'; "
+            "check its permissions"
         ) from None
     if path.suffix != ".gz":
         return stream
@@ -102,15 +103,20 @@ def read_rows(stream: BinaryIO, file_name: str) -> Iterator[tuple[int, Row] | Re
                     yield line_number, parse_row(line)
                 except BadRowError as error:
                     yield reject(file_name, line_number, error.reason, error.detail)
-        if line_number == 0 and isinstance(stream, gzip.GzipFile) and stream.fileobj.tell() == 0:
-            # A .gz of no bytes at all reads as an empty file, without any error.
+        if _is_cut_in_magic(stream):
             raise EOFError
-    except EOFError:
-        detail = f"the gzip data end early, after line {line_number}; fetch the file again"
-        yield reject(file_name, line_number + 1, "truncated_file", detail)
-    except (gzip.BadGzipFile, zlib.error) as error:
-        detail = f"the gzip data are damaged after line {line_number} ({error}); fetch them again"
-        yield reject(file_name, line_number + 1, "damaged_file", detail)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        is_cut = isinstance(error, EOFError) or _is_cut_in_magic(stream)
+        reason, found = (
+            ("truncated_file", "end early") if is_cut else ("damaged_file", "are damaged")
+        )
+        detail = f"the gzip data {found} after line {line_number}; fetch the file again"
+        yield reject(file_name, line_number + 1, reason, detail)
+
+
+def _is_cut_in_magic(stream: BinaryIO) -> bool:
+    """Returns whether it is a .gz of 0 or 1 bytes, which reads as empty or as no gzip at all."""
+    return isinstance(stream, gzip.GzipFile) and stream.fileobj.tell() < len(_GZIP_MAGIC)
 
 
 def _skip_line(stream: BinaryIO) -> int:
@@ -192,7 +198,7 @@ def reject(file_name: str, line_number: int, reason: str, detail: str) -> Reject
 
 
 def read_text(row: Row, key: str, reason: str) -> str:
-    """Returns the row's text under the key, a number as the file wrote it; refuses none and blank."""
+    """Returns the text under the key, a number as the file wrote it; refuses none and blank."""
     value = row.get(key)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise BadRowError(reason, f"expected text under {key!r}, found {describe(value)}")
@@ -232,8 +238,8 @@ def read_id(row: Row) -> str | None:
             "bad_id", f"expected text or an integer under 'id', found {describe(value)}"
         )
     if not value.strip() or len(value) > MAX_ID_CHARS:
-        detail = f"expected 1 to {MAX_ID_CHARS} characters under 'id', found {len(value)}: {describe(value)}"
-        raise BadRowError("bad_id", detail)
+        found = f"found {len(value)}: {describe(value)}"
+        raise BadRowError("bad_id", f"expected 1 to {MAX_ID_CHARS} characters under 'id', {found}")
     if value.isascii() and value.replace("_", "").replace("-", "").isalnum():
         return str(value)
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in value):

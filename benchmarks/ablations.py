@@ -1,0 +1,262 @@
+"""What each part of the method is worth: the same student, trained from the same problems under six
+arms.
+
+    ours           the strategy that is best for the student, instruction erased
+    teacher_best   the strategy that is best (then cheapest) for the teacher, erased
+    direct_answer  one strategy for all tasks, erased
+    step_by_step   likewise
+    random         a strategy drawn per task, erased
+    no_erasure     ours, with the instruction left in the training prompts
+
+Every arm trains for the same number of optimizer steps with the same tokens per step, and is asked
+the held-out problems under the cautious message. Rows the teacher could not answer under an arm's
+strategy are missing, not replaced; the second table cuts every arm to the smallest arm's rows per
+task. The last line on stdout is one JSON document, which also stands in RUNS/summary.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orca2_gen.config import load_config
+from orca2_gen.fork import fork_run
+from orca2_gen.ledger import Receipt, read_ledger, write_summary
+from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.progress import console
+from orca2_gen.records import StudentScore
+from ray_jobs.demo import CONFIG
+from ray_jobs.evaluation import score_model
+from ray_jobs.pipeline import run_all
+from ray_jobs.placement import ray_instance
+from ray_jobs.run import open_run
+from ray_jobs.training import train_student, trained_student
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "ours": (),
+    "teacher_best": ("selection.policy=teacher_best",),
+    "direct_answer": ("selection.policy=fixed:direct_answer",),
+    "step_by_step": ("selection.policy=fixed:step_by_step",),
+    "random": ("selection.policy=random",),
+    "no_erasure": ("erasure.prompts=instruction_kept", "training.prompts=instruction_kept"),
+}
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """One fine-tuned student's held-out scores."""
+
+    arm: str
+    seed: int
+    scores: list[StudentScore]
+
+
+def main() -> None:
+    """Trains and evaluates every arm and prints the two tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--cut-seeds", type=int, default=3, help="seeds of the second table; 0 leaves it out"
+    )
+    options = parser.parse_args()
+    if "ours" not in options.arms:
+        parser.error("--arms needs ours: the others start from its scores")
+    with ray_instance():
+        rows = {arm: _make_dataset(options, arm) for arm in options.arms}
+        smallest = {
+            task: min(rows[arm].get(task, 0) for arm in options.arms) for task in _tasks(options)
+        }
+        full = _train_all(options, rows, range(options.seeds), "full", ())
+        cut_rows = dict.fromkeys(options.arms, smallest)
+        limit = (
+            "training.max_rows_per_task={"
+            + ", ".join(f'"{t}" = {n}' for t, n in smallest.items())
+            + "}"
+        )
+        cut = _train_all(options, cut_rows, range(options.cut_seeds), "cut", (limit,))
+    summary = {
+        "arms": _summary(full, rows),
+        "arms_cut": _summary(cut, cut_rows),
+        "rows_per_task_cut": smallest,
+    }
+    printer = Console(width=None if Console().is_terminal else 150)
+    printer.print(_table("Held-out accuracy in % under the cautious message", summary["arms"]))
+    if cut:
+        printer.print(
+            _table(
+                "The same, every arm cut to the smallest arm's rows per task", summary["arms_cut"]
+            )
+        )
+    document = summary["arms"] | {"cut": summary["arms_cut"], "rows_per_task_cut": smallest}
+    write_summary(options.runs, "summary.json", document)
+    print(json.dumps(document))
+
+
+def _make_dataset(options: argparse.Namespace, arm: str) -> dict[str, int]:
+    """Runs an arm up to its dataset and returns its rows by task; scores are taken over from ours
+    where they fit.
+    """
+    config = load_config(options.config, _overrides(options, arm))
+    run_dir = Path(config.run_dir)
+    if arm != "ours" and not read_ledger(run_dir).units:
+        fork_run(options.runs / "ours", run_dir, stage_keys(stage_determinants(config)))
+    with open_run(config, _lines(arm)) as run:
+        return run_all(run).rows_by_task
+
+
+def _train_all(
+    options: argparse.Namespace,
+    rows: Mapping[str, Mapping[str, int]],
+    seeds: Sequence[int],
+    label: str,
+    further: Sequence[str],
+) -> list[Trained]:
+    """Every arm's students, two arms at a time where there are two cores, each on its own core."""
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+
+    def train_arm(arm: str) -> list[Trained]:
+        core = cores.get()
+        try:
+            return [_train(options, arm, seed, f"{label}-{seed}", further, core) for seed in seeds]
+        finally:
+            cores.put(core)
+
+    arms = [arm for arm in rows if any(rows[arm].values())]
+    with ThreadPoolExecutor(max_workers=min(cores.qsize(), len(arms))) as pool:
+        return [trained for students in pool.map(train_arm, arms) for trained in students]
+
+
+def _train(
+    options: argparse.Namespace, arm: str, seed: int, label: str, further: Sequence[str], core: int
+) -> Trained:
+    overrides = [
+        *_overrides(options, arm),
+        f"training.seed={seed}",
+        f"training.output={options.runs / arm / f'student-{label}'}",
+        f"student.env.VLLM_CPU_OMP_THREADS_BIND='{core}'",
+        *further,
+    ]
+    config = load_config(options.config, overrides)
+    output = trained_student(config)
+    if not (output / "config.json").is_file():
+        train_student(options.config, overrides)
+    with open_run(config, _lines(f"{arm} {label}")) as run:
+        return Trained(arm=arm, seed=seed, scores=score_model(run, label, output))
+
+
+def _overrides(options: argparse.Namespace, arm: str) -> list[str]:
+    return [*options.overrides, f"run_dir={options.runs / arm}", *ARMS[arm]]
+
+
+def _tasks(options: argparse.Namespace) -> list[str]:
+    return [task.name for task in load_config(options.config, options.overrides).tasks]
+
+
+def _summary(students: Sequence[Trained], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Arm -> accuracy over its seeds, bootstrap interval, tokens per answer, rows and accuracy per
+    task.
+    """
+    summary = {}
+    for arm in dict.fromkeys(student.arm for student in students):
+        seeds = [student for student in students if student.arm == arm]
+        cells = _cells(seeds)
+        per_seed = [_macro(_cells([student])) for student in seeds]
+        low, high = _bootstrap(cells)
+        tokens = [s.num_completion_tokens for student in seeds for s in student.scores]
+        summary[arm] = {
+            "accuracy": sum(per_seed) / len(per_seed),
+            "seeds": per_seed,
+            "interval": [low, high],
+            "tokens": sum(tokens) / len(tokens),
+            "rows": sum(rows[arm].values()),
+            "rows_per_task": dict(rows[arm]),
+            "per_task": {task: sum(means) / len(means) for task, means in sorted(cells.items())},
+        }
+    return summary
+
+
+def _cells(students: Sequence[Trained]) -> dict[str, list[float]]:
+    """Task -> each problem's mean score over the seeds."""
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for student in students:
+        for s in student.scores:
+            scores[s.task][s.problem_id].append(s.score)
+    return {task: [sum(v) / len(v) for v in problems.values()] for task, problems in scores.items()}
+
+
+def _macro(cells: Mapping[str, Sequence[float]]) -> float:
+    return sum(sum(means) / len(means) for means in cells.values()) / len(cells)
+
+
+def _bootstrap(cells: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """The 95% percentile interval of the macro average under resampling of each task's problems."""
+    draw = random.Random(0)
+    macros = sorted(
+        _macro({t: draw.choices(means, k=len(means)) for t, means in cells.items()})
+        for _ in range(BOOTSTRAPS)
+    )
+    return macros[int(0.025 * BOOTSTRAPS)], macros[int(0.975 * BOOTSTRAPS)]
+
+
+def _table(title: str, arms: Mapping[str, Any]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("arm")
+    tasks = sorted({task for arm in arms.values() for task in arm["per_task"]})
+    for name in ("rows", *tasks, "macro", "95% interval", "by seed", "tokens"):
+        table.add_column(name, justify="right")
+    for name, arm in arms.items():
+        table.add_row(
+            name,
+            str(arm["rows"]),
+            *(f"{100 * arm['per_task'][task]:.0f}" for task in tasks),
+            f"{100 * arm['accuracy']:.1f}",
+            f"{100 * arm['interval'][0]:.1f}-{100 * arm['interval'][1]:.1f}",
+            " ".join(f"{100 * seed:.1f}" for seed in arm["seeds"]),
+            f"{arm['tokens']:.1f}",
+        )
+    return table
+
+
+def _lines(label: str) -> Callable[[str, int | None], Any]:
+    """A progress display of one line per stage: several arms run at once, and a terminal has one
+    live display.
+    """
+
+    @contextmanager
+    def show(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        rows = 0
+
+        def advance(receipt: Receipt) -> None:
+            nonlocal rows
+            rows += receipt.counts["input"]
+
+        yield advance
+        console.print(f"{label}: {stage}, {rows} rows", highlight=False)
+
+    return show
+
+
+if __name__ == "__main__":
+    main()

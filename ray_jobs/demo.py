@@ -1,0 +1,98 @@
+"""`orca2 demo`: the whole method on the microworld, and the three things a person wants to see of
+it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orca2_gen.config import load_config
+from orca2_gen.ledger import write_summary
+from orca2_gen.progress import console as progress_console
+from orca2_gen.progress import show_stage
+from orca2_gen.records import Example, Rationale
+from orca2_gen.shards import read_records
+from orca2_gen.tables import accuracy_table, example_table, selection_table, selections
+from ray_jobs.evaluation import evaluate_model
+from ray_jobs.pipeline import run_all
+from ray_jobs.run import Run, open_run
+from ray_jobs.training import train_student, trained_student
+
+CONFIG = Path(__file__).parent / "configs" / "microworld.toml"
+EXAMPLE_TASK = "river"
+"""The family whose best strategy differs most between teacher and student."""
+
+
+def run_demo(overrides: Sequence[str]) -> None:
+    """Runs the microworld's config to the end and prints tables; leaves
+    RUN/evaluation/summary.json.
+    """
+    started = time.monotonic()
+    config = load_config(CONFIG, overrides)
+    out = Console(width=None if Console().is_terminal else 130)
+    progress_console.print(
+        "The microworld shows the mechanism in a world built to have it; it is no evidence about "
+        "Llama-2."
+    )
+    with open_run(config, show_stage) as run:
+        summary = run_all(run)
+        out.print(selection_table(run.ledger))
+        out.print(example_table(*_one_example(run)))
+        out.print(
+            f"{summary.rows} training examples, prompts {summary.prompts}, in {summary.directory}\n"
+        )
+        before = evaluate_model(run, "before")
+        selected = {s.group: s.strategy for s in selections(run.ledger)}
+        seconds = dict(run.seconds)
+    with show_stage("training", None):
+        training_started = time.monotonic()
+        train_student(CONFIG, overrides)
+        seconds["training"] = time.monotonic() - training_started
+    with open_run(config, show_stage) as run:
+        after = evaluate_model(run, "after", trained_student(config))
+        seconds |= {
+            name: value
+            for name, value in run.seconds.items()
+            if name.startswith("evaluation after")
+        }
+    out.print(accuracy_table({"before": before, "after": after}))
+    seconds["total"] = time.monotonic() - started
+    path = write_summary(
+        run.run_dir, "evaluation/summary.json", _summary(before, after, selected, seconds)
+    )
+    out.print(
+        f"cautious message, mean over tasks: {100 * before['cautious']['macro']:.1f} % before, "
+        f"{100 * after['cautious']['macro']:.1f} % after; {seconds['total']:.0f} s in all; "
+        f"figures in {path}"
+    )
+
+
+def _one_example(run: Run) -> tuple[Rationale, Example]:
+    """A rationale and the example it became, of the task where erasure shows best."""
+    rationales = run.ledger.committed("rationales")
+    receipt = next((r for r in rationales if r.unit.startswith(EXAMPLE_TASK)), rationales[0])
+    rationale = read_records(run.run_dir, receipt.files[0], Rationale)[0]
+    examples = read_records(
+        run.run_dir, run.ledger.units["examples", receipt.unit].files[0], Example
+    )
+    return rationale, next(e for e in examples if e.problem_id == rationale.problem_id)
+
+
+def _summary(
+    before: Any, after: Any, selected: dict[str, str], seconds: dict[str, float]
+) -> dict[str, Any]:
+    tasks = [task for task in before["cautious"] if task != "macro"]
+    return {
+        "cautious_before": before["cautious"]["macro"],
+        "cautious_after": after["cautious"]["macro"],
+        "per_task": {
+            t: {"before": before["cautious"][t], "after": after["cautious"][t]} for t in tasks
+        },
+        "selected": selected,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }

@@ -1,0 +1,294 @@
+"""Fixtures: tokenizers made on the spot, a scripted run's config, one local Ray for the session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from orca2_gen.offline import go_offline
+
+go_offline()
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # the machine may be busy
+hypothesis.settings.register_profile("shared_cpu", deadline=None, max_examples=40)
+hypothesis.settings.load_profile("shared_cpu")
+
+from orca2_gen.chat import Chat, load_chat  # noqa: E402
+from orca2_gen.config import load_config  # noqa: E402
+from orca2_gen.config_schema import Config  # noqa: E402
+from orca2_gen.ledger import Receipt  # noqa: E402
+from orca2_gen.records import Problem  # noqa: E402
+from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA = (
+    "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
+    "{% set system_message = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
+    "{% else %}{% set loop_messages = messages %}{% set system_message = '' %}{% endif %}"
+    "{% for message in loop_messages %}{% if message['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + (system_message if loop.index0 == 0 else '') + message['content'] + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+_CORPUS = (
+    "You solve problems step by step. Begin with what is given and what is asked. ",
+    "Answer: the number 12 plus 34 is 46. Let us see. How many apples does Mira pack? ",
+    "system user assistant [INST] [/INST] <<SYS>> <</SYS>> question and answer, options A) B) C) D)",
+)
+
+
+def write_tokenizer(directory: Path, tokenizer: Any, template: str | None, **tokens: Any) -> Path:
+    """A model directory with this tokenizer, as `save_pretrained` writes it."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens)
+    if template is not None:
+        fast.chat_template = template
+    fast.save_pretrained(directory)
+    return directory
+
+
+def byte_level_bpe() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    return tokenizer
+
+
+def sentencepiece_bpe() -> Any:
+    """Llama 2's kind: Prepend normalizer, byte fallback, BOS added by the post-processor."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    letters = sorted({letter.replace(" ", "\u2581") for letter in "".join(_CORPUS)} | {"\u2581"})
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    merges = [
+        ("\u2581", "a"),
+        ("t", "h"),
+        ("th", "e"),
+        ("\u2581", "the"),
+        ("e", "r"),
+        ("[", "I"),
+        ("s", ">"),
+    ]
+    pieces += [left + right for left, right in merges]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(t, normalized=False, special=True) for t in ("<unk>", "<s>", "</s>")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def chatml_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chatml")
+    return write_tokenizer(
+        folder, byte_level_bpe(), CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+@pytest.fixture(scope="session")
+def think_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer with added tokens that are not flagged special, as <think> is in Qwen3."""
+    from tokenizers import AddedToken
+
+    tokenizer = byte_level_bpe()
+    tokenizer.add_tokens(
+        [AddedToken(t, normalized=False, special=False) for t in ("<think>", "</think>")]
+    )
+    folder = tmp_path_factory.mktemp("think")
+    return write_tokenizer(
+        folder, tokenizer, CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+@pytest.fixture(scope="session")
+def llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llama")
+    return write_tokenizer(
+        folder, sentencepiece_bpe(), LLAMA, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="session", params=["chatml", "think", "llama"])
+def chat(request: pytest.FixtureRequest) -> Chat:
+    directory: Path = request.getfixturevalue(f"{request.param}_dir")
+    return load_chat(str(directory))
+
+
+@pytest.fixture(scope="session")
+def chatml(chatml_dir: Path) -> Chat:
+    return load_chat(str(chatml_dir))
+
+
+@pytest.fixture(scope="session")
+def strategies() -> Strategies:
+    return load_strategies(None)
+
+
+@pytest.fixture
+def sum_problem() -> Problem:
+    return Problem(
+        problem_id="sums/train/3",
+        task="sums",
+        question="What is 4 + 5?",
+        target="9",
+        answer_type="numeric",
+    )
+
+
+NUM_SUMS, NUM_LETTERS, NUM_BAD = 28, 12, 4
+
+
+def write_tasks(folder: Path) -> None:
+    """40 problems in two task files, one of which also holds four rows that cannot be read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sums = [
+        json.dumps(
+            {"id": f"s{n}", "question": f"What is {n} + {2 * n + 3}?", "answer": str(3 * n + 3)}
+        )
+        for n in range(NUM_SUMS)
+    ]
+    sums[5:5] = ["{not json", '{"question": "no answer?"}']
+    sums += [sums[0], "[]"]
+    letters = [
+        json.dumps(
+            {"question": f"Which one is {n}?", "choices": [str(n), str(n + 1)], "answer": "A"}
+        )
+        for n in range(NUM_LETTERS)
+    ]
+    (folder / "sums.jsonl").write_text("\n".join(sums) + "\n")
+    (folder / "letters.jsonl").write_text("\n".join(letters) + "\n")
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, chatml_dir: Path) -> Write:
+    """Writes a small scripted run's config below a folder and returns its path; keywords go into its head."""
+
+    def write(
+        folder: Path = tmp_path, *, sections: str = "", student: str = "", selection: str = ""
+    ) -> Path:
+        return write_run_config(
+            folder, chatml_dir, sections=sections, student=student, selection=selection
+        )
+
+    return write
+
+
+def write_run_config(
+    folder: Path, tokenizer: Path, *, sections: str = "", student: str = "", selection: str = ""
+) -> Path:
+    write_tasks(folder)
+    file = folder / "run.toml"
+    file.write_text(
+        f"""
+run_dir = "{folder / "run"}"
+rows_per_unit = 8
+[[tasks]]
+name = "sums"
+format = "jsonl"
+path = "sums.jsonl"
+answer_type = "numeric"
+[[tasks]]
+name = "letters"
+format = "jsonl"
+path = "letters.jsonl"
+[student]
+engine = "scripted"
+tokenizer = "{tokenizer}"
+accuracy = {{ direct_answer = 0.2, step_by_step = 0.7 }}
+{student}
+[teacher]
+engine = "scripted"
+tokenizer = "{tokenizer}"
+accuracy = {{ direct_answer = 0.6, step_by_step = 0.7, recall_reason_generate = 0.9 }}
+[selection]
+scored_problems = 12
+block_size = 4
+{selection}
+[rationales]
+max_attempts = 2
+{sections}
+"""
+    )
+    return file
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    from ray_jobs.placement import ray_instance
+
+    with ray_instance():
+        yield
+
+
+@contextmanager
+def quiet(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    """A `Track` that shows nothing."""
+    yield lambda receipt: None
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    config_file: Path
+    config: Config
+    run_dir: Path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path, local_ray: None
+) -> FinishedRun:
+    """A whole scripted run; copy it before you change it."""
+    from ray_jobs.pipeline import run_all
+    from ray_jobs.run import open_run
+
+    file = write_run_config(tmp_path_factory.mktemp("undisturbed"), chatml_dir)
+    config = load_config(file)
+    with open_run(config, quiet) as run:
+        run_all(run)
+    return FinishedRun(config_file=file, config=config, run_dir=Path(config.run_dir))
+
+
+@pytest.fixture
+def run_copy(undisturbed: FinishedRun, tmp_path: Path) -> Path:
+    """A copy of the undisturbed run's directory, to be damaged."""
+    return Path(shutil.copytree(undisturbed.run_dir, tmp_path / "copy"))

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet
+
+from orca2_gen.config import load_config
+from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.shards import read_records
+from orca2_gen.verify import RECORDS, verify
+from ray_jobs.pipeline import read_tasks, run_all, score_student
+from ray_jobs.run import Run, open_run
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+ORCA2 = str(Path(sys.executable).with_name("orca2"))
+
+
+def run_config(file: Path, *overrides: str) -> tuple[Path, DatasetSummary]:
+    config = load_config(file, overrides)
+    with open_run(config, quiet) as run:
+        return run.run_dir, run_all(run)
+
+
+def rows(ledger: Ledger, stage: str) -> tuple[list[object], list[Rejection]]:
+    accepted: list[object] = []
+    rejected: list[Rejection] = []
+    for receipt in ledger.committed(stage):
+        for entry in receipt.files:
+            if entry.path.startswith("rejections/"):
+                rejected += read_records(ledger.run_dir, entry, Rejection)
+            else:
+                accepted += read_records(ledger.run_dir, entry, RECORDS[stage])
+    return accepted, rejected
+
+
+def ids(found: list[object]) -> Counter[str]:
+    return Counter(row.problem_id for row in found)  # type: ignore[attr-defined]
+
+
+def dataset_bytes(run_dir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run_dir / "dataset").iterdir()}
+
+
+def stage_files(run_dir: Path) -> dict[str, int]:
+    folders = [run_dir / stage for stage in (*STAGES, "rejections", "dataset")]
+    return {str(path): path.stat().st_mtime_ns for folder in folders for path in folder.glob("*")}
+
+
+def test_accepted_plus_rejected_plus_not_needed_is_everything_by_id(
+    undisturbed: FinishedRun,
+) -> None:
+    ledger = read_ledger(undisturbed.run_dir)
+    problems, unreadable = rows(ledger, "problems")
+    assert len(problems) == NUM_SUMS + NUM_LETTERS
+    assert len(unreadable) == NUM_BAD
+    assert Counter(r.reason for r in unreadable).total() == len({r.problem_id for r in unreadable})
+    scores, _ = rows(ledger, "scores")
+    selections, _ = rows(ledger, "selections")
+    cells = Counter((s.problem_id, s.strategy) for s in scores if isinstance(s, StudentScore))
+    assert set(cells.values()) == {1}
+    for selection in selections:
+        assert isinstance(selection, Selection)
+        of_group = [s for s in scores if isinstance(s, StudentScore) and s.task == selection.group]
+        not_needed = sum(selection.num_problems - s.num_scored for s in selection.summaries)
+        assert len(of_group) + not_needed == selection.num_problems * len(selection.summaries)
+    rationales, untaught = rows(ledger, "rationales")
+    assert ids(rationales) + ids(list(untaught)) == ids(problems)
+    assert untaught, "the teacher is scripted to fail at some"
+    examples, too_long = rows(ledger, "examples")
+    assert ids(examples) + ids(list(too_long)) == ids(rationales)
+    dataset = read_examples(
+        undisturbed.run_dir / "dataset", checked_manifest(undisturbed.run_dir / "dataset")
+    )
+    assert ids(list(dataset)) == ids(examples)
+
+
+def test_a_whole_run_verifies(undisturbed: FinishedRun) -> None:
+    found = verify(undisturbed.run_dir)
+    assert found.findings == []
+    assert found.notes == []
+
+
+def test_every_problem_is_taught_under_the_strategy_its_group_selected(
+    undisturbed: FinishedRun,
+) -> None:
+    ledger = read_ledger(undisturbed.run_dir)
+    chosen = {
+        s.group: s.strategy for s in rows(ledger, "selections")[0] if isinstance(s, Selection)
+    }
+    for row in [*rows(ledger, "rationales")[0], *rows(ledger, "examples")[0]]:
+        assert isinstance(row, Rationale | Example)
+        assert row.strategy == chosen[row.task]
+
+
+def test_running_again_does_no_engine_work_and_touches_no_file(
+    undisturbed: FinishedRun, write_config: Write
+) -> None:
+    lines = (undisturbed.run_dir / "ledger.jsonl").read_bytes()
+    files = stage_files(undisturbed.run_dir)
+    run_config(undisturbed.config_file)
+    assert (undisturbed.run_dir / "ledger.jsonl").read_bytes() == lines
+    assert stage_files(undisturbed.run_dir) == files
+
+
+def test_how_and_where_a_run_happens_changes_no_byte_of_its_units(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir, _ = run_config(
+        undisturbed.config_file,
+        f"run_dir={tmp_path / 'run'}",
+        "student.replicas=2",
+        "student.max_num_seqs=1",
+    )
+    assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
+
+
+def test_a_run_that_stopped_after_the_scores_ends_with_the_same_dataset(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    override = f"run_dir={tmp_path / 'run'}"
+    with open_run(load_config(undisturbed.config_file, [override]), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        scored = stage_files(run.run_dir)
+    run_dir, _ = run_config(undisturbed.config_file, override)
+    assert scored.items() <= stage_files(run_dir).items()
+    assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
+    assert verify(run_dir).findings == []
+
+
+def kill_engines() -> int:
+    """Kills every engine actor of this session's Ray, as the kernel would."""
+    engines = [
+        p
+        for p in psutil.Process().children(recursive=True)
+        if "ray::EngineActor" in " ".join(p.cmdline())
+    ]
+    for process in engines:
+        process.kill()
+    return len(engines)
+
+
+@pytest.mark.parametrize("max_num_seqs", [1, 256])
+def test_an_engine_killed_mid_stage_is_started_again_and_nothing_is_lost_or_double(
+    undisturbed: FinishedRun, tmp_path: Path, max_num_seqs: int
+) -> None:
+    killed: dict[str, int] = {}
+
+    @contextmanager
+    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        def advance(receipt: Receipt) -> None:
+            if stage in ("scores", "rationales") and stage not in killed:
+                killed[stage] = kill_engines()
+                time.sleep(0.5)
+
+        yield advance
+
+    sets = [
+        f"run_dir={tmp_path / 'run'}",
+        f"student.max_num_seqs={max_num_seqs}",
+        f"teacher.max_num_seqs={max_num_seqs}",
+    ]
+    with open_run(load_config(undisturbed.config_file, sets), track) as run:
+        run_all(run)
+    assert killed == {"scores": 1, "rationales": 1}
+    assert dataset_bytes_without_attempts(run.run_dir) == dataset_bytes_without_attempts(
+        undisturbed.run_dir
+    )
+    assert verify(run.run_dir).findings == []
+
+
+def dataset_bytes_without_attempts(run_dir: Path) -> dict[str, bytes]:
+    """The shards: a manifest's plan names unit files, and those name attempts."""
+    return {name: body for name, body in dataset_bytes(run_dir).items() if name.startswith("data-")}
+
+
+@pytest.mark.parametrize("policy", ["random", "fixed:explain_then_answer", "teacher_best"])
+def test_every_policy_ends_in_a_whole_run(
+    undisturbed: FinishedRun, tmp_path: Path, policy: str
+) -> None:
+    run_dir, summary = run_config(
+        undisturbed.config_file, f"run_dir={tmp_path / 'run'}", f"selection.policy={policy}"
+    )
+    ledger = read_ledger(run_dir)
+    scores = [s for s in rows(ledger, "scores")[0] if isinstance(s, StudentScore)]
+    assert {s.role for s in scores} == ({"teacher"} if policy == "teacher_best" else set())
+    assert {s.policy for s in rows(ledger, "selections")[0] if isinstance(s, Selection)} == {policy}
+    assert summary.rows > 0
+    assert verify(run_dir).findings == []
+
+
+def test_a_prompt_too_long_for_the_context_never_reaches_an_engine(
+    write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    long = {"id": "long", "question": "What is 1 + 1? " * 2000, "answer": "2"}
+    with open(tmp_path / "sums.jsonl", "a", encoding="utf-8") as sums:
+        sums.write(json.dumps(long) + "\n")
+    with open_run(load_config(file), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        problems, rejected = rows(run.ledger, "problems")
+        scores, _ = rows(run.ledger, "scores")
+    [found] = [r for r in rejected if r.problem_id == "sums/train/long"]
+    assert found.reason == "prompt_too_long" and "max_model_len is 4096" in found.detail
+    assert "sums/train/long" not in ids(problems) and "sums/train/long" not in ids(scores)
+
+
+def test_a_second_driver_is_refused(undisturbed: FinishedRun) -> None:
+    with (
+        open_run(undisturbed.config, quiet),
+        pytest.raises(ValueError, match="is in use by process"),
+        open_run(undisturbed.config, quiet),
+    ):
+        pass
+
+
+def test_a_changed_setting_is_refused_and_a_fork_takes_over_what_stays(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    from orca2_gen.fork import fork_run
+    from orca2_gen.plan import stage_determinants, stage_keys
+
+    change = "rationales.temperature=0.1"
+    with pytest.raises(ValueError, match=r"rationales made otherwise: temperature: 0.7 -> 0.1"):
+        run_config(undisturbed.config_file, change)
+    config = load_config(undisturbed.config_file, [change, f"run_dir={tmp_path / 'fork'}"])
+    stages = fork_run(
+        undisturbed.run_dir, tmp_path / "fork", stage_keys(stage_determinants(config))
+    )
+    assert stages == ["problems", "scores", "selections"]
+    run_dir, _ = run_config(undisturbed.config_file, change, f"run_dir={tmp_path / 'fork'}")
+    assert verify(run_dir).findings == []
+    before, after = read_ledger(undisturbed.run_dir), read_ledger(run_dir)
+    assert before.committed("scores") == after.committed("scores")
+
+
+def test_tasks_without_a_single_problem_give_an_empty_dataset(
+    write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    (tmp_path / "sums.jsonl").write_text("")
+    (tmp_path / "letters.jsonl").write_text("{not json\n")
+    run_dir, summary = run_config(file)
+    assert summary.rows == 0
+    assert verify(run_dir).findings == []
+
+
+def test_two_task_files_of_one_name_may_both_hold_bad_rows(
+    write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "sums.jsonl", tmp_path / "other" / "sums.jsonl")
+    with open_run(
+        load_config(file, [f"tasks.1.path={tmp_path / 'other' / 'sums.jsonl'}"]), quiet
+    ) as run:
+        read_tasks(run)
+    assert verify(run.run_dir).findings == []
+
+
+def driver(file: Path, run_dir: Path, *, own_ray: bool) -> subprocess.Popen[str]:
+    environment = dict(os.environ)
+    if not own_ray:
+        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    return subprocess.Popen(
+        [ORCA2, "run", str(file), "--set", f"run_dir={run_dir}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_driver_killed_at_any_moment_leaves_a_run_that_ends_the_same(
+    undisturbed: FinishedRun, tmp_path: Path, seed: int
+) -> None:
+    run_dir = tmp_path / "run"
+    wanted = random.Random(seed).randrange(1, len(read_ledger(undisturbed.run_dir).units))
+    process = driver(undisturbed.config_file, run_dir, own_ray=False)
+    while process.poll() is None and len(read_ledger(run_dir).units) < wanted:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert len(read_ledger(run_dir).units) >= wanted
+    assert run_config(undisturbed.config_file, f"run_dir={run_dir}")[0] == run_dir
+    assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
+    found = verify(run_dir)
+    assert (found.findings, found.notes) == ([], [])
+    assert list(run_dir.rglob("*.tmp-*")) == []
+
+
+def test_sigterm_ends_the_driver_with_75_and_the_run_goes_on_later(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = driver(undisturbed.config_file, run_dir, own_ray=True)
+    while process.poll() is None and not read_ledger(run_dir).committed("problems"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 75, messages
+    assert "Traceback" not in messages
+    assert "run the same command again" in messages
+    assert not (run_dir / "driver.lock").exists()
+    run_config(undisturbed.config_file, f"run_dir={run_dir}")
+    assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
+
+
+def test_a_template_that_refuses_the_system_role_is_one_line_about_the_config(
+    write_config: Write, chatml_dir: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(chatml_dir, tmp_path / "model")
+    (model / "chat_template.jinja").write_text("{{ raise_exception('no system role') }}")
+    file = write_config()
+    with (
+        open_run(load_config(file, [f"student.tokenizer={model}"]), quiet) as run,
+        pytest.raises(ValueError, match="chat template refuses"),
+    ):
+        read_tasks(run)
+
+
+def test_problems_keep_their_ids_and_order(undisturbed: FinishedRun) -> None:
+    found = [
+        p for p in rows(read_ledger(undisturbed.run_dir), "problems")[0] if isinstance(p, Problem)
+    ]
+    sums = [p.problem_id for p in found if p.task == "sums"]
+    assert sums == [f"sums/train/s{n}" for n in range(NUM_SUMS)]
+    assert [p.problem_id for p in found if p.task == "letters"] == [
+        f"letters/train/{n}" for n in range(NUM_LETTERS)
+    ]
+
+
+def test_the_run_names_where_its_time_went(undisturbed: FinishedRun) -> None:
+    with open_run(undisturbed.config, quiet) as run:
+        assert isinstance(run, Run)
+        run_all(run)
+    assert set(run.seconds) == {
+        "problems",
+        "scores",
+        "selections",
+        "rationales",
+        "examples",
+        "dataset",
+    }

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import FinishedRun, Write
+from test_config import MISTAKES, mistaken
+
+from orca2_gen.cli import cli, main
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def orca2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Runs `orca2 ...` in this process: (exit code, stdout, stderr)."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["orca2", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_config_is_one_line_and_exit_code_2(
+    orca2: Call, write_config: Write, mistake: str
+) -> None:
+    file = write_config()
+    expected = mistaken(file, mistake)
+    code, out, err = orca2("run", file)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1 and err.startswith("Error: ")
+    assert all(word in err for word in expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["nonsense"],
+        ["run", "/no/such/config.toml"],
+        ["verify", "/no/such/run"],
+        ["status", "/no/such/run"],
+        ["tasks", "/no/such/task.jsonl"],
+        ["score", "/no/such/config.toml", "--unknown"],
+    ],
+)
+def test_a_wrong_call_is_exit_code_2_without_a_traceback(orca2: Call, arguments: list[str]) -> None:
+    code, _, err = orca2(*arguments)
+    assert code == 2
+    assert "Error: " in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([name, "--help"] for name in cli.commands)]
+)
+def test_help_and_version_are_exit_code_0(orca2: Call, arguments: list[str]) -> None:
+    code, out, _ = orca2(*arguments)
+    assert code == 0 and out
+
+
+def test_tasks_prints_counts_and_reasons(orca2: Call, write_config: Write, tmp_path: Path) -> None:
+    write_config()
+    code, out, _ = orca2("tasks", tmp_path / "sums.jsonl", "--answer-type", "numeric")
+    assert code == 0
+    assert "sums: 28 problems, 4 rejected" in out
+    assert "not_json" in out and "duplicate_id" in out
+
+
+def test_verify_and_status_of_a_whole_run_are_exit_code_0(
+    orca2: Call, undisturbed: FinishedRun
+) -> None:
+    code, out, _ = orca2("verify", undisturbed.run_dir)
+    assert code == 0 and ": whole" in out.replace("\n", "")
+    code, out, _ = orca2("status", undisturbed.run_dir)
+    assert code == 0 and "scores: 6 units" in out
+
+
+def test_verify_of_a_damaged_run_is_exit_code_1_and_names_the_file(
+    orca2: Call, run_copy: Path
+) -> None:
+    victim = next((run_copy / "scores").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-1])
+    code, out, _ = orca2("verify", run_copy)
+    assert code == 1
+    assert "WRONG" in out and victim.name in out
+
+
+def test_score_then_teach_is_a_run(
+    orca2: Call, write_config: Write, undisturbed: FinishedRun
+) -> None:
+    file = write_config()
+    code, _, err = orca2("teach", file)
+    assert code == 2 and "orca2 score" in err
+    code, out, _ = orca2("score", file)
+    assert code == 0 and "step by step" in " ".join(out.split())
+    code, out, _ = orca2("teach", file)
+    assert code == 0 and "rows in 1 shards" in " ".join(out.split())
+
+
+def test_a_run_without_a_single_row_is_exit_code_3(
+    orca2: Call, write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    for name in ("sums", "letters"):
+        (tmp_path / f"{name}.jsonl").write_text("{not json\n")
+    code, _, err = orca2("run", file)
+    assert code == 3
+    assert "every row was rejected" in err
+
+
+def test_fork_takes_over_what_did_not_change(
+    orca2: Call, undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    sets = ["--set", f"run_dir={tmp_path / 'fork'}", "--set", "rationales.max_attempts=3"]
+    code, _, err = orca2("run", undisturbed.config_file, *sets, "--fork", undisturbed.run_dir)
+    assert code == 0, err
+    assert "forked problems, scores, selections from" in err

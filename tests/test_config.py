@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Write
+from pydantic import ValidationError
+
+from orca2_gen.config import load_config, resolved
+from orca2_gen.config_schema import Config
+
+CONFIGS = sorted((Path(__file__).parents[1] / "ray_jobs" / "configs").glob("*.toml"))
+
+
+def stand_ins(file: Path, folder: Path) -> list[str]:
+    """Overrides that put something there for every path that a shipped config names."""
+    raw = tomllib.loads(file.read_text())
+    task, model = folder / "task.jsonl", folder / "model"
+    task.touch()
+    model.mkdir()
+    found = [f"tasks.{n}.path={task}" for n in range(len(raw["tasks"]))]
+    found += [
+        f"evaluation.tasks.{n}.path={task}"
+        for n in range(len(raw.get("evaluation", {}).get("tasks", [])))
+    ]
+    for name in ("student", "teacher"):
+        found.append(
+            f"{name}.{'tokenizer' if raw[name].get('engine') == 'scripted' else 'model'}={model}"
+        )
+    if "model" in raw.get("training", {}):
+        found.append(f"training.model={model}")
+    return found
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_every_shipped_config_loads(file: Path, tmp_path: Path) -> None:
+    assert load_config(file, stand_ins(file, tmp_path)).run_dir
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_what_config_json_records_loads_again_as_the_same_config(
+    file: Path, tmp_path: Path
+) -> None:
+    config = load_config(file, stand_ins(file, tmp_path))
+    assert Config.model_validate(json.loads(json.dumps(resolved(config)))) == config
+
+
+Break = Callable[[str], str]
+
+MISTAKES: dict[str, tuple[Break, list[str]]] = {
+    "unknown key": (
+        lambda text: text.replace("block_size", "blok_size"),
+        ["selection.blok_size", "spelling"],
+    ),
+    "unknown section": (lambda text: text + "\n[trainig]\nx = 1\n", ["trainig"]),
+    "unknown key of an engine": (
+        lambda text: text.replace("[teacher]", "[teacher]\ngpus = 3"),
+        ["teacher.gpus"],
+    ),
+    "wrong type": (
+        lambda text: text.replace("block_size = 4", 'block_size = "many"'),
+        ["selection.block_size", "many"],
+    ),
+    "out of range": (
+        lambda text: text.replace("block_size = 4", "block_size = 0"),
+        ["selection.block_size", "0"],
+    ),
+    "missing key": (lambda text: text.replace("run_dir", "# run_dir"), ["run_dir", "missing"]),
+    "missing section": (lambda text: text.replace("[teacher]", "[student.x]"), ["student.x"]),
+    "no task": (
+        lambda text: text.replace('"sums.jsonl"', '"nosuch.jsonl"'),
+        ["tasks.0.path", "nosuch.jsonl", "--set"],
+    ),
+    "same task twice": (
+        lambda text: text.replace('name = "letters"', 'name = "sums"'),
+        ["tasks", "2 times", "differ"],
+    ),
+    "tasks is no list": (
+        lambda text: (
+            "tasks = 5\n"
+            + text.replace("[[tasks]]", "[other]", 1).replace("[[tasks]]", "[another]")
+        ),
+        ["tasks"],
+    ),
+    "a task is no table": (
+        lambda text: (
+            "tasks = [5]\n"
+            + text.replace("[[tasks]]", "[other]", 1).replace("[[tasks]]", "[another]")
+        ),
+        ["tasks"],
+    ),
+    "unknown engine": (lambda text: text.replace('"scripted"', '"openai"'), ["student", "openai"]),
+    "an engine is no table": (
+        lambda text: text.replace("[student]", "student = 3\n[other]"),
+        ["tasks.1.student"],
+    ),
+    "bad policy": (
+        lambda text: text.replace("block_size = 4", 'policy = "best"'),
+        ["policy", "student_best", "fixed:STRATEGY"],
+    ),
+    "bad fixed policy": (
+        lambda text: text.replace("block_size = 4", 'policy = "fixed:cot"'),
+        ["fixed:cot", "step_by_step"],
+    ),
+    "bad none_solved": (
+        lambda text: text.replace("block_size = 4", 'none_solved = "cot"'),
+        ["none_solved", "step_by_step"],
+    ),
+    "not TOML": (lambda text: text + "\n[", ["is not TOML", "line"]),
+    "not text": (lambda text: text + "\udcff", ["is not TOML"]),
+}
+
+
+def mistaken(file: Path, mistake: str) -> list[str]:
+    change, expected = MISTAKES[mistake]
+    body = change(file.read_text())
+    file.write_bytes(body.encode(errors="surrogateescape"))
+    return expected
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_key(write_config: Write, mistake: str) -> None:
+    file = write_config()
+    expected = mistaken(file, mistake)
+    with pytest.raises(ValueError) as caught:
+        load_config(file)
+    assert not isinstance(caught.value, ValidationError)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in expected), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("selection", ["--set 'selection'", "key=value"]),
+        ("=3", ["key=value"]),
+        ("selection.block_size=many", ["selection.block_size", "many"]),
+        ("selection.blok_size=3", ["selection.blok_size"]),
+        ("tasks.7.path=x", ["tasks.7.path", "'7'"]),
+        ("tasks.one.path=x", ["tasks.one.path", "'one'"]),
+        ("run_dir.x=3", ["run_dir.x"]),
+        ("student.tokenizer=/no/such/model", ["student.tokenizer", "/no/such/model", "--set"]),
+        ("strategies=/no/such.toml", ["strategies", "/no/such.toml"]),
+        ("training.model=/no/such/model", ["training.model", "/no/such/model"]),
+        ("run_dir=", ["run_dir"]),
+    ],
+)
+def test_a_bad_override_is_one_line_that_names_the_key(
+    write_config: Write, override: str, expected: list[str]
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        load_config(write_config(), [override])
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in expected), str(caught.value)
+
+
+def test_overrides_take_toml_values_plain_words_and_list_indices(
+    write_config: Write, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.touch()
+    sets = [
+        "run_seed=7",
+        "selection.policy=random",
+        f"tasks.1.path={other}",
+        "student.accuracy.step_by_step=0.25",
+    ]
+    config = load_config(write_config(), sets)
+    assert (config.run_seed, config.selection.policy, config.tasks[1].path) == (
+        7,
+        "random",
+        str(other),
+    )
+    assert config.student.model_dump()["accuracy"]["step_by_step"] == 0.25
+
+
+def test_paths_are_taken_from_the_config_files_place(write_config: Write, tmp_path: Path) -> None:
+    config = load_config(write_config())
+    assert [task.path for task in config.tasks] == [
+        str(tmp_path / "sums.jsonl"),
+        str(tmp_path / "letters.jsonl"),
+    ]
+
+
+def test_a_policy_needs_a_strategy_that_the_strategies_file_holds(
+    write_config: Write, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        'cautious_message = "Be careful."\nanswer_sentence = true\n'
+        '[[strategy]]\nname = "step_by_step"\ninstruction = "Think step by step."\n'
+    )
+    file = write_config()
+    with pytest.raises(ValueError, match=r"none_solved.*direct_answer.*step_by_step"):
+        load_config(file, [f"strategies={own}"])
+    with pytest.raises(ValueError, match=r"policy.*extract_generate.*step_by_step"):
+        load_config(
+            file,
+            [
+                f"strategies={own}",
+                "selection.none_solved=step_by_step",
+                "selection.policy=fixed:extract_generate",
+            ],
+        )
+    load_config(file, [f"strategies={own}", "selection.none_solved=step_by_step"])
+
+
+def test_a_config_is_frozen(write_config: Write) -> None:
+    with pytest.raises(ValidationError):
+        load_config(write_config()).run_seed = 3  # type: ignore[misc]
+
+
+def test_a_run_in_a_path_with_spaces_and_letters_of_any_script_loads(
+    write_config: Write, chatml_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r\u00e9sum\u00e9 \u6f22"
+    model = shutil.copytree(chatml_dir, folder / "model")
+    config = load_config(write_config(folder), [f"student.tokenizer={model}"])
+    assert config.run_dir == str(folder / "run")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
+
+
+def weights(path: Path, body: bytes, header: dict[str, object] | None = None) -> None:
+    text = json.dumps(header or {}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    weights(tmp_path / "model.safetensors", bytes(3_000_000))
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_the_same_directory_elsewhere_has_the_same_digest(
+    model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    copy = shutil.copytree(model, tmp_path_factory.mktemp("copy") / "model")
+    assert model_digest(copy) == model_digest(model)
+
+
+def test_header_size_config_and_evenly_changed_weights_change_the_digest(model: Path) -> None:
+    found = {model_digest(model)}
+    weights(model / "model.safetensors", bytes(3_000_000), {"a": 1})
+    found.add(model_digest(model))
+    weights(model / "model.safetensors", bytes(3_000_001))
+    found.add(model_digest(model))
+    weights(model / "model.safetensors", b"\1" * 3_000_000)
+    found.add(model_digest(model))
+    (model / "config.json").write_text('{"a": 1}')
+    found.add(model_digest(model))
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("body", [b"", b"1234", struct.pack("<Q", 10**12) + b"{}"])
+def test_a_cut_weights_file_is_refused(model: Path, body: bytes) -> None:
+    (model / "model.safetensors").write_bytes(body)
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        model_digest(model)
+
+
+def test_a_directory_without_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ValueError, match="holds no .safetensors"):
+        model_digest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json"],
+)
+def test_every_file_that_can_change_ids_is_in_the_tokenizers_digest(
+    chatml_dir: Path, tmp_path: Path, name: str
+) -> None:
+    copy = shutil.copytree(chatml_dir, tmp_path / "model")
+    before = tokenizer_files_digest(copy)
+    assert before == tokenizer_files_digest(chatml_dir)
+    with open(copy / name, "ab") as file:
+        file.write(b" ")
+    assert tokenizer_files_digest(copy) != before
+
+
+def test_a_file_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert file_digest(tmp_path / "empty").startswith("e3b0c44298fc1c14")

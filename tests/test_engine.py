@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.chat import Chat
+from orca2_gen.config_schema import VLLMEngineConfig
+from orca2_gen.engine import Request, ScriptedEngine, engine_arguments, planted_script
+from orca2_gen.grading import grade
+from orca2_gen.records import Problem
+
+REQUEST = Request(
+    problem_id="t/train/0",
+    role="student",
+    strategy="step_by_step",
+    call=0,
+    attempt=0,
+    prompt_token_ids=(1, 2),
+    max_tokens=50,
+)
+
+
+@given(field=st.sampled_from(["problem_id", "role", "strategy", "call", "attempt", "run_seed"]))
+def test_the_seed_is_a_function_of_identity_and_run_seed(field: str) -> None:
+    value = getattr(REQUEST, field)
+    other = dataclasses.replace(
+        REQUEST, **{field: value + 1 if isinstance(value, int) else value + "x"}
+    )
+    assert other.seed != REQUEST.seed
+    same = dataclasses.replace(REQUEST, prompt_token_ids=(3,), max_tokens=9, temperature=0.5)
+    assert same.seed == REQUEST.seed
+    assert 0 <= REQUEST.seed < 2**31
+
+
+def test_the_scripted_engine_cuts_at_max_tokens_and_says_so(chatml: Chat) -> None:
+    engine = ScriptedEngine(chatml, lambda request: "a b c d e f g h i j k l m n o p")
+    cut = asyncio.run(engine.generate(dataclasses.replace(REQUEST, max_tokens=5)))
+    assert (cut.finish_reason, cut.num_completion_tokens) == ("length", 5)
+    whole = asyncio.run(engine.generate(REQUEST))
+    assert whole.finish_reason == "stop" and whole.text.startswith(cut.text)
+
+
+def test_planted_accuracies_come_out_and_are_paired_over_strategies() -> None:
+    problems = {
+        f"t/train/{n}": Problem(
+            problem_id=f"t/train/{n}", task="t", question="?", target=str(n), answer_type="numeric"
+        )
+        for n in range(1000)
+    }
+    script = planted_script(problems, {"direct_answer": 0.2, "step_by_step": 0.7}, run_seed=3)
+
+    def solved(strategy: str) -> set[str]:
+        requests = (
+            dataclasses.replace(REQUEST, problem_id=key, strategy=strategy) for key in problems
+        )
+        return {
+            r.problem_id
+            for r in requests
+            if grade(problems[r.problem_id], script(r), "stop").outcome == "correct"
+        }
+
+    direct, steps = solved("direct_answer"), solved("step_by_step")
+    assert 150 < len(direct) < 250 and 650 < len(steps) < 750
+    assert direct <= steps
+    assert solved("direct_answer") == direct
+
+
+def test_what_vllm_is_given_is_safe_and_holds_every_key_of_ours() -> None:
+    config = VLLMEngineConfig(model="/models/student", tensor_parallel_size=2)
+    arguments = engine_arguments(config)
+    assert arguments["trust_remote_code"] is False
+    assert arguments["load_format"] == "safetensors"
+    assert arguments["enable_log_requests"] is False
+    assert arguments["distributed_executor_backend"] == "mp"
+    assert set(VLLMEngineConfig.model_fields) - set(arguments) == {"engine", "replicas", "env"}

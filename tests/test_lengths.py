@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import CHATML, write_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.chat import encode_prompt, load_chat
+from orca2_gen.lengths import Room, length_budget, plan_length
+from orca2_gen.records import Problem, Rejection
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+
+
+def problem_of(question: str) -> Problem:
+    return Problem(
+        problem_id="t/train/0", task="t", question=question, target="1", answer_type="numeric"
+    )
+
+
+def room(directory: Path, max_model_len: int) -> Room:
+    return Room(
+        role="student", tokenizer=str(directory), max_model_len=max_model_len, max_tokens=20
+    )
+
+
+@pytest.mark.parametrize("name", ["chatml_dir", "llama_dir"])
+@given(question=st.text(min_size=1, max_size=40))
+def test_a_problem_is_accepted_exactly_if_its_longest_prompt_and_answer_fit(
+    request: pytest.FixtureRequest, strategies: Strategies, name: str, question: str
+) -> None:
+    directory: Path = request.getfixturevalue(name)
+    chat, problem = load_chat(str(directory)), problem_of(question)
+    systems = [strategies.system_message(n) for n in (*strategies.names, CAUTIOUS, EMPTY)]
+    longest = max(
+        len(encode_prompt(chat, prompt_messages(s, user_text(problem, strategies))))
+        for s in systems
+    )
+    fits = length_budget(room(directory, longest + 20), strategies)
+    assert plan_length(problem, strategies, [fits]) == problem
+    tight = length_budget(room(directory, longest + 19), strategies)
+    rejection = plan_length(problem, strategies, [fits, tight])
+    assert isinstance(rejection, Rejection)
+    assert (rejection.problem_id, rejection.reason) == (problem.problem_id, "prompt_too_long")
+
+
+def unigram(folder: Path) -> Path:
+    """A tokenizer whose model itself reads `</s>` in a text as the end token."""
+    from tokenizers import AddedToken, Tokenizer, models
+
+    pieces = [
+        ("<unk>", 0.0),
+        ("</s>", 0.0),
+        *((chr(code), -5.0) for code in range(32, 127)),
+        ("\n", -5.0),
+    ]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.add_special_tokens([AddedToken("</s>", normalized=False, special=True)])
+    template = CHATML.replace("<|im_end|>", "</s>").replace("<|im_start|>", "# ")
+    return write_tokenizer(folder, tokenizer, template, eos_token="</s>", unk_token="<unk>")
+
+
+def test_data_that_a_tokenizer_cannot_keep_from_control_ids_is_rejected(
+    tmp_path: Path, strategies: Strategies
+) -> None:
+    budget = length_budget(room(unigram(tmp_path), 10_000), strategies)
+    assert plan_length(problem_of("plain < words >"), strategies, [budget]) == problem_of(
+        "plain < words >"
+    )
+    rejection = plan_length(problem_of("the end</s>"), strategies, [budget])
+    assert isinstance(rejection, Rejection) and rejection.reason == "control_token"

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.chat import Chat, encode_prompt
+from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.rationales import QUOTED_WORDS, Asking, quotes_instruction, teach
+from orca2_gen.records import Problem, Rationale, Rejection
+from orca2_gen.strategies import Strategies, prompt_messages, user_text
+
+ASKING = Asking(max_tokens=200, max_attempts=3, temperature=0.7, top_p=0.9, verify=True, run_seed=5)
+RIGHT, WRONG = "Let us see. 4 + 5 is nine.\nAnswer: 9", "Answer: 8"
+INSTRUCTION_WORDS = (
+    "Begin with what is given and what is asked. Then work forward in small numbered steps"
+)
+
+
+def ask(
+    problem: Problem,
+    chat: Chat,
+    strategies: Strategies,
+    script: Callable[[Request], str],
+    asking: Asking = ASKING,
+) -> tuple[Rationale | Rejection, list[Request]]:
+    requests: list[Request] = []
+
+    def noted(request: Request) -> str:
+        requests.append(request)
+        return script(request)
+
+    engine = ScriptedEngine(chat, noted)
+    result = asyncio.run(
+        teach(
+            problem, "step_by_step", engine=engine, chat=chat, strategies=strategies, asking=asking
+        )
+    )
+    return result, requests
+
+
+def test_a_right_first_answer_is_kept_after_one_greedy_call(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    result, [request] = ask(sum_problem, chatml, strategies, lambda r: RIGHT)
+    assert isinstance(result, Rationale)
+    assert (result.text, result.answer, result.attempt) == (RIGHT, "9", 0)
+    assert result.system == strategies.instructions["step_by_step"]
+    assert result.user == user_text(sum_problem, strategies)
+    assert (request.temperature, request.top_p, request.role) == (0.0, 1.0, "teacher")
+    assert request.prompt_token_ids == encode_prompt(
+        chatml, prompt_messages(result.system, result.user)
+    )
+
+
+def test_later_attempts_are_sampled_with_distinct_and_stable_seeds(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    _, requests = ask(sum_problem, chatml, strategies, lambda r: WRONG)
+    _, again = ask(sum_problem, chatml, strategies, lambda r: WRONG)
+    assert [r.temperature for r in requests] == [0.0, 0.7, 0.7]
+    assert [r.attempt for r in requests] == [0, 1, 2]
+    assert len({r.seed for r in requests}) == 3
+    assert [r.seed for r in again] == [r.seed for r in requests]
+    _, reseeded = ask(
+        sum_problem, chatml, strategies, lambda r: WRONG, dataclasses.replace(ASKING, run_seed=6)
+    )
+    assert {r.seed for r in reseeded}.isdisjoint(r.seed for r in requests)
+
+
+@given(right_at=st.integers(0, 6), max_attempts=st.integers(1, 5))
+def test_the_engine_is_asked_until_the_first_right_answer_and_at_most_max_attempts_times(
+    chatml: Chat, strategies: Strategies, right_at: int, max_attempts: int
+) -> None:
+    problem = Problem(
+        problem_id="t/train/0", task="t", question="?", target="9", answer_type="numeric"
+    )
+    asking = dataclasses.replace(ASKING, max_attempts=max_attempts)
+    result, requests = ask(
+        problem, chatml, strategies, lambda r: RIGHT if r.attempt >= right_at else WRONG, asking
+    )
+    assert len(requests) == min(right_at + 1, max_attempts)
+    assert isinstance(result, Rationale) == (right_at < max_attempts)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (WRONG, "incorrect"),
+        ("I have no idea.", "unparsed"),
+        ("so " * 400 + "\nAnswer: 9", "truncated"),
+        ("", "empty"),
+        (" \n ", "empty"),
+        (f"{INSTRUCTION_WORDS}.\nAnswer: 9", "quotes_instruction"),
+        (
+            f"I was told: {INSTRUCTION_WORDS.upper().replace(' ', ', ')}\nAnswer: 9",
+            "quotes_instruction",
+        ),
+    ],
+)
+def test_a_bad_answer_is_rejected_with_its_reason_and_gold(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies, text: str, reason: str
+) -> None:
+    result, requests = ask(sum_problem, chatml, strategies, lambda r: text)
+    assert isinstance(result, Rejection)
+    assert (result.problem_id, result.stage, result.reason) == (
+        sum_problem.problem_id,
+        "rationales",
+        reason,
+    )
+    assert result.detail.count(reason) == len(requests) == 3
+    assert "gold is '9'" in result.detail
+
+
+def test_every_attempts_fault_is_told(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    texts = ["", "I have no idea.", WRONG]
+    result, _ = ask(sum_problem, chatml, strategies, lambda r: texts[r.attempt])
+    assert isinstance(result, Rejection)
+    assert (
+        "3 attempts were empty, unparsed, incorrect; the last answer read was '8'" in result.detail
+    )
+
+
+def test_without_verification_a_wrong_answer_is_kept_and_an_unreadable_one_is_not(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    asking = dataclasses.replace(ASKING, verify=False)
+    kept, _ = ask(sum_problem, chatml, strategies, lambda r: WRONG, asking)
+    assert isinstance(kept, Rationale) and kept.answer == "8"
+    refused, _ = ask(sum_problem, chatml, strategies, lambda r: "I have no idea.", asking)
+    assert isinstance(refused, Rejection) and refused.reason == "unparsed"
+
+
+words = st.lists(st.sampled_from(["red", "blue", "green", "grey", "pink"]), min_size=1, max_size=20)
+
+
+@given(instruction=words, before=words, after=words)
+def test_a_text_that_holds_the_whole_instruction_always_quotes_it(
+    instruction: list[str], before: list[str], after: list[str]
+) -> None:
+    text = " ".join([*before, *instruction, *after])
+    assert quotes_instruction(text, " ".join(instruction), "")
+    assert not quotes_instruction(text, " ".join(instruction), " ".join(instruction))
+
+
+def test_fewer_words_in_a_row_than_a_quotation_has_are_no_quotation() -> None:
+    instruction = "one two three four five six seven eight nine ten"
+    assert not quotes_instruction(
+        " ".join(instruction.split()[: QUOTED_WORDS - 1]), instruction, ""
+    )
+    assert quotes_instruction(" ".join(instruction.split()[:QUOTED_WORDS]), instruction, "")
+    assert not quotes_instruction("anything at all", "", "")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from orca2_gen.chat import Chat, encode_prompt
+from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.records import Problem, StudentScore
+from orca2_gen.scoring import score
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+
+
+def score_under(
+    strategy: str,
+    problem: Problem,
+    chat: Chat,
+    strategies: Strategies,
+    script: Callable[[Request], str],
+) -> StudentScore:
+    engine = ScriptedEngine(chat, script)
+    return asyncio.run(
+        score(
+            problem,
+            strategy,
+            role="student",
+            engine=engine,
+            chat=chat,
+            strategies=strategies,
+            max_tokens=60,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("Answer: 9", "correct"),
+        ("Answer: 8", "incorrect"),
+        ("I have no idea.", "unparsed"),
+        ("so " * 300 + "Answer: 9", "truncated"),
+    ],
+)
+def test_only_a_correct_completion_scores_one(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies, text: str, outcome: str
+) -> None:
+    found = score_under("step_by_step", sum_problem, chatml, strategies, lambda r: text)
+    assert (found.outcome, found.score) == (outcome, float(outcome == "correct"))
+    assert text.startswith(found.text) and found.num_completion_tokens <= 60
+    assert (found.problem_id, found.task, found.strategy) == (
+        sum_problem.problem_id,
+        "sums",
+        "step_by_step",
+    )
+
+
+@pytest.mark.parametrize("strategy", ["step_by_step", CAUTIOUS, EMPTY])
+def test_scoring_is_greedy_and_asks_with_the_strategys_own_message(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies, strategy: str
+) -> None:
+    asked: list[Request] = []
+
+    def script(request: Request) -> str:
+        asked.append(request)
+        return "Answer: 9"
+
+    found = score_under(strategy, sum_problem, chatml, strategies, script)
+    [request] = asked
+    messages = prompt_messages(
+        strategies.system_message(strategy), user_text(sum_problem, strategies)
+    )
+    assert request.prompt_token_ids == encode_prompt(chatml, messages)
+    assert (request.temperature, request.attempt) == (0.0, 0)
+    assert found.num_prompt_tokens == len(request.prompt_token_ids)

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FinishedRun
+
+from orca2_gen.dataset import checked_manifest, read_examples, write_dataset
+from orca2_gen.erasure import erase
+from orca2_gen.ledger import STAGES, Receipt, read_ledger
+from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.shards import read_records, write_records
+from orca2_gen.strategies import load_strategies
+from orca2_gen.verify import verify
+
+RUN_STAGES = [stage for stage in STAGES if not stage.startswith("evaluation")]
+
+
+def rewrite_ledger(run_dir: Path, change: Callable[[list[Receipt]], list[Receipt]]) -> None:
+    """Writes the ledger anew with valid checksums: what a bug, not a broken disk, would leave."""
+    receipts = change(list(read_ledger(run_dir).units.values()))
+    (run_dir / "ledger.jsonl").unlink()
+    read_ledger(run_dir, writable=True).commit(receipts)
+
+
+def assert_found(run_dir: Path, *words: str) -> None:
+    findings = verify(run_dir).findings
+    assert any(all(word in finding for word in words) for finding in findings), findings
+
+
+def test_a_whole_run_has_no_findings(run_copy: Path) -> None:
+    found = verify(run_copy)
+    assert (found.findings, found.notes) == ([], [])
+    assert [row[0] for row in found.table] == [
+        "problems",
+        "scores",
+        "rationales",
+        "examples",
+        "dataset",
+    ]
+    assert all(
+        wanted == accepted + rejected + not_needed
+        for _, wanted, accepted, rejected, not_needed in found.table
+    )
+
+
+@pytest.mark.parametrize("stage", [*RUN_STAGES, "rejections", "dataset"])
+@pytest.mark.parametrize("damage", ["flip", "delete", "cut"])
+def test_a_damaged_file_of_any_stage_is_named(run_copy: Path, stage: str, damage: str) -> None:
+    victim = sorted((run_copy / stage).glob("*.arrow"))[0]
+    body = bytearray(victim.read_bytes())
+    if damage == "delete":
+        victim.unlink()
+    else:
+        body[len(body) // 2] ^= 1
+        victim.write_bytes(body if damage == "flip" else body[:-1])
+    assert_found(run_copy, victim.name)
+
+
+@pytest.mark.parametrize("stage", RUN_STAGES)
+def test_rows_that_stand_in_two_units_are_named(run_copy: Path, stage: str) -> None:
+    def double(receipts: list[Receipt]) -> list[Receipt]:
+        victim = next(r for r in receipts if r.stage == stage)
+        return [*receipts, dataclasses.replace(victim, unit=victim.unit + "-000099")]
+
+    rewrite_ledger(run_copy, double)
+    assert_found(run_copy, stage, "stands 2 times")
+
+
+@pytest.mark.parametrize("stage", RUN_STAGES)
+def test_counts_that_are_not_the_files_are_named(run_copy: Path, stage: str) -> None:
+    def miscount(receipts: list[Receipt]) -> list[Receipt]:
+        at = next(n for n, r in enumerate(receipts) if r.stage == stage)
+        counts = receipts[at].counts | {"accepted": receipts[at].counts["accepted"] + 1}
+        receipts[at] = dataclasses.replace(receipts[at], counts=counts)
+        return receipts
+
+    rewrite_ledger(run_copy, miscount)
+    assert_found(run_copy, stage, "the ledger counts")
+
+
+def replace_rows(
+    run_dir: Path, stage: str, record: Any, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    """Rewrites one unit's accepted rows together with its entry and counts."""
+
+    def rewrite(receipts: list[Receipt]) -> list[Receipt]:
+        at = next(n for n, r in enumerate(receipts) if r.stage == stage and r.counts["accepted"])
+        receipt = receipts[at]
+        rows = change(read_records(run_dir, receipt.files[0], record))
+        entry = write_records(run_dir, receipt.files[0].path, rows, record)
+        counts = {"accepted": len(rows), "rejected": receipt.counts["rejected"]}
+        counts["input"] = sum(counts.values())
+        receipts[at] = dataclasses.replace(
+            receipt, files=(entry, *receipt.files[1:]), counts=counts
+        )
+        return receipts
+
+    rewrite_ledger(run_dir, rewrite)
+
+
+@pytest.mark.parametrize(("stage", "record"), [("rationales", Rationale), ("examples", Example)])
+def test_a_row_that_a_committed_unit_lost_is_named(
+    run_copy: Path, stage: str, record: type
+) -> None:
+    replace_rows(run_copy, stage, record, lambda rows: rows[1:])
+    assert_found(run_copy, stage, "took in")
+
+
+@pytest.mark.parametrize(("stage", "record"), [("rationales", Rationale), ("examples", Example)])
+def test_a_row_that_came_from_nowhere_is_named(run_copy: Path, stage: str, record: type) -> None:
+    replace_rows(
+        run_copy,
+        stage,
+        record,
+        lambda rows: [dataclasses.replace(rows[0], problem_id="sums/train/new"), *rows[1:]],
+    )
+    assert_found(run_copy, stage, "came from nowhere", "sums/train/new")
+
+
+def test_a_selection_that_rests_on_other_scores_is_named(run_copy: Path) -> None:
+    def inflate(rows: list[Selection]) -> list[Selection]:
+        first = rows[0].summaries[0]
+        summaries = (
+            dataclasses.replace(first, num_scored=first.num_scored - 1),
+            *rows[0].summaries[1:],
+        )
+        return [dataclasses.replace(rows[0], summaries=summaries)]
+
+    replace_rows(run_copy, "selections", Selection, inflate)
+    assert_found(run_copy, "scores", "selections rest on")
+
+
+def rewrite_dataset(
+    undisturbed: FinishedRun, run_dir: Path, rows: list[Example], prompts: str
+) -> None:
+    """A dataset of these rows whose manifest is whole; where `prompts` is a lie, it is told afterwards."""
+    from orca2_gen.config import engine_directory
+    from orca2_gen.dataset import DatasetPlan
+
+    entry = write_records(run_dir, "examples-other/all.arrow", rows, Example)
+    plan = DatasetPlan(
+        examples=(entry,),
+        tokenizer=engine_directory(undisturbed.config.student),
+        prompts="instruction_kept",
+        examples_per_shard=1000,
+        key="k",
+        name="run",
+    )
+    write_dataset(run_dir, plan, load_strategies(None))
+    path = run_dir / "dataset" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": prompts}))
+
+
+@pytest.mark.parametrize("prompts", ["erased", "instruction_kept"])
+def test_a_dataset_row_with_its_instruction_kept_is_named(
+    undisturbed: FinishedRun, run_copy: Path, prompts: str
+) -> None:
+    from orca2_gen.chat import load_chat
+    from orca2_gen.config import engine_directory
+
+    rows = list(read_examples(run_copy / "dataset", checked_manifest(run_copy / "dataset")))
+    ledger = read_ledger(run_copy)
+    rationales = [
+        r
+        for u in ledger.committed("rationales")
+        for r in read_records(run_copy, u.files[0], Rationale)
+    ]
+    [rationale] = [r for r in rationales if r.problem_id == rows[3].problem_id]
+    kept = erase(
+        rationale,
+        chat=load_chat(engine_directory(undisturbed.config.student)),
+        strategies=load_strategies(None),
+        prompts="instruction_kept",
+        max_tokens=10_000,
+    )
+    assert isinstance(kept, Example)
+    rewrite_dataset(undisturbed, run_copy, [*rows[:3], kept, *rows[4:]], prompts)
+    if prompts == "erased":
+        assert_found(run_copy, "1 prompts are not erased", kept.problem_id)
+    else:
+        assert_found(run_copy, "manifest says prompts are instruction_kept")
+
+
+def test_a_dataset_that_lacks_a_row_is_named(undisturbed: FinishedRun, run_copy: Path) -> None:
+    rows = list(read_examples(run_copy / "dataset", checked_manifest(run_copy / "dataset")))
+    rewrite_dataset(undisturbed, run_copy, rows[1:], "erased")
+    assert_found(run_copy, "dataset", "rows of other ids")
+
+
+def test_a_manifest_that_counts_other_rows_is_named(run_copy: Path) -> None:
+    path = run_copy / "dataset" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["summary"]["rows"] += 1
+    path.write_text(json.dumps(manifest))
+    assert_found(run_copy, "dataset", "manifest counts")
+
+
+def test_files_that_no_line_lists_are_noted_and_are_no_fault(run_copy: Path) -> None:
+    late = run_copy / "scores" / "sums-000000.a2.arrow"
+    late.write_bytes(b"late")
+    found = verify(run_copy)
+    assert found.findings == []
+    assert any(late.name in note for note in found.notes)
+
+
+def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no config"):
+        verify(tmp_path)

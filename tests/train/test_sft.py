@@ -1,0 +1,343 @@
+"""Shapes: B rows, T tokens per row."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from orca2_gen.records import Example
+from train.batches import Batch, build_batch, packed_batches
+from train.examples import read_examples
+from train.fit import StepMetrics, fit
+from train.loss import LabelledLoss
+from train.optimizers import Schedule, build_optimizers, learning_rate_at
+from train.packing import pack
+from train.sft import Placement, TrainedStudent, TrainingPlan, train_student
+
+BuildLlama = Callable[..., LlamaForCausalLM]
+PLAN = TrainingPlan(
+    seq_len=512,
+    rows_per_step=4,
+    num_epochs=1,
+    num_steps=8,
+    learning_rate=3e-3,
+    warmup_fraction=0.1,
+    optimizer="adamw",
+    weight_decay=0.01,
+    max_grad_norm=1.0,
+    dtype="float32",
+    seed=5,
+)
+
+
+def read_losses(metrics_file: Path) -> list[float]:
+    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]
+
+
+def run_training(
+    folder: Path, model_dir: Path, dataset_dir: Path, *, plan: TrainingPlan = PLAN, **placement: int
+) -> TrainedStudent:
+    return train_student(
+        plan,
+        Placement(**placement),
+        model_dir=model_dir,
+        dataset_dir=dataset_dir,
+        output_dir=folder / "student",
+        metrics_file=folder / "metrics.jsonl",
+        prompts="erased",
+    )
+
+
+def batches_of(examples: list[Example], rows_per_step: int = 4) -> Iterator[Batch]:
+    packing = pack([len(e.input_ids) for e in examples], seq_len=64, seed=0)
+    return packed_batches(examples, packing, rows_per_step=rows_per_step, seed=0)
+
+
+def fit_losses(
+    model: LlamaForCausalLM,
+    batches: Iterator[Batch],
+    *,
+    optimizer: str = "adamw",
+    dtype: torch.dtype = torch.float32,
+    rows_per_forward: int | None = None,
+    num_steps: int = 12,
+) -> list[float]:
+    metrics: list[StepMetrics] = []
+    fit(
+        LabelledLoss(model, dtype=dtype),
+        batches,
+        build_optimizers(model, optimizer=optimizer, learning_rate=3e-3),
+        Schedule(learning_rate=3e-3, num_steps=num_steps),
+        rows_per_forward=rows_per_forward,
+        log=metrics.append,
+    )
+    return [one.loss for one in metrics]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_falls(
+    build_llama: BuildLlama, examples: list[Example], optimizer: str, dtype: torch.dtype
+) -> None:
+    model = build_llama()
+    batch = next(batches_of(examples))
+    losses = fit_losses(model, itertools.repeat(batch), optimizer=optimizer, dtype=dtype)
+    assert losses[-1] < losses[0] - 0.5
+    assert model.model.embed_tokens.weight.dtype == torch.float32
+
+
+def test_bfloat16_and_float32_begin_at_the_same_loss(
+    build_llama: BuildLlama, examples: list[Example]
+) -> None:
+    first = [
+        fit_losses(build_llama(), batches_of(examples), dtype=dtype, num_steps=1)[0]
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert first[1] == pytest.approx(first[0], rel=0.01)
+
+
+def test_rows_per_forward_changes_no_loss(build_llama: BuildLlama, examples: list[Example]) -> None:
+    whole = fit_losses(build_llama(), batches_of(examples))
+    split = fit_losses(build_llama(), batches_of(examples), rows_per_forward=1)
+    assert split == pytest.approx(whole, rel=1e-4)
+
+
+def test_logits_in_chunks_change_neither_loss_nor_gradient(
+    build_llama: BuildLlama, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = next(batches_of(examples))
+    results = []
+    for chunk in (8192, 7):
+        monkeypatch.setattr("train.loss.LABELS_PER_CHUNK", chunk)
+        model = build_llama(tied=False)
+        loss = LabelledLoss(model)(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
+        loss.backward()
+        results.append((loss.detach(), model.lm_head.weight.grad, model.model.norm.weight.grad))
+    for whole, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_without_a_label_is_survived(build_llama: BuildLlama) -> None:
+    from types import SimpleNamespace
+
+    prompt_only = SimpleNamespace(input_ids=(3, 4), num_prompt_tokens=2)
+    batch = build_batch([[prompt_only]], seq_len=4)
+    assert fit_losses(build_llama(), itertools.repeat(batch), num_steps=1) == [0.0]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
+    build_llama: BuildLlama, examples: list[Example]
+) -> None:
+    model = build_llama()
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = float("inf")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(FloatingPointError, match=r"step 1 of 12.*still those of step 0"):
+        fit_losses(model, batches_of(examples))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_muon_takes_the_matrices_and_adamw_the_embeddings_and_vectors(
+    build_llama: BuildLlama,
+) -> None:
+    model = build_llama(tied=False)
+    muon, adamw = build_optimizers(model, optimizer="muon", learning_rate=1e-3)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = [
+        {names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in (muon, adamw)
+    ]
+    assert groups[0] | groups[1] == set(names.values()) and not groups[0] & groups[1]
+    assert all("proj" in name for name in groups[0])
+    assert {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"} <= groups[1]
+
+
+def test_cosine_warms_up_and_falls_to_zero() -> None:
+    schedule = Schedule(learning_rate=2.0, num_steps=100, warmup_fraction=0.1)
+    rates = [learning_rate_at(schedule, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2) and rates[9] == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True) and 0.0 < rates[99] < 0.01
+
+
+def test_linear_decay_keeps_a_plateau_before_it() -> None:
+    schedule = Schedule(
+        learning_rate=2.0, num_steps=100, warmup_fraction=0.04, decay="linear", decay_fraction=0.6
+    )
+    rates = [learning_rate_at(schedule, step) for step in range(100)]
+    assert rates[3:41] == [2.0] * 38
+    assert rates[70] == pytest.approx(1.0) and rates[99] == pytest.approx(2.0 / 60)
+
+
+def test_a_student_comes_out_that_transformers_loads(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    student = run_training(tmp_path, model_dir, dataset_dir)
+    losses = read_losses(tmp_path / "metrics.jsonl")
+    assert len(losses) == student.num_steps == 8 and losses[-1] < losses[0] - 0.5
+    assert student.num_examples == 60 and student.fill > 0.8
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
+    assert model.dtype == torch.bfloat16
+    AutoTokenizer.from_pretrained(tmp_path / "student")
+    assert not (tmp_path / "student.training").exists()
+
+
+def test_the_trained_student_is_what_was_trained(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    run_training(tmp_path, model_dir, dataset_dir)
+    examples = read_examples(dataset_dir, prompts="erased", model_dir=model_dir)
+    packing = pack(examples.lengths, seq_len=512, seed=5)
+    batch = next(packed_batches(examples, packing, rows_per_step=4, seed=5, start_step=8))
+    losses = []
+    for directory in (model_dir, tmp_path / "student"):
+        loss = LabelledLoss(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32))
+        total = loss(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
+        losses.append(total.item() / batch.num_labelled_tokens)
+    assert losses[1] == pytest.approx(read_losses(tmp_path / "metrics.jsonl")[-1], abs=0.4)
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_a_finished_student_is_not_trained_again(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    first = run_training(tmp_path, model_dir, dataset_dir)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert run_training(tmp_path, model_dir, dataset_dir) == first
+    assert not (tmp_path / "metrics.jsonl").exists()
+    run_training(tmp_path, model_dir, dataset_dir, plan=replace(PLAN, seed=6))
+    assert (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_goes_on_with_the_same_loss_curve(
+    tmp_path: Path,
+    model_dir: Path,
+    dataset_dir: Path,
+    optimizer: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = replace(PLAN, optimizer=optimizer)
+    run_training(tmp_path / "whole", model_dir, dataset_dir, plan=plan)
+    real, saves = torch.optim.AdamW.step, itertools.count(1)
+
+    def step_until_killed(self: torch.optim.AdamW, closure: None = None) -> None:
+        if next(saves) == 6:
+            raise KeyboardInterrupt
+        real(self, closure)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(torch.optim.AdamW, "step", step_until_killed)
+        run_training(tmp_path / "killed", model_dir, dataset_dir, plan=plan, save_every_steps=2)
+    assert len(read_losses(tmp_path / "killed/metrics.jsonl")) == 5
+    run_training(tmp_path / "killed", model_dir, dataset_dir, plan=plan, save_every_steps=2)
+    assert read_losses(tmp_path / "killed/metrics.jsonl") == pytest.approx(
+        read_losses(tmp_path / "whole/metrics.jsonl"), rel=1e-6
+    )
+    weights = [(tmp_path / run / "student/model.safetensors") for run in ("whole", "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+CONFIG = """
+run_dir = "{run_dir}"
+[[tasks]]
+name = "sums"
+format = "jsonl"
+path = "{tasks}"
+answer_type = "numeric"
+[student]
+model = "{model_dir}"
+[teacher]
+model = "{model_dir}"
+[training]
+seq_len = 512
+rows_per_step = 4
+num_steps = 8
+learning_rate = 3e-3
+optimizer = "{optimizer}"
+dtype = "float32"
+save_every_steps = 2
+"""
+
+
+def write_config(folder: Path, model_dir: Path, dataset_dir: Path, optimizer: str) -> Path:
+    folder.mkdir()
+    shutil.copytree(dataset_dir, folder / "run/dataset")
+    (folder / "tasks.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    (folder / "run.toml").write_text(
+        CONFIG.format(
+            run_dir=folder / "run",
+            tasks=folder / "tasks.jsonl",
+            model_dir=model_dir,
+            optimizer=optimizer,
+        )
+    )
+    return folder / "run.toml"
+
+
+def torchrun(ranks: int, config_file: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={ranks}", "-m", "train.sft", str(config_file)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def kill_with_ranks(launched: subprocess.Popen[str]) -> None:
+    """Kills torchrun and its ranks, which outlive it if it is killed alone."""
+    for process in [psutil.Process(launched.pid), *psutil.Process(launched.pid).children(True)]:
+        process.kill()
+    launched.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_ranks_train_as_one_does_and_each_resumes_the_other(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, optimizer: str
+) -> None:
+    curves = []
+    for ranks in (1, 2):
+        config_file = write_config(tmp_path / str(ranks), model_dir, dataset_dir, optimizer)
+        launched = torchrun(ranks, config_file)
+        assert launched.communicate()[1] is not None and launched.returncode == 0
+        curves.append(read_losses(tmp_path / str(ranks) / "run/metrics.jsonl"))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+
+    for first, second in ((2, 1), (1, 2)):
+        folder = tmp_path / f"{first} then {second}"
+        config_file = write_config(folder, model_dir, dataset_dir, optimizer)
+        launched = torchrun(first, config_file)
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("run/student.training/step-*")):
+            assert time.monotonic() < deadline and launched.poll() is None
+            time.sleep(0.01)
+        kill_with_ranks(launched)
+        assert not (folder / "run/student").exists()
+        launched = torchrun(second, config_file)
+        assert launched.communicate()[1] is not None and launched.returncode == 0
+        assert read_losses(folder / "run/metrics.jsonl") == pytest.approx(curves[0], rel=1e-3)
+
+
+def test_a_config_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "train.sft", str(tmp_path / "absent.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Error: config") and ended.stderr.count("\n") == 1

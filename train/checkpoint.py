@@ -1,0 +1,224 @@
+"""What training leaves on disk: states to resume from, and the student that vLLM loads.
+
+    OUTPUT.training/step-00000120/  weights, optimizer state, step (torch.distributed.checkpoint)
+    OUTPUT/                         model.safetensors in bfloat16, config, tokenizer, chat template
+
+Both are written under a temporary name beside their place and renamed when complete, so a killed
+save is never taken for a model. A state may be read by another number of ranks than wrote it. It is
+our own file: torch unpickles its index, so do not resume from a directory that a stranger sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from orca2_gen.ledger import differences
+from orca2_gen.shards import sync_directory, temporary_name
+from train.ranks import rank, wait_for_ranks
+
+TRAINING_RECORD = "training.json"
+"""Stands in every student directory of ours: what it was made of."""
+
+_STATE_RECORD = "state.json"
+_COPIED_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingState:
+    """The parts that change while training, and what they belong to."""
+
+    directory: Path
+    """Where the states lie, one directory each."""
+    module: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+    determinants: Mapping[str, Any]
+    """All that determines the loss curve; a state with others is refused."""
+
+
+def save_state(state: TrainingState, step: int) -> Path:
+    """The directory of the state after `step` steps, which replaces older states."""
+    final = state.directory / f"step-{step:08d}"
+    growing = state.directory / f".step-{step:08d}.tmp"  # one name for all ranks
+    if rank() == 0:
+        state.directory.mkdir(parents=True, exist_ok=True)
+        for old in (growing, final):
+            shutil.rmtree(old, ignore_errors=True)
+    wait_for_ranks()
+    with _one_process_is_fine():
+        dcp.save(_tensors(state), checkpoint_id=growing)
+    wait_for_ranks()
+    if rank() == 0:
+        record = {"step": step, "determinants": dict(state.determinants)}
+        _write_json(growing / _STATE_RECORD, record)
+        _sync_files(growing)
+        os.replace(growing, final)
+        sync_directory(state.directory)
+        for old in state.directory.glob("step-*"):
+            if old != final:
+                shutil.rmtree(old)
+    wait_for_ranks()
+    return final
+
+
+def load_state(state: TrainingState) -> int:
+    """The steps done in the last complete state, which is loaded; 0 if there is none.
+
+    Raises:
+        ValueError: the state was written with other determinants.
+    """
+    complete = sorted(state.directory.glob(f"step-*/{_STATE_RECORD}"))
+    if not complete:
+        return 0
+    record = json.loads(complete[-1].read_text(encoding="utf-8"))
+    if found := differences(record["determinants"], dict(state.determinants)):
+        raise ValueError(
+            f"{complete[-1].parent} belongs to another training run: {found}; restore the setting, "
+            f"or remove {state.directory} to start again"
+        )
+    tensors = _tensors(state)
+    with _one_process_is_fine():
+        dcp.load(tensors, checkpoint_id=complete[-1].parent)
+    set_state_dict(
+        state.module,
+        state.optimizers,
+        model_state_dict=tensors["module"],
+        optim_state_dict=tensors["optimizers"],
+    )
+    return int(record["step"])
+
+
+def remove_states(state: TrainingState) -> None:
+    """Removes the states, once the student that they led to is complete."""
+    if rank() == 0:
+        shutil.rmtree(state.directory, ignore_errors=True)
+
+
+def check_replaceable(output_dir: Path) -> None:
+    """Returns if a student may be written to `output_dir`.
+
+    Raises:
+        ValueError: something is there that training did not make.
+    """
+    if output_dir.is_symlink() or (output_dir.exists() and not output_dir.is_dir()):
+        raise ValueError(f"{output_dir} is not a directory; give another output")
+    ours = (output_dir / TRAINING_RECORD).is_file()
+    if not ours and output_dir.is_dir() and any(output_dir.iterdir()):
+        raise ValueError(
+            f"{output_dir} holds files but no {TRAINING_RECORD}, so it is no student of ours and "
+            f"is not overwritten; give another output, or remove it"
+        )
+
+
+def read_training_record(output_dir: Path) -> dict[str, Any] | None:
+    """What the student in `output_dir` was made of; None if there is none."""
+    path = output_dir / TRAINING_RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def save_student(
+    model: nn.Module, *, model_dir: Path, output_dir: Path, record: Mapping[str, Any]
+) -> None:
+    """Writes the trained model in bfloat16, with the tokenizer files of `model_dir`.
+
+    Every rank calls it; rank 0 writes.
+
+    Args:
+        model: the transformers model, sharded or not.
+        model_dir: the model that training started from.
+        output_dir: appears or is replaced when all is written.
+        record: goes into training.json.
+    """
+    check_replaceable(output_dir)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(model, options=options)
+    if rank() == 0:
+        output_dir.parent.mkdir(parents=True, exist_ok=True)
+        growing = temporary_name(output_dir)
+        try:
+            _whole_model(weights, model_dir).save_pretrained(growing)
+            for name in _COPIED_FILES:
+                if (model_dir / name).is_file():
+                    shutil.copyfile(model_dir / name, growing / name)
+            _write_json(growing / TRAINING_RECORD, record)
+            _sync_files(growing)
+            _replace_directory(growing, output_dir)
+        finally:
+            shutil.rmtree(growing, ignore_errors=True)
+    wait_for_ranks()
+
+
+def _whole_model(weights: dict[str, Any], model_dir: Path) -> Any:
+    """An unsharded bfloat16 model of these weights; a sharded one cannot write itself."""
+    config = AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.bfloat16, trust_remote_code=False
+        )
+    rounded = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    model.load_state_dict(rounded, assign=True, strict=True)
+    model.tie_weights()
+    return model
+
+
+def _replace_directory(growing: Path, final: Path) -> None:
+    """A directory cannot be renamed over a full one, so an old student steps aside first."""
+    aside = temporary_name(final)
+    if final.exists():
+        os.replace(final, aside)
+    os.replace(growing, final)
+    sync_directory(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _tensors(state: TrainingState) -> dict[str, Any]:
+    module, optimizers = get_state_dict(state.module, state.optimizers)
+    return {"module": module, "optimizers": optimizers}
+
+
+@contextmanager
+def _one_process_is_fine() -> Iterator[None]:
+    """Keeps torch from warning that there is no process group; training alone is not a mistake."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
+        yield
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _sync_files(directory: Path) -> None:
+    for path in directory.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    sync_directory(directory)

@@ -1,0 +1,116 @@
+"""A dataset directory -> encoded examples, after its manifest has been checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+
+from orca2_gen.chat import tokenizer_digest
+from orca2_gen.dataset import checked_manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedRow:
+    """One example's tokens, as `batches.Encoded` wants them."""
+
+    input_ids: np.ndarray[Any, np.dtype[Any]]
+    num_prompt_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExampleTable:
+    """The examples of a dataset directory; they stay in the mapped files until asked for."""
+
+    dataset: datasets.Dataset
+    """With the columns input_ids and num_prompt_tokens, as numpy."""
+    lengths: tuple[int, ...]
+    """Tokens per example."""
+    problem_ids: tuple[str, ...]
+    largest_id: int
+    digest: str
+    """Of the manifest, which holds the digests of all files."""
+
+    def __getitem__(self, index: int) -> EncodedRow:
+        row = self.dataset[index]
+        return EncodedRow(
+            input_ids=row["input_ids"], num_prompt_tokens=int(row["num_prompt_tokens"])
+        )
+
+
+def read_examples(dataset_dir: Path, *, prompts: str, model_dir: Path) -> ExampleTable:
+    """The examples of a dataset directory.
+
+    Args:
+        dataset_dir: what `orca2 export` wrote, or anyone who writes such a manifest.
+        prompts: what the manifest must say of them: erased, instruction_kept or foreign.
+        model_dir: the model to be trained; its tokenizer must be the one that encoded them.
+
+    Raises:
+        ValueError: the manifest is missing or says otherwise, a file is not what it lists, or an
+            example has no token to learn.
+    """
+    manifest = checked_manifest(dataset_dir)
+    if manifest["prompts"] != prompts:
+        raise ValueError(
+            f"{dataset_dir / 'manifest.json'}: prompts is {manifest['prompts']!r} and training "
+            f"expects {prompts!r}; export the dataset again, or set training.prompts"
+        )
+    digest = tokenizer_digest(str(model_dir))
+    if manifest["tokenizer_digest"] != digest:
+        raise ValueError(
+            f"{dataset_dir} was encoded with another tokenizer or chat template "
+            f"({str(manifest['tokenizer_digest'])[:12]}) than that of {model_dir} ({digest[:12]}); "
+            f"train the model that the dataset was made for, or export it again for this one"
+        )
+    _check_mapped_files(dataset_dir, {entry["path"] for entry in manifest["files"]})
+    dataset = datasets.load_from_disk(str(dataset_dir))
+    listed = sum(entry["rows"] for entry in manifest["files"])
+    if len(dataset) != listed or not len(dataset):
+        raise ValueError(
+            f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
+            f"export it again, and see that it is not empty"
+        )
+    return _example_table(dataset_dir, dataset, manifest)
+
+
+def _example_table(
+    dataset_dir: Path, dataset: datasets.Dataset, manifest: dict[str, Any]
+) -> ExampleTable:
+    table = dataset.data
+    lengths = pc.list_value_length(table.column("input_ids")).to_numpy()
+    prompt_lengths = table.column("num_prompt_tokens").to_numpy()
+    problem_ids = tuple(table.column("problem_id").to_pylist())
+    unlearnable = np.flatnonzero((prompt_lengths < 0) | (np.maximum(prompt_lengths, 1) >= lengths))
+    if unlearnable.size:
+        first = int(unlearnable[0])
+        raise ValueError(
+            f"{dataset_dir}: example {problem_ids[first]} has {lengths[first]} tokens and "
+            f"num_prompt_tokens {prompt_lengths[first]}, which leaves nothing to learn; so have "
+            f"{unlearnable.size} of {len(problem_ids)}. Remove them from the dataset"
+        )
+    return ExampleTable(
+        dataset=dataset.select_columns(["input_ids", "num_prompt_tokens"]).with_format("numpy"),
+        lengths=tuple(lengths.tolist()),
+        problem_ids=problem_ids,
+        largest_id=int(pc.max(pc.list_flatten(table.column("input_ids"))).as_py()),
+        digest=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _check_mapped_files(dataset_dir: Path, listed: set[str]) -> None:
+    """Returns if all that `datasets` will map, which state.json names, is listed and checked."""
+    state = json.loads((dataset_dir / "state.json").read_text(encoding="utf-8"))
+    named = [data_file["filename"] for data_file in state["_data_files"]]
+    for name in named:
+        if name not in listed or named.count(name) > 1:
+            raise ValueError(
+                f"{dataset_dir / 'state.json'} names {name!r}, which manifest.json does not list, "
+                f"or names it twice; export the dataset again"
+            )

@@ -1,0 +1,66 @@
+"""The optimizers of a model's parameters, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from train.muon import Muon
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """The learning rate: a linear warm-up, a plateau, then a decay to 0."""
+
+    learning_rate: float
+    num_steps: int
+    warmup_fraction: float = 0.04
+    decay: Literal["cosine", "linear"] = "cosine"
+    decay_fraction: float = 1.0
+    """Share of the steps, the last ones, over which it decays; at most what the warm-up left."""
+
+
+def learning_rate_at(schedule: Schedule, step: int) -> float:
+    """The learning rate of the step after `step` steps."""
+    warmup = max(1, round(schedule.warmup_fraction * schedule.num_steps))
+    decay = min(round(schedule.decay_fraction * schedule.num_steps), schedule.num_steps - warmup)
+    rate = schedule.learning_rate * min(1.0, (step + 1) / warmup)
+    left = (schedule.num_steps - step) / max(1, decay)
+    if left >= 1.0:
+        return rate
+    return rate * (left if schedule.decay == "linear" else 0.5 * (1.0 - math.cos(math.pi * left)))
+
+
+def build_optimizers(
+    model: nn.Module,
+    *,
+    optimizer: Literal["adamw", "muon"],
+    learning_rate: float,
+    weight_decay: float = 0.0,
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a model: AdamW, or Muon for the matrices and AdamW for the rest.
+
+    Muon's update is scaled to AdamW's root mean square, so that one learning rate fits both.
+    """
+    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings]
+    vectors = [p for p in parameters if p.ndim != 2]
+    tables = [p for p in parameters if id(p) in embeddings]
+    decayed = tables if optimizer == "muon" else tables + matrices
+    adamw = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    if optimizer == "adamw":
+        return [adamw]
+    return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay), adamw]

@@ -1,0 +1,59 @@
+"""This process among those that torchrun started; alone, everything here says so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+# Rank 0 writes the student alone, and the others wait for it.
+_TIMEOUT = timedelta(minutes=60)
+
+
+@contextmanager
+def joined_ranks() -> Iterator[None]:
+    """The process group of torchrun's processes, for as long as the context lasts."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    # gloo beside nccl, since checkpoints exchange their plans on the CPU.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def device() -> torch.device:
+    """Where this rank computes."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def is_distributed() -> bool:
+    """True iff there is a process group."""
+    return bool(dist.is_available() and dist.is_initialized())
+
+
+def rank() -> int:
+    """This process's number; 0 writes and prints."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """How many processes share the rows and the weights."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def wait_for_ranks() -> None:
+    """Returns when every rank has come here."""
+    if is_distributed():
+        dist.barrier()
