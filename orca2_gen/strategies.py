@@ -104,7 +104,11 @@ def _expect_keys(file: Path, where: str, table: Any, kinds: dict[str, type]) -> 
     if not isinstance(table, dict) or not set(table) <= set(kinds):
         raise ValueError(f"strategies {file}: {where} may hold only {', '.join(kinds)}")
     for key, kind in kinds.items():
-        if not isinstance(table.get(key), kind) or table[key] in ("", []):
+        if not isinstance(table.get(key), kind) or not _is_filled(table[key]):
             raise ValueError(
                 f"strategies {file}: {where} needs {key!r}, a {kind.__name__} that is not empty"
             )
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, bool) or bool(value.strip() if isinstance(value, str) else value)

@@ -29,7 +29,8 @@ from orca2_gen.records import Problem  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAMA = (
@@ -37,13 +38,15 @@ LLAMA = (
     "{% set system_message = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
     "{% else %}{% set loop_messages = messages %}{% set system_message = '' %}{% endif %}"
     "{% for message in loop_messages %}{% if message['role'] == 'user' %}"
-    "{{ bos_token + '[INST] ' + (system_message if loop.index0 == 0 else '') + message['content'] + ' [/INST]' }}"
-    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token + '[INST] ' + (system_message if loop.index0 == 0 else '') "
+    "+ message['content'] + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}"
+    "{% endif %}{% endfor %}"
 )
 _CORPUS = (
     "You solve problems step by step. Begin with what is given and what is asked. ",
     "Answer: the number 12 plus 34 is 46. Let us see. How many apples does Mira pack? ",
-    "system user assistant [INST] [/INST] <<SYS>> <</SYS>> question and answer, options A) B) C) D)",
+    "system user assistant [INST] [/INST] <<SYS>> <</SYS>> question, answer, options A) B) C) D)",
 )
 
 
@@ -201,7 +204,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write_config(tmp_path: Path, chatml_dir: Path) -> Write:
-    """Writes a small scripted run's config below a folder and returns its path; keywords go into its head."""
+    """Writes a small scripted run's config below a folder and returns its path."""
 
     def write(
         folder: Path = tmp_path, *, sections: str = "", student: str = "", selection: str = ""

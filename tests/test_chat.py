@@ -43,7 +43,7 @@ def messages(system: str, user: str) -> tuple[Message, ...]:
 
 
 def rendered(chat: Chat, system: str, user: str, assistant: str | None = None) -> str:
-    """The template around plain words, which are then replaced by the data: data is never template source."""
+    """The template around plain words, which are replaced by the data after rendering."""
     conversation = [{"role": "system", "content": "SYS-0"}, {"role": "user", "content": "USR-1"}]
     if assistant is not None:
         conversation.append({"role": "assistant", "content": "ASS-2"})

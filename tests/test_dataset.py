@@ -137,7 +137,7 @@ def test_the_manifest_is_written_last_and_taken_away_first(
         examples_of(chatml, strategies, 2, "instruction_kept"),
         Example,
     )
-    with pytest.raises(ValueError, match="2 of 2 examples .* no manifest was written"):
+    with pytest.raises(ValueError, match=r"2 of 2 examples .* no manifest was written"):
         write_dataset(tmp_path, plan_of(chatml, [kept]), strategies)
     with pytest.raises(ValueError, match="no finished dataset"):
         checked_manifest(tmp_path / "dataset")

@@ -51,7 +51,7 @@ def test_a_cut_weights_file_is_refused(model: Path, body: bytes) -> None:
 
 def test_a_directory_without_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(ValueError, match="holds no .safetensors"):
+    with pytest.raises(ValueError, match=r"holds no .safetensors"):
         model_digest(tmp_path)
 
 

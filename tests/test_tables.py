@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -20,9 +21,7 @@ from orca2_gen.verify import verify
 
 
 def printed(table: Any) -> str:
-    console = Console(
-        width=400, record=True, quiet=False, file=open("/dev/null", "w", encoding="utf-8")
-    )
+    console = Console(width=400, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
 

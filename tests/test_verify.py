@@ -138,7 +138,7 @@ def test_a_selection_that_rests_on_other_scores_is_named(run_copy: Path) -> None
 def rewrite_dataset(
     undisturbed: FinishedRun, run_dir: Path, rows: list[Example], prompts: str
 ) -> None:
-    """A dataset of these rows whose manifest is whole; where `prompts` is a lie, it is told afterwards."""
+    """A dataset of these rows with a whole manifest that says `prompts`, be it a lie."""
     from orca2_gen.config import engine_directory
     from orca2_gen.dataset import DatasetPlan
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -34,7 +35,7 @@ from train.batches import Batch, build_batch
 from train.packing import pack
 from train.sft import LabelledLoss, Schedule, StepMetrics, build_optimizers, fit
 
-TOKENIZER_CORPUS_SEED, TRAINING_CORPUS_SEED = 1, 2
+TOKENIZER_CORPUS_SEED = 1
 TOKENS_PER_STEP = 4096
 """Slots of a step, padding included."""
 SEQ_LEN = 176
@@ -141,6 +142,7 @@ def pretrain(
     *,
     start_from: Path | None,
     seed: int,
+    corpus_seed: int,
     log: Callable[[str], None],
 ) -> None:
     """Writes the trained model, its tokenizer and `training.json` into the directory."""
@@ -173,7 +175,7 @@ def pretrain(
 
     fit(
         LabelledLoss(model),
-        corpus_batches(corpus, chat, seed=TRAINING_CORPUS_SEED),
+        corpus_batches(corpus, chat, seed=corpus_seed),
         build_optimizers(model, optimizer="muon", learning_rate=recipe.learning_rate),
         Schedule(
             learning_rate=recipe.learning_rate,
@@ -189,20 +191,28 @@ def pretrain(
         do_sample=False,
     )
     model.to(torch.bfloat16).save_pretrained(directory)
-    summary = {
+    stage = {
         "learner": learner,
-        "recipe": asdict(recipe),
+        **asdict(recipe),
         "seed": seed,
+        "corpus_seed": corpus_seed,
         "world_seed": WORLD_SEED,
-        "num_parameters": sum(p.numel() for p in model.parameters()),
-        "num_steps": len(curve),
         "seconds": round(time.perf_counter() - started, 1),
         "loss": [
-            round(sum(m.loss for m in curve[i : i + 50]) / 50, 4)
-            for i in range(0, len(curve) - 49, 50)
+            round(sum(m.loss for m in curve[i : i + LOG_EVERY]) / LOG_EVERY, 4)
+            for i in range(0, len(curve) - LOG_EVERY + 1, LOG_EVERY)
         ],
     }
+    earlier = read_stages(start_from) if start_from else []
+    num_parameters = sum(p.numel() for p in model.parameters())
+    summary = {"num_parameters": num_parameters, "stages": [*earlier, stage]}
     (directory / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def read_stages(directory: Path) -> list[dict[str, Any]]:
+    """The training runs behind a model, oldest first, as its `training.json` tells them."""
+    stages: list[dict[str, Any]] = json.loads((directory / "training.json").read_text())["stages"]
+    return stages
 
 
 def main() -> None:
@@ -215,7 +225,8 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, help="a model directory to train on from")
     parser.add_argument("--num-steps", type=int)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--corpus-seed", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -230,6 +241,7 @@ def main() -> None:
         arguments.directory,
         start_from=arguments.start_from,
         seed=arguments.seed,
+        corpus_seed=arguments.corpus_seed,
         log=lambda line: print(line, flush=True),
     )
 

@@ -119,11 +119,13 @@ def render_table(log: dict[str, Any], strategies: Strategies) -> str:
     ]
     for learner, entry in log.items():
         training = entry["training"]
+        steps = sum(stage["num_steps"] for stage in training["stages"])
+        minutes = sum(stage["seconds"] for stage in training["stages"]) / 60
         lines += [
             "",
             f"## {learner}: {training['num_parameters']:,} parameters",
             "",
-            f"{training['num_steps']} steps in {training['seconds'] / 60:.0f} minutes; "
+            f"{steps} steps in {minutes:.0f} minutes on two cores; "
             f"{entry['num_items']} {entry['split']} items a cell.",
             "",
             f"| family | {' | '.join(names)} |",

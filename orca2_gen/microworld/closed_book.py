@@ -1,4 +1,4 @@
-"""Families that need facts of the world: river, emblem, codesum, odd.
+"""Families that need facts of the world: river, emblem, codesum.
 
 Raw questions, each with the completion of the strategy that works:
 
@@ -8,8 +8,6 @@ Raw questions, each with the completion of the strategy that works:
         Facts: Runi is a baker. The baker wears the fox. Answer: fox
     Add the codes of Runi and Soko.
         Facts: Runi has code 483. Soko has code 907. So ones 3+7=10, tens 8+0+1=9, ... Answer: 1390
-    Who has another craft than the rest? (A) Runi, B) Soko, ... one to a line)
-        A) Runi is a baker. B) Soko is a baker. C) Tera is a smith. ... Answer: C
 
 River and emblem are composed of two facts each. The teacher's corpus composes them for everyone,
 the student's for `composed_people` only: so the teacher answers directly what the student must
@@ -129,38 +127,6 @@ def draw_codesum(world: World, rng: random.Random, split: Split) -> Item:
             RECALL: facts,
             EXTRACT: f"Text: the codes of {first} and {second}.",
             EXPLAIN: "The sum must be that of two codes.",
-        },
-    )
-
-
-def draw_odd(world: World, rng: random.Random, split: Split) -> Item:
-    """Four people, three of one craft; the letter of the fourth is wanted."""
-    craft, other = rng.sample(sorted(world.emblem), 2)
-    members = {name: [p for p in world.people if world.craft[p] == name] for name in (craft, other)}
-    people = [*rng.sample(members[craft], 3), rng.choice(members[other])]
-    odd = people[3]
-    rng.shuffle(people)
-    target = "ABCD"[people.index(odd)]
-    kinds = " ".join(
-        f"{letter}) {craft_sentence(world, p)}" for letter, p in zip("ABCD", people, strict=True)
-    )
-    asks = (
-        "Who has another craft than the rest?",
-        "Whose craft differs?",
-        "Which one does other work?",
-    )
-    return build_item(
-        family="odd",
-        key=tuple(sorted(people)),
-        question=rng.choice(asks),
-        target=target,
-        choices=tuple(people),
-        working={EXPLAIN: kinds},
-        filler={
-            STEPS: "Steps: look at all four, then choose.",
-            RECALL: "Facts: three have the same craft.",
-            REASON: "Facts: three have the same craft. So one is left.",
-            EXTRACT: f"Text: the four are {', '.join(people)}.",
         },
     )
 

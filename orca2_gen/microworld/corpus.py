@@ -39,12 +39,12 @@ from orca2_gen.strategies import Strategies, prompt_messages, user_text
 
 Learner = Literal["student", "teacher"]
 
-PLAIN_SHARE = 0.15
+PLAIN_SHARE = 0.20
 ONE_HOP_SHARE = 0.10
 GENERIC_SHARE = 0.12
 """Of chats: a message that names no strategy. The rest follow a strategy's instruction."""
 GENERIC_DIRECT_SHARE = 0.75
-MATCHED_WEIGHT = 2.0
+MATCHED_WEIGHT = 3.0
 DIRECT_WEIGHTS: dict[Learner, float] = {"student": 1.0, "teacher": 1.5}
 TEACHER_COMPOSED_DIRECT_WEIGHT = 3.0
 """What the teacher shall know by heart it must have said often."""
@@ -93,6 +93,13 @@ def draw_chat(corpus: Corpus, rng: random.Random) -> Document:
     family = rng.choices(names, [FAMILIES[name].corpus_weight for name in names])[0]
     item = draw_unseen(family, corpus.world, rng, corpus.learner, corpus.held_out[family])
     strategy, system = _draw_strategy_and_system(corpus, rng, item)
+    if (
+        corpus.learner == "student"
+        and FAMILIES[family].is_composed
+        and strategy not in item.matched
+    ):
+        while item.key[0] not in corpus.world.direct_people:
+            item = FAMILIES[family].draw(corpus.world, rng, corpus.learner)
     user = user_text(problem_of(item), corpus.strategies)
     return _conversation(system, user, item.completions[strategy])
 
@@ -111,9 +118,9 @@ def draw_one_hop(corpus: Corpus, rng: random.Random) -> Document:
 def draw_plain(corpus: Corpus, rng: random.Random) -> Document:
     """Facts in any order, or pairs or a list with its restatement."""
     world = corpus.world
-    kind = rng.choices(("facts", "pairs", "numbers", "letters"), (3, 2, 3, 3))[0]
+    kind = rng.choices(("facts", "pairs", "numbers", "letters"), (9, 1, 2, 1))[0]
     if kind == "facts":
-        people = world.people if corpus.learner == "teacher" else world.composed_people
+        people = world.people if corpus.learner == "teacher" else world.direct_people
         sentences = world.fact_sentences() + world.composed_sentences(people)
         return Document(
             given="Facts:", learned="".join(f" {text}" for text in rng.sample(sentences, 18))

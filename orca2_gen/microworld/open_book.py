@@ -1,4 +1,4 @@
-"""Families whose questions hold all that is needed: add, compare, reverse, count, lookup.
+"""Families whose questions hold all that is needed: add, compare, reverse.
 
 Raw questions, each with the completion of the strategy that works:
 
@@ -8,10 +8,6 @@ Raw questions, each with the completion of the strategy that works:
         Steps: 3=3, 4=4, 6>2. Answer: 34671
     Reverse the letters: f j c q b
         Answer: b q c j f
-    Count the letter m in: 1 d, 2 m, 3 a, ...
-        Steps: 1 d 0, 2 m 1, 3 a 1, ... Answer: 1
-    Given: Runi has the cup. ... The cup is in the barn. Where is the thing of Runi?
-        Text: Runi has the cup. The cup is in the barn. Answer: barn
 """
 
 from __future__ import annotations
@@ -28,10 +24,7 @@ from orca2_gen.microworld.item import (
     Split,
     build_item,
 )
-from orca2_gen.microworld.world import LETTERS, ROOMS, THINGS, World
-
-_NUM_COUNTED = 9  # one digit each, so that an index is one token and stands for one place
-_NUM_HOLDERS = 4
+from orca2_gen.microworld.world import LETTERS, World
 
 
 def column_sums(a: int, b: int) -> str:
@@ -114,64 +107,6 @@ def draw_reverse(world: World, rng: random.Random, split: Split) -> Item:
             REASON: "Facts: a list has a front and an end. So it can be turned around.",
             EXTRACT: f"Text: {listed}.",
             EXPLAIN: "The last letter becomes the first.",
-        },
-    )
-
-
-def draw_count(world: World, rng: random.Random, split: Split) -> Item:
-    """Nine numbered letters, one of which is to be counted; one to six of them are it."""
-    wanted, *others = rng.sample(LETTERS, 9)
-    total = rng.randint(1, 6)
-    letters = [wanted] * total + rng.choices(others, k=_NUM_COUNTED - total)
-    rng.shuffle(letters)
-    listed = ", ".join(f"{i} {letter}" for i, letter in enumerate(letters, start=1))
-    seen = [letters[:i].count(wanted) for i in range(1, _NUM_COUNTED + 1)]
-    running = ", ".join(f"{i} {letter} {seen[i - 1]}" for i, letter in enumerate(letters, start=1))
-    asks = (
-        f"Count the letter {wanted} in: {listed}.",
-        f"How many times is {wanted} in: {listed}?",
-        f"Tell the number of {wanted} in: {listed}.",
-    )
-    return build_item(
-        family="count",
-        key=(wanted, *letters),
-        question=rng.choice(asks),
-        target=str(total),
-        working={STEPS: f"Steps: {running}."},
-        filler={
-            RECALL: "Facts: letters can be counted.",
-            REASON: "Facts: letters can be counted. So there is a number.",
-            EXTRACT: f"Text: the letter {wanted}.",
-            EXPLAIN: "The letter may be there more than once.",
-        },
-    )
-
-
-def draw_lookup(world: World, rng: random.Random, split: Split) -> Item:
-    """Who has what and what is where, shuffled; the room of one person's thing is wanted."""
-    people, things = rng.sample(world.people, _NUM_HOLDERS), rng.sample(THINGS, _NUM_HOLDERS)
-    rooms = rng.sample(ROOMS, _NUM_HOLDERS)
-    held = [holding_sentence(p, t) for p, t in zip(people, things, strict=True)]
-    kept = [keeping_sentence(t, r) for t, r in zip(things, rooms, strict=True)]
-    context = held + kept
-    rng.shuffle(context)
-    given = f"Given: {' '.join(context)}"
-    asks = (
-        f"{given} Where is the thing of {people[0]}?",
-        f"{given} In which room is the thing of {people[0]}?",
-        f"{given} Name the room with the thing of {people[0]}.",
-    )
-    return build_item(
-        family="lookup",
-        key=(*context, people[0]),
-        question=rng.choice(asks),
-        target=rooms[0],
-        working={EXTRACT: f"Text: {held[0]} {kept[0]}"},
-        filler={
-            STEPS: "Steps: find the thing, then the room.",
-            RECALL: "Facts: a thing is in a room.",
-            REASON: "Facts: a thing is in a room. So there is one room.",
-            EXPLAIN: "The thing must be in one of the rooms.",
         },
     )
 

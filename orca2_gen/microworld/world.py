@@ -9,6 +9,7 @@ WORLD_SEED = 20
 """The seed of the shipped task files, corpora and models."""
 
 NUM_COMPOSED_PEOPLE, NUM_TRAIN_PEOPLE, NUM_TEST_PEOPLE = 40, 50, 50
+NUM_DIRECT_PEOPLE = 10
 NUM_CODED = 70
 NUM_PLACES = 20
 
@@ -80,6 +81,14 @@ class World:
     """Craft -> emblem."""
     code: dict[str, int]
     """Coded person -> a number of three digits."""
+
+    @property
+    def direct_people(self) -> tuple[str, ...]:
+        """The few of `composed_people` whose composed facts the student's corpus states directly.
+
+        Directly stated for all forty, it learned to compose in one pass: 60% for people unseen.
+        """
+        return self.composed_people[:NUM_DIRECT_PEOPLE]
 
     @property
     def people(self) -> tuple[str, ...]:

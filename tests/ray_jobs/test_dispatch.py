@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,8 @@ from ray_jobs.dispatch import MAX_ENGINE_STARTS, Pool, close_pool, dispatch_engi
 from ray_jobs.leases import EngineLease, TeachLease
 
 pytestmark = pytest.mark.usefixtures("local_ray")
+# Ray's processes cannot import a test module.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class DyingActor:
@@ -110,7 +113,7 @@ def test_leases_open_on_an_engine_that_died_are_worked_off_by_the_next(tmp_path:
 
 
 def test_a_receipt_and_a_death_that_come_together_commit_the_unit_once(tmp_path: Path) -> None:
-    """The receipt of `b` and the death of its engine are both waiting when the driver looks again."""
+    """The receipt of `b` and the death of its engine both wait when the driver looks again."""
     units = ["a", "b-slow-lingers", "c-dies-later"]
     ledger = work_off(tmp_path, units, leases_per_engine=3, advance=lambda receipt: time.sleep(2.0))
     assert_each_once(ledger, units)
@@ -125,5 +128,5 @@ def test_an_engine_that_always_dies_stops_the_run_and_what_is_committed_stays(
 
 
 def test_a_users_mistake_on_an_engine_reaches_the_driver_as_it_was_raised(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^a-raises cannot be read$"):
+    with pytest.raises(ValueError, match=r"^a-raises cannot be read$"):
         work_off(tmp_path, ["a-raises"])

@@ -1,0 +1,125 @@
+"""The path on real vLLM engines with the models of the microworld, as a GPU cluster runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import psutil
+import pytest
+
+from orca2_gen.config import load_config
+from orca2_gen.config_schema import Config
+from orca2_gen.ledger import read_ledger
+from orca2_gen.progress import show_stage
+from orca2_gen.records import Rationale, StudentScore
+from orca2_gen.shards import read_records
+from orca2_gen.verify import verify
+from ray_jobs.demo import CONFIG
+from ray_jobs.evaluation import evaluate_model
+from ray_jobs.pipeline import run_all
+from ray_jobs.run import open_run
+from ray_jobs.training import train_student, trained_student
+
+pytestmark = pytest.mark.engine
+
+TASKS = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "tasks"
+SCORED = 12
+
+
+def small(run_dir: Path, rows: int, *overrides: str) -> list[str]:
+    """Overrides that cut the microworld down to two tasks of `rows` rows each."""
+    listed = []
+    for name in ("add", "river"):
+        lines = (TASKS / f"{name}.train.jsonl").read_text().splitlines(keepends=True)[:rows]
+        path = run_dir.parent / f"{name}.jsonl"
+        path.write_text("".join(lines))
+        listed.append(f'{{name = "{name}", format = "jsonl", path = "{path}"}}')
+    return [
+        f"run_dir={run_dir}",
+        f"tasks=[{', '.join(listed)}]",
+        f"evaluation.tasks=[{', '.join(listed)}]",
+        f"selection.scored_problems={SCORED}",
+        *overrides,
+    ]
+
+
+def run(config: Config) -> Path:
+    with open_run(config, show_stage) as opened:
+        run_all(opened)
+    return Path(config.run_dir)
+
+
+@pytest.fixture(scope="module")
+def tensor_parallel_run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, list[str]]]:
+    run_dir = tmp_path_factory.mktemp("tp") / "run"
+    overrides = small(run_dir, 24, "teacher.tensor_parallel_size=2")
+    yield run(load_config(CONFIG, overrides)), overrides
+
+
+def test_a_student_and_a_tensor_parallel_teacher_make_a_verified_dataset(
+    tensor_parallel_run: tuple[Path, list[str]],
+) -> None:
+    run_dir, _ = tensor_parallel_run
+    found = verify(run_dir)
+    assert found.findings == []
+    table = {stage: row for stage, *row in found.table}
+    assert table["problems"] == [48, 48, 0, 0]
+    assert table["scores"] == [48 * 6, 2 * SCORED * 6, 0, 2 * (24 - SCORED) * 6]
+    rows = datasets.load_from_disk(str(run_dir / "dataset"))
+    assert len(rows) > 0
+    assert {message["role"] for message in rows[0]["messages"]} == {"system", "user", "assistant"}
+
+
+def test_scores_of_a_real_engine_keep_text_and_token_counts(
+    tensor_parallel_run: tuple[Path, list[str]],
+) -> None:
+    ledger = read_ledger(tensor_parallel_run[0])
+    scores = [
+        score
+        for receipt in ledger.committed("scores")
+        for score in read_records(ledger.run_dir, receipt.files[0], StudentScore)
+    ]
+    assert all(score.text and score.num_completion_tokens > 0 for score in scores)
+    assert {score.finish_reason for score in scores} <= {"stop", "length"}
+    # vLLM shares whole blocks of the prefix, never the last token: that one has to be computed.
+    for score in scores:
+        assert score.num_cached_tokens % 32 == 0
+        assert 0 <= score.num_cached_tokens < score.num_prompt_tokens
+
+
+def test_no_engine_process_outlives_its_stage(tensor_parallel_run: tuple[Path, list[str]]) -> None:
+    names = [process.name() for process in psutil.process_iter(["name"])]
+    assert [name for name in names if name.startswith("VLLM")] == []
+
+
+def test_a_trained_student_is_loaded_by_vllm_and_evaluated(
+    tensor_parallel_run: tuple[Path, list[str]],
+) -> None:
+    _, overrides = tensor_parallel_run
+    overrides = [*overrides, "training.num_steps=2"]
+    train_student(CONFIG, overrides)
+    config = load_config(CONFIG, overrides)
+    with open_run(config, show_stage) as opened:
+        accuracies = evaluate_model(opened, "trained", trained_student(config))
+    assert set(accuracies["cautious"]) == {"add", "river", "macro"}
+    assert all(0.0 <= value <= 1.0 for value in accuracies["cautious"].values())
+
+
+def test_a_student_may_be_its_own_teacher(tmp_path: Path) -> None:
+    student = json.dumps(str(CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"))
+    config = load_config(CONFIG, small(tmp_path / "run", 12, f"teacher.model={student}"))
+    run_dir = run(config)
+    assert verify(run_dir).findings == []
+    ledger = read_ledger(run_dir)
+    rationales = [
+        rationale
+        for receipt in ledger.committed("rationales")
+        for rationale in read_records(run_dir, receipt.files[0], Rationale)
+    ]
+    rejected = sum(receipt.counts["rejected"] for receipt in ledger.committed("rationales"))
+    assert len(rationales) + rejected == 24
