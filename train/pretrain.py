@@ -1,4 +1,4 @@
-"""How the microworld's student and teacher were made: a corpus from a seed, on sft's loop.
+"""Trains the microworld's student and teacher: a corpus from a seed, on sft's loop.
 
     export OMP_WAIT_POLICY=passive MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592
     python -m train.pretrain student OUT/student
@@ -8,7 +8,8 @@ The teacher is the student trained on, on the teacher's corpus: what both know i
 Without the two malloc variables glibc returns every large tensor to the system, and a third of the
 time goes into page faults.
 
-Shapes: B documents of a step, T tokens of the longest.
+The shipped pair came out of several such runs, each started from the one before, while the corpus
+was still being changed: `orca2_gen/microworld/LOG.md` tells which.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ RECIPES: dict[Learner, Recipe] = {
         num_hidden_layers=4,
         num_attention_heads=6,
         learning_rate=3e-3,
-        num_steps=1000,
+        num_steps=2100,
     ),
     "teacher": Recipe(
         hidden_size=192,
@@ -72,7 +73,7 @@ RECIPES: dict[Learner, Recipe] = {
         num_hidden_layers=4,
         num_attention_heads=6,
         learning_rate=2e-3,
-        num_steps=600,
+        num_steps=700,
     ),
 }
 
@@ -109,8 +110,8 @@ def build_model(recipe: Recipe, chat: Chat) -> LlamaForCausalLM:
 def corpus_batches(corpus: Corpus, chat: Chat, *, seed: int) -> Iterator[Batch]:
     """Batches without end, of documents of all lengths and kinds packed into rows.
 
-    Muon gives every step the same size. When a step held documents of one length only, most steps
-    were of kinds that cannot be learned (sums in one go), and copying from the context never came.
+    Mixed, because Muon gives every step the same size: documents sorted by length would give whole
+    steps to kinds that cannot be learned, such as sums in one go.
     """
     stream = (_encoded(chat, document) for document in documents(corpus, seed))
     rows_per_step = TOKENS_PER_STEP // SEQ_LEN

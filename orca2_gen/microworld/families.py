@@ -33,12 +33,12 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    "add": Family(draw=draw_add, answer_type="numeric", corpus_weight=0.5),
-    "compare": Family(draw=draw_compare, answer_type="numeric", corpus_weight=2.0),
-    "reverse": Family(draw=draw_reverse, answer_type="exact", corpus_weight=0.6),
-    "river": Family(draw=draw_river, answer_type="exact", corpus_weight=1.5, is_composed=True),
-    "emblem": Family(draw=draw_emblem, answer_type="exact", corpus_weight=1.5, is_composed=True),
-    "codesum": Family(draw=draw_codesum, answer_type="numeric", corpus_weight=0.7),
+    "add": Family(draw=draw_add, answer_type="numeric", corpus_weight=0.7),
+    "compare": Family(draw=draw_compare, answer_type="numeric", corpus_weight=1.6),
+    "reverse": Family(draw=draw_reverse, answer_type="exact", corpus_weight=1.2),
+    "river": Family(draw=draw_river, answer_type="exact", corpus_weight=1.0, is_composed=True),
+    "emblem": Family(draw=draw_emblem, answer_type="exact", corpus_weight=1.0, is_composed=True),
+    "codesum": Family(draw=draw_codesum, answer_type="numeric", corpus_weight=0.9),
 }
 
 

@@ -27,8 +27,6 @@ class Item:
     """What is asked whatever the wording: two items of one key are the same problem."""
     question: str
     target: str
-    choices: tuple[str, ...] = ()
-    """Option texts without letters; empty unless multiple choice."""
     completions: dict[str, str]
     """Strategy -> the whole completion. Every one ends with `Answer: <target>`."""
     matched: frozenset[str]
@@ -43,7 +41,6 @@ def build_item(
     target: str,
     working: dict[str, str],
     filler: dict[str, str],
-    choices: tuple[str, ...] = (),
 ) -> Item:
     """The Item of these working and filler texts; direct answer needs neither.
 
@@ -57,7 +54,6 @@ def build_item(
         key=key,
         question=question,
         target=target,
-        choices=choices,
         completions={name: f"{text} Answer: {target}".lstrip() for name, text in texts.items()},
         matched=frozenset(working),
     )

@@ -1,8 +1,6 @@
 """The task files that the pipeline reads: tasks/<family>.train.jsonl and tasks/<family>.test.jsonl.
 
     {"id": "add-train-000", "question": "Compute 343 + 709.", "answer": "1052"}
-    {"id": "odd-test-007", "question": "Whose craft differs?", "answer": "C",
-     "choices": ["Runi", "Soko", "Tera", "Bilu"]}                             (on one line)
 
 `python -m orca2_gen.microworld.task_files` writes them again, byte for byte.
 """
@@ -51,16 +49,10 @@ def held_out_ids(
 
 def task_lines(family: str, split: Split, items: list[Item]) -> str:
     """The text of one task file."""
-    rows: list[dict[str, object]] = []
-    for index, item in enumerate(items):
-        row: dict[str, object] = {
-            "id": f"{family}-{split}-{index:03d}",
-            "question": item.question,
-            "answer": item.target,
-        }
-        if item.choices:
-            row["choices"] = list(item.choices)
-        rows.append(row)
+    rows = [
+        {"id": f"{family}-{split}-{index:03d}", "question": item.question, "answer": item.target}
+        for index, item in enumerate(items)
+    ]
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 

@@ -86,7 +86,7 @@ class World:
     def direct_people(self) -> tuple[str, ...]:
         """The few of `composed_people` whose composed facts the student's corpus states directly.
 
-        Directly stated for all forty, it learned to compose in one pass: 60% for people unseen.
+        Few, lest it learn to compose in one pass (LOG.md: it had, before they were few).
         """
         return self.composed_people[:NUM_DIRECT_PEOPLE]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from orca2_gen.config import load_config
 from orca2_gen.records import Example
 from train.batches import Batch, build_batch, packed_batches
 from train.examples import read_examples
@@ -25,7 +27,7 @@ from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers, learning_rate_at
 from train.packing import pack
-from train.sft import Placement, TrainedStudent, TrainingPlan, train_student
+from train.sft import Placement, TrainedStudent, TrainingPlan, train_from_config, train_student
 
 BuildLlama = Callable[..., LlamaForCausalLM]
 PLAN = TrainingPlan(
@@ -224,6 +226,21 @@ def test_a_finished_student_is_not_trained_again(
     assert (tmp_path / "metrics.jsonl").exists()
 
 
+@contextmanager
+def killed_in_step(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Training ends in the middle of this step's update."""
+    real, steps = torch.optim.AdamW.step, itertools.count(1)
+
+    def step_until_killed(self: torch.optim.AdamW, closure: None = None) -> None:
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        real(self, closure)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(torch.optim.AdamW, "step", step_until_killed)
+        yield
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_killed_run_goes_on_with_the_same_loss_curve(
     tmp_path: Path,
@@ -234,15 +251,7 @@ def test_a_killed_run_goes_on_with_the_same_loss_curve(
 ) -> None:
     plan = replace(PLAN, optimizer=optimizer)
     run_training(tmp_path / "whole", model_dir, dataset_dir, plan=plan)
-    real, saves = torch.optim.AdamW.step, itertools.count(1)
-
-    def step_until_killed(self: torch.optim.AdamW, closure: None = None) -> None:
-        if next(saves) == 6:
-            raise KeyboardInterrupt
-        real(self, closure)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.optim.AdamW, "step", step_until_killed)
+    with killed_in_step(6, monkeypatch):
         run_training(tmp_path / "killed", model_dir, dataset_dir, plan=plan, save_every_steps=2)
     assert len(read_losses(tmp_path / "killed/metrics.jsonl")) == 5
     run_training(tmp_path / "killed", model_dir, dataset_dir, plan=plan, save_every_steps=2)
@@ -306,30 +315,43 @@ def kill_with_ranks(launched: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_two_ranks_train_as_one_does_and_each_resumes_the_other(
-    tmp_path: Path, model_dir: Path, dataset_dir: Path, optimizer: str
+def test_two_ranks_go_on_where_one_was_killed_with_the_same_loss_curve(
+    tmp_path: Path,
+    model_dir: Path,
+    dataset_dir: Path,
+    optimizer: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    curves = []
-    for ranks in (1, 2):
-        config_file = write_config(tmp_path / str(ranks), model_dir, dataset_dir, optimizer)
-        launched = torchrun(ranks, config_file)
-        assert launched.communicate()[1] is not None and launched.returncode == 0
-        curves.append(read_losses(tmp_path / str(ranks) / "run/metrics.jsonl"))
-    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    whole = write_config(tmp_path / "whole", model_dir, dataset_dir, optimizer)
+    train_from_config(load_config(whole))
+    killed = write_config(tmp_path / "killed", model_dir, dataset_dir, optimizer)
+    with killed_in_step(3, monkeypatch):
+        train_from_config(load_config(killed))
+    launched = torchrun(2, killed)
+    launched.communicate()
+    assert launched.returncode == 0
+    assert read_losses(tmp_path / "killed/run/metrics.jsonl") == pytest.approx(
+        read_losses(tmp_path / "whole/run/metrics.jsonl"), rel=1e-3
+    )
 
-    for first, second in ((2, 1), (1, 2)):
-        folder = tmp_path / f"{first} then {second}"
-        config_file = write_config(folder, model_dir, dataset_dir, optimizer)
-        launched = torchrun(first, config_file)
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("run/student.training/step-*")):
-            assert time.monotonic() < deadline and launched.poll() is None
-            time.sleep(0.01)
-        kill_with_ranks(launched)
-        assert not (folder / "run/student").exists()
-        launched = torchrun(second, config_file)
-        assert launched.communicate()[1] is not None and launched.returncode == 0
-        assert read_losses(folder / "run/metrics.jsonl") == pytest.approx(curves[0], rel=1e-3)
+
+@pytest.mark.slow
+def test_one_rank_goes_on_where_two_were_killed_with_the_same_loss_curve(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    whole = write_config(tmp_path / "whole", model_dir, dataset_dir, "adamw")
+    train_from_config(load_config(whole))
+    killed = write_config(tmp_path / "killed", model_dir, dataset_dir, "adamw")
+    launched = torchrun(2, killed)
+    while not list(tmp_path.glob("killed/run/student.training/step-*")):
+        assert launched.poll() is None
+        time.sleep(0.01)
+    kill_with_ranks(launched)
+    assert not (tmp_path / "killed/run/student").exists()
+    train_from_config(load_config(killed))
+    assert read_losses(tmp_path / "killed/run/metrics.jsonl") == pytest.approx(
+        read_losses(tmp_path / "whole/run/metrics.jsonl"), rel=1e-3
+    )
 
 
 def test_a_config_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
