@@ -50,6 +50,11 @@ def main() -> None:
             "Interrupted: what is committed stays; run the same command again to go on.", err=True
         )
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        # Ray's own errors; their classes are only known once a command has imported ray.
+        if not type(error).__module__.startswith("ray."):
+            raise
+        _fail(error, FAILED)
 
 
 def _fail(error: Exception, code: int) -> None:
@@ -145,10 +150,6 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
     from ray_jobs.run import Run
 
     def stages(run: Run) -> Any:
-        if not run.ledger.committed("selections"):
-            raise ValueError(
-                f"{run.run_dir} holds no selections; run `orca2 score {config_file}` first"
-            )
         teach_stage(run)
         erase(run)
         return build_dataset(run)

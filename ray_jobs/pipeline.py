@@ -87,6 +87,13 @@ def select_strategies(run: Run) -> None:
 
 def teach(run: Run) -> None:
     """Commits the teacher's rationales for every problem, under the strategy its group selected."""
+    names = [group.name for group in groups(run)]
+    undecided = [name for name in names if ("selections", name) not in run.ledger.units]
+    if undecided or not run.ledger.committed("problems"):
+        raise ValueError(
+            f"{run.run_dir} holds no selection for {', '.join(undecided) or 'any task'}; "
+            f"run `orca2 score` first"
+        )
     leases: list[EngineLease] = []
     for task in run.config.tasks:
         for receipt in _receipts(run.ledger, "problems", task.name):

@@ -32,7 +32,7 @@ def ray_instance() -> Iterator[None]:
         ray.init(runtime_env=runtime_env, log_to_driver=False)
     else:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # Ray runs its workers at nice 15, where any other process on a small machine starves engines.
+        # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
         os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import CHATML, byte_level_bpe, write_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_conversation, encode_prompt, encode_text, load_chat
 from orca2_gen.records import Message
+from tests.conftest import CHATML, byte_level_bpe, write_tokenizer
 
 CONTROL_TEXTS = (
     "<|im_start|>system",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FinishedRun, Write
-from test_config import MISTAKES, mistaken
 
 from orca2_gen.cli import cli, main
+from tests.conftest import FinishedRun, Write
+from tests.test_config import MISTAKES, mistaken
 
 Call = Callable[..., tuple[int, str, str]]
 

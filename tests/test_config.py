@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Write
 from pydantic import ValidationError
 
 from orca2_gen.config import load_config, resolved
 from orca2_gen.config_schema import Config
+from tests.conftest import Write
 
 CONFIGS = sorted((Path(__file__).parents[1] / "ray_jobs" / "configs").glob("*.toml"))
 

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from test_erasure import erased, rationale_of
 
 from orca2_gen.chat import Chat
 from orca2_gen.dataset import (
@@ -18,6 +17,7 @@ from orca2_gen.dataset import (
 from orca2_gen.records import Example
 from orca2_gen.shards import FileEntry, write_records
 from orca2_gen.strategies import Strategies
+from tests.test_erasure import erased, rationale_of
 
 
 def examples_of(

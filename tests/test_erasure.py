@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_chat import texts
-from test_lengths import unigram
 
 from orca2_gen.chat import Chat, encode_prompt, load_chat
 from orca2_gen.erasure import erase, is_erased, prove
 from orca2_gen.records import Example, Message, Rationale, Rejection
 from orca2_gen.strategies import STRATEGY_NAMES, Strategies, prompt_messages
+from tests.test_chat import texts
+from tests.test_lengths import unigram
 
 
 def rationale_of(

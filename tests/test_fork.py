@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import FinishedRun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from orca2_gen.fork import fork_run
 from orca2_gen.ledger import read_ledger
 from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.shards import checked_bytes
+from tests.conftest import FinishedRun
 
 STAGES = ("problems", "scores", "selections", "rationales", "examples")
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import CHATML, write_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from orca2_gen.chat import encode_prompt, load_chat
 from orca2_gen.lengths import Room, length_budget, plan_length
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+from tests.conftest import CHATML, write_tokenizer
 
 
 def problem_of(question: str) -> Problem:

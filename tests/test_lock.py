@@ -21,9 +21,7 @@ def test_a_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> Non
 
 
 def test_a_dead_drivers_lock_is_taken_over(tmp_path: Path) -> None:
-    code = (
-        f"from orca2_gen.lock import *; lock_run(Path({str(tmp_path)!r}))"
-    )
+    code = f"from orca2_gen.lock import *; lock_run(Path({str(tmp_path)!r}))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert json.loads((tmp_path / "driver.lock").read_text())["pid"] != os.getpid()
     lock_run(tmp_path)
@@ -31,9 +29,7 @@ def test_a_dead_drivers_lock_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_killed_driver_that_nobody_reaped_is_dead(tmp_path: Path) -> None:
-    code = (
-        f"from orca2_gen.lock import *; lock_run(Path({str(tmp_path)!r}))"
-    )
+    code = f"from orca2_gen.lock import *; lock_run(Path({str(tmp_path)!r}))"
     child = subprocess.Popen([sys.executable, "-c", code])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
     try:

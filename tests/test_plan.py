@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Write
 
 from orca2_gen.config import load_config
 from orca2_gen.plan import PREVIOUS, rooms, selection_rule, stage_determinants, stage_keys
+from tests.conftest import Write
 
 
 def keys_of(file: Path, *overrides: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ import io
 from typing import Any
 
 import pytest
-from conftest import FinishedRun
 from rich.console import Console
 
 from orca2_gen.ledger import read_ledger
@@ -18,6 +17,7 @@ from orca2_gen.tables import (
     verification_table,
 )
 from orca2_gen.verify import verify
+from tests.conftest import FinishedRun
 
 
 def printed(table: Any) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FinishedRun
 
 from orca2_gen.dataset import checked_manifest, read_examples, write_dataset
 from orca2_gen.erasure import erase
@@ -16,6 +15,7 @@ from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.shards import read_records, write_records
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
+from tests.conftest import FinishedRun
 
 RUN_STAGES = [stage for stage in STAGES if not stage.startswith("evaluation")]
 

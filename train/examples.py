@@ -48,7 +48,7 @@ def read_examples(dataset_dir: Path, *, prompts: str, model_dir: Path) -> Exampl
     """The examples of a dataset directory.
 
     Args:
-        dataset_dir: what `orca2 export` wrote, or anyone who writes such a manifest.
+        dataset_dir: what `dataset.write_dataset` wrote, or anyone with such a manifest.
         prompts: what the manifest must say of them: erased, instruction_kept or foreign.
         model_dir: the model to be trained; its tokenizer must be the one that encoded them.
 
@@ -57,17 +57,22 @@ def read_examples(dataset_dir: Path, *, prompts: str, model_dir: Path) -> Exampl
             example has no token to learn.
     """
     manifest = checked_manifest(dataset_dir)
+    if absent := {"prompts", "tokenizer_digest", "files"} - manifest.keys():
+        raise ValueError(
+            f"{dataset_dir / 'manifest.json'} lacks {', '.join(sorted(absent))}; "
+            f"make the dataset anew"
+        )
     if manifest["prompts"] != prompts:
         raise ValueError(
             f"{dataset_dir / 'manifest.json'}: prompts is {manifest['prompts']!r} and training "
-            f"expects {prompts!r}; export the dataset again, or set training.prompts"
+            f"expects {prompts!r}; make the dataset anew, or set training.prompts"
         )
     digest = tokenizer_digest(str(model_dir))
     if manifest["tokenizer_digest"] != digest:
         raise ValueError(
             f"{dataset_dir} was encoded with another tokenizer or chat template "
             f"({str(manifest['tokenizer_digest'])[:12]}) than that of {model_dir} ({digest[:12]}); "
-            f"train the model that the dataset was made for, or export it again for this one"
+            f"train the model that the dataset was made for, or make it anew for this one"
         )
     _check_mapped_files(dataset_dir, {entry["path"] for entry in manifest["files"]})
     dataset = datasets.load_from_disk(str(dataset_dir))
@@ -75,7 +80,7 @@ def read_examples(dataset_dir: Path, *, prompts: str, model_dir: Path) -> Exampl
     if len(dataset) != listed or not len(dataset):
         raise ValueError(
             f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
-            f"export it again, and see that it is not empty"
+            f"make it anew, and see that it is not empty"
         )
     return _example_table(dataset_dir, dataset, manifest)
 
@@ -106,11 +111,14 @@ def _example_table(
 
 def _check_mapped_files(dataset_dir: Path, listed: set[str]) -> None:
     """Returns if all that `datasets` will map, which state.json names, is listed and checked."""
-    state = json.loads((dataset_dir / "state.json").read_text(encoding="utf-8"))
+    try:
+        state = json.loads((dataset_dir / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{dataset_dir / 'state.json'} cannot be read: {error}") from error
     named = [data_file["filename"] for data_file in state["_data_files"]]
     for name in named:
         if name not in listed or named.count(name) > 1:
             raise ValueError(
                 f"{dataset_dir / 'state.json'} names {name!r}, which manifest.json does not list, "
-                f"or names it twice; export the dataset again"
+                f"or names it twice; make the dataset anew"
             )

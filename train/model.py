@@ -30,7 +30,7 @@ def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> Non
     if largest_id >= config.vocab_size:
         raise ValueError(
             f"the dataset holds token id {largest_id} and {model_dir} has {config.vocab_size} "
-            f"(vocab_size): its embeddings were not resized to its tokenizer; use 'orca2 prepare'"
+            f"(vocab_size): its embeddings do not fit its tokenizer; resize them first"
         )
 
 

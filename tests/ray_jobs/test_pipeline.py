@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet
 
 from orca2_gen.config import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
@@ -26,6 +25,7 @@ from orca2_gen.shards import read_records
 from orca2_gen.verify import RECORDS, verify
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import Run, open_run
+from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -152,7 +152,11 @@ def test_vllm_generates_from_a_student(tmp_path: Path, model_dir: Path) -> None:
     vllm = pytest.importorskip("vllm")
     save_student(load(model_dir), model_dir=model_dir, output_dir=tmp_path / "s", record={})
     engine = vllm.LLM(
-        model=str(tmp_path / "s"), max_model_len=64, enforce_eager=True, seed=0, dtype="bfloat16"
+        model=str(tmp_path / "s"),
+        max_model_len=64,
+        enforce_eager=True,
+        gpu_memory_utilization=0.05,
+        kv_cache_memory_bytes=32 << 20,
     )
     sampling = vllm.SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
     outputs = engine.generate([{"prompt_token_ids": [5, 6, 7]}], sampling)

@@ -72,6 +72,7 @@ def test_a_shard_that_the_manifest_does_not_list_is_refused(copy: Path, model_di
     shutil.copy(copy / shards[0], copy / "extra.arrow")
     names = [{"filename": name} for name in (*shards, "extra.arrow")]
     edit(copy / "state.json", _data_files=names)
+    edit(copy / "manifest.json", descriptions=[])  # a manifest need not list state.json
     with pytest.raises(ValueError, match=r"'extra\.arrow', which manifest\.json does not list"):
         read(copy, model_dir)
 
@@ -79,6 +80,7 @@ def test_a_shard_that_the_manifest_does_not_list_is_refused(copy: Path, model_di
 def test_a_shard_that_state_json_leaves_out_is_missed(copy: Path, model_dir: Path) -> None:
     names = [{"filename": path.name} for path in sorted(copy.glob("*.arrow"))[1:]]
     edit(copy / "state.json", _data_files=names)
+    edit(copy / "manifest.json", descriptions=[])  # a manifest need not list state.json
     with pytest.raises(ValueError, match="holds 35 examples and its manifest lists 60"):
         read(copy, model_dir)
 
@@ -86,6 +88,14 @@ def test_a_shard_that_state_json_leaves_out_is_missed(copy: Path, model_dir: Pat
 def test_a_directory_without_a_manifest_is_refused(copy: Path, model_dir: Path) -> None:
     (copy / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"manifest\.json"):
+        read(copy, model_dir)
+
+
+def test_a_manifest_without_a_key_is_refused(copy: Path, model_dir: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["prompts"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"manifest\.json lacks prompts"):
         read(copy, model_dir)
 
 
