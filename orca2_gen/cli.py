@@ -43,13 +43,13 @@ def main() -> None:
         sys.exit(error.exit_code)
     except ValueError as error:
         _fail(error, 2)
-    except (RuntimeError, OSError) as error:
-        _fail(error, FAILED)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort):  # click turns the first into the second
         click.echo(
             "Interrupted: what is committed stays; run the same command again to go on.", err=True
         )
         sys.exit(INTERRUPTED)
+    except (RuntimeError, OSError) as error:
+        _fail(error, FAILED)
     except Exception as error:
         # Ray's own errors; their classes are only known once a command has imported ray.
         if not type(error).__module__.startswith("ray."):
@@ -288,4 +288,4 @@ def _fork(source: Path, config: Config) -> None:
 def _print(table: Any) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 130).print(table)

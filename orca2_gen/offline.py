@@ -27,3 +27,7 @@ def go_offline() -> None:
     runtime_env.
     """
     os.environ.update(OFFLINE_ENVIRONMENT)
+    if not os.environ.get("RAY_ADDRESS"):
+        # Ray replaces a loopback address by one that other hosts reach, except where this variable,
+        # named for two other systems, says that there are no other hosts. Read on `import ray`.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

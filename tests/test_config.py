@@ -110,7 +110,7 @@ MISTAKES: dict[str, tuple[Break, list[str]]] = {
         lambda text: text.replace("block_size = 4", 'none_solved = "cot"'),
         ["none_solved", "step_by_step"],
     ),
-    "not TOML": (lambda text: text + "\n[", ["is not TOML", "line"]),
+    "not TOML": (lambda text: text + "\n[", ["is not TOML", "at end of document"]),
     "not text": (lambda text: text + "\udcff", ["is not TOML"]),
 }
 
