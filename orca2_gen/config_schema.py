@@ -165,6 +165,8 @@ class TrainingConfig(Section):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the forward and backward computation; weights and optimizer state are float32."""
     seed: int = Field(0, ge=0)
+    max_rows_per_task: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """Of these tasks only the dataset's first so many rows are trained on; the others whole."""
     save_every_steps: int | None = Field(None, ge=1)
     """A training-state checkpoint this often; None only at the end."""
     rows_per_forward: int | None = Field(None, ge=1)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import datasets
@@ -44,13 +47,20 @@ class ExampleTable:
         )
 
 
-def read_examples(dataset_dir: Path, *, prompts: str, model_dir: Path) -> ExampleTable:
+def read_examples(
+    dataset_dir: Path,
+    *,
+    prompts: str,
+    model_dir: Path,
+    max_rows_per_task: Mapping[str, int] = MappingProxyType({}),
+) -> ExampleTable:
     """The examples of a dataset directory.
 
     Args:
         dataset_dir: what `dataset.write_dataset` wrote, or anyone with such a manifest.
         prompts: what the manifest must say of them: erased, instruction_kept or foreign.
         model_dir: the model to be trained; its tokenizer must be the one that encoded them.
+        max_rows_per_task: task -> how many of its first rows to keep; other tasks are kept whole.
 
     Raises:
         ValueError: the manifest is missing or says otherwise, a file is not what it lists, or an
@@ -82,7 +92,28 @@ def read_examples(dataset_dir: Path, *, prompts: str, model_dir: Path) -> Exampl
             f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
             f"make it anew, and see that it is not empty"
         )
+    if max_rows_per_task:
+        dataset = dataset.select(_first_rows(dataset_dir, dataset["task"], max_rows_per_task))
+        dataset = dataset.flatten_indices(keep_in_memory=True)
     return _example_table(dataset_dir, dataset, manifest)
+
+
+def _first_rows(dataset_dir: Path, tasks: Iterable[str], limits: Mapping[str, int]) -> list[int]:
+    """The rows to keep, in their order."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for row, task in enumerate(tasks):
+        seen[task] += 1
+        if seen[task] <= limits.get(task, seen[task]):
+            kept.append(row)
+    if unknown := sorted(task for task, limit in limits.items() if limit and not seen[task]):
+        raise ValueError(
+            f"training.max_rows_per_task names {', '.join(unknown)}, of which {dataset_dir} holds "
+            f"no row; it holds {', '.join(sorted(seen))}"
+        )
+    if not kept:
+        raise ValueError(f"training.max_rows_per_task leaves no row of {dataset_dir}; raise it")
+    return kept
 
 
 def _example_table(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +59,7 @@ class TrainingPlan:
     max_grad_norm: float
     dtype: Literal["bfloat16", "float32"]
     seed: int
+    max_rows_per_task: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +113,12 @@ def train_student(
         FloatingPointError: the loss is not finite.
     """
     check_replaceable(output_dir)
-    examples = read_examples(dataset_dir, prompts=prompts, model_dir=model_dir)
+    examples = read_examples(
+        dataset_dir,
+        prompts=prompts,
+        model_dir=model_dir,
+        max_rows_per_task=plan.max_rows_per_task,
+    )
     check_examples_fit(model_dir, longest=max(examples.lengths), largest_id=examples.largest_id)
     determinants = {
         "plan": asdict(plan),
@@ -223,6 +229,7 @@ def train_from_config(config: Config) -> TrainedStudent:
             max_grad_norm=training.max_grad_norm,
             dtype=training.dtype,
             seed=training.seed,
+            max_rows_per_task=training.max_rows_per_task,
         ),
         Placement(
             rows_per_forward=training.rows_per_forward,

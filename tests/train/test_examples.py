@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -105,3 +106,25 @@ def test_examples_that_a_model_cannot_read_are_refused(model_dir: Path) -> None:
         check_examples_fit(model_dir, longest=1025, largest_id=399)
     with pytest.raises(ValueError, match=r"token id 400 and .* has 400"):
         check_examples_fit(model_dir, longest=1024, largest_id=400)
+
+
+def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir: Path) -> None:
+    everything = read(copy, model_dir)
+    tasks = datasets.load_from_disk(str(copy))["task"]
+    name = tasks[0]
+    few = read_examples(
+        copy, prompts="erased", model_dir=model_dir, max_rows_per_task={name: 2, "absent": 0}
+    )
+    first_two = [i for i, task in enumerate(tasks) if task == name][:2]
+    kept = [i for i, task in enumerate(tasks) if task != name or i in first_two]
+    assert few.problem_ids == tuple(everything.problem_ids[i] for i in kept)
+    assert few.lengths == tuple(everything.lengths[i] for i in kept)
+    assert [len(few[i].input_ids) for i in range(len(kept))] == list(few.lengths)
+
+
+@pytest.mark.parametrize("limits", [{"typo": 3}, {"sums": 0}])
+def test_limits_that_name_no_row_or_leave_none_are_refused(
+    copy: Path, model_dir: Path, limits: dict[str, int]
+) -> None:
+    with pytest.raises(ValueError, match="max_rows_per_task"):
+        read_examples(copy, prompts="erased", model_dir=model_dir, max_rows_per_task=limits)
