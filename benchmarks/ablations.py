@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--cut-seeds", type=int, default=3, help="seeds of the second table; 0 leaves it out"
+        "--cut-seeds", type=int, default=1, help="seeds of the second table; 0 leaves it out"
     )
     options = parser.parse_args()
     if "ours" not in options.arms:
