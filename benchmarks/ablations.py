@@ -81,6 +81,8 @@ def main() -> None:
     options = parser.parse_args()
     if "ours" not in options.arms:
         parser.error("--arms needs ours: the others start from its scores")
+    # One arm trains on each core; more threads than cores would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ray_instance():
         rows = {arm: _make_dataset(options, arm) for arm in options.arms}
         smallest = {
