@@ -8,10 +8,12 @@ arms.
     random         a strategy drawn per task, erased
     no_erasure     ours, with the instruction left in the training prompts
 
-Every arm trains for the same number of optimizer steps with the same tokens per step, and is asked
+Every arm trains for the same number of optimizer steps with the same packed slots per step (short
+answers fill them with more examples), and is asked
 the held-out problems under the cautious message. Rows the teacher could not answer under an arm's
 strategy are missing, not replaced; the second table cuts every arm to the smallest arm's rows per
-task. The last line on stdout is one JSON document, which also stands in RUNS/summary.json.
+task. The last line on stdout is one JSON document; RUNS/summary.json and RUNS/summary_cut.json hold
+its parts.
 """
 
 from __future__ import annotations
@@ -84,12 +86,12 @@ def main() -> None:
     # One arm trains on each core; more threads than cores would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ray_instance():
-        rows = {arm: _make_dataset(options, arm) for arm in options.arms}
-        smallest = {
-            task: min(rows[arm].get(task, 0) for arm in options.arms) for task in _tasks(options)
-        }
+        arms = [arm for arm in ARMS if arm in options.arms]  # ours first: others start from it
+        rows = {arm: _make_dataset(options, arm) for arm in arms}
+        tasks = [task.name for task in load_config(options.config, options.overrides).tasks]
+        smallest = {task: min(rows[arm].get(task, 0) for arm in arms) for task in tasks}
         full = _train_all(options, rows, range(options.seeds), "full", ())
-        cut_rows = dict.fromkeys(options.arms, smallest)
+        cut_rows = dict.fromkeys(arms, smallest)
         limit = (
             "training.max_rows_per_task={"
             + ", ".join(f'"{t}" = {n}' for t, n in smallest.items())
@@ -109,9 +111,9 @@ def main() -> None:
                 "The same, every arm cut to the smallest arm's rows per task", summary["arms_cut"]
             )
         )
-    document = summary["arms"] | {"cut": summary["arms_cut"], "rows_per_task_cut": smallest}
-    write_summary(options.runs, "summary.json", document)
-    print(json.dumps(document))
+    write_summary(options.runs, "summary.json", summary["arms"])
+    write_summary(options.runs, "summary_cut.json", summary["arms_cut"])
+    print(json.dumps(summary))
 
 
 def _make_dataset(options: argparse.Namespace, arm: str) -> dict[str, int]:
@@ -145,8 +147,11 @@ def _train_all(
         finally:
             cores.put(core)
 
+    for arm in rows:
+        if not any(rows[arm].values()):
+            console.print(f"{arm} {label}: has no row to train on and is left out")
     arms = [arm for arm in rows if any(rows[arm].values())]
-    with ThreadPoolExecutor(max_workers=min(cores.qsize(), len(arms))) as pool:
+    with ThreadPoolExecutor(max_workers=cores.qsize()) as pool:
         return [trained for students in pool.map(train_arm, arms) for trained in students]
 
 
@@ -161,19 +166,15 @@ def _train(
         *further,
     ]
     config = load_config(options.config, overrides)
+    # The training program itself keeps a student that was made of the same.
+    train_student(options.config, overrides)
     output = trained_student(config)
-    if not (output / "config.json").is_file():
-        train_student(options.config, overrides)
     with open_run(config, _lines(f"{arm} {label}")) as run:
         return Trained(arm=arm, seed=seed, scores=score_model(run, label, output))
 
 
 def _overrides(options: argparse.Namespace, arm: str) -> list[str]:
     return [*options.overrides, f"run_dir={options.runs / arm}", *ARMS[arm]]
-
-
-def _tasks(options: argparse.Namespace) -> list[str]:
-    return [task.name for task in load_config(options.config, options.overrides).tasks]
 
 
 def _summary(students: Sequence[Trained], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -33,6 +33,10 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer
 _PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
 
 
+ENCODING_VERSION = 1
+"""Raise it with every change that can change an id of a conversation: part of the stage keys."""
+
+
 class ControlTokenError(ValueError):
     """Data came out of the data tokenizer as a control token: the row must be rejected, not
     sent.

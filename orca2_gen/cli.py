@@ -18,7 +18,9 @@ import click
 
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
+from orca2_gen.lock import RunInUse
 from orca2_gen.records import AnswerType, Problem
+from orca2_gen.shards import DamagedFile
 
 FAILED, REJECTED, INTERRUPTED = 1, 3, 75
 
@@ -41,6 +43,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except (DamagedFile, RunInUse) as error:
+        _fail(error, FAILED)
     except ValueError as error:
         _fail(error, 2)
     except (KeyboardInterrupt, click.Abort):  # click turns the first into the second
@@ -167,6 +171,7 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
     """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
     from ray_jobs.training import train_student
 
+    load_config(config_file, overrides)
     train_student(config_file, overrides, nproc_per_node)
 
 

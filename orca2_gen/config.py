@@ -42,6 +42,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     _resolve_paths(raw, file.resolve().parent)
     for override in overrides:
         _set(raw, override)
+    _resolve_paths(raw, Path.cwd())  # those that --set gave; the others are absolute by now
     for engine in ("student", "teacher"):
         if isinstance(raw.get(engine), dict):
             raw[engine].setdefault("engine", "vllm")

@@ -55,6 +55,11 @@ class Engine(Protocol):
         """The Completion of one request. May be awaited many times at once."""
         ...
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether its processes are gone for good, so that only a new engine can go on."""
+        ...
+
     def close(self) -> None:
         """Ends the engine and its processes."""
         ...
@@ -104,6 +109,10 @@ class VLLMEngine:
             num_cached_tokens=final.num_cached_tokens or 0,
             num_completion_tokens=len(completion.token_ids),
         )
+
+    @property
+    def is_dead(self) -> bool:
+        return bool(self._llm.errored)
 
     def close(self) -> None:
         self._llm.shutdown()
@@ -162,6 +171,10 @@ class ScriptedEngine:
             num_cached_tokens=0,
             num_completion_tokens=min(len(ids) + 1, request.max_tokens),
         )
+
+    @property
+    def is_dead(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -27,6 +27,8 @@ def fork_run(source: Path, target: Path, keys: Mapping[str, str]) -> list[str]:
         raise ValueError(
             f"{source} holds no committed unit; give the directory of a run to fork from"
         )
+    if after.units and all(keys.get(r.stage) == r.stage_key for r in after.units.values()):
+        return []  # the same command, once more
     if after.units:
         raise ValueError(
             f"{target} has commits already; fork into a new directory, or run it without --fork"

@@ -8,8 +8,8 @@ Two rules that are choices:
 - A percent sign is a hundredth. `60%` is 0.6, not 60, unless the gold has a percent sign or the
   question asks for a percentage; then `60` and `60%` are both right.
 - What cannot be read as an answer of the type (`Answer: unknown` where a number is due, two
-  letters, a letter beside another option's text) is unparsed, not incorrect: both score 0, but only
-  unparsed is tried again.
+  letters, a letter beside another option's text) is unparsed, not incorrect: both score 0, but
+  unparsed counts as a cell that was not really judged (selection.py).
 """
 
 from __future__ import annotations

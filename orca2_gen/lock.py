@@ -13,12 +13,16 @@ from typing import Any
 from orca2_gen.shards import temporary_name, write_bytes
 
 
+class RunInUse(ValueError):
+    """Another driver holds the run directory."""
+
+
 def lock_run(run_dir: Path) -> Path:
     """Takes the run directory for this process and returns the lock's path; `unlock_run` gives it
     back.
 
     Raises:
-        ValueError: another living driver holds it, or one on another host may.
+        RunInUse: another living driver holds it, or one on another host may.
     """
     path = run_dir / "driver.lock"
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
@@ -36,7 +40,7 @@ def lock_run(run_dir: Path) -> Path:
                 holder.get("host") != mine["host"]
                 or _started(holder.get("pid")) == holder.get("started")
             ):
-                raise ValueError(
+                raise RunInUse(
                     f"{run_dir} is in use by process {holder.get('pid')} on {holder.get('host')}; "
                     "wait for it, or "
                     f"remove {path} if that process is gone"
@@ -44,7 +48,7 @@ def lock_run(run_dir: Path) -> Path:
             path.unlink(missing_ok=True)  # its process is dead
     finally:
         written.unlink()
-    raise ValueError(f"{path} was taken by another driver at the same moment; try again")
+    raise RunInUse(f"{path} was taken by another driver at the same moment; try again")
 
 
 def unlock_run(run_dir: Path) -> None:

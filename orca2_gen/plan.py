@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orca2_gen.chat import ENCODING_VERSION
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import Config, EngineConfig, TaskConfig, VLLMEngineConfig
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.grading import GRADER_VERSION
 from orca2_gen.ledger import stage_key
 from orca2_gen.lengths import Room
+from orca2_gen.rationales import ACCEPTANCE_VERSION
 from orca2_gen.selection import Rule
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
 from orca2_gen.tasks import READER_VERSION
@@ -48,6 +50,10 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
         "scores": {
             "engine": _engine(scorer, config.run_seed),
             **texts,
+            # A policy that needs no scores must not take over those of one that does.
+            "needed": selection_rule(config).needs_scores,
+            "names": list(strategies.names),
+            "encoding": ENCODING_VERSION,
             "max_tokens": config.scoring.max_tokens,
             "scored_problems": selection.scored_problems,
             "block_size": selection.block_size,
@@ -63,6 +69,8 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
             "engine": _engine(config.teacher, config.run_seed),
             **texts,
             **config.rationales.model_dump(),
+            "encoding": ENCODING_VERSION,
+            "acceptance": ACCEPTANCE_VERSION,
             "run_seed": config.run_seed,
             "grader": GRADER_VERSION,
         },
@@ -70,6 +78,7 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
             "tokenizer": tokenizer_files_digest(Path(engine_directory(config.student))),
             "cautious_message": _hashed({"cautious": strategies.cautious_message}),
             "prompts": config.erasure.prompts,
+            "encoding": ENCODING_VERSION,
             "max_model_len": config.student.max_model_len,
         },
         "evaluation_problems": _reading(

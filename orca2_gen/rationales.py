@@ -11,6 +11,9 @@ from orca2_gen.grading import Grade, grade
 from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies, prompt_messages, user_text
 
+ACCEPTANCE_VERSION = 1
+"""Raise it with every change of what is accepted: it is part of the stage keys."""
+
 QUOTED_WORDS = 8
 """A rationale that repeats so many words of its instruction in a row would teach the instruction
 after all."""

@@ -4,6 +4,7 @@ erasure, read anew.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -15,11 +16,12 @@ from orca2_gen.chat import load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
-from orca2_gen.erasure import is_erased
+from orca2_gen.erasure import is_erased, prove
 from orca2_gen.ledger import Ledger, Receipt, read_ledger, unlisted_files
+from orca2_gen.lineage import lineage_faults
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.shards import DamagedFile, read_records
-from orca2_gen.strategies import load_strategies
+from orca2_gen.strategies import Strategies, load_strategies
 
 RECORDS: dict[str, type] = {
     "problems": Problem,
@@ -30,6 +32,10 @@ RECORDS: dict[str, type] = {
     "evaluation_problems": Problem,
     "evaluation": StudentScore,
 }
+
+
+MOST_FAULTS = 20
+"""Rows that do not follow from what they came from are named up to so many."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,7 +81,12 @@ def verify(run_dir: Path) -> Verification:
     for stage, previous in (("rationales", "problems"), ("examples", "rationales")):
         _account(rows, stage, rows[previous].accepted, found)
         _check_inputs(ledger, stage, previous, found)
-    _check_dataset(run_dir, config, rows["examples"].accepted, found)
+    strategies = load_strategies(config.strategies)
+    faults = list(lineage_faults(ledger, config, strategies))
+    found.findings += faults[:MOST_FAULTS]
+    if len(faults) > MOST_FAULTS:
+        found.findings.append(f"and {len(faults) - MOST_FAULTS} more rows that do not follow")
+    _check_dataset(run_dir, config, strategies, rows["examples"].accepted, found)
     return found
 
 
@@ -219,7 +230,11 @@ def _account(rows: dict[str, _Rows], stage: str, wanted: Counter[Any], found: Ve
 
 
 def _check_dataset(
-    run_dir: Path, config: Config, examples: Counter[Any], found: Verification
+    run_dir: Path,
+    config: Config,
+    strategies: Strategies,
+    examples: Counter[Any],
+    found: Verification,
 ) -> None:
     root = run_dir / "dataset"
     if not root.exists():
@@ -230,7 +245,6 @@ def _check_dataset(
     except ValueError as error:
         found.findings.append(str(error))
         return
-    strategies = load_strategies(config.strategies)
     chat = load_chat(engine_directory(config.student))
     rows = list(read_examples(root, manifest))
     ids = Counter(example.problem_id for example in rows)
@@ -258,6 +272,10 @@ def _check_dataset(
         found.findings.append(
             "dataset: was encoded by another tokenizer or template than the student's"
         )
+    if manifest["proof"] is None or manifest["proof"] != json.loads(
+        json.dumps(dataclasses.asdict(prove(rows, chat=chat, strategies=strategies)))
+    ):
+        found.findings.append("dataset: the proof in its manifest is not the proof of its rows")
     unproved = [e.problem_id for e in rows if not is_erased(e, chat=chat, strategies=strategies)]
     if unproved:
         found.findings.append(

@@ -90,32 +90,30 @@ def dispatch_engines(
             load[replica] += 1
         ready, _ = ray.wait(list(open_), num_returns=min(len(open_), COMMIT_AT_MOST), timeout=0.0)
         ready = ready or ray.wait(list(open_), num_returns=1)[0]
+        died: dict[int, RayActorError] = {}
         receipts: list[Receipt] = []
-        for generator in ready:
-            if generator not in open_:
-                continue  # it was on an engine that died in this very round
-            replica, lease = open_[generator]
-            try:
-                receipt = _next(generator)
-            except RayActorError as error:
-                lost = [g for g, (r, _) in open_.items() if r == replica]
-                leases_lost = [open_.pop(g)[1] for g in lost]
-                waiting.extendleft(
-                    _again(lease)
-                    for lease in reversed(leases_lost)
-                    if not _committed(ledger, lease, receipts)
-                )
-                load[replica] = 0
-                pool.actors[replica] = restart(pool, replica, error)
-                continue
-            if receipt is None:
-                del open_[generator]
-                load[replica] -= 1
-            else:
-                receipts.append(receipt)
-        ledger.commit(receipts)
+        try:
+            for generator in ready:
+                replica, _ = open_[generator]
+                try:
+                    receipt = _next(generator)
+                except RayActorError as error:
+                    died[replica] = error
+                    continue
+                if receipt is None:
+                    del open_[generator]
+                    load[replica] -= 1
+                else:
+                    receipts.append(receipt)
+        finally:  # whatever happened to the others, these are done
+            ledger.commit(receipts)
         for receipt in receipts:
             advance(receipt)
+        for replica, reason in died.items():
+            lost = [open_.pop(g)[1] for g, (r, _) in list(open_.items()) if r == replica]
+            waiting.extendleft(_again(x) for x in reversed(lost) if not _committed(ledger, x))
+            load[replica] = 0
+            pool.actors[replica] = restart(pool, replica, reason)
 
 
 def start_pool(run_dir: Path, config: EngineConfig, *, max_concurrency: int, **texts: Any) -> Pool:
@@ -143,11 +141,15 @@ def start_pool(run_dir: Path, config: EngineConfig, *, max_concurrency: int, **t
         actors=[start(replica) for replica in range(config.replicas)],
         starts=config.replicas,
     )
-    for replica, actor in enumerate(pool.actors):
-        try:
-            ray.get(actor.ready.remote())
-        except RayActorError as error:
-            pool.actors[replica] = restart(pool, replica, error)
+    try:
+        for replica, actor in enumerate(pool.actors):
+            try:
+                ray.get(actor.ready.remote())
+            except RayActorError as error:
+                pool.actors[replica] = restart(pool, replica, error)
+    except BaseException:
+        close_pool(pool)
+        raise
     return pool
 
 
@@ -195,16 +197,14 @@ def _next(generator: Any) -> Receipt | None:
 
 
 def unwrapped(error: RayTaskError) -> Exception:
-    """The ValueError that a user can act on, where one was raised far away; else the error with its
-    remote trace.
-    """
-    return error.cause if isinstance(error.cause, ValueError) else error
+    """Our own ValueError, where one was raised far away; else the error with its remote trace."""
+    cause = error.cause
+    ours = type(cause) is ValueError or type(cause).__module__.startswith("orca2_gen.")
+    return cause if isinstance(cause, ValueError) and ours else error
 
 
-def _committed(ledger: Ledger, lease: EngineLease, receipts: Sequence[Receipt]) -> bool:
-    """Whether the lease's unit is committed, or will be with these receipts."""
-    unit = (lease.name.stage, lease.name.unit)
-    return unit in ledger.units or unit in {(r.stage, r.unit) for r in receipts}
+def _committed(ledger: Ledger, lease: EngineLease) -> bool:
+    return (lease.name.stage, lease.name.unit) in ledger.units
 
 
 def _again(lease: EngineLease) -> EngineLease:

@@ -65,9 +65,16 @@ class EngineActor:
 
     async def work(self, lease: EngineLease) -> AsyncIterator[Receipt]:
         """The receipts of a lease."""
-        receipt = await (
-            self._score(lease) if isinstance(lease, ScoreLease) else self._teach(lease)
-        )
+        try:
+            receipt = await (
+                self._score(lease) if isinstance(lease, ScoreLease) else self._teach(lease)
+            )
+        except Exception:
+            if self._engine.is_dead:
+                # vLLM's EngineCore is a process of its own and can die without this one. Ray's
+                # exit_actor would wait for the other leases, which wait for that engine.
+                os._exit(1)
+            raise
         yield receipt
 
     async def close(self) -> None:

@@ -57,7 +57,7 @@ def actor_options(config: EngineConfig, max_concurrency: int) -> dict[str, Any]:
     (vLLM's mp executor).
 
     Raises:
-        ValueError: no node has as many GPUs as the engine needs.
+        ValueError: the nodes have no room for all replicas.
     """
     options: dict[str, Any] = {"max_concurrency": max_concurrency, "max_restarts": 0, "num_cpus": 0}
     if isinstance(config, ScriptedEngineConfig):
@@ -66,11 +66,12 @@ def actor_options(config: EngineConfig, max_concurrency: int) -> dict[str, Any]:
     per_node = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
     if not any(per_node):
         return options
-    if max(per_node) < gpus:
+    fitting = sum(num // gpus for num in per_node)
+    if fitting < config.replicas:
         raise ValueError(
-            f"tensor_parallel_size x pipeline_parallel_size is {gpus} GPUs for one engine, the "
-            "largest node has "
-            f"{max(per_node)}; lower one of them"
+            f"replicas is {config.replicas}, and the nodes, with {per_node} GPUs, have room for "
+            f"{fitting} engines of tensor_parallel_size x pipeline_parallel_size = {gpus}; "
+            f"lower one of the three"
         )
     return options | {"num_gpus": gpus}
 

@@ -221,3 +221,12 @@ def test_a_run_in_a_path_with_spaces_and_letters_of_any_script_loads(
     model = shutil.copytree(chatml_dir, folder / "model")
     config = load_config(write_config(folder), [f"student.tokenizer={model}"])
     assert config.run_dir == str(folder / "run")
+
+
+def test_paths_given_by_set_are_absolute_from_where_one_stands(
+    write_config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_config()
+    monkeypatch.chdir(tmp_path)
+    config = load_config(file, ["tasks.0.path=sums.jsonl"])
+    assert config.tasks[0].path == str(tmp_path / "sums.jsonl")

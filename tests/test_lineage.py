@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orca2_gen.config import load_config
+from orca2_gen.fork import fork_run
+from orca2_gen.ledger import read_ledger
+from orca2_gen.lineage import lineage_faults
+from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.records import Example, Message, Rationale, Selection, StudentScore
+from orca2_gen.shards import read_records, write_records
+from orca2_gen.strategies import load_strategies
+from orca2_gen.verify import verify
+from tests.conftest import FinishedRun, quiet
+from tests.test_verify import rewrite_ledger
+
+Change = Callable[[Any], Any]
+
+
+def change_first_row(run_dir: Path, stage: str, record: type[Any], change: Change) -> None:
+    """Rewrites the first row of a stage; file and ledger agree, only the meaning is off."""
+    ledger = read_ledger(run_dir)
+    receipt = ledger.committed(stage)[0]
+    rows = read_records(run_dir, receipt.files[0], record)
+    entry = write_records(run_dir, receipt.files[0].path, [change(rows[0]), *rows[1:]], record)
+    changed = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
+    rewrite_ledger(run_dir, lambda all_: [changed if r == receipt else r for r in all_])
+
+
+def faults(run: FinishedRun, run_dir: Path) -> list[str]:
+    strategies = load_strategies(run.config.strategies)
+    return list(lineage_faults(read_ledger(run_dir), run.config, strategies))
+
+
+def with_text(example: Example, role: str, text: str) -> Example:
+    turns = tuple(
+        Message(role=m.role, content=text if m.role == role else m.content)
+        for m in example.messages
+    )
+    return dataclasses.replace(example, messages=turns)
+
+
+CHANGES: dict[str, tuple[str, type[Any], Change, str]] = {
+    "a flipped score": (
+        "scores",
+        StudentScore,
+        lambda s: dataclasses.replace(s, score=1.0 - s.score),
+        "does not follow from its committed scores",
+    ),
+    "another chosen strategy": (
+        "selections",
+        Selection,
+        lambda s: dataclasses.replace(s, strategy="explain_then_answer"),
+        "does not follow from its committed scores",
+    ),
+    "another taught strategy": (
+        "rationales",
+        Rationale,
+        lambda r: dataclasses.replace(r, strategy="extract_generate"),
+        "was taught extract_generate",
+    ),
+    "an instruction in the user's mouth": (
+        "rationales",
+        Rationale,
+        lambda r: dataclasses.replace(r, user=f"{r.system}\n{r.user}"),
+        "asks something else than its problem",
+    ),
+    "an instruction in an example's user turn": (
+        "examples",
+        Example,
+        lambda e: with_text(e, "user", "Work step by step. What is 1 + 1?"),
+        "other words than its rationale",
+    ),
+    "another answer": (
+        "examples",
+        Example,
+        lambda e: with_text(e, "assistant", "Answer: 7"),
+        "other words than its rationale",
+    ),
+}
+
+
+def test_an_undisturbed_run_follows_from_its_rows(undisturbed: FinishedRun) -> None:
+    assert faults(undisturbed, undisturbed.run_dir) == []
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_row_that_does_not_follow_is_found(
+    undisturbed: FinishedRun, run_copy: Path, name: str
+) -> None:
+    stage, record, change, words = CHANGES[name]
+    change_first_row(run_copy, stage, record, change)
+    assert any(words in fault for fault in faults(undisturbed, run_copy))
+    assert any(words in finding for finding in verify(run_copy).findings)
+
+
+@pytest.mark.parametrize("policy", ["fixed:step_by_step", "random"])
+def test_a_fork_to_a_policy_without_scores_verifies(
+    undisturbed: FinishedRun, tmp_path: Path, policy: str
+) -> None:
+    from ray_jobs.pipeline import run_all
+    from ray_jobs.run import open_run
+
+    overrides = [f"run_dir={tmp_path / 'fork'}", f"selection.policy={policy}"]
+    config = load_config(undisturbed.config_file, overrides)
+    keys = stage_keys(stage_determinants(config))
+    assert fork_run(undisturbed.run_dir, Path(config.run_dir), keys) == ["problems"]
+    assert fork_run(undisturbed.run_dir, Path(config.run_dir), keys) == []
+    with open_run(config, quiet) as run:
+        run_all(run)
+    assert verify(Path(config.run_dir)).findings == []
