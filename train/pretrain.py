@@ -33,8 +33,10 @@ from orca2_gen.microworld.task_files import draw_task_items, held_out_ids
 from orca2_gen.microworld.tokenizer import MAX_POSITIONS, encode_document, train_tokenizer
 from orca2_gen.microworld.world import WORLD_SEED, build_world
 from train.batches import Batch, build_batch
+from train.fit import StepMetrics, fit
+from train.loss import LabelledLoss
+from train.optimizers import Schedule, build_optimizers
 from train.packing import pack
-from train.sft import LabelledLoss, Schedule, StepMetrics, build_optimizers, fit
 
 TOKENIZER_CORPUS_SEED = 1
 TOKENS_PER_STEP = 4096

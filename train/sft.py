@@ -31,15 +31,12 @@ from train.checkpoint import (
     save_student,
 )
 from train.examples import ExampleTable, read_examples
-from train.fit import StepMetrics, fit
-from train.loss import LabelledLoss
+from train.fit import fit
 from train.model import check_examples_fit, load_sharded
 from train.optimizers import Schedule, build_optimizers
 from train.packing import Packing, pack
 from train.progress import step_log
 from train.ranks import joined_ranks, rank, world_size
-
-__all__ = ["LabelledLoss", "Schedule", "StepMetrics", "build_optimizers", "fit", "train_student"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,7 +236,12 @@ def train_from_config(config: Config) -> TrainedStudent:
         model_dir=Path(training.model or engine_directory(config.student)),
         dataset_dir=run_dir / "dataset",
         output_dir=Path(training.output or run_dir / "student"),
-        metrics_file=run_dir / "metrics.jsonl",
+        # Several students of one run each keep their own curve.
+        metrics_file=(
+            Path(f"{training.output}.metrics.jsonl")
+            if training.output
+            else run_dir / "metrics.jsonl"
+        ),
         prompts=training.prompts,
     )
 
