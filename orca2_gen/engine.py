@@ -97,15 +97,10 @@ class VLLMEngine:
         async for output in self._llm.generate(prompt, sampling, request_id):
             final = output
         completion = final.outputs[0]
-        return Completion(
-            problem_id=request.problem_id,
-            role=request.role,
-            strategy=request.strategy,
-            call=request.call,
-            attempt=request.attempt,
+        return _completion(
+            request,
             text=completion.text,
             finish_reason=completion.finish_reason,
-            num_prompt_tokens=len(request.prompt_token_ids),
             num_cached_tokens=final.num_cached_tokens or 0,
             num_completion_tokens=len(completion.token_ids),
         )
@@ -143,6 +138,29 @@ def set_engine_environment(config: VLLMEngineConfig) -> None:
     )
 
 
+def _completion(
+    request: Request,
+    *,
+    text: str,
+    finish_reason: str,
+    num_cached_tokens: int,
+    num_completion_tokens: int,
+) -> Completion:
+    """The Completion of a request, under the request's own identity."""
+    return Completion(
+        problem_id=request.problem_id,
+        role=request.role,
+        strategy=request.strategy,
+        call=request.call,
+        attempt=request.attempt,
+        text=text,
+        finish_reason=finish_reason,
+        num_prompt_tokens=len(request.prompt_token_ids),
+        num_cached_tokens=num_cached_tokens,
+        num_completion_tokens=num_completion_tokens,
+    )
+
+
 Script = Callable[[Request], str]
 
 
@@ -159,15 +177,10 @@ class ScriptedEngine:
         text = self._script(request)
         ids = encode_text(self._chat, text)
         cut = len(ids) >= request.max_tokens
-        return Completion(
-            problem_id=request.problem_id,
-            role=request.role,
-            strategy=request.strategy,
-            call=request.call,
-            attempt=request.attempt,
+        return _completion(
+            request,
             text=self._chat.data_tokenizer.decode(ids[: request.max_tokens]) if cut else text,
             finish_reason="length" if cut else "stop",
-            num_prompt_tokens=len(request.prompt_token_ids),
             num_cached_tokens=0,
             num_completion_tokens=min(len(ids) + 1, request.max_tokens),
         )

@@ -36,12 +36,14 @@ def test_a_killed_driver_that_nobody_reaped_is_dead(tmp_path: Path) -> None:
         lock_run(tmp_path)
     finally:
         child.wait()
+    assert json.loads((tmp_path / "driver.lock").read_text())["pid"] == os.getpid()
 
 
 def test_a_reused_process_id_does_not_hold_a_lock(tmp_path: Path) -> None:
     held = {"host": socket.gethostname(), "pid": os.getpid(), "started": "1"}
     (tmp_path / "driver.lock").write_text(json.dumps(held))
     lock_run(tmp_path)
+    assert json.loads((tmp_path / "driver.lock").read_text())["started"] != "1"
 
 
 def test_a_lock_of_another_host_is_never_taken(tmp_path: Path) -> None:
