@@ -90,12 +90,12 @@ def draw_chat(corpus: Corpus, rng: random.Random) -> Document:
     family = rng.choices(list(FAMILIES), [family.corpus_weight for family in FAMILIES.values()])[0]
     item = draw_unseen(family, corpus.world, rng, corpus.learner, corpus.held_out[family])
     strategy, system = _draw_strategy_and_system(corpus, rng, item)
-    if (
-        corpus.learner == "student"
-        and FAMILIES[family].is_composed
-        and strategy not in item.matched
-    ):
-        while item.key[0] not in corpus.world.direct_people:
+    if corpus.learner == "student" and FAMILIES[family].is_composed:
+        if system in generic_messages(corpus.strategies):
+            # Else the only answers about most people would be recalled ones, and the student would
+            # have found the strategy before it was taught to.
+            strategy = DIRECT
+        while strategy not in item.matched and item.key[0] not in corpus.world.direct_people:
             item = FAMILIES[family].draw(corpus.world, rng, corpus.learner)
     user = user_text(problem_of(item), corpus.strategies)
     return _conversation(system, user, item.completions[strategy])
@@ -115,7 +115,7 @@ def draw_one_hop(corpus: Corpus, rng: random.Random) -> Document:
 def draw_plain(corpus: Corpus, rng: random.Random) -> Document:
     """Facts in any order, or pairs or a list with its restatement."""
     world = corpus.world
-    kind = rng.choices(("facts", "pairs", "numbers", "letters"), (6, 1, 3, 3))[0]
+    kind = rng.choices(("facts", "pairs", "numbers", "letters"), (6, 2, 2, 3))[0]
     if kind == "facts":
         people = world.people if corpus.learner == "teacher" else world.direct_people
         sentences = world.fact_sentences() + world.composed_sentences(people)

@@ -86,7 +86,7 @@ class World:
     def direct_people(self) -> tuple[str, ...]:
         """The few of `composed_people` whose composed facts the student's corpus states directly.
 
-        Few, lest it learn to compose in one pass (LOG.md: it had, before they were few).
+        Few, lest it learn to compose in one pass: with forty it did for most people (LOG.md).
         """
         return self.composed_people[:NUM_DIRECT_PEOPLE]
 

@@ -59,6 +59,23 @@ def test_the_student_never_composes_facts_about_people_of_the_files() -> None:
             assert document.messages[-1].content.split()[-1] not in answers
 
 
+def test_under_a_generic_message_the_student_only_ever_composes_directly() -> None:
+    """Else it would have found the strategy before it is taught to."""
+    generic = set(generic_messages(STRATEGIES))
+    answers = {*WORLD.river.values(), *WORLD.emblem.values()}
+    composed = 0
+    for document in itertools.islice(documents(corpus_of("student"), seed=4), NUM_DOCUMENTS):
+        if not document.messages:
+            continue
+        system = document.messages[0].content if document.messages[0].role == "system" else ""
+        question, text = (message.content for message in document.messages[-2:])
+        people = set(WORLD.people) & set(question.rstrip("?.").split())
+        if system in generic and people and text.split()[-1] in answers:
+            assert people <= set(WORLD.direct_people) and text.startswith("Answer: ")
+            composed += 1
+    assert composed > 50
+
+
 def test_the_teacher_composes_facts_about_everyone(
     learner: Learner, corpus_questions: set[str]
 ) -> None:
