@@ -12,7 +12,7 @@ DONE := .venv/.setup-$(EXTRA)
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-all lint ablations clean
+.PHONY: setup demo test test-all chaos lint ablations clean
 
 setup: $(DONE)
 
@@ -42,6 +42,11 @@ test: $(DONE)
 
 test-all: $(DONE)
 	$(BIN)/python -m pytest -q -rs
+
+# Twenty kills of a driver with real engines, twenty with scripted ones.
+chaos: $(DONE)
+	$(BIN)/python -m tests.faults.chaos
+	$(BIN)/python -m tests.faults.chaos --config ray_jobs/configs/rehearsal.toml
 
 ablations: $(DONE)
 	$(BIN)/python -m benchmarks.ablations

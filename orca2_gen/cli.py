@@ -18,11 +18,10 @@ import click
 
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
+from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE, TooManyRejections
 from orca2_gen.lock import RunInUse
 from orca2_gen.records import AnswerType, Problem
 from orca2_gen.shards import DamagedFile
-
-FAILED, REJECTED, INTERRUPTED = 1, 3, 75
 
 config_argument = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -45,8 +44,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (DamagedFile, RunInUse) as error:
         _fail(error, FAILED)
+    except TooManyRejections as error:
+        _fail(error, REJECTED)
     except ValueError as error:
-        _fail(error, 2)
+        _fail(error, USAGE)
     except (KeyboardInterrupt, click.Abort):  # click turns the first into the second
         click.echo(
             "Interrupted: what is committed stays; run the same command again to go on.", err=True
@@ -246,6 +247,19 @@ def demo(overrides: tuple[str, ...]) -> None:
     run_demo(overrides)
 
 
+@cli.command()
+@config_argument
+@set_option
+def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
+    """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
+    from ray_jobs.placement import plan_lines, ray_instance
+
+    config = load_config(config_file, overrides)
+    with ray_instance():
+        for line in plan_lines(config):
+            click.echo(line)
+
+
 def _with_run(config: Config, stages: Callable[[Any], None]) -> None:
     from orca2_gen.progress import show_stage
     from ray_jobs.run import open_run
@@ -256,21 +270,11 @@ def _with_run(config: Config, stages: Callable[[Any], None]) -> None:
 
 def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
     def report(opened: Any) -> None:
-        from orca2_gen.tables import selection_table
+        from orca2_gen.tables import dataset_line, selection_table
 
         summary = stages(opened)
         _print(selection_table(opened.ledger))
-        rejected = sum(
-            r.counts["rejected"]
-            for r in opened.ledger.units.values()
-            if not r.stage.startswith("eval")
-        )
-        click.echo(
-            f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, "
-            f"{summary.trained_tokens} trained "
-            f"tokens of {summary.input_tokens}; {rejected} rejections stand in "
-            f"{opened.run_dir / 'rejections'}"
-        )
+        click.echo(dataset_line(summary, opened.ledger))
         if summary.rows == 0:
             click.echo(
                 "Error: every row was rejected; see the reasons with `orca2 verify` and "

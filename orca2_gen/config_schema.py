@@ -182,6 +182,27 @@ class EvaluationConfig(Section):
     max_tokens: int = Field(512, ge=1)
 
 
+class DispatchConfig(Section):
+    """What a run puts up with before it stops; never part of a stage key."""
+
+    max_failed_starts: int = Field(3, ge=1)
+    """A replica that fails so often in a row to start is given up; the others go on."""
+    backoff_seconds: float = Field(1.0, ge=0.0)
+    """Before a replica is started again; doubled with every failure in a row, up to a minute."""
+    start_seconds: float = Field(1800.0, gt=0.0)
+    """In which an engine must be up, waiting for its GPUs included."""
+    min_replicas: int = Field(1, ge=1)
+    """With fewer engines left the run stops."""
+    stall_seconds: float = Field(300.0, gt=0.0)
+    """An engine that generates no token for so long, with requests open, is started anew."""
+    request_seconds: float | None = Field(None, gt=0.0)
+    """A request that takes longer, its wait for a place in the batch included, is cut off and
+    counts as truncated. None: no limit, since with one, rows depend on how fast the machine was."""
+    max_rejection_rate: Fraction = 0.95
+    """Of a stage's rows: above it, once rejection_rows rows are in, the run stops."""
+    rejection_rows: int = Field(1000, ge=1)
+
+
 class Config(Section):
     """A whole run."""
 
@@ -199,8 +220,19 @@ class Config(Section):
     rationales: RationalesConfig = RationalesConfig()
     erasure: ErasureConfig = ErasureConfig()
     dataset: DatasetConfig = DatasetConfig()
+    dispatch: DispatchConfig = DispatchConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _replicas_reach_the_floor(self) -> Config:
+        for name, engine in (("student", self.student), ("teacher", self.teacher)):
+            if engine.replicas < self.dispatch.min_replicas:
+                raise ValueError(
+                    f"dispatch.min_replicas is {self.dispatch.min_replicas} and {name}.replicas is "
+                    f"{engine.replicas}; a run would stop before it starts"
+                )
+        return self
 
     @model_validator(mode="after")
     def _task_names_are_unique(self) -> Config:

@@ -76,9 +76,7 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
             dataset then.
     """
     root = run_dir / "dataset"
-    digest = hashlib.sha256(
-        json.dumps(dataclasses.asdict(plan), sort_keys=True).encode()
-    ).hexdigest()
+    digest = _digest(plan)
     if (kept := _unchanged(root, digest)) is not None:
         return kept
     (root / "manifest.json").unlink(missing_ok=True)
@@ -122,6 +120,15 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
     write_bytes(root / "manifest.json", _json(manifest))
     _remove_others(root, files)
     return summary
+
+
+def _digest(plan: DatasetPlan) -> str:
+    """A hash of the plan, where units count by what is in them: their files' names tell drivers and
+    attempts.
+    """
+    contents = tuple(dataclasses.replace(entry, path="") for entry in plan.examples)
+    body = dataclasses.asdict(dataclasses.replace(plan, examples=contents))
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def checked_manifest(root: Path) -> dict[str, Any]:

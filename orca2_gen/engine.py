@@ -18,6 +18,9 @@ from orca2_gen.chat import Chat, encode_text
 from orca2_gen.config_schema import VLLMEngineConfig
 from orca2_gen.records import Completion, Problem
 
+WARM_UP = "warm-up"
+"""In place of a problem's id, where an engine only has to show that it generates."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -60,6 +63,11 @@ class Engine(Protocol):
         """Whether its processes are gone for good, so that only a new engine can go on."""
         ...
 
+    @property
+    def num_generated_tokens(self) -> int:
+        """Tokens of all requests so far, unfinished ones included: the sign of life."""
+        ...
+
     def close(self) -> None:
         """Ends the engine and its processes."""
         ...
@@ -68,11 +76,21 @@ class Engine(Protocol):
 class VLLMEngine:
     """vLLM 0.26 to 0.33's AsyncLLM with every value set by us."""
 
-    def __init__(self, config: VLLMEngineConfig) -> None:
+    def __init__(self, config: VLLMEngineConfig, executor: str | None) -> None:
+        """Loads the model and returns when it can generate.
+
+        Args:
+            config: all values of the engine.
+            executor: vLLM's distributed_executor_backend; None for a single rank.
+        """
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(config)))
+        self.counts = StepCounts()
+        self._llm = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**engine_arguments(config, executor)),
+            stat_loggers=[lambda vllm_config, engine_index: self.counts],
+        )
         self._starts = 0
 
     async def generate(self, request: Request) -> Completion:
@@ -109,11 +127,38 @@ class VLLMEngine:
     def is_dead(self) -> bool:
         return bool(self._llm.errored)
 
+    @property
+    def num_generated_tokens(self) -> int:
+        return self.counts.generated_tokens
+
     def close(self) -> None:
         self._llm.shutdown()
 
 
-def engine_arguments(config: VLLMEngineConfig) -> dict[str, Any]:
+class StepCounts:
+    """What vLLM did in all steps so far; has the methods of its `StatLoggerBase`.
+
+    Requests report only when they are done (FINAL_ONLY), so this is the one way to see that a long
+    one gets on.
+    """
+
+    def __init__(self) -> None:
+        self.generated_tokens = 0
+        self.preemptions = 0
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+        if iteration_stats is not None:
+            self.generated_tokens += iteration_stats.num_generation_tokens
+            self.preemptions += iteration_stats.num_preempted_reqs
+
+    def log_engine_initialized(self) -> None:
+        pass
+
+    def log(self) -> None:
+        pass
+
+
+def engine_arguments(config: VLLMEngineConfig, executor: str | None) -> dict[str, Any]:
     """VLLM's AsyncEngineArgs for a config: our keys are its keywords, so all but three pass
     through.
     """
@@ -124,10 +169,7 @@ def engine_arguments(config: VLLMEngineConfig) -> dict[str, Any]:
         "enable_log_requests": False,  # prompts are the user's data
         "disable_log_stats": True,
         "seed": 0,
-        # In-node ranks only; a single CPU rank also runs as vLLM's own child process.
-        "distributed_executor_backend": "mp"
-        if config.tensor_parallel_size * config.pipeline_parallel_size > 1
-        else None,
+        "distributed_executor_backend": executor,
     }
 
 
@@ -161,6 +203,13 @@ def _completion(
     )
 
 
+def cut_off(request: Request) -> Completion:
+    """The Completion of a request that was given up for taking too long: no text, not finished."""
+    return _completion(
+        request, text="", finish_reason="length", num_cached_tokens=0, num_completion_tokens=0
+    )
+
+
 Script = Callable[[Request], str]
 
 
@@ -171,12 +220,14 @@ class ScriptedEngine:
 
     def __init__(self, chat: Chat, script: Script) -> None:
         self._chat, self._script = chat, script
+        self.num_generated_tokens = 0
 
     async def generate(self, request: Request) -> Completion:
         await asyncio.sleep(0)  # let other requests in, as a real engine does
         text = self._script(request)
         ids = encode_text(self._chat, text)
         cut = len(ids) >= request.max_tokens
+        self.num_generated_tokens += len(ids)
         return _completion(
             request,
             text=self._chat.data_tokenizer.decode(ids[: request.max_tokens]) if cut else text,
@@ -208,6 +259,8 @@ def planted_script(
     """
 
     def script(request: Request) -> str:
+        if request.problem_id == WARM_UP:
+            return "Answer: 2"
         problem = problems[request.problem_id]
         draw = _uniform(run_seed, f"{request.role}|{request.problem_id}|{request.attempt}")
         rightly = draw < accuracy.get(request.strategy, 0.5)

@@ -18,13 +18,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Rejection
-from orca2_gen.shards import FileEntry, sync_directory, write_bytes, write_records
+from orca2_gen.shards import FileEntry, naming, sync_directory, write_bytes, write_records
 
 STAGES = (
     "problems",
@@ -37,7 +37,8 @@ STAGES = (
 )
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
 
-_UNIT_FILE = re.compile(r"\..+\.arrow\.tmp-.+|.+\.a[0-9]+\.arrow")
+_UNIT_FILE = re.compile(r".+\.a[0-9]+-[0-9a-f]+\.arrow")
+_TEMPORARY = re.compile(r"\..+\.(arrow|json|lock)\.tmp-.+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,9 @@ class UnitName:
     unit: str
     """From task and range, e.g. `gsm8k-000003`."""
     attempt: int = 1
+    driver: str = "0"
+    """Hexadecimal, of the driver that asks: what an actor of one long dead writes late must not
+    fall on a committed file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +75,8 @@ class Ledger:
 
     run_dir: Path
     writable: bool
+    fence: Callable[[], None] = lambda: None
+    """Raises if this process may commit no more: the lock was taken over."""
     units: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     """(stage, unit) -> its Receipt."""
     torn: list[str] = field(default_factory=list)
@@ -81,20 +87,27 @@ class Ledger:
         return [receipt for key, receipt in sorted(self.units.items()) if key[0] == stage]
 
     def commit(self, receipts: Iterable[Receipt]) -> None:
-        """Appends the receipts with one fsync; only after this their rows exist."""
+        """Appends the receipts with one fsync; only after this their rows exist.
+
+        Raises:
+            OSError: they could not be made durable; none of them counts in this process.
+            RunInUse: the run directory is another driver's by now.
+        """
         assert self.writable
+        self.fence()
         accepted = list(receipts)
-        for receipt in accepted:
-            assert (receipt.stage, receipt.unit) not in self.units, (
-                f"{receipt.stage}/{receipt.unit} committed twice"
-            )
-            self.units[receipt.stage, receipt.unit] = receipt
         path = self.run_dir / "ledger.jsonl"
-        with open(path, "ab") as file:
-            file.write(b"".join(_line(receipt) for receipt in accepted))
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(self.run_dir)
+        body = b"".join(_line(receipt) for receipt in accepted)
+        names = [(receipt.stage, receipt.unit) for receipt in accepted]
+        twice = len(set(names)) < len(names) or any(name in self.units for name in names)
+        assert not twice, f"one of {names} is committed twice"
+        with naming(path, len(body)):
+            with open(path, "ab") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_directory(self.run_dir)
+        self.units.update(((receipt.stage, receipt.unit), receipt) for receipt in accepted)
 
 
 def stage_key(previous: str, determinants: Mapping[str, Any]) -> str:
@@ -112,7 +125,7 @@ def write_unit(
     counts: Mapping[str, int] | None = None,
 ) -> Receipt:
     """Writes a unit's files and returns its Receipt; nothing is committed yet."""
-    file = f"{name.unit}.a{name.attempt}.arrow"
+    file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
     files = [write_records(run_dir, f"{name.stage}/{file}", accepted, record)]
     if rejected:
         files.append(write_records(run_dir, f"rejections/{name.stage}-{file}", rejected, Rejection))
@@ -131,7 +144,9 @@ def write_unit(
     )
 
 
-def read_ledger(run_dir: Path, *, writable: bool = False) -> Ledger:
+def read_ledger(
+    run_dir: Path, *, writable: bool = False, fence: Callable[[], None] = lambda: None
+) -> Ledger:
     """The Ledger of a run directory; empty where there is none yet.
 
     A line cut short by a crash can only be the last: it was never acknowledged, so it is dropped
@@ -141,7 +156,7 @@ def read_ledger(run_dir: Path, *, writable: bool = False) -> Ledger:
         ValueError: a line before the last is damaged, or a unit is committed twice; no crash does
             either.
     """
-    ledger = Ledger(run_dir=run_dir, writable=writable)
+    ledger = Ledger(run_dir=run_dir, writable=writable, fence=fence)
     path = run_dir / "ledger.jsonl"
     body = path.read_bytes() if path.exists() else b""
     kept = 0
@@ -199,14 +214,16 @@ def _checksum(row: dict[str, Any]) -> str:
 
 
 def unlisted_files(ledger: Ledger) -> list[Path]:
-    """Units' files that no line lists: left by a process that died, or came too late. Never a
-    stranger's file.
+    """Files that no line lists: left by a process that died, or came too late. Never a stranger's
+    file.
     """
     listed = {entry.path for receipt in ledger.units.values() for entry in receipt.files}
+    units = [*STAGES, "rejections"]
     found = []
-    for stage in (*STAGES, "rejections"):
-        for path in sorted((ledger.run_dir / stage).glob("*")):
-            ours = _UNIT_FILE.fullmatch(path.name) and path.is_file()
+    for folder in (*units, "dataset", "."):
+        for path in sorted((ledger.run_dir / folder).glob("*")):
+            is_unit = folder in units and _UNIT_FILE.fullmatch(path.name)
+            ours = (is_unit or _TEMPORARY.fullmatch(path.name)) and path.is_file()
             if ours and path.relative_to(ledger.run_dir).as_posix() not in listed:
                 found.append(path)
     return found
@@ -216,7 +233,7 @@ def remove_unlisted(ledger: Ledger) -> None:
     """Removes what `unlisted_files` finds; their units are made again."""
     assert ledger.writable
     for path in unlisted_files(ledger):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def record_stages(

@@ -1,5 +1,9 @@
 """One driver per run directory: RUN/driver.lock names the host, process and start time of the one
-that holds it.
+that holds it, and is touched as long as that one lives.
+
+In the same process namespace a process is asked for; of another host or container only the touches
+can be seen. They are compared with each other, never with a clock: hosts' clocks differ. A driver
+asks before every commit whether the lock is still its own.
 """
 
 from __future__ import annotations
@@ -7,61 +11,179 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orca2_gen.shards import temporary_name, write_bytes
+
+TOUCH_SECONDS = 5.0
+DEAD_AFTER_SECONDS = 45.0
+"""A lock of another host that is not touched for so long belongs to nobody."""
 
 
 class RunInUse(ValueError):
     """Another driver holds the run directory."""
 
 
-def lock_run(run_dir: Path) -> Path:
-    """Takes the run directory for this process and returns the lock's path; `unlock_run` gives it
-    back.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLock:
+    """A lock that this process has taken."""
+
+    path: Path
+    descriptor: int
+    """Of the file that was linked to `path`: a name can be taken over, a file cannot."""
+
+    def check(self) -> None:
+        """Returns if the lock is still ours.
+
+        Raises:
+            RunInUse: another driver took it, having seen no sign of life of this one.
+        """
+        if not self.is_ours():
+            raise RunInUse(
+                f"{self.path} was taken over by another driver while this one stood still; this "
+                f"one commits no more and leaves the run to it"
+            )
+
+    def is_ours(self) -> bool:
+        """Whether the lock's name still leads to our file."""
+        found = _touches(self.path)
+        return found is not None and found[0] == os.fstat(self.descriptor).st_ino
+
+
+@contextmanager
+def run_lock(
+    run_dir: Path,
+    *,
+    touch_seconds: float = TOUCH_SECONDS,
+    dead_after_seconds: float = DEAD_AFTER_SECONDS,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[RunLock]:
+    """The lock; inside, the run directory belongs to this process.
 
     Raises:
-        RunInUse: another living driver holds it, or one on another host may.
+        RunInUse: another living driver holds it.
     """
     path = run_dir / "driver.lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+    mine = {**_namespace(), "pid": os.getpid(), "started": _started(os.getpid())}
     # A lock is written whole under another name and linked, so that nobody ever reads half of one.
     written = temporary_name(path)
     write_bytes(written, json.dumps(mine).encode())
+    with open(written, "rb") as file:
+        lock = RunLock(path=path, descriptor=file.fileno())
+        try:
+            _link(lock, written, dead_after_seconds, say)
+        finally:
+            written.unlink(missing_ok=True)
+        released = threading.Event()
+        touching = threading.Thread(
+            target=_touch, args=(lock, released, touch_seconds), daemon=True
+        )
+        touching.start()
+        try:
+            yield lock
+        finally:
+            released.set()
+            touching.join()
+            with suppress(OSError):  # a file that the server no longer knows is not ours to remove
+                if lock.is_ours():
+                    path.unlink()
+
+
+def _link(
+    lock: RunLock, written: Path, dead_after_seconds: float, say: Callable[[str], None]
+) -> None:
+    for _ in range(2):
+        try:
+            os.link(written, lock.path)
+            return
+        except FileExistsError:
+            if lock.is_ours():  # NFS may say so of a link that it has made
+                return
+        except FileNotFoundError:
+            break  # another driver, who now has the lock, swept up what nobody lists
+        with suppress(FileNotFoundError):
+            held = lock.path.read_bytes()
+            _refuse_the_living(lock.path, held, dead_after_seconds, say)
+            _take_away(lock.path, held)
+    raise RunInUse(f"{lock.path} was taken by another driver at the same moment; try again")
+
+
+def _refuse_the_living(
+    path: Path, held: bytes, dead_after_seconds: float, say: Callable[[str], None]
+) -> None:
     try:
-        for _ in range(2):
-            try:
-                os.link(written, path)
-                return path
-            except FileExistsError:
-                holder = _holder(path)
-            if holder is not None and (
-                holder.get("host") != mine["host"]
-                or _started(holder.get("pid")) == holder.get("started")
-            ):
-                raise RunInUse(
-                    f"{run_dir} is in use by process {holder.get('pid')} on {holder.get('host')}; "
-                    "wait for it, or "
-                    f"remove {path} if that process is gone"
-                )
-            path.unlink(missing_ok=True)  # its process is dead
-    finally:
-        written.unlink()
-    raise RunInUse(f"{path} was taken by another driver at the same moment; try again")
+        holder: dict[str, Any] = json.loads(held)
+        host, pid, started = holder["host"], holder["pid"], holder["started"]
+    except (ValueError, KeyError, TypeError):
+        return  # nobody finished writing it: no driver of ours, which links whole files
+    if all(holder.get(name) == value for name, value in _namespace().items()):
+        lives = _started(pid) == started
+    else:
+        say(f"waiting {dead_after_seconds:g} s to see whether process {pid} on {host} still lives")
+        lives = _is_touched(path, dead_after_seconds)
+    if lives:
+        raise RunInUse(
+            f"{path.parent} is in use by process {pid} on {host}; wait for it, or end it"
+        )
 
 
-def unlock_run(run_dir: Path) -> None:
-    """Gives the run directory back."""
-    (run_dir / "driver.lock").unlink(missing_ok=True)
+def _namespace() -> dict[str, str]:
+    """What two drivers must share for one to see the other's process id: containers may share a
+    host's name and nothing else.
+    """
+    return {
+        "host": socket.gethostname(),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "pid_namespace": os.readlink("/proc/self/ns/pid"),
+    }
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
+def _is_touched(path: Path, seconds: float) -> bool:
+    """Whether the lock is touched within so many seconds; one that is given back is not."""
+    before = _touches(path)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(min(1.0, seconds / 10))
+        now = _touches(path)
+        if now != before:
+            return now is not None
+    return False
+
+
+def _touches(path: Path) -> tuple[int, int] | None:
     try:
-        holder = json.loads(path.read_text())
-    except (OSError, ValueError):
+        with open(path, "rb") as file:  # NFS asks the server on opening
+            found = os.fstat(file.fileno())
+    except FileNotFoundError:
         return None
-    return holder if isinstance(holder, dict) else None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _take_away(path: Path, held: bytes) -> None:
+    """Removes a dead driver's lock, and no other: it may have been taken over meanwhile."""
+    aside = temporary_name(path)
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    if aside.read_bytes() != held:
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    aside.unlink()
+
+
+def _touch(lock: RunLock, released: threading.Event, seconds: float) -> None:
+    while not released.wait(seconds):
+        # Where the file system fails for a moment the next touch will do; where the lock is lost,
+        # the next commit finds out.
+        with suppress(OSError):
+            os.utime(lock.descriptor)
 
 
 def _started(pid: Any) -> str | None:

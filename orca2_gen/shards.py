@@ -16,7 +16,8 @@ import os
 import secrets
 import socket
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,15 +191,26 @@ def write_bytes(path: Path, body: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
-        with open(temporary, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path, len(body)):
+            with open(temporary, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+
+
+@contextmanager
+def naming(path: Path, num_bytes: int) -> Iterator[None]:
+    """Says of a failed write which file and how much it was; the system's error names neither."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{error.strerror or error} while writing {num_bytes} bytes"
+        raise OSError(error.errno, text, str(path)) from error
 
 
 def temporary_name(path: Path) -> Path:

@@ -15,6 +15,7 @@ from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.shards import read_records
 
 if TYPE_CHECKING:
+    from orca2_gen.dataset import DatasetSummary
     from orca2_gen.verify import Verification
 
 Accuracies = Mapping[str, Mapping[str, float]]
@@ -102,3 +103,17 @@ def verification_table(found: Verification) -> Table:
     for row in found.table:
         table.add_row(*map(str, row))
     return table
+
+
+def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:
+    """What became of a run's rows, in one line."""
+    rejected = sum(
+        receipt.counts["rejected"]
+        for receipt in ledger.units.values()
+        if not receipt.stage.startswith("eval")
+    )
+    return (
+        f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, "
+        f"{summary.trained_tokens} trained tokens of {summary.input_tokens}; {rejected} rejections "
+        f"stand in {ledger.run_dir / 'rejections'}"
+    )

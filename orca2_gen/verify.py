@@ -173,12 +173,13 @@ def _account_problems(rows: dict[str, _Rows], found: Verification) -> None:
 def _account_scores(
     rows: dict[str, _Rows], selections: Iterable[Selection], found: Verification
 ) -> None:
-    """Every problem-strategy cell is scored or was not needed: beyond what its Selection says was
-    scored.
+    """Every problem-strategy cell is scored, rejected with its problem under all strategies, or was
+    not needed: beyond what its Selection says was scored.
     """
-    cells = not_needed = scored = 0
+    cells = not_needed = scored = num_strategies = 0
     for selection in selections:
-        cells += selection.num_problems * len(selection.summaries)
+        num_strategies = len(selection.summaries)
+        cells += selection.num_problems * num_strategies
         scored += sum(s.num_scored for s in selection.summaries)
         not_needed += sum(selection.num_problems - s.num_scored for s in selection.summaries)
         if selection.num_problems != rows["problems"].tasks[selection.group]:
@@ -196,7 +197,8 @@ def _account_scores(
             f"scores: {len(unknown)} scored problems were never committed, e.g. {min(unknown)}"
         )
     if rows["selections"].accepted:
-        found.table.append(("scores", cells, actual, rows["scores"].rejected.total(), not_needed))
+        rejected = num_strategies * rows["scores"].rejected.total()
+        found.table.append(("scores", cells, actual, rejected, not_needed - rejected))
         if set(rows["selections"].accepted) != set(rows["problems"].tasks):
             found.notes.append("selections: some groups are still open; run the same command again")
         elif scored != actual:

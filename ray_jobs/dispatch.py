@@ -1,186 +1,288 @@
 """Leases to Ray processes, receipts to the ledger: nothing here knows what is in a row.
 
-Engines get as many leases at once as keep about twice their batch waiting, so they never drain
-between leases. An engine whose process dies is started again, a bounded number of times, and its
-open leases go out anew with the next attempt number; what it had committed stays.
+Engines hold as many units at once as keep about twice their batch waiting, so they never drain
+between leases. Where an engine dies, its open units become suspects (suspects.py) and run alone,
+one at a time, on one engine, while the others go on. Only this loop commits: a receipt counts when
+it comes from a lease that is open, and every turn commits what has come with one fsync.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
-from orca2_gen.config_schema import EngineConfig
+from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.endings import TooManyRejections, deferred_interrupts
 from orca2_gen.ledger import Ledger, Receipt
-from ray_jobs.engine_actor import EngineActor
-from ray_jobs.leases import EngineLease, Lease
-from ray_jobs.placement import actor_environment, actor_options, on_this_machine
+from ray_jobs.leases import EngineUnit, FileLease, again
+from ray_jobs.placement import reason_of
+from ray_jobs.replicas import Replica, Replicas
+from ray_jobs.suspects import Suspects
 
-MAX_ENGINE_STARTS = 3
-COMMIT_AT_MOST = 64
-"""Receipts of one fsync."""
+TURN_SECONDS = 0.5
+"""The longest wait for something to happen: signals, back-off and start limits are looked at in
+between."""
+LEASES_PER_ENGINE = 4
+"""Units of an engine are cut into about so many leases, so that few calls carry many units."""
+
+MAX_TASK_ATTEMPTS = 3
+LOST = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    LocalRayletDiedError,
+)
+"""What Ray raises where a process or its node is gone, and not what was raised in it."""
+LAST_TURN_SECONDS = 1.0
+"""After a signal: so long finished units are still taken in."""
 
 Advance = Callable[[Receipt], None]
 
 
 @dataclass(kw_only=True, slots=True)
-class Pool:
-    """The engines of one model, and what makes a new one."""
+class Tally:
+    """Rows of a stage so far, and whether to go on."""
 
-    start: Callable[[int], Any]
-    """replica -> a new actor."""
-    actors: list[Any] = field(default_factory=list)
-    starts: int = 0
+    limits: DispatchConfig
+    input: int = 0
+    rejected: int = 0
+
+    def add(self, receipt: Receipt) -> None:
+        self.input += receipt.counts["input"]
+        self.rejected += receipt.counts["rejected"]
+
+    def check(self, stage: str) -> None:
+        """Returns if the stage may go on.
+
+        Raises:
+            TooManyRejections: it rejects nearly everything, and more would be no better.
+        """
+        if self.input < self.limits.rejection_rows:
+            return
+        rate = self.rejected / self.input
+        if rate > self.limits.max_rejection_rate:
+            raise TooManyRejections(
+                f"{stage}: {self.rejected} of {self.input} rows were rejected "
+                f"({rate:.1%}, max_rejection_rate is {self.limits.max_rejection_rate:.1%}); their "
+                f"reasons stand in rejections/. Mend what causes them, or raise "
+                f"dispatch.max_rejection_rate, and run the same command again"
+            )
 
 
 def dispatch_tasks(
     ledger: Ledger,
-    leases: Iterable[Lease],
-    submit: Callable[[Lease], Any],
+    leases: Iterable[FileLease],
+    submit: Callable[[FileLease], Any],
     in_flight: int,
+    limits: DispatchConfig,
     advance: Advance,
-) -> None:
-    """Runs each lease as a Ray task that yields receipts, and commits them as they come."""
-    waiting = deque(leases)
-    open_: list[Any] = []
-    while waiting or open_:
-        while waiting and len(open_) < in_flight:
-            open_.append(submit(waiting.popleft()))
-        ready, _ = ray.wait(open_, num_returns=1)
-        for generator in ready:
-            receipt = _next(generator)
-            if receipt is None:
-                open_.remove(generator)
-            else:
-                ledger.commit([receipt])
-                advance(receipt)
-
-
-def dispatch_engines(
-    ledger: Ledger,
-    leases: Sequence[EngineLease],
-    pool: Pool,
-    leases_per_engine: int,
-    advance: Advance,
-) -> None:
-    """Works the leases off on the pool's engines and commits their receipts.
+) -> bool:
+    """Runs each lease as a Ray task that yields receipts, and commits them as they come; whether a
+    task was lost, and may have left files.
 
     Raises:
-        RuntimeError: engines died more often than MAX_ENGINE_STARTS allows.
+        TooManyRejections: see Tally.
+        KeyboardInterrupt: a signal came; finished units are committed.
     """
-    waiting: deque[EngineLease] = deque(leases)
-    open_: dict[Any, tuple[int, EngineLease]] = {}
-    load = [0] * len(pool.actors)
-    while waiting or open_:
-        while waiting and min(load) < leases_per_engine:
-            replica = load.index(min(load))
-            lease = waiting.popleft()
-            open_[pool.actors[replica].work.options(num_returns="streaming").remote(lease)] = (
-                replica,
-                lease,
-            )
-            load[replica] += 1
-        ready, _ = ray.wait(list(open_), num_returns=min(len(open_), COMMIT_AT_MOST), timeout=0.0)
-        ready = ready or ray.wait(list(open_), num_returns=1)[0]
-        died: dict[int, RayActorError] = {}
-        receipts: list[Receipt] = []
-        try:
-            for generator in ready:
-                replica, _ = open_[generator]
+    waiting = deque(leases)
+    open_: dict[Any, FileLease] = {}
+    has_lost = False
+    tally = Tally(limits=limits)
+    with deferred_interrupts() as interrupted:
+        while (waiting or open_) and not interrupted():
+            while waiting and len(open_) < in_flight:
+                lease = waiting.popleft()
+                open_[submit(lease)] = lease
+            receipts = []
+            for generator in _ready(list(open_), TURN_SECONDS):
                 try:
                     receipt = _next(generator)
-                except RayActorError as error:
-                    died[replica] = error
+                except LOST as error:
+                    has_lost = True
+                    waiting.append(_once_more(ledger, open_.pop(generator), error))
                     continue
                 if receipt is None:
                     del open_[generator]
-                    load[replica] -= 1
                 else:
                     receipts.append(receipt)
-        finally:  # whatever happened to the others, these are done
-            ledger.commit(receipts)
-        for receipt in receipts:
-            advance(receipt)
-        for replica, reason in died.items():
-            lost = [open_.pop(g)[1] for g, (r, _) in list(open_.items()) if r == replica]
-            waiting.extendleft(_again(x) for x in reversed(lost) if not _committed(ledger, x))
-            load[replica] = 0
-            pool.actors[replica] = restart(pool, replica, reason)
+            _commit(ledger, receipts, tally, advance)
+    return has_lost
 
 
-def start_pool(run_dir: Path, config: EngineConfig, *, max_concurrency: int, **texts: Any) -> Pool:
-    """A Pool with config.replicas engines, all of them up.
+def _once_more(ledger: Ledger, lease: FileLease, error: Exception) -> FileLease:
+    """The lease of a task whose process or node was lost, to be run again."""
+    if lease.attempt >= MAX_TASK_ATTEMPTS:
+        raise RuntimeError(
+            f"a task was lost {lease.attempt} times ({reason_of(error)}): {lease.what}"
+        ) from error
+    return again(lease, ledger)
 
-    Args:
-        run_dir: where the engines read problems and write units.
-        config: of each engine.
-        max_concurrency: leases one engine may hold at once.
-        texts: EngineActor's further keywords.
+
+@dataclass(kw_only=True, slots=True)
+class EngineWork:
+    """What is to be done on one model's engines, and how far it is."""
+
+    ledger: Ledger
+    replicas: Replicas
+    units_per_engine: int
+    """So many are open at once on an engine that is up."""
+    limits: DispatchConfig
+    advance: Advance
+    waiting: deque[EngineUnit]
+    suspects: Suspects = field(default_factory=Suspects)
+    alone: Replica | None = None
+    """The engine on which suspects run: it takes no other unit until there are none."""
+    trial: Any = None
+    """The generator of the suspect that runs on it now."""
+
+    @property
+    def is_done(self) -> bool:
+        open_ = any(replica.open_ for replica in self.replicas.all)
+        return not (self.waiting or self.suspects or open_)
+
+
+def dispatch_engines(work: EngineWork) -> None:
+    """Works all units off and commits their receipts.
 
     Raises:
-        RuntimeError: an engine cannot start; the engine's own reason is in the message.
+        RuntimeError: too few engines are left.
+        TooManyRejections: see Tally.
+        ValueError: a unit cannot be worked on by any engine, or engines differ in version.
+        KeyboardInterrupt: a signal came; finished units are committed, open ones dropped.
     """
-
-    def start(replica: int) -> Any:
-        placed = on_this_machine(config, replica)
-        remote = ray.remote(**actor_options(placed, max_concurrency))(EngineActor)
-        return remote.options(runtime_env={"env_vars": actor_environment(placed)}).remote(
-            run_dir, placed, **texts
-        )
-
-    pool = Pool(
-        start=start,
-        actors=[start(replica) for replica in range(config.replicas)],
-        starts=config.replicas,
-    )
-    try:
-        for replica, actor in enumerate(pool.actors):
+    tally = Tally(limits=work.limits)
+    ready: set[Any] = set()
+    last = math.inf
+    with deferred_interrupts() as interrupted:
+        while not work.is_done:
+            if interrupted():  # what is finished by now is still committed
+                last = min(last, time.monotonic() + LAST_TURN_SECONDS)
+                ready = _wait(work, 0.0)
+                if not ready or time.monotonic() > last:
+                    return
+            else:
+                work.replicas.settle(ready)
+                _grant(work)
+                ready = _wait(work, TURN_SECONDS)
+            receipts: list[Receipt] = []
+            died: dict[int, tuple[Replica, Exception]] = {}
             try:
-                ray.get(actor.ready.remote())
-            except RayActorError as error:
-                pool.actors[replica] = restart(pool, replica, error)
-    except BaseException:
-        close_pool(pool)
-        raise
-    return pool
+                for replica in work.replicas.all:
+                    for generator in [g for g in replica.open_ if g in ready]:
+                        try:
+                            receipt = _next(generator)
+                        except LOST as error:
+                            died[replica.index] = replica, error
+                            continue
+                        if receipt is None:
+                            del replica.open_[generator]
+                        else:
+                            receipts += _taken(work, replica, generator, receipt)
+            finally:  # whatever happened to the others, these are done
+                _commit(work.ledger, receipts, tally, work.advance)
+            for replica, reason in died.values():
+                _bury(work, replica, reason)
 
 
-def restart(pool: Pool, replica: int, error: Exception) -> Any:
-    """A new actor for a replica that died."""
-    while pool.starts < MAX_ENGINE_STARTS * max(1, len(pool.actors)):
-        pool.starts += 1
-        actor = pool.start(replica)
-        try:
-            ray.get(actor.ready.remote())
-            return actor
-        except RayActorError as again:
-            error = again
-    raise RuntimeError(f"an engine died {pool.starts} times; the last reason: {reason_of(error)}")
+def _wait(work: EngineWork, seconds: float) -> set[Any]:
+    """Generators with something to read and engines that came up, as soon as there is one."""
+    refs = [g for replica in work.replicas.all for g in replica.open_] + work.replicas.pending
+    if not refs:  # every engine waits to be started again
+        time.sleep(seconds)
+    return set(_ready(refs, seconds))
 
 
-def close_pool(pool: Pool) -> None:
-    """Ends the engines; when it returns, their processes and devices are free."""
-    for actor in pool.actors:
-        # One that is dead already, or does not answer, is killed all the same.
-        with suppress(RayActorError, GetTimeoutError):
-            ray.get(actor.close.remote(), timeout=10)
-        ray.kill(actor)
+def _ready(refs: list[Any], seconds: float) -> list[Any]:
+    """All that has something now, else the first that has within so many seconds."""
+    if not refs:
+        return []
+    found: list[Any] = ray.wait(refs, num_returns=len(refs), timeout=0.0)[0]
+    return found or list(ray.wait(refs, timeout=seconds)[0])
 
 
-def reason_of(error: Exception) -> str:
-    """The last line of a Ray error: the exception that was raised far away, without Ray's
-    frames.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _grant(work: EngineWork) -> None:
+    """Gives engines that are up what they have room for."""
+    up = work.replicas.up
+    work.alone = _elected(work, up)
+    per_lease = max(1, work.units_per_engine // LEASES_PER_ENGINE)
+    for replica in up:
+        if replica is work.alone:
+            if not replica.open_:
+                work.trial = _open(replica, [work.suspects.next()])
+            continue
+        # One that has just died gets little until it has done something: what it holds when it
+        # dies again must run alone.
+        room = work.units_per_engine if not replica.deaths else 1
+        while work.waiting and replica.num_open < room:
+            num = min(per_lease, room, len(work.waiting))
+            _open(replica, [work.waiting.popleft() for _ in range(num)])
+
+
+def _elected(work: EngineWork, up: list[Replica]) -> Replica | None:
+    """The engine that runs the suspects; None while there are none."""
+    if not work.suspects:
+        return None
+    if work.alone is not None and not work.alone.is_given_up:
+        idle = not work.waiting and any(not replica.open_ for replica in up)
+        if work.alone.is_up or work.trial is not None or not idle:
+            return work.alone
+    return min(up, key=lambda replica: replica.num_open, default=None)
+
+
+def _open(replica: Replica, units: list[EngineUnit]) -> Any:
+    assert replica.engine is not None
+    generator = replica.engine.actor.work.options(num_returns="streaming").remote(*units)
+    replica.open_[generator] = {unit.name.unit: unit for unit in units}
+    return generator
+
+
+def _taken(work: EngineWork, replica: Replica, generator: Any, receipt: Receipt) -> list[Receipt]:
+    """The receipts to be committed for one that came: itself, unless it is for a part of a unit."""
+    unit = replica.open_[generator].pop(receipt.unit)
+    if unit.part is None or not unit.part.is_merge:  # merging asks the engine nothing
+        work.replicas.succeeded(replica)
+    if generator is not work.trial:
+        return [receipt]
+    work.trial = None
+    whole = work.suspects.survived(receipt)
+    return [] if whole is None else [whole]
+
+
+def _bury(work: EngineWork, replica: Replica, error: Exception) -> None:
+    """Takes note of an engine's death and puts its units where they belong."""
+    is_trial = work.trial is not None and work.trial in replica.open_
+    units = work.replicas.died(replica, error, is_alone=is_trial)
+    if is_trial:
+        work.trial = None
+        work.suspects.died()
+        return
+    for unit in units:
+        work.suspects.add(unit)
+
+
+def _commit(ledger: Ledger, receipts: list[Receipt], tally: Tally, advance: Advance) -> None:
+    if not receipts:
+        return
+    ledger.commit(receipts)
+    for receipt in receipts:
+        tally.add(receipt)
+        advance(receipt)
+    tally.check(receipts[-1].stage)
 
 
 def _next(generator: Any) -> Receipt | None:
@@ -197,17 +299,14 @@ def _next(generator: Any) -> Receipt | None:
 
 
 def unwrapped(error: RayTaskError) -> Exception:
-    """Our own ValueError, where one was raised far away; else the error with its remote trace."""
+    """What was raised far away, where it is for the user to mend: our own ValueErrors and the
+    system's errors; else a RuntimeError of one line.
+    """
     cause = error.cause
-    ours = type(cause) is ValueError or type(cause).__module__.startswith("orca2_gen.")
-    return cause if isinstance(cause, ValueError) and ours else error
-
-
-def _committed(ledger: Ledger, lease: EngineLease) -> bool:
-    return (lease.name.stage, lease.name.unit) in ledger.units
-
-
-def _again(lease: EngineLease) -> EngineLease:
-    return dataclasses.replace(
-        lease, name=dataclasses.replace(lease.name, attempt=lease.name.attempt + 1)
-    )
+    module = type(cause).__module__
+    ours = type(cause) is ValueError or module.startswith("orca2_gen.")
+    if isinstance(cause, ValueError) and ours:
+        return cause
+    if isinstance(cause, OSError) and module == "builtins":
+        return cause
+    return RuntimeError(f"a Ray process raised {reason_of(error)}")

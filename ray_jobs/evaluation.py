@@ -12,7 +12,7 @@ from orca2_gen.ledger import UnitName
 from orca2_gen.plan import evaluation_key, evaluation_rooms
 from orca2_gen.records import StudentScore
 from orca2_gen.shards import FileEntry, read_records
-from ray_jobs.leases import EngineLease, ScoreLease
+from ray_jobs.leases import EngineUnit, ScoreUnit
 from ray_jobs.pipeline import read_files
 from ray_jobs.run import Run, run_engines
 
@@ -61,14 +61,19 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
         engine: the model.
         key: a hash of all that determines these scores.
     """
-    leases: list[EngineLease] = []
+    to_score: list[EngineUnit] = []
     units = []
     for receipt in run.ledger.committed("evaluation_problems"):
-        name = UnitName(stage="evaluation", stage_key=key, unit=f"{label}-{key[:8]}-{receipt.unit}")
+        name = UnitName(
+            stage="evaluation",
+            stage_key=key,
+            unit=f"{label}-{key[:8]}-{receipt.unit}",
+            driver=run.driver,
+        )
         units.append(name.unit)
         if (name.stage, name.unit) not in run.ledger.units and receipt.files[0].rows:
-            leases.append(
-                ScoreLease(
+            to_score.append(
+                ScoreUnit(
                     name=name,
                     rows=((receipt.files[0], tuple(range(receipt.files[0].rows))),),
                     strategies=run.config.evaluation.messages,
@@ -76,7 +81,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     max_tokens=run.config.evaluation.max_tokens,
                 )
             )
-    run_engines(run, f"evaluation {label}", engine, leases, run.config.rows_per_unit)
+    run_engines(run, f"evaluation {label}", engine, to_score, run.config.rows_per_unit)
     return [
         run.ledger.units["evaluation", unit].files[0]
         for unit in units

@@ -54,7 +54,13 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
         ]
         yield write_unit(
             run_dir,
-            UnitName(stage=lease.stage, stage_key=lease.stage_key, unit=unit),
+            UnitName(
+                stage=lease.stage,
+                stage_key=lease.stage_key,
+                unit=unit,
+                attempt=lease.attempt,
+                driver=lease.driver,
+            ),
             [row for row in planned if isinstance(row, Problem)],
             Problem,
             rejected,

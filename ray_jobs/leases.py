@@ -1,15 +1,17 @@
-"""What is handed to a Ray process: a unit's name, the committed files it starts from, and nothing
+"""What is handed to a Ray process: units' names, the committed files they start from, and nothing
 else.
 
-A lease carries no rows, so the driver's memory does not grow with the data.
+A lease carries no rows, so the driver's memory does not grow with the data. File stages take one
+lease a Ray task; engines take a tuple of units as one lease and yield a receipt for each.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from orca2_gen.config_schema import TaskConfig
-from orca2_gen.ledger import UnitName
+from orca2_gen.ledger import Ledger, Receipt, UnitName
 from orca2_gen.lengths import Room
 from orca2_gen.selection import Group, Rule
 from orca2_gen.shards import FileEntry
@@ -25,22 +27,14 @@ class ReadLease:
     """Of every engine that will be asked these problems."""
     stage: str
     stage_key: str
+    driver: str
     committed: frozenset[str]
     """Units that are not to be written again."""
+    attempt: int = 1
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreLease:
-    """Problems to be scored under some system messages: one block of the race, or a part of an
-    evaluation.
-    """
-
-    name: UnitName
-    rows: tuple[tuple[FileEntry, tuple[int, ...]], ...]
-    """Problem files and the rows wanted of each."""
-    strategies: tuple[str, ...]
-    role: str
-    max_tokens: int
+    @property
+    def what(self) -> str:
+        return f"reading {self.task.path}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +46,13 @@ class SelectLease:
     rule: Rule
     blocks: tuple[tuple[int, FileEntry], ...]
 
+    @property
+    def attempt(self) -> int:
+        return self.name.attempt
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TeachLease:
-    """A range of problems of one task and the file with its Selection."""
-
-    name: UnitName
-    problems: FileEntry
-    selection: FileEntry
+    @property
+    def what(self) -> str:
+        return f"selecting for {self.group.name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +62,75 @@ class EraseLease:
     name: UnitName
     rationales: FileEntry
 
+    @property
+    def attempt(self) -> int:
+        return self.name.attempt
 
-Lease = ReadLease | ScoreLease | SelectLease | TeachLease | EraseLease
-EngineLease = ScoreLease | TeachLease
+    @property
+    def what(self) -> str:
+        return f"examples of {self.rationales.path}"
+
+
+FileLease = ReadLease | SelectLease | EraseLease
+
+
+def again(lease: FileLease, ledger: Ledger) -> FileLease:
+    """The lease of a task that was lost, for the next attempt at what it has not committed."""
+    if isinstance(lease, ReadLease):
+        committed = frozenset(receipt.unit for receipt in ledger.committed(lease.stage))
+        return dataclasses.replace(lease, attempt=lease.attempt + 1, committed=committed)
+    name = dataclasses.replace(lease.name, attempt=lease.name.attempt + 1)
+    return dataclasses.replace(lease, name=name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """What of a unit is worked on now, after it has killed an engine: suspects.py makes these."""
+
+    first: int
+    last: int
+    """Problems `first` to `last` (exclusive) in the unit's order."""
+    is_merge: bool = False
+    """No problem is worked on: the unit is put together from `done` and `lost`."""
+    done: tuple[Receipt, ...] = ()
+    """Parts already worked on."""
+    lost: tuple[int, ...] = ()
+    """Problems that kill every engine: rejected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreUnit:
+    """Problems to be scored under some system messages: one block of the race, or a part of an
+    evaluation.
+    """
+
+    name: UnitName
+    rows: tuple[tuple[FileEntry, tuple[int, ...]], ...]
+    """Problem files and the rows wanted of each."""
+    strategies: tuple[str, ...]
+    role: str
+    max_tokens: int
+    part: Part | None = None
+    """None works on the whole unit."""
+
+    @property
+    def num_problems(self) -> int:
+        return sum(len(rows) for _, rows in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeachUnit:
+    """A range of problems of one task and the file with its Selection."""
+
+    name: UnitName
+    problems: FileEntry
+    selection: FileEntry
+    part: Part | None = None
+
+    @property
+    def num_problems(self) -> int:
+        return self.problems.rows
+
+
+EngineUnit = ScoreUnit | TeachUnit
+EngineLease = tuple[EngineUnit, ...]

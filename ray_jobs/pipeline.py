@@ -24,7 +24,7 @@ from orca2_gen.shards import FileEntry
 from orca2_gen.strategies import load_strategies
 from ray_jobs import file_stages
 from ray_jobs.dispatch import unwrapped
-from ray_jobs.leases import EngineLease, EraseLease, ReadLease, ScoreLease, SelectLease, TeachLease
+from ray_jobs.leases import EngineUnit, EraseLease, ReadLease, ScoreUnit, SelectLease, TeachUnit
 from ray_jobs.run import Run, run_engines, run_files, unit_name
 
 
@@ -47,15 +47,17 @@ def score_student(run: Run) -> None:
     """Commits the scores of every block that the policy needs, of the model the policy looks at."""
     rule = selection_rule(run.config)
     teacher = run.config.selection.policy == "teacher_best"
-    leases: list[EngineLease] = []
+    units: list[EngineUnit] = []
+    of_task = _by_task(run.ledger, "problems")
     for group in groups(run):
+        files = [receipt.files[0] for receipt in of_task[group.name]]
         for block in blocks(group, rule):
             name = unit_name(run, "scores", f"{group.name}-{block.index:06d}")
             if (name.stage, name.unit) not in run.ledger.units:
-                leases.append(
-                    ScoreLease(
+                units.append(
+                    ScoreUnit(
                         name=name,
-                        rows=_rows(_problem_files(run.ledger, group.name), block.problems),
+                        rows=_rows(files, block.problems),
                         strategies=block.strategies,
                         role="teacher" if teacher else "student",
                         max_tokens=run.config.scoring.max_tokens,
@@ -63,7 +65,7 @@ def score_student(run: Run) -> None:
                 )
     requests = run.config.selection.block_size * len(rule.strategies)
     run_engines(
-        run, "scores", run.config.teacher if teacher else run.config.student, leases, requests
+        run, "scores", run.config.teacher if teacher else run.config.student, units, requests
     )
 
 
@@ -94,14 +96,15 @@ def teach(run: Run) -> None:
             f"{run.run_dir} holds no selection for {', '.join(undecided) or 'any task'}; "
             f"run `orca2 score` first"
         )
-    leases: list[EngineLease] = []
+    units: list[EngineUnit] = []
+    of_task = _by_task(run.ledger, "problems")
     for task in run.config.tasks:
-        for receipt in _receipts(run.ledger, "problems", task.name):
+        for receipt in of_task.get(task.name, ()):
             name = unit_name(run, "rationales", receipt.unit)
             if (name.stage, name.unit) not in run.ledger.units and receipt.counts["accepted"]:
                 selection = run.ledger.units["selections", task.name].files[0]
-                leases.append(TeachLease(name=name, problems=receipt.files[0], selection=selection))
-    run_engines(run, "rationales", run.config.teacher, leases, run.config.rows_per_unit)
+                units.append(TeachUnit(name=name, problems=receipt.files[0], selection=selection))
+    run_engines(run, "rationales", run.config.teacher, units, run.config.rows_per_unit)
 
 
 def erase(run: Run) -> None:
@@ -145,6 +148,7 @@ def read_files(run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[R
             rooms=rooms,
             stage=stage,
             stage_key=run.keys[stage],
+            driver=run.driver,
             committed=committed,
         )
         for task in tasks
@@ -154,20 +158,20 @@ def read_files(run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[R
 
 def groups(run: Run) -> list[Group]:
     """The selection groups with at least one accepted problem, in the config's order."""
+    of_task = _by_task(run.ledger, "problems")
     counts = {
-        task.name: sum(r.files[0].rows for r in _receipts(run.ledger, "problems", task.name))
+        task.name: sum(receipt.files[0].rows for receipt in of_task.get(task.name, ()))
         for task in run.config.tasks
     }
     return [Group(name=name, num_problems=num) for name, num in counts.items() if num]
 
 
-def _receipts(ledger: Ledger, stage: str, task: str) -> list[Receipt]:
-    """A task's receipts of a stage, in the order of its file."""
-    return [r for r in ledger.committed(stage) if r.unit.rpartition("-")[0] == task]
-
-
-def _problem_files(ledger: Ledger, task: str) -> list[FileEntry]:
-    return [receipt.files[0] for receipt in _receipts(ledger, "problems", task)]
+def _by_task(ledger: Ledger, stage: str) -> dict[str, list[Receipt]]:
+    """Task -> its receipts of a stage, in the order of its file."""
+    found: dict[str, list[Receipt]] = {}
+    for receipt in ledger.committed(stage):
+        found.setdefault(receipt.unit.rpartition("-")[0], []).append(receipt)
+    return found
 
 
 def _rows(

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import ray
+from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orca2_gen.config_schema import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config_schema import Config, EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
+from ray_jobs.engine_actor import EngineActor
 
 LOCAL_OBJECT_STORE_BYTES = 100_000_000
 """Leases and receipts are a few kilobytes; Ray's default is a third of the machine's memory."""
@@ -52,28 +57,172 @@ def ray_instance() -> Iterator[None]:
         ray.shutdown()
 
 
-def actor_options(config: EngineConfig, max_concurrency: int) -> dict[str, Any]:
-    """Ray's options for one engine's actor; tensor- and pipeline-parallel ranks live inside it
-    (vLLM's mp executor).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """What a node of the cluster has."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where the engines of one model go; decided before anything is loaded."""
+
+    replicas: int
+    ranks: int
+    """Devices of one engine: tensor_parallel_size x pipeline_parallel_size."""
+    device: Literal["gpu", "cpu", "none"]
+    """A scripted engine needs none."""
+    executor: Literal["mp", "ray"] | None
+    """vLLM's distributed_executor_backend: mp inside a node, ray across nodes, None for a single
+    rank."""
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """Of an engine's placement group; empty where its actor holds all its devices itself."""
+        return [{"GPU": 1.0, "CPU": 1.0}] * self.ranks if self.executor == "ray" else []
+
+    def __str__(self) -> str:
+        if self.device == "none":
+            return f"{self.replicas} scripted, no devices"
+        engine = f"{self.ranks} {self.device.upper()}{'s' if self.ranks > 1 else ''}"
+        how = {
+            None: "one process",
+            "mp": "ranks on one node",
+            "ray": "ranks across nodes in a placement group",
+        }[self.executor]
+        return f"{self.replicas} x {engine} ({how})"
+
+
+def cluster_nodes() -> list[Node]:
+    """The living nodes of the cluster."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(cpus=int(r.get("CPU", 0)), gpus=int(r.get("GPU", 0))) for r in found]
+
+
+def plan_placement(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
+    """The Placement of a model's engines on these nodes.
 
     Raises:
-        ValueError: the nodes have no room for all replicas.
+        ValueError: they have no room for all replicas.
     """
-    options: dict[str, Any] = {"max_concurrency": max_concurrency, "max_restarts": 0, "num_cpus": 0}
     if isinstance(config, ScriptedEngineConfig):
-        return options
-    gpus = config.tensor_parallel_size * config.pipeline_parallel_size
-    per_node = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
-    if not any(per_node):
-        return options
-    fitting = sum(num // gpus for num in per_node)
-    if fitting < config.replicas:
-        raise ValueError(
-            f"replicas is {config.replicas}, and the nodes, with {per_node} GPUs, have room for "
-            f"{fitting} engines of tensor_parallel_size x pipeline_parallel_size = {gpus}; "
-            f"lower one of the three"
+        return Placement(replicas=config.replicas, ranks=0, device="none", executor=None)
+    tensor, pipeline = config.tensor_parallel_size, config.pipeline_parallel_size
+    ranks = tensor * pipeline
+    gpus = [node.gpus for node in nodes]
+    if not any(gpus):  # vLLM's CPU ranks share the machine's cores; its ray executor refuses CPUs
+        executor: Literal["mp", "ray"] | None = "mp" if ranks > 1 else None
+        return Placement(replicas=config.replicas, ranks=ranks, device="cpu", executor=executor)
+    inside = sum(num // ranks for num in gpus)
+    if inside >= config.replicas:
+        executor = "mp" if ranks > 1 else None
+        return Placement(replicas=config.replicas, ranks=ranks, device="gpu", executor=executor)
+    across = sum(gpus) // ranks
+    if ranks > max(gpus) and across >= config.replicas:
+        return Placement(replicas=config.replicas, ranks=ranks, device="gpu", executor="ray")
+    fitting = across if ranks > max(gpus) else inside
+    raise ValueError(
+        f"{config.model}: {config.replicas} replicas of tensor_parallel_size {tensor} x "
+        f"pipeline_parallel_size {pipeline} = {ranks} GPUs each do not fit: the nodes have "
+        f"{' + '.join(map(str, gpus))} GPUs, room for {fitting}; lower one of the three"
+    )
+
+
+def plan_lines(config: Config) -> list[str]:
+    """Where the engines of both models go on this cluster, a line each.
+
+    Raises:
+        ValueError: one of them does not fit.
+    """
+    nodes = cluster_nodes()
+    return [
+        f"{role}: {plan_placement(engine, nodes)}"
+        for role, engine in (("student", config.student), ("teacher", config.teacher))
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlacedEngine:
+    """An EngineActor and what holds its devices."""
+
+    actor: Any
+    last_words: Path | None = None
+    """Where the actor says why it ends itself: Ray only knows that it did."""
+    group: Any = None
+    """Its placement group, where its ranks lie on several nodes."""
+
+    def why(self, error: Exception) -> str:
+        """Why the engine died, in one line: its own last words, else what Ray says."""
+        if self.last_words is None or not self.last_words.exists():
+            return reason_of(error)
+        words = self.last_words.read_text().strip()
+        self.last_words.unlink()
+        return words
+
+    def end(self) -> None:
+        """Ends the actor, whose children end with it, and gives its devices back."""
+        ray.kill(self.actor)
+        if self.group is not None:
+            remove_placement_group(self.group)
+
+
+def start_engine(
+    config: EngineConfig,
+    placement: Placement,
+    replica: int,
+    *,
+    max_concurrency: int,
+    last_words: Path,
+    **arguments: Any,
+) -> PlacedEngine:
+    """A new EngineActor for a replica, not yet up; `arguments` are its further keywords.
+
+    Where the cluster has lost the devices of the placement the actor waits for them.
+    """
+    placed = on_this_machine(config, replica)
+    options = actor_options(placement, max_concurrency)
+    options["runtime_env"] = {"env_vars": actor_environment(placed)}
+    group = None
+    if placement.bundles:
+        group = placement_group(placement.bundles, strategy="PACK")
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
+            group, placement_group_capture_child_tasks=True
         )
-    return options | {"num_gpus": gpus}
+    actor = ray.remote(**options)(EngineActor)
+    last_words.unlink(missing_ok=True)
+    started = actor.remote(
+        config=placed, executor=placement.executor, last_words=last_words, **arguments
+    )
+    return PlacedEngine(actor=started, last_words=last_words, group=group)
+
+
+def reason_of(error: Exception) -> str:
+    """The last line of a Ray error, without Ray's frames and its advice: the exception that was
+    raised far away, or how the process ended.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1].partition(" Some common causes include:")[0]
+
+
+def actor_options(placement: Placement, max_concurrency: int) -> dict[str, Any]:
+    """Ray's options for one engine's actor.
+
+    Ranks on one node live in the actor's process tree, so it holds all their GPUs; ranks across
+    nodes get theirs from the placement group, and the actor, which only talks to them, none.
+    """
+    options: dict[str, Any] = {
+        "max_concurrency": max_concurrency,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "num_cpus": 0,
+    }
+    if placement.device == "gpu" and not placement.bundles:
+        options["num_gpus"] = placement.ranks
+    return options
 
 
 def on_this_machine(config: EngineConfig, replica: int) -> EngineConfig:

@@ -17,6 +17,7 @@ import pytest
 from orca2_gen.offline import go_offline
 
 go_offline()
+os.environ["ORCA2_TEST_SESSION"] = str(os.getpid())  # by which oracle.py knows our processes
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # the machine may be busy
 hypothesis.settings.register_profile("shared_cpu", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("shared_cpu")

@@ -128,3 +128,14 @@ def test_fork_takes_over_what_did_not_change(
     code, _, err = orca2("run", undisturbed.config_file, *sets, "--fork", undisturbed.run_dir)
     assert code == 0, err
     assert "forked problems, scores, selections from" in err
+
+
+def test_plan_says_where_the_engines_go(
+    orca2: Call, undisturbed: FinishedRun, local_ray: None
+) -> None:
+    code, out, _ = orca2("plan", undisturbed.config_file)
+    assert code == 0
+    assert out.splitlines() == [
+        "student: 1 scripted, no devices",
+        "teacher: 1 scripted, no devices",
+    ]

@@ -230,3 +230,8 @@ def test_paths_given_by_set_are_absolute_from_where_one_stands(
     monkeypatch.chdir(tmp_path)
     config = load_config(file, ["tasks.0.path=sums.jsonl"])
     assert config.tasks[0].path == str(tmp_path / "sums.jsonl")
+
+
+def test_a_floor_above_the_replicas_is_refused(write_config: Write) -> None:
+    with pytest.raises(ValueError, match=r"min_replicas is 2 and student.replicas is 1"):
+        load_config(write_config(), ["dispatch.min_replicas=2"])

@@ -70,7 +70,7 @@ def test_planted_accuracies_come_out_and_are_paired_over_strategies() -> None:
 
 def test_what_vllm_is_given_is_safe_and_holds_every_key_of_ours() -> None:
     config = VLLMEngineConfig(model="/models/student", tensor_parallel_size=2)
-    arguments = engine_arguments(config)
+    arguments = engine_arguments(config, "mp")
     assert arguments["trust_remote_code"] is False
     assert arguments["load_format"] == "safetensors"
     assert arguments["enable_log_requests"] is False

@@ -124,7 +124,7 @@ def test_units_of_an_equal_key_are_kept_where_no_config_was_recorded(tmp_path: P
 def test_unlisted_files_are_found_and_removed_and_listed_ones_stay(tmp_path: Path) -> None:
     [receipt] = committed(tmp_path, 1)
     late = receipt_of(tmp_path, "sums-000000", attempt=2)
-    cut = tmp_path / "problems" / ".sums-000001.a1.arrow.tmp-host-1-ab"
+    cut = tmp_path / "problems" / ".sums-000001.a1-0.arrow.tmp-host-1-ab"
     cut.write_bytes(b"half")
     ledger = read_ledger(tmp_path, writable=True)
     assert set(unlisted_files(ledger)) == {cut, *(tmp_path / entry.path for entry in late.files)}
@@ -165,7 +165,7 @@ def test_a_long_difference_is_cut_and_counted() -> None:
 
 def test_an_attempt_stands_in_the_file_name(tmp_path: Path) -> None:
     paths = {receipt_of(tmp_path, "sums-000000", attempt=n).files[0].path for n in (1, 2)}
-    assert paths == {"problems/sums-000000.a1.arrow", "problems/sums-000000.a2.arrow"}
+    assert paths == {"problems/sums-000000.a1-0.arrow", "problems/sums-000000.a2-0.arrow"}
 
 
 def test_the_same_unit_is_never_committed_twice(tmp_path: Path) -> None:

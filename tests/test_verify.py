@@ -201,7 +201,7 @@ def test_a_manifest_that_counts_other_rows_is_named(run_copy: Path) -> None:
 
 
 def test_files_that_no_line_lists_are_noted_and_are_no_fault(run_copy: Path) -> None:
-    late = run_copy / "scores" / "sums-000000.a2.arrow"
+    late = run_copy / "scores" / "sums-000000.a2-0.arrow"
     late.write_bytes(b"late")
     found = verify(run_copy)
     assert found.findings == []

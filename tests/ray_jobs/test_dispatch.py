@@ -1,61 +1,96 @@
+"""The loop between driver and engines; the actors here are ours, Ray is Ray."""
+
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import ray
 
+from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, unlisted_files, write_unit
 from orca2_gen.records import Rejection
 from orca2_gen.shards import FileEntry, read_records
-from ray_jobs.dispatch import MAX_ENGINE_STARTS, Pool, close_pool, dispatch_engines
-from ray_jobs.leases import EngineLease, TeachLease
+from ray_jobs.dispatch import EngineWork, dispatch_engines
+from ray_jobs.engine_actor import EngineReport
+from ray_jobs.leases import EngineUnit, TeachUnit
+from ray_jobs.placement import PlacedEngine
+from ray_jobs.replicas import Replicas
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 # Ray's processes cannot import a test module.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
+QUICK = DispatchConfig(backoff_seconds=0.1)
 
-class DyingActor:
+
+class FragileActor:
     """Works like an EngineActor; what a unit is called says what befalls its process."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self, run_dir: Path, replica: int) -> None:
+        self._run_dir, self._replica = run_dir, replica
+        if replica in broken(run_dir):
+            raise ValueError("this machine has no engine")
 
-    async def ready(self) -> int:
-        return os.getpid()
+    async def ready(self) -> EngineReport:
+        if self._replica in slow(self._run_dir):
+            await asyncio.sleep(3.0)
+        skewed = self._replica in broken(self._run_dir, "skewed")
+        return EngineReport(
+            pid=os.getpid(), node="n", versions=(("vllm", "0.1" if skewed else "0.2"),)
+        )
 
-    async def work(self, lease: EngineLease) -> AsyncIterator[Receipt]:
-        import asyncio
+    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
+        tasks = [asyncio.create_task(self._one(unit)) for unit in units]
+        for task in asyncio.as_completed(tasks):
+            yield await task
+        if any("lingers" in unit.name.unit for unit in units):
+            await asyncio.sleep(3.0)
 
+    async def _one(self, lease: EngineUnit) -> Receipt:
         unit, first = lease.name.unit, lease.name.attempt == 1
-        if "always-dies" in unit or ("dies-at-once" in unit and first):
-            os._exit(1)
         if "raises" in unit:
             raise ValueError(f"{unit} cannot be read")
         if "dies-later" in unit and first:
             await asyncio.sleep(0.6)
             os._exit(1)
         await asyncio.sleep(0.3 if "slow" in unit else 0.0)
-        row = Rejection(problem_id=unit, stage="rationales", reason="r", detail="d")
-        yield write_unit(self._run_dir, lease.name, [row], Rejection)
-        if "lingers" in unit:
-            await asyncio.sleep(3.0)
+        part = lease.part
+        asked = range(lease.num_problems)[part.first : part.last] if part else [0]
+        if ("dies-at-once" in unit and first) or ("poison" in unit and 0 in asked):
+            os._exit(1)
+        reason = "engine_died" if part and part.lost else "r"
+        row = Rejection(problem_id=unit, stage="rationales", reason=reason, detail="d")
+        accepted = [] if "refused" in unit else [row]
+        return write_unit(self._run_dir, lease.name, accepted, Rejection, [] if accepted else [row])
 
     async def close(self) -> None:
         pass
 
 
-def lease_of(unit: str) -> EngineLease:
+def broken(run_dir: Path, what: str = "broken") -> list[int]:
+    """Replicas of this kind, as the test wrote them beside the run."""
+    file = run_dir / f"{what}.txt"
+    return [int(word) for word in file.read_text().split()] if file.exists() else []
+
+
+def slow(run_dir: Path) -> list[int]:
+    return broken(run_dir, "slow")
+
+
+def unit_of(unit: str, num_problems: int = 1) -> EngineUnit:
     nothing = FileEntry(path="", rows=0, bytes=0, sha256="")
-    return TeachLease(
+    problems = FileEntry(path="", rows=num_problems, bytes=0, sha256="")
+    return TeachUnit(
         name=UnitName(stage="rationales", stage_key="k", unit=unit),
-        problems=nothing,
+        problems=problems,
         selection=nothing,
     )
 
@@ -65,22 +100,32 @@ def work_off(
     units: list[str],
     *,
     replicas: int = 1,
-    leases_per_engine: int = 2,
+    units_per_engine: int = 2,
+    limits: DispatchConfig = QUICK,
     advance: Callable[[Receipt], None] = lambda receipt: None,
+    said: list[str] | None = None,
 ) -> Ledger:
     ledger = read_ledger(run_dir, writable=True)
-    actor = ray.remote(num_cpus=0, max_concurrency=16)(DyingActor)
-    pool = Pool(
-        start=lambda replica: actor.remote(run_dir),
-        actors=[actor.remote(run_dir) for _ in range(replicas)],
-        starts=replicas,
+    actor = ray.remote(num_cpus=0, max_concurrency=64)(FragileActor)
+    pool = Replicas(
+        lambda replica: PlacedEngine(actor=actor.remote(run_dir, replica)),
+        replicas,
+        limits,
+        (said if said is not None else []).append,
     )
     try:
         dispatch_engines(
-            ledger, [lease_of(unit) for unit in units], pool, leases_per_engine, advance
+            EngineWork(
+                ledger=ledger,
+                replicas=pool,
+                units_per_engine=units_per_engine,
+                limits=limits,
+                advance=advance,
+                waiting=deque(unit_of(unit) for unit in units),
+            )
         )
     finally:
-        close_pool(pool)
+        pool.close()
     return ledger
 
 
@@ -95,36 +140,95 @@ def assert_each_once(ledger: Ledger, units: list[str]) -> None:
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_every_lease_is_committed_once(tmp_path: Path, replicas: int) -> None:
-    units = [f"u-{n:06d}" for n in range(20)]
-    assert_each_once(work_off(tmp_path, units, replicas=replicas, leases_per_engine=4), units)
-
-
-def test_leases_open_on_an_engine_that_died_are_worked_off_by_the_next(tmp_path: Path) -> None:
-    units = ["a-slow", "b-dies-at-once", "c", "d-dies-later", "e-slow"]
-    ledger = work_off(tmp_path, units, leases_per_engine=3)
+@pytest.mark.parametrize("units_per_engine", [1, 4, 16])
+def test_every_unit_is_committed_once(tmp_path: Path, replicas: int, units_per_engine: int) -> None:
+    units = [f"u-{n:06d}" for n in range(40)]
+    ledger = work_off(tmp_path, units, replicas=replicas, units_per_engine=units_per_engine)
     assert_each_once(ledger, units)
-    assert ledger.units["rationales", "b-dies-at-once"].attempt == 2
-    assert ledger.units["rationales", "c"].attempt <= 2 + 1
-    assert all(
-        "c" in path.name or "a-slow" in path.name or "e-slow" in path.name
-        for path in unlisted_files(ledger)
-    )
+    assert unlisted_files(ledger) == []
+
+
+def test_units_open_on_an_engine_that_died_run_alone_and_the_others_go_on(tmp_path: Path) -> None:
+    units = ["a-slow", "b-dies-at-once", "c-slow", *(f"u-{n}" for n in range(20))]
+    said: list[str] = []
+    ledger = work_off(tmp_path, units, replicas=2, units_per_engine=3, said=said)
+    assert_each_once(ledger, units)
+    attempts = {unit: ledger.units["rationales", unit].attempt for unit in units}
+    assert attempts["b-dies-at-once"] > 1
+    assert len(said) == 1 and "b-dies-at-once" in said[0]
+    open_then = [unit for unit in units if unit in said[0]]
+    assert {unit for unit in units if attempts[unit] > 1} <= set(open_then)
+
+
+def test_sixty_four_innocent_units_in_flight_with_poison_are_all_committed(tmp_path: Path) -> None:
+    units = [*(f"u-slow-{n:02d}" for n in range(32)), "poison", *(f"v-slow-{n}" for n in range(32))]
+    said: list[str] = []
+    ledger = work_off(tmp_path, units, units_per_engine=65, said=said)
+    assert_each_once(ledger, units)
+    [lost] = read_records(tmp_path, ledger.units["rationales", "poison"].files[0], Rejection)
+    assert lost.reason == "engine_died"
+    assert sum("alone" in line for line in said) == 2, "a problem is tried alone twice"
 
 
 def test_a_receipt_and_a_death_that_come_together_commit_the_unit_once(tmp_path: Path) -> None:
     """The receipt of `b` and the death of its engine both wait when the driver looks again."""
     units = ["a", "b-slow-lingers", "c-dies-later"]
-    ledger = work_off(tmp_path, units, leases_per_engine=3, advance=lambda receipt: time.sleep(2.0))
+    ledger = work_off(tmp_path, units, units_per_engine=3, advance=lambda receipt: time.sleep(2.0))
     assert_each_once(ledger, units)
 
 
-def test_an_engine_that_always_dies_stops_the_run_and_what_is_committed_stays(
-    tmp_path: Path,
+def test_one_broken_replica_is_given_up_and_the_others_do_all(tmp_path: Path) -> None:
+    (tmp_path / "broken.txt").write_text("0")
+    units = [f"u-slow-{n:02d}" for n in range(60)]
+    said: list[str] = []
+    assert_each_once(work_off(tmp_path, units, replicas=2, said=said), units)
+    assert sum("did not start" in line for line in said) == QUICK.max_failed_starts - 1
+    assert "given up; 1 go on" in said[-1] and "this machine has no engine" in said[0]
+
+
+@pytest.mark.parametrize(("replicas", "min_replicas"), [(1, 1), (3, 3)])
+def test_below_the_floor_the_run_stops_with_the_engines_own_reason(
+    tmp_path: Path, replicas: int, min_replicas: int
 ) -> None:
-    with pytest.raises(RuntimeError, match=f"an engine died {MAX_ENGINE_STARTS} times"):
-        work_off(tmp_path, ["a", "b-always-dies"], leases_per_engine=1)
-    assert_each_once(read_ledger(tmp_path), ["a"])
+    (tmp_path / "broken.txt").write_text("0")
+    limits = QUICK.model_copy(update={"min_replicas": min_replicas})
+    # The others are busy, or they would be done before the broken one is given up.
+    units = [f"u-slow-{n:03d}" for n in range(400)]
+    with pytest.raises(RuntimeError, match=r"failed to start 3 times.*no engine"):
+        work_off(tmp_path, units, replicas=replicas, limits=limits, units_per_engine=1)
+    committed = read_ledger(tmp_path).committed("rationales")
+    assert_each_once(read_ledger(tmp_path), [receipt.unit for receipt in committed])
+
+
+def test_an_engine_that_starts_slowly_is_waited_for_and_the_others_work(tmp_path: Path) -> None:
+    (tmp_path / "slow.txt").write_text("0")
+    said: list[str] = []
+    units = [f"u-{n}" for n in range(10)]
+    started = time.monotonic()
+    assert_each_once(work_off(tmp_path, units, said=said), units)
+    assert time.monotonic() - started > 3.0 and said == []
+
+
+def test_an_engine_that_never_comes_up_is_given_up_after_its_time(tmp_path: Path) -> None:
+    (tmp_path / "slow.txt").write_text("0")
+    limits = DispatchConfig(backoff_seconds=0.0, start_seconds=1.0, max_failed_starts=1)
+    with pytest.raises(RuntimeError, match="was not up after 1 s"):
+        work_off(tmp_path, ["a"], limits=limits)
+
+
+def test_engines_of_different_versions_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "skewed.txt").write_text("1")
+    units = [f"u-slow-{n:03d}" for n in range(400)]
+    with pytest.raises(ValueError, match=r"vllm 0\.[12] and 0\.[12]"):
+        work_off(tmp_path, units, replicas=2, units_per_engine=1)
+
+
+def test_a_stage_that_rejects_nearly_everything_is_stopped(tmp_path: Path) -> None:
+    units = [f"u-refused-{n:03d}" for n in range(200)]
+    limits = DispatchConfig(rejection_rows=20, max_rejection_rate=0.9)
+    with pytest.raises(TooManyRejections, match=r"rejected \(100.0%"):
+        work_off(tmp_path, units, limits=limits)
+    assert 20 <= len(read_ledger(tmp_path).units) < 200
 
 
 def test_a_users_mistake_on_an_engine_reaches_the_driver_as_it_was_raised(tmp_path: Path) -> None:

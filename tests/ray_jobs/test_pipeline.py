@@ -180,15 +180,8 @@ def test_an_engine_killed_mid_stage_is_started_again_and_nothing_is_lost_or_doub
     with open_run(load_config(undisturbed.config_file, sets), track) as run:
         run_all(run)
     assert killed == {"scores": 1, "rationales": 1}
-    assert dataset_bytes_without_attempts(run.run_dir) == dataset_bytes_without_attempts(
-        undisturbed.run_dir
-    )
+    assert dataset_bytes(run.run_dir) == dataset_bytes(undisturbed.run_dir)
     assert verify(run.run_dir).findings == []
-
-
-def dataset_bytes_without_attempts(run_dir: Path) -> dict[str, bytes]:
-    """The shards: a manifest's plan names unit files, and those name attempts."""
-    return {name: body for name, body in dataset_bytes(run_dir).items() if name.startswith("data-")}
 
 
 @pytest.mark.parametrize("policy", ["random", "fixed:explain_then_answer", "teacher_best"])

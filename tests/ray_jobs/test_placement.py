@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import ray
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.util import placement_group, placement_group_table
 
 from orca2_gen.config_schema import ScriptedEngineConfig, VLLMEngineConfig
-from ray_jobs.placement import actor_environment, actor_options, on_this_machine, ray_instance
+from ray_jobs.placement import (
+    Node,
+    PlacedEngine,
+    actor_environment,
+    actor_options,
+    on_this_machine,
+    plan_placement,
+    ray_instance,
+)
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 VLLM = VLLMEngineConfig(model="/models/student")
@@ -61,5 +73,79 @@ def test_a_lone_engine_and_a_scripted_one_are_left_alone() -> None:
 
 def test_no_actor_is_restarted_by_ray_itself() -> None:
     for config in (VLLM, ScriptedEngineConfig(engine="scripted", tokenizer="/models/student")):
-        assert actor_options(config, 7)["max_restarts"] == 0
-        assert actor_options(config, 7)["max_concurrency"] == 7
+        options = actor_options(plan_placement(config, [Node(cpus=8, gpus=8)]), 7)
+        assert options["max_restarts"] == options["max_task_retries"] == 0
+        assert options["max_concurrency"] == 7
+
+
+def engine(*, tensor: int = 1, pipeline: int = 1, replicas: int = 1) -> VLLMEngineConfig:
+    return VLLM.model_copy(
+        update={
+            "tensor_parallel_size": tensor,
+            "pipeline_parallel_size": pipeline,
+            "replicas": replicas,
+        }
+    )
+
+
+sizes = st.sampled_from([1, 2, 4, 8])
+
+
+@given(
+    st.lists(st.integers(0, 8), min_size=1, max_size=6), sizes, st.integers(1, 4), st.integers(1, 9)
+)
+def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
+    gpus: list[int], tensor: int, pipeline: int, replicas: int
+) -> None:
+    nodes = [Node(cpus=8, gpus=num) for num in gpus]
+    ranks = tensor * pipeline
+    inside = sum(num // ranks for num in gpus)
+    try:
+        plan = plan_placement(engine(tensor=tensor, pipeline=pipeline, replicas=replicas), nodes)
+    except ValueError as error:
+        assert inside < replicas
+        assert ranks <= max(gpus) or sum(gpus) < ranks * replicas
+        assert f"{replicas} replicas" in str(error) and f"= {ranks} GPUs" in str(error)
+        return
+    assert (plan.replicas, plan.ranks) == (replicas, ranks)
+    if not any(gpus):
+        assert plan.device == "cpu" and plan.bundles == []
+    elif plan.executor == "ray":
+        assert ranks > max(gpus) and ranks * replicas <= sum(gpus)
+        assert len(plan.bundles) == ranks
+        assert "num_gpus" not in actor_options(plan, 1)
+    else:
+        assert inside >= replicas
+        assert actor_options(plan, 1)["num_gpus"] == ranks
+        assert plan.executor == ("mp" if ranks > 1 else None)
+
+
+def test_a_plan_reads_as_one_line() -> None:
+    nodes = [Node(cpus=8, gpus=8)] * 2
+    assert str(plan_placement(engine(replicas=16), nodes)) == "16 x 1 GPU (one process)"
+    four = plan_placement(engine(tensor=4, replicas=2), nodes)
+    assert str(four) == "2 x 4 GPUs (ranks on one node)"
+    across = plan_placement(engine(tensor=8, pipeline=2), nodes)
+    assert str(across) == "1 x 16 GPUs (ranks across nodes in a placement group)"
+
+
+def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:
+    with pytest.raises(ValueError, match=r"nodes have 8 \+ 4 GPUs, room for 3"):
+        plan_placement(engine(tensor=4, replicas=4), [Node(cpus=8, gpus=8), Node(cpus=8, gpus=4)])
+
+
+def test_a_placement_group_ends_with_its_engine() -> None:
+    @ray.remote(num_cpus=0)
+    class Sleeper:
+        def up(self) -> None: ...
+
+    group = placement_group([{"CPU": 0.01}], strategy="PACK")
+    engine = PlacedEngine(actor=Sleeper.remote(), group=group)
+    ray.get(engine.actor.up.remote())
+    engine.end()
+    end = time.monotonic() + 30
+    while placement_group_table(group)["state"] != "REMOVED" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert placement_group_table(group)["state"] == "REMOVED"
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(engine.actor.up.remote())

@@ -1,0 +1,197 @@
+"""How many leases, receipts and durable commits one driver handles, and how much memory it needs.
+
+    python -m benchmarks.dispatch_scale --rows 5000000
+
+Real Ray actors, the real dispatch loop and ledger; the actors answer each unit with a receipt at
+once, without generating or writing rows, so what is measured is the driver's side alone. A bare
+Ray loop with the same actors and no dispatch is measured beside it, alternating. The last line is
+one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger
+from orca2_gen.shards import FileEntry
+from ray_jobs.dispatch import EngineWork, dispatch_engines
+from ray_jobs.engine_actor import EngineReport
+from ray_jobs.leases import EngineUnit, TeachUnit
+from ray_jobs.placement import PlacedEngine, ray_instance
+from ray_jobs.replicas import Replicas
+
+UNITS_PER_ENGINE = 64
+BARE_LEASES_OPEN = 16
+"""Per actor, of the bare loop; what dispatch keeps open with UNITS_PER_ENGINE."""
+
+
+class ReceiptActor:
+    """Answers like an EngineActor that needs no time."""
+
+    async def ready(self) -> EngineReport:
+        return EngineReport(pid=os.getpid(), node="", versions=())
+
+    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
+        for unit in units:
+            yield receipt_of(unit)
+
+    async def close(self) -> None:
+        pass
+
+
+def receipt_of(unit: EngineUnit) -> Receipt:
+    """A receipt of the size that a unit of rationales has."""
+    assert isinstance(unit, TeachUnit)
+    rows = unit.problems.rows
+    path = f"rationales/{unit.name.unit}.a1-abcdef.arrow"
+    return Receipt(
+        stage=unit.name.stage,
+        stage_key=unit.name.stage_key,
+        unit=unit.name.unit,
+        attempt=1,
+        files=(FileEntry(path=path, rows=rows, bytes=123_456, sha256="0" * 64),),
+        counts={
+            "input": rows,
+            "accepted": rows,
+            "rejected": 0,
+            "prompt_tokens": 100 * rows,
+            "completion_tokens": 200 * rows,
+            "cached_tokens": 0,
+        },
+    )
+
+
+def units_of(num_units: int, rows_per_unit: int) -> Iterator[EngineUnit]:
+    for index in range(num_units):
+        path = f"problems/task-{index:06d}.a1-abcdef.arrow"
+        entry = FileEntry(path=path, rows=rows_per_unit, bytes=123_456, sha256="0" * 64)
+        name = UnitName(stage="rationales", stage_key="0" * 32, unit=f"task-{index:06d}")
+        yield TeachUnit(name=name, problems=entry, selection=entry)
+
+
+def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple[float, Ledger]:
+    """Seconds in which dispatch worked the units off and committed them, and their ledger."""
+    actor = ray.remote(num_cpus=0, max_concurrency=4 * UNITS_PER_ENGINE)(ReceiptActor)
+    limits = DispatchConfig()
+    replicas = Replicas(
+        lambda index: PlacedEngine(actor=actor.remote()), num_actors, limits, lambda line: None
+    )
+    replicas.settle()
+    ray.get(replicas.pending)
+    ledger = read_ledger(run_dir, writable=True)
+    started = time.perf_counter()
+    dispatch_engines(
+        EngineWork(
+            ledger=ledger,
+            replicas=replicas,
+            units_per_engine=UNITS_PER_ENGINE,
+            limits=limits,
+            advance=lambda receipt: None,
+            waiting=deque(units),
+        )
+    )
+    seconds = time.perf_counter() - started
+    replicas.kill()
+    return seconds, ledger
+
+
+def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> float:
+    """Seconds in which the same calls return the same receipts to a loop that does nothing else."""
+    actor = ray.remote(num_cpus=0, max_concurrency=4 * UNITS_PER_ENGINE)(ReceiptActor)
+    actors = [actor.remote() for _ in range(num_actors)]
+    ray.get([a.ready.remote() for a in actors])
+    waiting = deque(units)
+    open_: dict[Any, Any] = {}
+    load = dict.fromkeys(range(num_actors), 0)
+    started = time.perf_counter()
+    while waiting or open_:
+        for index, handle in enumerate(actors):
+            while waiting and load[index] < BARE_LEASES_OPEN:
+                lease = [waiting.popleft() for _ in range(min(units_per_lease, len(waiting)))]
+                open_[handle.work.options(num_returns="streaming").remote(*lease)] = index
+                load[index] += 1
+        ready, _ = ray.wait(list(open_), num_returns=1)
+        for generator in ready:
+            try:
+                ray.get(next(generator))
+            except StopIteration:
+                load[open_.pop(generator)] -= 1
+    seconds = time.perf_counter() - started
+    for handle in actors:
+        ray.kill(handle)
+    return seconds
+
+
+def commits_per_second(run_dir: Path, units: list[EngineUnit]) -> float:
+    """Durable commits of one receipt each."""
+    ledger = read_ledger(run_dir, writable=True)
+    started = time.perf_counter()
+    for unit in units:
+        ledger.commit([receipt_of(unit)])
+    return len(units) / (time.perf_counter() - started)
+
+
+def peak_mb() -> float:
+    """The most memory this process has had resident."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1)
+
+
+def main() -> None:
+    """Prints the table and the JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--rows-per-unit", type=int, default=250)
+    parser.add_argument("--actors", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=5, help="alternating, of 4,000 units each")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ray_instance():
+        sample = list(units_of(4_000, arguments.rows_per_unit))
+        per_lease = UNITS_PER_ENGINE // 4
+        ratios = []
+        for pair in range(arguments.pairs):
+            ours, _ = dispatched(Path(folder) / f"pair-{pair}", sample, arguments.actors)
+            ratios.append(bare(sample, arguments.actors, per_lease) / ours)
+        single = commits_per_second(Path(folder) / "commits", sample[:500])
+        before = peak_mb()
+        units = list(units_of(arguments.rows // arguments.rows_per_unit, arguments.rows_per_unit))
+        seconds, ledger = dispatched(Path(folder) / "all", units, arguments.actors)
+        after = peak_mb()
+        lines = (Path(folder) / "all" / "ledger.jsonl").read_bytes().count(b"\n")
+    assert lines == len(units) == len(ledger.units)
+    figures = {
+        "leases_per_second": round(len(units) / per_lease / seconds, 1),
+        "receipts_per_second": round(len(units) / seconds, 1),
+        "commits_per_second": round(single, 1),
+        "rows_per_unit": arguments.rows_per_unit,
+        "driver_mb": after,
+        "driver_mb_before": before,
+        "rows": len(units) * arguments.rows_per_unit,
+        "over_bare_ray": round(statistics.median(ratios), 3),
+        "over_bare_ray_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, str(value))
+    Console(width=100).print(table)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

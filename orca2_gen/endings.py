@@ -1,0 +1,57 @@
+"""How a run can end: its exit codes, and signals, the first of which ends it in good order and the
+second at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+FAILED = 1
+"""Stopped by a failure; the same command goes on."""
+USAGE = 2
+REJECTED = 3
+"""Finished, or stopped, with too many rejections."""
+INTERRUPTED = 75
+"""EX_TEMPFAIL of sysexits.h: the same command goes on."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class TooManyRejections(RuntimeError):
+    """A stage rejects more of its rows than the config allows."""
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """A function that says whether a signal has come; the interrupt itself is raised on leaving.
+
+    So what stands inside ends where it wants to, and no commit is ever cut in two. A second signal
+    ends the process where it is: what is committed is on disk, and a lock of a dead process binds
+    nobody. Does nothing outside the main thread, where Python runs no signal handlers.
+
+    Raises:
+        KeyboardInterrupt: on leaving, if a signal came and nothing else was raised.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        if came:
+            os._exit(INTERRUPTED)
+        came.append(signum)
+
+    before = {signum: signal.signal(signum, note) for signum in _SIGNALS}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if came:
+        raise KeyboardInterrupt

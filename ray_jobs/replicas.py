@@ -1,0 +1,198 @@
+"""The engines of one model: each is starting, up, waiting to be started again, or given up.
+
+Nothing here waits: starts are asked for, and `settle` takes in what became of them, so that one
+slow or broken engine never keeps the others from their work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from orca2_gen.config_schema import DispatchConfig
+from ray_jobs.engine_actor import EngineReport
+from ray_jobs.leases import EngineUnit
+from ray_jobs.placement import PlacedEngine
+
+MAX_DEATHS_IN_A_ROW = 48
+"""Deaths without one unit done in between. One problem that kills every engine is found after at
+most 3 + log2(rows of a unit) of them, some next to each other after a few more; and an engine only
+counts as up when it has generated a token. So many in a row cannot be told from a bad machine."""
+MAX_BACKOFF_SECONDS = 60.0
+CLOSE_SECONDS = 10.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Replica:
+    """One place for an engine, and the engine that is in it now."""
+
+    index: int
+    engine: PlacedEngine | None = None
+    starting: Any = None
+    """The pending `ready()` of an actor that is not up yet."""
+    due: float = 0.0
+    """On time.monotonic's clock: when to start, or when a start has taken too long."""
+    failed_starts: int = 0
+    """In a row."""
+    deaths: int = 0
+    """In a row, without a unit done in between."""
+    is_given_up: bool = False
+    open_: dict[Any, dict[str, EngineUnit]] = field(default_factory=dict)
+    """Generator of a lease -> its units that have no receipt yet, by name."""
+    last_reason: str = ""
+
+    @property
+    def is_up(self) -> bool:
+        return self.engine is not None and self.starting is None
+
+    @property
+    def num_open(self) -> int:
+        return sum(len(units) for units in self.open_.values())
+
+    def end(self) -> None:
+        """Ends the engine that is in it, if any."""
+        if self.engine is not None:
+            self.engine.end()
+        self.engine = self.starting = None
+
+
+class Replicas:
+    """All replicas of a model."""
+
+    def __init__(
+        self,
+        start: Callable[[int], PlacedEngine],
+        count: int,
+        limits: DispatchConfig,
+        say: Callable[[str], None],
+    ) -> None:
+        """Starts nothing yet: `settle` does.
+
+        Args:
+            start: replica -> a new engine, not yet up.
+            count: of engines.
+            limits: when to give up.
+            say: takes a line for people.
+        """
+        self._start, self._limits, self._say = start, limits, say
+        self.has_died = False
+        """Whether any engine did: it may have left files that nobody will commit."""
+        self._versions: tuple[tuple[str, str], ...] | None = None
+        self.all = [Replica(index=index) for index in range(count)]
+
+    @property
+    def up(self) -> list[Replica]:
+        return [replica for replica in self.all if replica.is_up]
+
+    @property
+    def pending(self) -> list[Any]:
+        """What `ray.wait` can wait for: engines that are starting."""
+        return [r.starting for r in self.all if r.starting is not None]
+
+    def settle(self, ready: Collection[Any] = ()) -> None:
+        """Takes in engines that came up or failed to, and starts those that are due.
+
+        Raises:
+            RuntimeError: fewer than `min_replicas` are left.
+            ValueError: engines run different versions of what determines rows.
+        """
+        now = time.monotonic()
+        for replica in self.all:
+            if replica.starting is not None and replica.starting in ready:
+                self._take_in(replica)
+            elif replica.starting is not None and now > replica.due:
+                self._fail(replica, f"was not up after {self._limits.start_seconds:g} s")
+            elif replica.engine is None and not replica.is_given_up and now >= replica.due:
+                replica.engine = self._start(replica.index)
+                replica.starting = replica.engine.actor.ready.remote()
+                replica.due = now + self._limits.start_seconds
+
+    def died(self, replica: Replica, error: Exception, *, is_alone: bool) -> list[EngineUnit]:
+        """The units that were open on an engine that died; the replica will be started again."""
+        units = [unit for lease in replica.open_.values() for unit in lease.values()]
+        replica.open_.clear()
+        replica.deaths += 1
+        self.has_died = True
+        assert replica.engine is not None
+        replica.last_reason = replica.engine.why(error)
+        # Ray may call an actor unavailable that still lives, and would go on writing.
+        replica.end()
+        names = ", ".join(unit.name.unit for unit in units) or "nothing"
+        alone = " alone" if is_alone else ""
+        self._say(f"engine {replica.index} died with {names} open{alone}: {replica.last_reason}")
+        if replica.deaths >= MAX_DEATHS_IN_A_ROW:
+            self._give_up(replica, f"died {replica.deaths} times in a row")
+        # Nothing says yet that it will not start: only failures to start are waited out.
+        replica.due = time.monotonic()
+        return units
+
+    def succeeded(self, replica: Replica) -> None:
+        """Forgets past failures: the replica has done a unit."""
+        replica.deaths = 0
+
+    def close(self) -> None:
+        """Ends all engines; when it returns, their processes are told to go and no lease runs."""
+        closing = [r.engine.actor.close.remote() for r in self.up if r.engine is not None]
+        if closing:
+            # One that is dead already, or does not answer, is ended all the same.
+            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends all engines at once."""
+        for replica in self.all:
+            replica.end()
+
+    def _take_in(self, replica: Replica) -> None:
+        try:
+            report: EngineReport = ray.get(replica.starting)
+        except RayError as error:
+            assert replica.engine is not None
+            self._fail(replica, replica.engine.why(error))
+            return
+        replica.starting = None
+        replica.failed_starts = 0
+        if self._versions is None:
+            self._versions = report.versions
+        elif report.versions != self._versions:
+            raise ValueError(
+                f"engine {replica.index} on {report.node} runs other versions than the first: "
+                f"{_differing(self._versions, report.versions)}; rows would depend on where they "
+                f"were made. Install the same versions on every node"
+            )
+
+    def _fail(self, replica: Replica, reason: str) -> None:
+        replica.end()
+        replica.failed_starts += 1
+        replica.last_reason = reason
+        if replica.failed_starts >= self._limits.max_failed_starts:
+            self._give_up(replica, f"failed to start {replica.failed_starts} times in a row")
+            return
+        wait = self._limits.backoff_seconds * 2.0 ** (replica.failed_starts - 1)
+        replica.due = time.monotonic() + min(wait, MAX_BACKOFF_SECONDS)
+        self._say(f"engine {replica.index} did not start, again in {wait:.0f} s: {reason}")
+
+    def _give_up(self, replica: Replica, what: str) -> None:
+        replica.is_given_up = True
+        left = sum(not r.is_given_up for r in self.all)
+        if left < self._limits.min_replicas:
+            raise RuntimeError(
+                f"engine {replica.index} {what}, and {left} of {len(self.all)} engines are left "
+                f"(min_replicas {self._limits.min_replicas}); the last reason: "
+                f"{replica.last_reason}"
+            )
+        self._say(f"engine {replica.index} {what} and is given up; {left} go on")
+
+
+def _differing(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> str:
+    one, two = dict(first), dict(second)
+    return ", ".join(
+        f"{name} {one.get(name, 'absent')} and {two.get(name, 'absent')}"
+        for name in sorted(one.keys() | two.keys())
+        if one.get(name) != two.get(name)
+    )

@@ -1,0 +1,93 @@
+"""Which problem killed the engine: units that were open on one that died, tried alone.
+
+A unit that only shared the engine runs alone once and is done. One that kills an engine while alone
+is halved, and its halves run alone, down to single problems; one that kills twice while alone is
+given up and becomes a Rejection. Halves that went well are kept as parts, so that a unit which was
+merely too much at once is done in pieces. Pure: no engine, no clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from dataclasses import dataclass, field
+
+from orca2_gen.ledger import Receipt
+from ray_jobs.leases import EngineUnit, Part
+
+KILLS_OF_A_PROBLEM = 2
+"""So often a single problem may end an engine while alone: an engine can also die by itself."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Search:
+    """What is known of one suspect unit."""
+
+    unit: EngineUnit
+    open_: deque[tuple[int, int]]
+    """Ranges of problems still to be tried."""
+    done: list[Receipt] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    kills: dict[int, int] = field(default_factory=dict)
+    """Single problems -> engines they ended while alone."""
+    is_whole: bool = True
+    """Whether the unit is still tried as one piece, whose receipt is the unit's own."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Suspects:
+    """Units to be tried alone, one at a time."""
+
+    searches: deque[_Search] = field(default_factory=deque)
+    attempts: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.searches)
+
+    def add(self, unit: EngineUnit) -> None:
+        """Takes in a unit that was open, among others, on an engine that died."""
+        assert unit.part is None
+        self.searches.append(_Search(unit=unit, open_=deque([(0, unit.num_problems)])))
+
+    def next(self) -> EngineUnit:
+        """What to run now, alone; then `survived` or `died` must be told."""
+        search = self.searches[0]
+        self.attempts += 1
+        name = dataclasses.replace(
+            search.unit.name, attempt=search.unit.name.attempt + self.attempts
+        )
+        part: Part | None = None
+        if not search.open_:
+            done, lost = tuple(search.done), tuple(sorted(search.lost))
+            part = Part(first=0, last=0, is_merge=True, done=done, lost=lost)
+        elif not search.is_whole:
+            first, last = search.open_[0]
+            part = Part(first=first, last=last)
+        return dataclasses.replace(search.unit, name=name, part=part)
+
+    def survived(self, receipt: Receipt) -> Receipt | None:
+        """The unit's own receipt, to be committed, if this was the last of it."""
+        search = self.searches[0]
+        if search.is_whole or not search.open_:
+            self.searches.popleft()
+            return receipt
+        search.open_.popleft()
+        search.done.append(receipt)
+        return None
+
+    def died(self) -> None:
+        """Narrows the search: what ran alone has ended its engine."""
+        search = self.searches[0]
+        if not search.open_:
+            return  # merging asks no engine anything: it was not the unit's fault
+        first, last = search.open_.popleft()
+        search.is_whole = False
+        if last - first > 1:
+            middle = (first + last) // 2
+            search.open_.extendleft([(middle, last), (first, middle)])
+            return
+        search.kills[first] = search.kills.get(first, 0) + 1
+        if search.kills[first] < KILLS_OF_A_PROBLEM:
+            search.open_.appendleft((first, last))
+        else:
+            search.lost.append(first)

@@ -1,0 +1,136 @@
+"""Kills the driver of a run at random moments, starts it again each time, and compares the end
+with an undisturbed run: `python -m tests.faults.chaos [--config FILE] [--kills 20]` (`make chaos`).
+
+With real engines ids and invariants must be equal, with scripted engines content too. A run that
+ends before its kill is checked, and the next begins anew. The last line is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from orca2_gen.config import load_config
+from orca2_gen.ledger import STAGES, read_ledger
+from orca2_gen.shards import read_table
+from orca2_gen.verify import verify
+from ray_jobs.demo import CONFIG
+from tests.faults.oracle import assert_no_instruction, assert_nothing_runs, content
+
+STARTED = 8.0
+"""No driver has done anything before so many seconds: Ray and imports. Kills come later, mostly."""
+
+
+def start(config_file: Path, run_dir: Path, sets: list[str]) -> subprocess.Popen[str]:
+    arguments = [word for value in (f"run_dir={run_dir}", *sets) for word in ("--set", value)]
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("orca2")), "run", str(config_file), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(config_file: Path, run_dir: Path, sets: list[str]) -> float:
+    """Seconds of a run that nobody disturbs."""
+    started = time.monotonic()
+    process = start(config_file, run_dir, sets)
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    return time.monotonic() - started
+
+
+def ids(run_dir: Path) -> dict[str, list[str]]:
+    """Stage -> the ids it took in, accepted or not; selections by group."""
+    ledger = read_ledger(run_dir)
+    found: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    for receipt in ledger.units.values():
+        for entry in receipt.files:
+            for row in read_table(run_dir, entry).to_pylist():
+                key = row.get("problem_id") or row["group"]
+                strategy = row.get("strategy", "") if receipt.stage == "scores" else ""
+                found[receipt.stage].append(f"{key} {strategy}")
+    return {stage: sorted(keys) for stage, keys in found.items()}
+
+
+def check(run_dir: Path, undisturbed: Path, *, is_scripted: bool) -> None:
+    """Asserts that a finished run equals the undisturbed one."""
+    found = verify(run_dir)
+    assert found.findings == [], found.findings
+    assert found.notes == [], found.notes
+    ours, theirs = ids(run_dir), ids(undisturbed)
+    for stage in ("problems", "scores", "selections", "rationales"):
+        assert ours[stage] == theirs[stage], f"{stage}: other ids than the undisturbed run"
+    if is_scripted:
+        assert content(run_dir, frozenset()) == content(undisturbed, frozenset())
+    assert_no_instruction(run_dir)
+    assert_nothing_runs()
+
+
+def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Path) -> None:
+    """Prints a line per kill and the figures as JSON."""
+    is_scripted = load_config(config_file, sets).student.engine == "scripted"
+    undisturbed = folder / "undisturbed"
+    seconds = finish(config_file, undisturbed, sets)
+    print(f"undisturbed: {seconds:.0f} s, {len(read_ledger(undisturbed).units)} units", flush=True)
+    rng = random.Random(seed)
+    runs = done = 0
+    run_dir = folder / "run-0"
+    while done < kills:
+        process = start(config_file, run_dir, sets)
+        delay = rng.uniform(0.5 * STARTED, seconds)
+        try:
+            printed, _ = process.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            done += 1
+            units = len(read_ledger(run_dir).units)
+            print(f"kill {done} after {delay:.1f} s: {units} units committed", flush=True)
+            continue
+        assert process.returncode == 0, printed
+        check(run_dir, undisturbed, is_scripted=is_scripted)
+        runs += 1
+        print(f"run {runs} ended before its kill and is whole", flush=True)
+        run_dir = folder / f"run-{runs}"
+    finish(config_file, run_dir, sets)
+    check(run_dir, undisturbed, is_scripted=is_scripted)
+    summary = {
+        "config": config_file.name,
+        "kills": done,
+        "runs": runs + 1,
+        "undisturbed_seconds": round(seconds, 1),
+        "equal": "content" if is_scripted else "ids",
+    }
+    print(json.dumps(summary))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="sets")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="orca2-chaos-") as folder:
+        chaos(
+            arguments.config.resolve(),
+            arguments.kills,
+            arguments.seed,
+            arguments.sets,
+            Path(folder),
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""A driver's life without Ray, ended at every call that reaches the disk: `python -m ... all
+FOLDER`; or one driver's alone, `drive RUN` and `resume RUN`.
+
+Prints how many points there were. At each point a child process ends, before the call or after it,
+and a second driver must make the run whole without redoing what was committed (FAULTS 17).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.ledger import (
+    Ledger,
+    Receipt,
+    UnitName,
+    read_ledger,
+    record_stages,
+    remove_unlisted,
+    unlisted_files,
+    write_summary,
+    write_unit,
+)
+from orca2_gen.lock import run_lock
+from orca2_gen.records import Rejection
+from orca2_gen.shards import read_records
+
+CALLS = ("fsync", "replace", "rename", "link", "unlink", "truncate", "ftruncate", "mkdir")
+"""Functions of `os` through which the commit protocol changes the disk."""
+UNITS = [f"sums-{n:06d}" for n in range(5)]
+STAGES = {"problems": {"tasks": "t"}}
+KEYS = {"problems": "k"}
+DIED = 9
+
+
+def drive(run_dir: Path, driver: str) -> list[str]:
+    """The units that this driver made, until the run is done."""
+    made = []
+    with run_lock(run_dir):
+        ledger = read_ledger(run_dir, writable=True)
+        record_stages(run_dir, {"run_dir": "r"}, STAGES, KEYS, ledger)
+        remove_unlisted(ledger)
+        receipts: list[Receipt] = []
+        for unit in UNITS:
+            if ("problems", unit) in ledger.units:
+                continue
+            name = UnitName(stage="problems", stage_key="k", unit=unit, driver=driver)
+            receipts.append(write_unit(run_dir, name, [row(unit)], Rejection, [row(unit)]))
+            made.append(unit)
+            if len(receipts) == 2:
+                ledger.commit(receipts)
+                receipts = []
+        ledger.commit(receipts)
+        write_summary(run_dir, "done.json", {"units": len(UNITS)})
+    return made
+
+
+def row(unit: str) -> Rejection:
+    return Rejection(problem_id=unit, stage="problems", reason="r", detail="d")
+
+
+def die_at(point: int, *, after: bool) -> None:
+    """Makes this process end at its `point`-th call that reaches the disk."""
+    count = itertools.count()
+
+    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            if next(count) != point:
+                return call(*arguments, **keywords)
+            try:
+                if after:
+                    call(*arguments, **keywords)
+            finally:
+                os._exit(DIED)
+
+        return wrapped
+
+    for name in CALLS:
+        setattr(os, name, dying(getattr(os, name)))
+
+
+def check(ledger: Ledger, before: dict[tuple[str, str], Receipt], made: list[str]) -> None:
+    """Asserts that the second driver made exactly what was missing, and that all is whole."""
+    assert sorted([unit for _, unit in before] + made) == UNITS
+    assert all(ledger.units[key] == receipt for key, receipt in before.items())
+    found = [
+        row.problem_id
+        for receipt in ledger.committed("problems")
+        for entry in receipt.files
+        for row in read_records(ledger.run_dir, entry, Rejection)
+    ]
+    assert sorted(found) == sorted(UNITS * 2)
+    assert unlisted_files(ledger) == []
+    names = {path.name for path in ledger.run_dir.iterdir()}
+    assert names == {"config.json", "ledger.jsonl", "problems", "rejections", "done.json"}
+
+
+def main(folder: Path) -> int:
+    """The number of points at which a driver was ended."""
+    for point in itertools.count():
+        is_over = False
+        for after in (False, True):
+            run_dir = folder / f"{point}-{after}"
+            child = os.fork()
+            if child == 0:
+                die_at(point, after=after)
+                drive(run_dir, "aa")
+                os._exit(0)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert code in (0, DIED), code
+            is_over = code == 0
+            before = dict(read_ledger(run_dir).units)
+            made = drive(run_dir, "bb")
+            check(read_ledger(run_dir), before, made)
+        if is_over:
+            return point
+    raise AssertionError("unreachable")
+
+
+def resume(run_dir: Path) -> str:
+    """`whole`, after a second driver has ended what the first began."""
+    before = dict(read_ledger(run_dir).units)
+    made = drive(run_dir, "bb")
+    check(read_ledger(run_dir), before, made)
+    return "whole"
+
+
+if __name__ == "__main__":
+    print(
+        {"all": main, "drive": lambda run_dir: drive(run_dir, "aa"), "resume": resume}[sys.argv[1]](
+            Path(sys.argv[2])
+        )
+    )

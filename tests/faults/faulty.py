@@ -1,0 +1,123 @@
+"""An engine actor with planned faults, and `orca2` with it: `python -m tests.faults.faulty`.
+
+The plan is `faults.json` beside the run directory:
+
+    die_on        problem id -> how often a request for it ends the actor's process (-1: always)
+    die_after     the actor's process ends after so many requests, once
+    hang_on       problem ids whose requests never come back, once
+    slow          problem id -> seconds
+    fail_starts   so many starts of an engine raise
+    slow_start    seconds
+    allocate_mb   of memory that one engine takes and touches at its first request
+
+What happened is counted in files, since processes die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orca2_gen.engine import WARM_UP, Engine, Request
+from orca2_gen.records import Completion
+from ray_jobs import placement
+from ray_jobs.engine_actor import EngineActor, EngineReport
+from ray_jobs.watchdog import WatchedEngine
+
+PLAN = "faults.json"
+
+
+def plant(run_dir: Path, **faults: Any) -> None:
+    """Writes the plan of a run directory that may not exist yet."""
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    (run_dir.parent / PLAN).write_text(json.dumps(faults))
+
+
+def happened(run_dir: Path, what: str) -> int:
+    """How often a fault of this name has happened."""
+    return len(list(run_dir.parent.glob(f"{what}.*.happened")))
+
+
+class FaultyEngine:
+    """An Engine that fails by plan."""
+
+    def __init__(self, engine: Engine, run_dir: Path, plan: dict[str, Any]) -> None:
+        self._engine, self._run_dir, self._plan = engine, run_dir, plan
+        self._requests = 0
+        self._allocated = bytearray()
+
+    async def generate(self, request: Request) -> Completion:
+        if request.problem_id == WARM_UP:
+            return await self._engine.generate(request)
+        mark(self._run_dir, "request", sys.maxsize)
+        self._requests += 1
+        if self._plan.get("allocate_mb", 0) and mark(self._run_dir, "allocate_mb", 1):
+            self._allocated = bytearray(self._plan["allocate_mb"] << 20)
+            for page in range(0, len(self._allocated), 4096):
+                self._allocated[page] = 1
+            await asyncio.sleep(60.0)  # the kernel's or Ray's killer comes meanwhile
+        problem_id = request.problem_id
+        times = self._plan.get("die_on", {}).get(problem_id, 0)
+        if times and mark(self._run_dir, "die_on", sys.maxsize if times < 0 else times):
+            os._exit(1)
+        if self._requests == self._plan.get("die_after") and mark(self._run_dir, "die_after", 1):
+            os._exit(1)
+        if problem_id in self._plan.get("hang_on", ()) and mark(self._run_dir, "hang_on", 1):
+            await asyncio.sleep(1e6)
+        await asyncio.sleep(self._plan.get("slow", {}).get(problem_id, 0.0))
+        return await self._engine.generate(request)
+
+    @property
+    def is_dead(self) -> bool:
+        return self._engine.is_dead
+
+    @property
+    def num_generated_tokens(self) -> int:
+        return self._engine.num_generated_tokens
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class FaultyActor(EngineActor):
+    def __init__(self, run_dir: Path, **arguments: Any) -> None:
+        file = run_dir.parent / PLAN
+        plan = json.loads(file.read_text()) if file.exists() else {}
+        if mark(run_dir, "fail_starts", plan.get("fail_starts", 0)):
+            raise RuntimeError("planned: this engine does not start")
+        self._slow_start = plan.get("slow_start", 0.0)
+        super().__init__(run_dir, **arguments)
+        watched = self._engine
+        watched._engine = FaultyEngine(watched._engine, run_dir, plan)
+        assert isinstance(watched, WatchedEngine)
+
+    async def ready(self) -> EngineReport:
+        await asyncio.sleep(self._slow_start)
+        return await super().ready()
+
+
+def mark(run_dir: Path, what: str, most: int) -> bool:
+    """Whether this fault may still happen, and notes that it does."""
+    if happened(run_dir, what) >= most:
+        return False
+    name = f"{what}.{os.getpid()}-{time.monotonic_ns()}.happened"
+    (run_dir.parent / name).touch()
+    return True
+
+
+# Ray's processes cannot import a test module.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+if __name__ == "__main__":
+    from orca2_gen.cli import main
+
+    placement.EngineActor = FaultyActor  # type: ignore[misc]
+    main()

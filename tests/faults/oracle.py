@@ -1,0 +1,140 @@
+"""One oracle for every fault: what must hold of a run after whatever happened to it (FAULTS I1-I8).
+
+I1  accepted + rejected + not_needed = input, by id; no id twice
+I2  every listed file has its size, rows and digest
+I3  the content is that of an undisturbed run
+I4  no temporary file, no unlisted file, no process and no placement group is left
+I5  a resume redoes no committed unit
+I6  exit code and reason (asserted by each test, they differ)
+I7  no instruction of the teacher in the output
+I8  no secret in what was printed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.util import placement_group_table
+
+from orca2_gen.config_schema import Config
+from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.ledger import STAGES, Ledger, read_ledger
+from orca2_gen.shards import read_table
+from orca2_gen.strategies import load_strategies
+from orca2_gen.verify import verify
+
+SESSION = "ORCA2_TEST_SESSION"
+os.environ.setdefault(SESSION, str(os.getpid()))
+SECRET = "orca2-test-secret-7f3a"
+"""Put into the environment of every faulty run; must never be printed or written."""
+
+
+def assert_whole(
+    run_dir: Path, undisturbed: Path, *, lost: frozenset[str] = frozenset(), printed: str = ""
+) -> None:
+    """Asserts I1 to I4, I7 and I8; problems in `lost` may be rejected because engines died of
+    them.
+    """
+    found = verify(run_dir)  # I1, I2 and the proof of erasure
+    assert found.findings == []
+    assert found.notes == []
+    ours, theirs = content(run_dir, lost), content(undisturbed, lost)  # I3
+    for stage in STAGES:
+        assert ours[stage] == theirs[stage], stage
+    assert {r["problem_id"] for r in rejections(run_dir) if r["reason"] == "engine_died"} == lost
+    assert [str(path) for path in run_dir.rglob("*.tmp-*")] == []  # I4
+    assert not (run_dir / "driver.lock").exists()
+    assert_nothing_runs()
+    assert_no_instruction(run_dir)  # I7
+    assert SECRET not in printed  # I8
+    for path in run_dir.rglob("*.json*"):
+        assert SECRET not in path.read_text()
+
+
+def content(run_dir: Path, lost: frozenset[str]) -> dict[str, list[str]]:
+    """Stage -> its rows, accepted and rejected, sorted, without those of lost problems."""
+    ledger = read_ledger(run_dir)
+    rows: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    for receipt in ledger.units.values():
+        for entry in receipt.files:
+            for row in read_table(run_dir, entry).to_pylist():
+                if row.get("problem_id") not in lost:
+                    rows[receipt.stage].append(json.dumps(row, sort_keys=True))
+    if lost:  # a choice may rest on fewer scores then
+        rows["selections"] = []
+    return {stage: sorted(found) for stage, found in rows.items()}
+
+
+def rejections(run_dir: Path) -> list[dict[str, Any]]:
+    return [
+        row
+        for receipt in read_ledger(run_dir).units.values()
+        for entry in receipt.files
+        if entry.path.startswith("rejections/")
+        for row in read_table(run_dir, entry).to_pylist()
+    ]
+
+
+def assert_nothing_runs(seconds: float = 10.0) -> None:
+    """Asserts that within some seconds no engine, none of its processes and no placement group is
+    left.
+    """
+    if ray.is_initialized():
+        states = Counter(group["state"] for group in placement_group_table().values())
+        assert set(states) <= {"REMOVED"}
+    end = time.monotonic() + seconds
+    while (left := engine_processes()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == []
+
+
+def engine_processes() -> list[str]:
+    """What runs of this session's engines: actors of ours and vLLM's processes, as `pid name`.
+
+    They are known by a variable that every descendant inherits, orphans too: other runs may share
+    the machine.
+    """
+    found = []
+    for process in psutil.process_iter(["pid", "name", "cmdline", "status", "environ"]):
+        line = " ".join(process.info["cmdline"] or ())
+        name = process.info["name"] or ""
+        is_engine = name.startswith("VLLM") or "ray::EngineActor" in line or "ray::Faulty" in line
+        is_ours = (process.info["environ"] or {}).get(SESSION) == os.environ[SESSION]
+        if is_engine and is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(f"{process.info['pid']} {name or line}")
+    return found
+
+
+def assert_no_instruction(run_dir: Path) -> None:
+    """Asserts that no column of the dataset holds a strategy's instruction."""
+    config = Config.model_validate(json.loads((run_dir / "config.json").read_text())["config"])
+    instructions = load_strategies(config.strategies).instructions.values()
+    if not (run_dir / "dataset").exists():
+        return
+    for example in read_examples(run_dir / "dataset", checked_manifest(run_dir / "dataset")):
+        for message in example.messages:
+            assert not any(text in message.content for text in instructions)
+
+
+def committed(run_dir: Path) -> Counter[str]:
+    """Stage -> committed units."""
+    return Counter(stage for stage, _ in read_ledger(run_dir).units)
+
+
+def inodes(ledger: Ledger) -> dict[str, tuple[int, int]]:
+    """Committed file -> inode and modification time: what I5 compares before and after a resume."""
+    return {
+        entry.path: (
+            os.stat(ledger.run_dir / entry.path).st_ino,
+            os.stat(ledger.run_dir / entry.path).st_mtime_ns,
+        )
+        for receipt in ledger.units.values()
+        for entry in receipt.files
+    }

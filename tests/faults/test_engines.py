@@ -1,0 +1,162 @@
+"""Engines that die, hang, start badly or are slow (FAULTS 1, 2, 12, 13, 36, 37, 40, 47), on the
+scripted engine; test_real_engines.py has the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orca2_gen.config import load_config
+from orca2_gen.endings import TooManyRejections
+from orca2_gen.ledger import Receipt, read_ledger
+from orca2_gen.strategies import STRATEGY_NAMES
+from ray_jobs import placement
+from ray_jobs.pipeline import run_all
+from ray_jobs.run import open_run
+from tests.conftest import NUM_LETTERS, NUM_SUMS, FinishedRun, quiet
+from tests.faults.faulty import FaultyActor, happened, plant
+from tests.faults.oracle import assert_whole, content, engine_processes, rejections
+
+pytestmark = pytest.mark.usefixtures("local_ray", "faulty_engines")
+
+QUICK = ("dispatch.backoff_seconds=0.1",)
+POISON = "sums/train/s11"
+
+
+@pytest.fixture
+def faulty_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "EngineActor", FaultyActor)
+
+
+def run_to_the_end(undisturbed: FinishedRun, run_dir: Path, *overrides: str) -> list[str]:
+    """What was said while the run went to its end."""
+    said: list[str] = []
+    sets = [f"run_dir={run_dir}", *QUICK, *overrides]
+    with open_run(load_config(undisturbed.config_file, sets), quiet, said.append) as run:
+        run_all(run)
+    return said
+
+
+def test_the_oracle_sees_an_engine_that_runs(undisturbed: FinishedRun, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    @contextmanager
+    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        yield lambda receipt: seen.append(engine_processes() if stage == "scores" else ["none"])
+
+    plant(tmp_path / "run")
+    with open_run(
+        load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"]), track
+    ) as run:
+        run_all(run)
+    assert seen and all(seen)
+
+
+@pytest.mark.parametrize("die_after", [1, 100])
+def test_1_an_engine_that_dies_costs_no_row(
+    undisturbed: FinishedRun, tmp_path: Path, die_after: int
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, die_after=die_after)
+    said = run_to_the_end(undisturbed, run_dir)
+    assert happened(run_dir, "die_after") == 1
+    assert sum("died" in line for line in said) == 1
+    assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said))
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {POISON},
+        pytest.param({POISON, "sums/train/s12", "letters/train/0"}, marks=pytest.mark.slow),
+    ],
+)
+def test_2_a_problem_that_kills_every_engine_is_the_only_one_lost(
+    undisturbed: FinishedRun, tmp_path: Path, poison: set[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, die_on=dict.fromkeys(poison, -1))
+    said = run_to_the_end(undisturbed, run_dir)
+    assert_whole(run_dir, undisturbed.run_dir, lost=frozenset(poison), printed="\n".join(said))
+    ledger = read_ledger(run_dir)
+    taught = sum(receipt.counts["input"] for receipt in ledger.committed("rationales"))
+    assert taught == NUM_SUMS + NUM_LETTERS
+
+
+def test_2_a_problem_that_killed_once_is_asked_again_and_kept(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, die_on={POISON: 2})
+    said = run_to_the_end(undisturbed, run_dir)
+    assert happened(run_dir, "die_on") == 2
+    assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said))
+
+
+def test_4_an_engine_that_makes_no_token_is_replaced(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, hang_on=[POISON])
+    said = run_to_the_end(undisturbed, run_dir, "dispatch.stall_seconds=1.5")
+    assert happened(run_dir, "hang_on") == 1
+    assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said))
+
+
+def test_12_starts_that_fail_are_tried_again_a_bounded_number_of_times(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, fail_starts=2)
+    said = run_to_the_end(undisturbed, run_dir)
+    assert sum("did not start" in line for line in said) == 2
+    assert_whole(run_dir, undisturbed.run_dir)
+    again = tmp_path / "again" / "run"
+    plant(again, fail_starts=1000)
+    with pytest.raises(RuntimeError, match=r"failed to start 3 times.*planned: this engine"):
+        run_to_the_end(undisturbed, again)
+    assert happened(again, "fail_starts") == 3
+    plant(again)
+    run_to_the_end(undisturbed, again)
+    assert_whole(again, undisturbed.run_dir)
+
+
+def test_13_a_slow_start_is_no_failure(undisturbed: FinishedRun, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, slow_start=4.0)
+    said = run_to_the_end(undisturbed, run_dir, "dispatch.stall_seconds=1")
+    assert not any(line.startswith("engine") for line in said)
+    assert_whole(run_dir, undisturbed.run_dir)
+
+
+def test_36_a_slow_request_is_cut_off_at_its_deadline_and_the_others_are_not(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, slow={POISON: 1e5})
+    run_to_the_end(undisturbed, run_dir, "dispatch.request_seconds=2")
+    ours = content(run_dir, frozenset([POISON]))
+    theirs = content(undisturbed.run_dir, frozenset([POISON]))
+    assert ours == theirs
+    reasons = [row["reason"] for row in rejections(run_dir) if row["problem_id"] == POISON]
+    assert reasons == ["truncated"]
+
+
+def test_37_a_run_that_rejects_everything_stops_early(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    nobody = "{" + ", ".join(f"{name} = 0.0" for name in STRATEGY_NAMES) + "}"
+    with pytest.raises(TooManyRejections, match=r"rationales: .* were rejected"):
+        run_to_the_end(
+            undisturbed,
+            tmp_path / "run",
+            f"teacher.accuracy={nobody}",
+            "dispatch.rejection_rows=8",
+            "teacher.max_num_seqs=1",
+        )
+    committed = read_ledger(tmp_path / "run").committed("rationales")
+    assert 8 <= sum(receipt.counts["input"] for receipt in committed) < NUM_SUMS + NUM_LETTERS

@@ -1,0 +1,133 @@
+"""Real vLLM engines that are killed, stopped and orphaned in one run (FAULTS 3, 4, 5, 6)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orca2_gen.config import load_config
+from orca2_gen.ledger import Receipt, read_ledger
+from orca2_gen.verify import verify
+from ray_jobs.demo import CONFIG
+from ray_jobs.pipeline import run_all
+from ray_jobs.run import open_run
+from tests.faults.oracle import assert_no_instruction, assert_nothing_runs
+from tests.ray_jobs.test_real_engines import small
+
+pytestmark = pytest.mark.engine
+
+STALL_SECONDS = 8.0
+
+
+def named(prefix: str) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["name", "cmdline"])
+        if (process.info["name"] or "").startswith(prefix)
+        or " ".join(process.info["cmdline"] or ()).startswith(prefix)
+    ]
+
+
+@dataclass
+class Faulted:
+    """A run through all faults and what was seen on the way."""
+
+    run_dir: Path
+    said: list[str] = field(default_factory=list)
+    hit: dict[str, list[int]] = field(default_factory=dict)
+    """Fault -> process ids it was done to."""
+    orphans_seconds: float = -1.0
+    """From the death of an actor to that of its EngineCore."""
+
+
+def strike(run: Faulted, fault: str) -> None:
+    """Does a fault to whatever engine processes there are now."""
+    if fault == "actor killed":
+        [actor] = named("ray::EngineActor")
+        cores = named("VLLM::EngineCore")
+        run.hit[fault] = [actor.pid]
+        actor.kill()
+        started = time.monotonic()
+        _, alive = psutil.wait_procs(cores, timeout=30)
+        assert cores and not alive
+        run.orphans_seconds = time.monotonic() - started
+        return
+    name, signum = {
+        "EngineCore killed": ("VLLM::EngineCore", signal.SIGKILL),
+        "EngineCore stopped": ("VLLM::EngineCore", signal.SIGSTOP),
+        "worker killed": ("VLLM::Worker_TP1", signal.SIGKILL),
+    }[fault]
+    processes = named(name)
+    run.hit[fault] = [process.pid for process in processes]
+    for process in processes:
+        os.kill(process.pid, signum)
+
+
+PLAN = {
+    ("scores", 1): "EngineCore killed",
+    ("scores", 3): "EngineCore stopped",
+    ("rationales", 1): "worker killed",
+    ("rationales", 2): "actor killed",
+}
+"""(stage, after so many receipts) -> fault."""
+
+
+@pytest.fixture(scope="module")
+def faulted(tmp_path_factory: pytest.TempPathFactory) -> Faulted:
+    run_dir = tmp_path_factory.mktemp("faulted") / "run"
+    found = Faulted(run_dir=run_dir)
+    sets = small(
+        run_dir,
+        24,
+        "selection.block_size=4",
+        "rows_per_unit=6",
+        "student.max_num_seqs=8",
+        "teacher.max_num_seqs=2",
+        "teacher.tensor_parallel_size=2",
+        f"dispatch.stall_seconds={STALL_SECONDS}",
+        "dispatch.backoff_seconds=0.1",
+    )
+    counts: dict[str, int] = {}
+
+    @contextmanager
+    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        def advance(receipt: Receipt) -> None:
+            counts[stage] = counts.get(stage, 0) + 1
+            if fault := PLAN.get((stage, counts[stage])):
+                strike(found, fault)
+
+        yield advance
+
+    with open_run(load_config(CONFIG, sets), track, found.said.append) as run:
+        run_all(run)
+    return found
+
+
+@pytest.mark.parametrize("fault", PLAN.values())
+def test_3_to_6_every_fault_hit_an_engine_and_was_noticed(faulted: Faulted, fault: str) -> None:
+    assert faulted.hit[fault]
+    assert sum(" died with " in line for line in faulted.said) >= len(PLAN)
+
+
+def test_3_to_6_the_run_is_whole_and_every_problem_is_there_once(faulted: Faulted) -> None:
+    found = verify(faulted.run_dir)
+    assert (found.findings, found.notes) == ([], [])
+    table = {stage: row for stage, *row in found.table}
+    assert table["problems"] == [48, 48, 0, 0]
+    assert table["rationales"][0] == 48
+    ledger = read_ledger(faulted.run_dir)
+    assert max(receipt.attempt for receipt in ledger.units.values()) > 1
+    assert_no_instruction(faulted.run_dir)
+
+
+def test_6_no_engine_outlives_its_actor_and_none_its_stage(faulted: Faulted) -> None:
+    assert 0 <= faulted.orphans_seconds < 10
+    assert_nothing_runs()

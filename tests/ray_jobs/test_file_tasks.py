@@ -1,0 +1,80 @@
+"""Leases of file stages as Ray tasks, whose processes can be lost too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.ledger import Receipt, UnitName, read_ledger, remove_unlisted, write_unit
+from orca2_gen.records import Rejection
+from orca2_gen.shards import FileEntry
+from ray_jobs.dispatch import MAX_TASK_ATTEMPTS, dispatch_tasks
+from ray_jobs.leases import EraseLease
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def write_or_die(run_dir: Path, lease: EraseLease) -> Iterator[Receipt]:
+    unit = lease.name.unit
+    row = Rejection(problem_id=unit, stage="examples", reason="r", detail="d")
+    if "full" in unit:
+        raise OSError(28, "No space left on device while writing 9 bytes", str(run_dir / unit))
+    if "broken" in unit:
+        raise KeyError("nobody foresaw this")
+    receipt = write_unit(run_dir, lease.name, [row], Rejection)
+    if "dies" in unit and (lease.attempt == 1 or "always" in unit):
+        os._exit(1)
+    yield receipt
+
+
+def work_off(run_dir: Path, units: list[str]) -> bool:
+    nothing = FileEntry(path="rationales/u", rows=0, bytes=0, sha256="")
+    leases = [
+        EraseLease(name=UnitName(stage="examples", stage_key="k", unit=unit), rationales=nothing)
+        for unit in units
+    ]
+    task: Any = ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")(write_or_die)
+    return dispatch_tasks(
+        read_ledger(run_dir, writable=True),
+        leases,
+        lambda lease: task.remote(run_dir, lease),
+        in_flight=3,
+        limits=DispatchConfig(),
+        advance=lambda receipt: None,
+    )
+
+
+def test_a_task_that_died_is_run_again_and_what_it_left_can_be_swept(tmp_path: Path) -> None:
+    units = ["a", "b-dies", "c", "d"]
+    assert work_off(tmp_path, units)
+    ledger = read_ledger(tmp_path, writable=True)
+    assert sorted(unit for _, unit in ledger.units) == units
+    assert ledger.units["examples", "b-dies"].attempt == 2
+    assert len(list((tmp_path / "examples").iterdir())) == len(units) + 1
+    remove_unlisted(ledger)
+    assert len(list((tmp_path / "examples").iterdir())) == len(units)
+    assert not work_off(tmp_path / "again", ["a", "c"])
+
+
+def test_a_task_that_always_dies_stops_the_run_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=rf"lost {MAX_TASK_ATTEMPTS} times .*rationales/u"):
+        work_off(tmp_path, ["a", "b-always-dies"])
+
+
+def test_a_full_disk_far_away_is_the_error_it_was(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device while writing 9 bytes"):
+        work_off(tmp_path, ["a-full"])
+
+
+def test_what_nobody_foresaw_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^a Ray process raised .*nobody foresaw this") as found:
+        work_off(tmp_path, ["a-broken"])
+    assert "\n" not in str(found.value)

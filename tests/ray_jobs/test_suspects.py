@@ -1,0 +1,129 @@
+"""Which problem killed the engine."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.ledger import Receipt, UnitName
+from orca2_gen.shards import FileEntry
+from ray_jobs.leases import EngineUnit, TeachUnit
+from ray_jobs.replicas import MAX_DEATHS_IN_A_ROW
+from ray_jobs.suspects import KILLS_OF_A_PROBLEM, Suspects
+
+
+def unit_of(unit: str, num_problems: int) -> EngineUnit:
+    nothing = FileEntry(path="", rows=0, bytes=0, sha256="")
+    problems = FileEntry(path=f"problems/{unit}", rows=num_problems, bytes=0, sha256="")
+    return TeachUnit(
+        name=UnitName(stage="rationales", stage_key="k", unit=unit),
+        problems=problems,
+        selection=nothing,
+    )
+
+
+def receipt_of(unit: EngineUnit) -> Receipt:
+    return Receipt(
+        stage=unit.name.stage,
+        stage_key="k",
+        unit=unit.name.unit,
+        attempt=unit.name.attempt,
+        files=(),
+        counts={},
+    )
+
+
+def covered(unit: EngineUnit) -> range:
+    """The problems that an engine is asked for this unit."""
+    return range(unit.part.first, unit.part.last) if unit.part else range(unit.num_problems)
+
+
+def solve(suspects: Suspects, poison: dict[str, set[int]], most_at_once: int) -> list[EngineUnit]:
+    """Runs suspects on engines that die of poison, or of more problems than `most_at_once`; the
+    units whose receipts would be committed.
+    """
+    committed = []
+    attempts: set[tuple[str, int]] = set()
+    done: dict[tuple[str, int], range] = {}
+    in_a_row = 0
+    while suspects:
+        unit = suspects.next()
+        key = unit.name.unit, unit.name.attempt
+        assert key not in attempts, "a late file of one attempt would fall on another's"
+        attempts.add(key)
+        problems = covered(unit)
+        if poison.get(unit.name.unit, set()) & set(problems) or len(problems) > most_at_once:
+            suspects.died()
+            in_a_row += 1
+            assert in_a_row < MAX_DEATHS_IN_A_ROW
+            continue
+        in_a_row = 0
+        done[key] = problems
+        if suspects.survived(receipt_of(unit)) is not None:
+            committed.append(unit)
+    for unit in committed:
+        asked = list(covered(unit))
+        lost: tuple[int, ...] = ()
+        if unit.part is not None:
+            lost = unit.part.lost
+            asked += [i for r in unit.part.done for i in done[r.unit, r.attempt]]
+        assert sorted([*asked, *lost]) == list(range(unit.num_problems))
+        assert set(lost) == poison.get(unit.name.unit, set())
+    return committed
+
+
+sizes = st.integers(1, 70)
+
+
+@given(st.lists(sizes, min_size=1, max_size=4), st.data())
+def test_exactly_the_problems_that_kill_are_lost_and_every_other_is_asked_once(
+    units: list[int], data: st.DataObject
+) -> None:
+    suspects = Suspects()
+    poison = {}
+    for number, size in enumerate(units):
+        suspects.add(unit_of(f"u-{number}", size))
+        poison[f"u-{number}"] = data.draw(st.sets(st.integers(0, size - 1), max_size=3))
+    committed = solve(suspects, poison, most_at_once=100)
+    assert [unit.name.unit for unit in committed] == [f"u-{n}" for n in range(len(units))]
+
+
+@given(sizes, st.integers(1, 70))
+def test_a_unit_that_is_only_too_much_at_once_loses_nothing(size: int, most: int) -> None:
+    suspects = Suspects()
+    suspects.add(unit_of("u", size))
+    [unit] = solve(suspects, {}, most_at_once=most)
+    assert unit.part is None or unit.part.lost == ()
+
+
+def test_a_unit_that_only_shared_the_engine_is_run_whole_and_once() -> None:
+    suspects = Suspects()
+    suspects.add(unit_of("u", 256))
+    unit = suspects.next()
+    assert unit.part is None and unit.name.attempt == 2
+    assert suspects.survived(receipt_of(unit)) == receipt_of(unit)
+    assert not suspects
+
+
+def test_a_single_problem_is_given_up_only_after_it_killed_twice_alone() -> None:
+    suspects = Suspects()
+    suspects.add(unit_of("u", 1))
+    for _ in range(KILLS_OF_A_PROBLEM):  # first as the whole unit, then as a part of it
+        assert covered(suspects.next()) == range(1)
+        suspects.died()
+    merge = suspects.next()
+    assert merge.part is not None and merge.part.is_merge and merge.part.lost == (0,)
+
+
+def test_an_engine_that_dies_while_parts_are_put_together_costs_no_problem() -> None:
+    suspects = Suspects()
+    suspects.add(unit_of("u", 2))
+    suspects.next()
+    suspects.died()
+    for _ in range(2):
+        suspects.survived(receipt_of(suspects.next()))
+    assert suspects.next().part.is_merge  # type: ignore[union-attr]
+    suspects.died()
+    merge = suspects.next()
+    assert merge.part is not None and merge.part.lost == () and len(merge.part.done) == 2
+    assert suspects.survived(receipt_of(merge)) is not None and not suspects
