@@ -5,7 +5,7 @@ arms.
     teacher_best   the strategy that is best (then cheapest) for the teacher, erased
     direct_answer  one strategy for all tasks, erased
     step_by_step   likewise
-    random         a strategy drawn per task, erased
+    random         a strategy drawn per task, erased; drawn anew for every seed
     no_erasure     ours, with the instruction left in the training prompts
 
 Every arm trains for the same number of optimizer steps with the same packed slots per step (short
@@ -55,6 +55,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "random": ("selection.policy=random",),
     "no_erasure": ("erasure.prompts=instruction_kept", "training.prompts=instruction_kept"),
 }
+DRAWN = {"random"}
+"""Arms whose dataset depends on the seed."""
 BOOTSTRAPS = 2000
 
 
@@ -87,7 +89,11 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ray_instance():
         arms = [arm for arm in ARMS if arm in options.arms]  # ours first: others start from it
-        rows = {arm: _make_dataset(options, arm) for arm in arms}
+        rows = {arm: _make_dataset(options, arm, 0) for arm in arms}
+        for arm in set(arms) & DRAWN:
+            # One draw on a handful of tasks can hit all of them: its luck is part of the arm.
+            for seed in range(1, options.seeds):
+                _make_dataset(options, arm, seed)
         tasks = [task.name for task in load_config(options.config, options.overrides).tasks]
         smallest = {task: min(rows[arm].get(task, 0) for arm in arms) for task in tasks}
         full = _train_all(options, rows, range(options.seeds), "full", ())
@@ -116,11 +122,11 @@ def main() -> None:
     print(json.dumps(summary))
 
 
-def _make_dataset(options: argparse.Namespace, arm: str) -> dict[str, int]:
+def _make_dataset(options: argparse.Namespace, arm: str, seed: int) -> dict[str, int]:
     """Runs an arm up to its dataset and returns its rows by task; scores are taken over from ours
     where they fit.
     """
-    config = load_config(options.config, _overrides(options, arm))
+    config = load_config(options.config, _overrides(options, arm, seed))
     run_dir = Path(config.run_dir)
     if arm != "ours" and not read_ledger(run_dir).units:
         fork_run(options.runs / "ours", run_dir, stage_keys(stage_determinants(config)))
@@ -159,7 +165,7 @@ def _train(
     options: argparse.Namespace, arm: str, seed: int, label: str, further: Sequence[str], core: int
 ) -> Trained:
     overrides = [
-        *_overrides(options, arm),
+        *_overrides(options, arm, seed),
         f"training.seed={seed}",
         f"training.output={options.runs / arm / f'student-{label}'}",
         f"student.env.VLLM_CPU_OMP_THREADS_BIND='{core}'",
@@ -173,8 +179,12 @@ def _train(
         return Trained(arm=arm, seed=seed, scores=score_model(run, label, output))
 
 
-def _overrides(options: argparse.Namespace, arm: str) -> list[str]:
-    return [*options.overrides, f"run_dir={options.runs / arm}", *ARMS[arm]]
+def _overrides(options: argparse.Namespace, arm: str, seed: int) -> list[str]:
+    if arm in DRAWN and seed:
+        further = [f"run_dir={options.runs / f'{arm}-{seed}'}", f"run_seed={seed}"]
+    else:
+        further = [f"run_dir={options.runs / arm}"]
+    return [*options.overrides, *further, *ARMS[arm]]
 
 
 def _summary(students: Sequence[Trained], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -37,10 +37,7 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
         split=task.split,
         answer_type=task.answer_type,
     )
-    index = 0
-    while chunk := list(itertools.islice(rows, lease.rows_per_unit)):
-        unit = f"{task.name}-{index:06d}"
-        index += 1
+    for unit, chunk in _chunks(task.name, rows, lease.rows_per_unit):
         if unit in lease.committed:
             continue
         planned = [
@@ -65,6 +62,19 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
             Problem,
             rejected,
         )
+
+
+def _chunks(
+    task: str, rows: Iterator[Problem | Rejection], rows_per_unit: int
+) -> Iterator[tuple[str, list[Problem | Rejection]]]:
+    """Unit names and their rows; a file without a row is one empty unit, which says that it was
+    read.
+    """
+    for index in itertools.count():
+        chunk = list(itertools.islice(rows, rows_per_unit))
+        if index and not chunk:
+            return
+        yield f"{task}-{index:06d}", chunk
 
 
 def select_strategy(run_dir: Path, config: Config, lease: SelectLease) -> Iterator[Receipt]:

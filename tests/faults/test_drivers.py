@@ -80,6 +80,7 @@ def test_8_a_signal_ends_a_run_in_good_order_and_the_same_command_goes_on(
     assert_whole(run_dir, undisturbed.run_dir, printed=printed)
 
 
+@pytest.mark.slow
 def test_8_a_second_signal_ends_it_at_once(
     undisturbed: FinishedRun, tmp_path: Path, address: str
 ) -> None:

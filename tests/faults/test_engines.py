@@ -133,6 +133,7 @@ def test_13_a_slow_start_is_no_failure(undisturbed: FinishedRun, tmp_path: Path)
     assert_whole(run_dir, undisturbed.run_dir)
 
 
+@pytest.mark.slow
 def test_36_a_slow_request_is_cut_off_at_its_deadline_and_the_others_are_not(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from ray_jobs.run import open_run
 from tests.faults.oracle import assert_no_instruction, assert_nothing_runs
 from tests.ray_jobs.test_real_engines import small
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 STALL_SECONDS = 8.0
 
