@@ -93,6 +93,7 @@ def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple
     )
     replicas.settle()
     ray.get(replicas.pending)
+    run_dir.mkdir()
     ledger = read_ledger(run_dir, writable=True)
     started = time.perf_counter()
     dispatch_engines(
@@ -139,6 +140,7 @@ def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> floa
 
 def commits_per_second(run_dir: Path, units: list[EngineUnit]) -> float:
     """Durable commits of one receipt each."""
+    run_dir.mkdir()
     ledger = read_ledger(run_dir, writable=True)
     started = time.perf_counter()
     for unit in units:

@@ -15,21 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-    WorkerCrashedError,
-)
-
 from orca2_gen.config_schema import DispatchConfig
-from orca2_gen.endings import TooManyRejections, deferred_interrupts
+from orca2_gen.endings import deferred_interrupts
 from orca2_gen.ledger import Ledger, Receipt
 from ray_jobs.leases import EngineUnit, FileLease, again
 from ray_jobs.placement import reason_of
+from ray_jobs.receipts import LOST, Advance, Tally, commit_receipts, next_receipt, ready_refs
 from ray_jobs.replicas import Replica, Replicas
 from ray_jobs.suspects import Suspects
 
@@ -40,48 +31,8 @@ LEASES_PER_ENGINE = 4
 """Units of an engine are cut into about so many leases, so that few calls carry many units."""
 
 MAX_TASK_ATTEMPTS = 3
-LOST = (
-    RayActorError,
-    WorkerCrashedError,
-    NodeDiedError,
-    OutOfMemoryError,
-    LocalRayletDiedError,
-)
-"""What Ray raises where a process or its node is gone, and not what was raised in it."""
 LAST_TURN_SECONDS = 1.0
 """After a signal: so long finished units are still taken in."""
-
-Advance = Callable[[Receipt], None]
-
-
-@dataclass(kw_only=True, slots=True)
-class Tally:
-    """Rows of a stage so far, and whether to go on."""
-
-    limits: DispatchConfig
-    input: int = 0
-    rejected: int = 0
-
-    def add(self, receipt: Receipt) -> None:
-        self.input += receipt.counts["input"]
-        self.rejected += receipt.counts["rejected"]
-
-    def check(self, stage: str) -> None:
-        """Returns if the stage may go on.
-
-        Raises:
-            TooManyRejections: it rejects nearly everything, and more would be no better.
-        """
-        if self.input < self.limits.rejection_rows:
-            return
-        rate = self.rejected / self.input
-        if rate > self.limits.max_rejection_rate:
-            raise TooManyRejections(
-                f"{stage}: {self.rejected} of {self.input} rows were rejected "
-                f"({rate:.1%}, max_rejection_rate is {self.limits.max_rejection_rate:.1%}); their "
-                f"reasons stand in rejections/. Mend what causes them, or raise "
-                f"dispatch.max_rejection_rate, and run the same command again"
-            )
 
 
 def dispatch_tasks(
@@ -109,9 +60,9 @@ def dispatch_tasks(
                 lease = waiting.popleft()
                 open_[submit(lease)] = lease
             receipts = []
-            for generator in _ready(list(open_), TURN_SECONDS):
+            for generator in ready_refs(list(open_), TURN_SECONDS):
                 try:
-                    receipt = _next(generator)
+                    receipt = next_receipt(generator)
                 except LOST as error:
                     has_lost = True
                     waiting.append(_once_more(ledger, open_.pop(generator), error))
@@ -120,7 +71,7 @@ def dispatch_tasks(
                     del open_[generator]
                 else:
                     receipts.append(receipt)
-            _commit(ledger, receipts, tally, advance)
+            commit_receipts(ledger, receipts, tally, advance)
     return has_lost
 
 
@@ -185,7 +136,7 @@ def dispatch_engines(work: EngineWork) -> None:
                 for replica in work.replicas.all:
                     for generator in [g for g in replica.open_ if g in ready]:
                         try:
-                            receipt = _next(generator)
+                            receipt = next_receipt(generator)
                         except LOST as error:
                             died[replica.index] = replica, error
                             continue
@@ -194,7 +145,7 @@ def dispatch_engines(work: EngineWork) -> None:
                         else:
                             receipts += _taken(work, replica, generator, receipt)
             finally:  # whatever happened to the others, these are done
-                _commit(work.ledger, receipts, tally, work.advance)
+                commit_receipts(work.ledger, receipts, tally, work.advance)
             for replica, reason in died.values():
                 _bury(work, replica, reason)
 
@@ -204,15 +155,7 @@ def _wait(work: EngineWork, seconds: float) -> set[Any]:
     refs = [g for replica in work.replicas.all for g in replica.open_] + work.replicas.pending
     if not refs:  # every engine waits to be started again
         time.sleep(seconds)
-    return set(_ready(refs, seconds))
-
-
-def _ready(refs: list[Any], seconds: float) -> list[Any]:
-    """All that has something now, else the first that has within so many seconds."""
-    if not refs:
-        return []
-    found: list[Any] = ray.wait(refs, num_returns=len(refs), timeout=0.0)[0]
-    return found or list(ray.wait(refs, timeout=seconds)[0])
+    return set(ready_refs(refs, seconds))
 
 
 def _grant(work: EngineWork) -> None:
@@ -273,40 +216,3 @@ def _bury(work: EngineWork, replica: Replica, error: Exception) -> None:
         return
     for unit in units:
         work.suspects.add(unit)
-
-
-def _commit(ledger: Ledger, receipts: list[Receipt], tally: Tally, advance: Advance) -> None:
-    if not receipts:
-        return
-    ledger.commit(receipts)
-    for receipt in receipts:
-        tally.add(receipt)
-        advance(receipt)
-    tally.check(receipts[-1].stage)
-
-
-def _next(generator: Any) -> Receipt | None:
-    """The generator's next receipt, or None at its end; the remote exception itself where one was
-    raised.
-    """
-    try:
-        receipt: Receipt = ray.get(next(generator))
-    except StopIteration:
-        return None
-    except RayTaskError as error:
-        raise unwrapped(error) from None
-    return receipt
-
-
-def unwrapped(error: RayTaskError) -> Exception:
-    """What was raised far away, where it is for the user to mend: our own ValueErrors and the
-    system's errors; else a RuntimeError of one line.
-    """
-    cause = error.cause
-    module = type(cause).__module__
-    ours = type(cause) is ValueError or module.startswith("orca2_gen.")
-    if isinstance(cause, ValueError) and ours:
-        return cause
-    if isinstance(cause, OSError) and module == "builtins":
-        return cause
-    return RuntimeError(f"a Ray process raised {reason_of(error)}")

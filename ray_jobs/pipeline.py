@@ -23,8 +23,8 @@ from orca2_gen.selection import Group, blocks
 from orca2_gen.shards import FileEntry
 from orca2_gen.strategies import load_strategies
 from ray_jobs import file_stages
-from ray_jobs.dispatch import unwrapped
 from ray_jobs.leases import EngineUnit, EraseLease, ReadLease, ScoreUnit, SelectLease, TeachUnit
+from ray_jobs.receipts import unwrapped
 from ray_jobs.run import Run, run_engines, run_files, unit_name
 
 

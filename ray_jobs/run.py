@@ -19,7 +19,7 @@ from orca2_gen.config_schema import Config, EngineConfig
 from orca2_gen.ledger import Ledger, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
-from ray_jobs.dispatch import Advance, EngineWork, dispatch_engines, dispatch_tasks
+from ray_jobs.dispatch import EngineWork, dispatch_engines, dispatch_tasks
 from ray_jobs.leases import EngineUnit, FileLease
 from ray_jobs.placement import (
     PlacedEngine,
@@ -29,6 +29,7 @@ from ray_jobs.placement import (
     ray_instance,
     start_engine,
 )
+from ray_jobs.receipts import Advance
 from ray_jobs.replicas import Replicas
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]

@@ -1,0 +1,115 @@
+"""From a Ray generator to the ledger: what both kinds of dispatch do with what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.endings import TooManyRejections
+from orca2_gen.ledger import Ledger, Receipt
+from ray_jobs.placement import reason_of
+
+LOST = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    LocalRayletDiedError,
+)
+"""What Ray raises where a process or its node is gone, and not what was raised in it."""
+
+Advance = Callable[[Receipt], None]
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """Rows of a stage so far, and whether to go on."""
+
+    limits: DispatchConfig
+    input: int = 0
+    rejected: int = 0
+
+    def add(self, receipt: Receipt) -> None:
+        self.input += receipt.counts["input"]
+        self.rejected += receipt.counts["rejected"]
+
+    def check(self, stage: str) -> None:
+        """Returns if the stage may go on.
+
+        Raises:
+            TooManyRejections: it rejects nearly everything, and more would be no better.
+        """
+        if self.input < self.limits.rejection_rows:
+            return
+        rate = self.rejected / self.input
+        if rate > self.limits.max_rejection_rate:
+            raise TooManyRejections(
+                f"{stage}: {self.rejected} of {self.input} rows were rejected "
+                f"({rate:.1%}, max_rejection_rate is {self.limits.max_rejection_rate:.1%}); their "
+                f"reasons stand in rejections/. Mend what causes them, or raise "
+                f"dispatch.max_rejection_rate, and run the same command again"
+            )
+
+
+def ready_refs(refs: list[Any], seconds: float) -> list[Any]:
+    """All that has something now, else the first that has within so many seconds."""
+    if not refs:
+        return []
+    found: list[Any] = ray.wait(refs, num_returns=len(refs), timeout=0.0)[0]
+    return found or list(ray.wait(refs, timeout=seconds)[0])
+
+
+def commit_receipts(
+    ledger: Ledger, receipts: list[Receipt], tally: Tally, advance: Advance
+) -> None:
+    """Commits with one fsync, counts and shows.
+
+    Raises:
+        TooManyRejections: see Tally; these are committed all the same.
+    """
+    if not receipts:
+        return
+    ledger.commit(receipts)
+    for receipt in receipts:
+        tally.add(receipt)
+        advance(receipt)
+    tally.check(receipts[-1].stage)
+
+
+def next_receipt(generator: Any) -> Receipt | None:
+    """The generator's next receipt, or None at its end; the remote exception itself where one was
+    raised.
+    """
+    try:
+        receipt: Receipt = ray.get(next(generator))
+    except StopIteration:
+        return None
+    except RayTaskError as error:
+        raise unwrapped(error) from None
+    return receipt
+
+
+def unwrapped(error: RayTaskError) -> Exception:
+    """What was raised far away, where it is for the user to mend: our own ValueErrors and the
+    system's errors; else a RuntimeError of one line.
+    """
+    cause = error.cause
+    module = type(cause).__module__
+    ours = type(cause) is ValueError or module.startswith("orca2_gen.")
+    if isinstance(cause, ValueError) and ours:
+        return cause
+    if isinstance(cause, OSError) and module == "builtins":
+        return cause
+    return RuntimeError(f"a Ray process raised {reason_of(error)}")
