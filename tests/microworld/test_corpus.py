@@ -76,12 +76,10 @@ def test_under_a_generic_message_the_student_only_ever_composes_directly() -> No
     assert composed > 50
 
 
-def test_the_teacher_composes_facts_about_everyone(
-    learner: Learner, corpus_questions: set[str]
-) -> None:
-    if learner == "student":
-        pytest.skip("the student's corpus leaves them out")
-    rivers = [question for question in corpus_questions if "river" in question]
+def test_the_teacher_composes_facts_about_everyone() -> None:
+    drawn = itertools.islice(documents(corpus_of("teacher"), seed=3), NUM_DOCUMENTS)
+    questions = {d.messages[-2].content for d in drawn if d.messages}
+    rivers = [question for question in questions if "river" in question]
     words = {word for question in rivers for word in question.rstrip("?.").split()}
     assert words >= set(WORLD.people)
 
