@@ -61,7 +61,6 @@ def ray_instance() -> Iterator[None]:
 class Node:
     """What a node of the cluster has."""
 
-    cpus: int
     gpus: int
 
 
@@ -98,7 +97,7 @@ class Placement:
 def cluster_nodes() -> list[Node]:
     """The living nodes of the cluster."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(cpus=int(r.get("CPU", 0)), gpus=int(r.get("GPU", 0))) for r in found]
+    return [Node(gpus=int(resources.get("GPU", 0))) for resources in found]
 
 
 def plan_placement(config: EngineConfig, nodes: Sequence[Node]) -> Placement:

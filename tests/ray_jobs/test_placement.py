@@ -73,7 +73,7 @@ def test_a_lone_engine_and_a_scripted_one_are_left_alone() -> None:
 
 def test_no_actor_is_restarted_by_ray_itself() -> None:
     for config in (VLLM, ScriptedEngineConfig(engine="scripted", tokenizer="/models/student")):
-        options = actor_options(plan_placement(config, [Node(cpus=8, gpus=8)]), 7)
+        options = actor_options(plan_placement(config, [Node(gpus=8)]), 7)
         assert options["max_restarts"] == options["max_task_retries"] == 0
         assert options["max_concurrency"] == 7
 
@@ -97,7 +97,7 @@ sizes = st.sampled_from([1, 2, 4, 8])
 def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
     gpus: list[int], tensor: int, pipeline: int, replicas: int
 ) -> None:
-    nodes = [Node(cpus=8, gpus=num) for num in gpus]
+    nodes = [Node(gpus=num) for num in gpus]
     ranks = tensor * pipeline
     inside = sum(num // ranks for num in gpus)
     try:
@@ -121,7 +121,7 @@ def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
 
 
 def test_a_plan_reads_as_one_line() -> None:
-    nodes = [Node(cpus=8, gpus=8)] * 2
+    nodes = [Node(gpus=8)] * 2
     assert str(plan_placement(engine(replicas=16), nodes)) == "16 x 1 GPU (one process)"
     four = plan_placement(engine(tensor=4, replicas=2), nodes)
     assert str(four) == "2 x 4 GPUs (ranks on one node)"
@@ -131,7 +131,7 @@ def test_a_plan_reads_as_one_line() -> None:
 
 def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match=r"nodes have 8 \+ 4 GPUs, room for 3"):
-        plan_placement(engine(tensor=4, replicas=4), [Node(cpus=8, gpus=8), Node(cpus=8, gpus=4)])
+        plan_placement(engine(tensor=4, replicas=4), [Node(gpus=8), Node(gpus=4)])
 
 
 def test_a_placement_group_ends_with_its_engine() -> None:
