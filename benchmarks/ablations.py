@@ -40,10 +40,10 @@ from orca2_gen.ledger import Receipt, read_ledger, write_summary
 from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.progress import console
 from orca2_gen.records import StudentScore
+from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
 from ray_jobs.evaluation import score_model
 from ray_jobs.pipeline import run_all
-from ray_jobs.placement import ray_instance
 from ray_jobs.run import open_run
 from ray_jobs.training import train_student, trained_student
 

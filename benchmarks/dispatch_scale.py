@@ -29,10 +29,13 @@ from rich.table import Table
 from orca2_gen.config_schema import DispatchConfig
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger
 from orca2_gen.shards import FileEntry
-from ray_jobs.dispatch import EngineWork, dispatch_engines
+from ray_jobs.cluster import ray_instance
+from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_actor import EngineReport
+from ray_jobs.engine_work import EngineWork
 from ray_jobs.leases import EngineUnit, TeachUnit
-from ray_jobs.placement import PlacedEngine, ray_instance
+from ray_jobs.placement import PlacedEngine
+from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replicas
 
 UNITS_PER_ENGINE = 64
@@ -44,7 +47,7 @@ class ReceiptActor:
     """Answers like an EngineActor that needs no time."""
 
     async def ready(self) -> EngineReport:
-        return EngineReport(pid=os.getpid(), node="", versions=())
+        return EngineReport(pid=os.getpid(), node="", node_id="", versions=())
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
         for unit in units:
@@ -96,16 +99,14 @@ def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple
     run_dir.mkdir()
     ledger = read_ledger(run_dir, writable=True)
     started = time.perf_counter()
-    dispatch_engines(
-        EngineWork(
-            ledger=ledger,
-            replicas=replicas,
-            units_per_engine=UNITS_PER_ENGINE,
-            limits=limits,
-            advance=lambda receipt: None,
-            waiting=deque(units),
-        )
+    work = EngineWork(
+        replicas=replicas,
+        units_per_engine=UNITS_PER_ENGINE,
+        tally=Tally(limits=limits),
+        advance=lambda receipt: None,
+        waiting=deque(units),
     )
+    dispatch(ledger, [work])
     seconds = time.perf_counter() - started
     replicas.kill()
     return seconds, ledger

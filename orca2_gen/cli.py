@@ -7,21 +7,19 @@ interrupted, resumable.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orca2_gen.config import load_config
+from orca2_gen.config import load_config, read_config
 from orca2_gen.config_schema import Config
-from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE, TooManyRejections
-from orca2_gen.lock import RunInUse
-from orca2_gen.records import AnswerType, Problem
-from orca2_gen.shards import DamagedFile
+from orca2_gen.endings import INTERRUPTED, REJECTED, exit_code
+from orca2_gen.inspection import print_table, status, tasks, verify
 
 config_argument = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -42,29 +40,17 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (DamagedFile, RunInUse) as error:
-        _fail(error, FAILED)
-    except TooManyRejections as error:
-        _fail(error, REJECTED)
-    except ValueError as error:
-        _fail(error, USAGE)
     except (KeyboardInterrupt, click.Abort):  # click turns the first into the second
         click.echo(
             "Interrupted: what is committed stays; run the same command again to go on.", err=True
         )
         sys.exit(INTERRUPTED)
-    except (RuntimeError, OSError) as error:
-        _fail(error, FAILED)
     except Exception as error:
-        # Ray's own errors; their classes are only known once a command has imported ray.
-        if not type(error).__module__.startswith("ray."):
+        code = exit_code(error)
+        if code is None:
             raise
-        _fail(error, FAILED)
-
-
-def _fail(error: Exception, code: int) -> None:
-    click.echo(f"Error: {error}", err=True)
-    sys.exit(code)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(code)
 
 
 def _terminate(signum: int, frame: Any) -> None:
@@ -79,33 +65,8 @@ def cli() -> None:
     """
 
 
-@cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "format_", default="jsonl", show_default=True, help="jsonl or gsm8k.")
-@click.option("--split", default="train", show_default=True)
-@click.option("--answer-type", type=click.Choice(["exact", "numeric", "multiple_choice"]))
-@click.option("--show", default=3, show_default=True, help="Rejections to print per reason.")
-def tasks(
-    files: tuple[Path, ...], format_: str, split: str, answer_type: AnswerType | None, show: int
-) -> None:
-    """Read task FILES and print how many problems each holds and what was rejected, and why."""
-    from orca2_gen.tasks import read_task
-
-    for file in files:
-        name = file.name.split(".")[0]
-        reasons: Counter[str] = Counter()
-        accepted = 0
-        for row in read_task(file, name=name, format=format_, split=split, answer_type=answer_type):
-            if isinstance(row, Problem):
-                accepted += 1
-                continue
-            reasons[row.reason] += 1
-            if reasons[row.reason] <= show:
-                click.echo(f"  {row.problem_id} {row.reason}: {row.detail}")
-        click.echo(
-            f"{name}: {accepted} problems, {reasons.total()} rejected"
-            + (f" {dict(reasons)}" if reasons else "")
-        )
+for command in (tasks, verify, status):
+    cli.add_command(command)
 
 
 @cli.command()
@@ -140,7 +101,7 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
         read_tasks(run)
         score_student(run)
         select_strategies(run)
-        _print(selection_table(run.ledger))
+        print_table(selection_table(run.ledger))
 
     _with_run(load_config(config_file, overrides), stages)
 
@@ -193,47 +154,10 @@ def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) 
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
-        _print(accuracy_table({label: evaluate_model(run, label, model)}))
+        print_table(accuracy_table({label: evaluate_model(run, label, model)}))
 
     label = "student" if model is None else model.name
     _with_run(load_config(config_file, overrides), stages)
-
-
-@cli.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def verify(run_dir: Path) -> None:
-    """Check a run directory: every file, every id's way, the proof of erasure."""
-    from orca2_gen.tables import verification_table
-    from orca2_gen.verify import verify as verify_run
-
-    found = verify_run(run_dir)
-    _print(verification_table(found))
-    for note in found.notes:
-        click.echo(f"note: {note}")
-    for finding in found.findings:
-        click.echo(f"WRONG: {finding}")
-    click.echo(
-        f"{run_dir}: {len(found.findings)} faults" if found.findings else f"{run_dir}: whole"
-    )
-    sys.exit(FAILED if found.findings else 0)
-
-
-@cli.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def status(run_dir: Path) -> None:
-    """Print what a run directory has committed and which strategies it selected."""
-    from orca2_gen.ledger import STAGES, read_ledger
-    from orca2_gen.tables import selection_table
-
-    ledger = read_ledger(run_dir)
-    if not ledger.units:
-        raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
-    for stage in STAGES:
-        if receipts := ledger.committed(stage):
-            rows = sum(receipt.counts["accepted"] for receipt in receipts)
-            rejected = sum(receipt.counts["rejected"] for receipt in receipts)
-            click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
-    _print(selection_table(ledger))
 
 
 @cli.command()
@@ -250,9 +174,41 @@ def demo(overrides: tuple[str, ...]) -> None:
 @cli.command()
 @config_argument
 @set_option
+@click.option(
+    "--address",
+    required=True,
+    envvar="RAY_API_SERVER_ADDRESS",
+    help="Of the cluster's dashboard, e.g. http://127.0.0.1:8265.",
+)
+@click.option(
+    "--python", default="python", show_default=True, help="The interpreter on the cluster."
+)
+@click.option("--no-wait", is_flag=True, help="Do not follow the job to its end.")
+def submit(
+    config_file: Path, overrides: tuple[str, ...], address: str, python: str, no_wait: bool
+) -> None:
+    """Run CONFIG as a Ray job: what `orca2 run` does, on a cluster, followed from here.
+
+    Models, task files and run_dir must lie where every node of the cluster sees them.
+    """
+    from ray_jobs.submit import follow_job, job_client, submit_run
+
+    config = read_config(config_file, overrides)
+    client = job_client(address)
+    job_id = submit_run(client, config, python)
+    again = shlex.join(["orca2", *sys.argv[1:]])
+    click.echo(f"submitted {job_id}; if it is interrupted, go on with: {again}", err=True)
+    if not no_wait:
+        sys.exit(follow_job(client, job_id, lambda text: click.echo(text, nl=False)))
+
+
+@cli.command()
+@config_argument
+@set_option
 def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
-    from ray_jobs.placement import plan_lines, ray_instance
+    from ray_jobs.cluster import ray_instance
+    from ray_jobs.placement import plan_lines
 
     config = load_config(config_file, overrides)
     with ray_instance():
@@ -273,7 +229,7 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
         from orca2_gen.tables import dataset_line, selection_table
 
         summary = stages(opened)
-        _print(selection_table(opened.ledger))
+        print_table(selection_table(opened.ledger))
         click.echo(dataset_line(summary, opened.ledger))
         if summary.rows == 0:
             click.echo(
@@ -292,9 +248,3 @@ def _fork(source: Path, config: Config) -> None:
 
     stages = fork_run(source, Path(config.run_dir), stage_keys(stage_determinants(config)))
     click.echo(f"forked {', '.join(stages) or 'nothing'} from {source}", err=True)
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 130).print(table)

@@ -1,4 +1,4 @@
-"""One TOML file -> one checked, frozen `Config`.
+"""One TOML file (or the `config.json` of a run) -> one checked, frozen `Config`.
 
 Configuration stops at the border: `cli.py`, the jobs and the training program unpack it, and the
 functions below take the arguments they use. Paths are relative to the config file, except `run_dir`
@@ -7,6 +7,7 @@ and what `--set` gives, which are relative to where the command is started.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,10 @@ from orca2_gen.strategies import load_strategies
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The checked Config of a TOML file, every path in it absolute and found.
+    """The checked Config of a file, every path in it absolute and found here.
 
     Args:
-        path: the TOML file.
+        path: a TOML file, or a `config.json` that a run recorded.
         overrides: `key.sub=value` pairs; values are TOML, or plain text where they are not; a list
             takes an index,
             as in `tasks.0.path=more.jsonl`.
@@ -30,15 +31,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ValueError: one line that names the key, what was found and what to do.
     """
+    config = read_config(path, overrides)
+    _check_paths(config, Path(path))
+    return config
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """As `load_config`, but what its paths name need only be there where the run will be.
+
+    Raises:
+        ValueError: as `load_config`.
+    """
     file = Path(path)
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(
-            f"config {file} cannot be read: {error.strerror}; give the path of a TOML file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config {file} is not TOML: {error}") from error
+    raw = _parsed(file)
     _resolve_paths(raw, file.resolve().parent)
     for override in overrides:
         _set(raw, override)
@@ -47,11 +52,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if isinstance(raw.get(engine), dict):
             raw[engine].setdefault("engine", "vllm")
     try:
-        config = Config.model_validate(raw)
+        return Config.model_validate(raw)
     except ValidationError as error:
         raise ValueError(f"config {file}: {_first_line(error)}") from error
-    _check_paths(config, file)
-    return config
 
 
 def resolved(config: Config) -> dict[str, Any]:
@@ -62,6 +65,24 @@ def resolved(config: Config) -> dict[str, Any]:
 def engine_directory(engine: EngineConfig) -> str:
     """Where an engine's tokenizer lies: its model, or the tokenizer a scripted engine borrows."""
     return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    is_json = file.suffix == ".json"
+    language = "JSON" if is_json else "TOML"
+    try:
+        text = file.read_text(encoding="utf-8")
+        raw: Any = json.loads(text) if is_json else tomllib.loads(text)
+    except OSError as error:
+        raise ValueError(
+            f"config {file} cannot be read: {error.strerror}; give the path of a TOML file"
+        ) from error
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config {file} is not {language}: {error}") from error
+    found = raw.get("config", raw) if isinstance(raw, dict) else raw
+    if not isinstance(found, dict):
+        raise ValueError(f"config {file} holds no sections; give a config, or a run's config.json")
+    return found
 
 
 _PATH_KEYS = {

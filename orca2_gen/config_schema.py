@@ -183,7 +183,14 @@ class EvaluationConfig(Section):
 
 
 class DispatchConfig(Section):
-    """What a run puts up with before it stops; never part of a stage key."""
+    """In which order engines run, and what a run puts up with before it stops; never part of a
+    stage key.
+    """
+
+    schedule: Literal["phased", "overlapped"] = "phased"
+    """phased: the student's engines are gone before the teacher's load. overlapped: the teacher
+    starts on tasks that are decided while others are still scored, as far as there is room for
+    both."""
 
     max_failed_starts: int = Field(3, ge=1)
     """A replica that fails so often in a row to start is given up; the others go on."""

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from orca2_gen.lock import RunInUse
+from orca2_gen.shards import DamagedFile
+
 FAILED = 1
 """Stopped by a failure; the same command goes on."""
 USAGE = 2
@@ -24,6 +27,22 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 class TooManyRejections(RuntimeError):
     """A stage rejects more of its rows than the config allows."""
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code of a command that raised this; None for a defect, whose traceback is wanted."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, TooManyRejections):
+        return REJECTED
+    if isinstance(error, (DamagedFile, RunInUse)):
+        return FAILED
+    if isinstance(error, ValueError):
+        return USAGE
+    # Ray's own errors: their classes are only known once a command has imported ray.
+    if isinstance(error, (RuntimeError, OSError)) or type(error).__module__.startswith("ray."):
+        return FAILED
+    return None
 
 
 @contextmanager

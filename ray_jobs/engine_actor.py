@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import ray
+
 from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import EngineConfig, RationalesConfig, VLLMEngineConfig
@@ -47,6 +49,9 @@ class EngineReport:
 
     pid: int
     node: str
+    """Its host's name."""
+    node_id: str
+    """Ray's."""
     versions: tuple[tuple[str, str], ...]
     """Package -> version, where a difference between engines would make different rows."""
 
@@ -116,7 +121,12 @@ class EngineActor:
                 max_tokens=1,
             )
         )
-        return EngineReport(pid=os.getpid(), node=platform.node(), versions=installed_versions())
+        return EngineReport(
+            pid=os.getpid(),
+            node=platform.node(),
+            node_id=ray.get_runtime_context().get_node_id(),
+            versions=installed_versions(),
+        )
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
         """The receipts of these units, each as soon as it is done."""

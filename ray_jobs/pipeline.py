@@ -16,24 +16,34 @@ from ray.exceptions import RayTaskError
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import TaskConfig
 from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset
-from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.lengths import Room
-from orca2_gen.plan import rooms, selection_rule
-from orca2_gen.selection import Group, blocks
-from orca2_gen.shards import FileEntry
+from orca2_gen.plan import rooms
 from orca2_gen.strategies import load_strategies
 from ray_jobs import file_stages
-from ray_jobs.leases import EngineUnit, EraseLease, ReadLease, ScoreUnit, SelectLease, TeachUnit
+from ray_jobs.leases import EraseLease, ReadLease
+from ray_jobs.overlap import score_and_teach
 from ray_jobs.receipts import unwrapped
 from ray_jobs.run import Run, run_engines, run_files, unit_name
+from ray_jobs.units import (
+    committed_problems,
+    groups,
+    requests_of_block,
+    score_units,
+    scores_teacher,
+    select_leases,
+    teach_units,
+)
 
 
 def run_all(run: Run) -> DatasetSummary:
     """The dataset of a run, made from its tasks; what is committed already is not made again."""
     read_tasks(run)
-    score_student(run)
-    select_strategies(run)
-    teach(run)
+    if run.config.dispatch.schedule == "overlapped" and not scores_teacher(run):
+        score_and_teach(run)
+    else:
+        score_student(run)
+        select_strategies(run)
+        teach(run)
     erase(run)
     return build_dataset(run)
 
@@ -45,65 +55,30 @@ def read_tasks(run: Run) -> None:
 
 def score_student(run: Run) -> None:
     """Commits the scores of every block that the policy needs, of the model the policy looks at."""
-    rule = selection_rule(run.config)
-    teacher = run.config.selection.policy == "teacher_best"
-    units: list[EngineUnit] = []
-    of_task = _by_task(run.ledger, "problems")
-    for group in groups(run):
-        files = [receipt.files[0] for receipt in of_task[group.name]]
-        for block in blocks(group, rule):
-            name = unit_name(run, "scores", f"{group.name}-{block.index:06d}")
-            if (name.stage, name.unit) not in run.ledger.units:
-                units.append(
-                    ScoreUnit(
-                        name=name,
-                        rows=_rows(files, block.problems),
-                        strategies=block.strategies,
-                        role="teacher" if teacher else "student",
-                        max_tokens=run.config.scoring.max_tokens,
-                    )
-                )
-    requests = run.config.selection.block_size * len(rule.strategies)
-    run_engines(
-        run, "scores", run.config.teacher if teacher else run.config.student, units, requests
-    )
+    problems = committed_problems(run)
+    units = [unit for group in groups(problems) for unit in score_units(run, group, problems)]
+    scored = run.config.teacher if scores_teacher(run) else run.config.student
+    run_engines(run, "scores", scored, units, requests_of_block(run))
 
 
 def select_strategies(run: Run) -> None:
     """Commits one Selection per group."""
-    rule = selection_rule(run.config)
-    leases = []
-    for group in groups(run):
-        name = unit_name(run, "selections", group.name)
-        if (name.stage, name.unit) not in run.ledger.units:
-            scored = tuple(
-                (
-                    block.index,
-                    run.ledger.units["scores", f"{group.name}-{block.index:06d}"].files[0],
-                )
-                for block in blocks(group, rule)
-            )
-            leases.append(SelectLease(name=name, group=group, rule=rule, blocks=scored))
+    found = groups(committed_problems(run))
+    leases = [lease for group in found for lease in select_leases(run, group)]
     run_files(run, "selections", file_stages.select_strategy, leases)
 
 
 def teach(run: Run) -> None:
     """Commits the teacher's rationales for every problem, under the strategy its group selected."""
-    names = [group.name for group in groups(run)]
+    problems = committed_problems(run)
+    names = [group.name for group in groups(problems)]
     undecided = [name for name in names if ("selections", name) not in run.ledger.units]
     if undecided or not run.ledger.committed("problems"):
         raise ValueError(
             f"{run.run_dir} holds no selection for {', '.join(undecided) or 'any task'}; "
             f"run `orca2 score` first"
         )
-    units: list[EngineUnit] = []
-    of_task = _by_task(run.ledger, "problems")
-    for task in run.config.tasks:
-        for receipt in of_task.get(task.name, ()):
-            name = unit_name(run, "rationales", receipt.unit)
-            if (name.stage, name.unit) not in run.ledger.units and receipt.counts["accepted"]:
-                selection = run.ledger.units["selections", task.name].files[0]
-                units.append(TeachUnit(name=name, problems=receipt.files[0], selection=selection))
+    units = [unit for name in names for unit in teach_units(run, name, problems)]
     run_engines(run, "rationales", run.config.teacher, units, run.config.rows_per_unit)
 
 
@@ -154,35 +129,3 @@ def read_files(run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[R
         for task in tasks
     ]
     run_files(run, stage, file_stages.read_problems, leases, total=None)
-
-
-def groups(run: Run) -> list[Group]:
-    """The selection groups with at least one accepted problem, in the config's order."""
-    of_task = _by_task(run.ledger, "problems")
-    counts = {
-        task.name: sum(receipt.files[0].rows for receipt in of_task.get(task.name, ()))
-        for task in run.config.tasks
-    }
-    return [Group(name=name, num_problems=num) for name, num in counts.items() if num]
-
-
-def _by_task(ledger: Ledger, stage: str) -> dict[str, list[Receipt]]:
-    """Task -> its receipts of a stage, in the order of its file."""
-    found: dict[str, list[Receipt]] = {}
-    for receipt in ledger.committed(stage):
-        found.setdefault(receipt.unit.rpartition("-")[0], []).append(receipt)
-    return found
-
-
-def _rows(
-    files: Sequence[FileEntry], numbers: Sequence[int]
-) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
-    """Numbers of problems over a task's files -> each file with the rows wanted of it."""
-    found = []
-    first = 0
-    for entry in files:
-        rows = tuple(number - first for number in numbers if first <= number < first + entry.rows)
-        first += entry.rows
-        if rows:
-            found.append((entry, rows))
-    return tuple(found)

@@ -1,12 +1,10 @@
-"""Engine config -> how its Ray actor is placed; and the Ray instance a run works on."""
+"""Engine config -> how its Ray actor is placed."""
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,52 +14,8 @@ from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orca2_gen.config_schema import Config, EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
-from orca2_gen.offline import OFFLINE_ENVIRONMENT
+from ray_jobs.cluster import Node, cluster_nodes, is_cpu_build
 from ray_jobs.engine_actor import EngineActor
-
-LOCAL_OBJECT_STORE_BYTES = 100_000_000
-"""Leases and receipts are a few kilobytes; Ray's default is a third of the machine's memory."""
-
-
-@contextmanager
-def ray_instance() -> Iterator[None]:
-    """Ray for the length of a run: the cluster that RAY_ADDRESS names, else one of our own on the
-    loopback address.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    runtime_env = {"env_vars": OFFLINE_ENVIRONMENT}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env=runtime_env, log_to_driver=False)
-    else:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            # Ray otherwise asks a public name server which address this machine has.
-            _node_ip_address="127.0.0.1",
-            runtime_env=runtime_env,
-        )
-    # Ray puts its own in place, which ends the driver with exit code 1 and its lock in place.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """What a node of the cluster has."""
-
-    gpus: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,17 +48,18 @@ class Placement:
         return f"{self.replicas} x {engine} ({how})"
 
 
-def cluster_nodes() -> list[Node]:
-    """The living nodes of the cluster."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(gpus=int(resources.get("GPU", 0))) for resources in found]
-
-
-def plan_placement(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
+def plan_placement(
+    config: EngineConfig, nodes: Sequence[Node], *, has_cpu_build: bool = True
+) -> Placement:
     """The Placement of a model's engines on these nodes.
 
+    Args:
+        config: of the model.
+        nodes: the living ones.
+        has_cpu_build: whether engines can do without GPUs.
+
     Raises:
-        ValueError: they have no room for all replicas.
+        ValueError: they have no room for all replicas, or no GPU where one is needed.
     """
     if isinstance(config, ScriptedEngineConfig):
         return Placement(replicas=config.replicas, ranks=0, device="none", executor=None)
@@ -112,6 +67,11 @@ def plan_placement(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
     ranks = tensor * pipeline
     gpus = [node.gpus for node in nodes]
     if not any(gpus):  # vLLM's CPU ranks share the machine's cores; its ray executor refuses CPUs
+        if not has_cpu_build:
+            raise ValueError(
+                f"{config.model}: the cluster has no GPU ({len(gpus)} nodes) and vLLM's GPU build "
+                f"is installed here; start the GPU nodes first, or install the extra cpu"
+            )
         executor: Literal["mp", "ray"] | None = "mp" if ranks > 1 else None
         return Placement(replicas=config.replicas, ranks=ranks, device="cpu", executor=executor)
     inside = sum(num // ranks for num in gpus)
@@ -129,15 +89,23 @@ def plan_placement(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
     )
 
 
+def placement_here(config: EngineConfig) -> Placement:
+    """The Placement of a model's engines on this cluster.
+
+    Raises:
+        ValueError: see plan_placement.
+    """
+    return plan_placement(config, cluster_nodes(), has_cpu_build=is_cpu_build())
+
+
 def plan_lines(config: Config) -> list[str]:
     """Where the engines of both models go on this cluster, a line each.
 
     Raises:
         ValueError: one of them does not fit.
     """
-    nodes = cluster_nodes()
     return [
-        f"{role}: {plan_placement(engine, nodes)}"
+        f"{role}: {placement_here(engine)}"
         for role, engine in (("student", config.student), ("teacher", config.teacher))
     ]
 
@@ -147,6 +115,8 @@ class PlacedEngine:
     """An EngineActor and what holds its devices."""
 
     actor: Any
+    cores: tuple[int, ...] = ()
+    """Of this machine, to which its ranks are bound; none where there are GPUs."""
     last_words: Path | None = None
     """Where the actor says why it ends itself: Ray only knows that it did."""
     group: Any = None
@@ -170,17 +140,28 @@ class PlacedEngine:
 def start_engine(
     config: EngineConfig,
     placement: Placement,
-    replica: int,
     *,
+    taken: Collection[int],
+    is_shared: bool,
     max_concurrency: int,
     last_words: Path,
     **arguments: Any,
 ) -> PlacedEngine:
-    """A new EngineActor for a replica, not yet up; `arguments` are its further keywords.
+    """A new EngineActor, not yet up; where the cluster has lost the devices of the placement it
+    waits for them.
 
-    Where the cluster has lost the devices of the placement the actor waits for them.
+    Args:
+        config: of the engine.
+        placement: where it goes.
+        taken: cores of this machine that other engines of the run are bound to, as often as they
+            are.
+        is_shared: another model's engines may run at the same time.
+        max_concurrency: Ray's: calls that the actor works on at once.
+        last_words: a file in which it says why it ends itself.
+        arguments: further keywords of EngineActor.
     """
-    placed = on_this_machine(config, replica)
+    cores = cores_of(config, placement, taken, is_shared)
+    placed = bound_to(config, cores)
     options = actor_options(placement, max_concurrency)
     options["runtime_env"] = {"env_vars": actor_environment(placed)}
     group = None
@@ -194,7 +175,7 @@ def start_engine(
     started = actor.remote(
         config=placed, executor=placement.executor, last_words=last_words, **arguments
     )
-    return PlacedEngine(actor=started, last_words=last_words, group=group)
+    return PlacedEngine(actor=started, cores=cores, last_words=last_words, group=group)
 
 
 def reason_of(error: Exception) -> str:
@@ -224,21 +205,33 @@ def actor_options(placement: Placement, max_concurrency: int) -> dict[str, Any]:
     return options
 
 
-def on_this_machine(config: EngineConfig, replica: int) -> EngineConfig:
-    """The config with the cores of this replica's ranks bound, where there are no GPUs.
+def cores_of(
+    config: EngineConfig, placement: Placement, taken: Collection[int], is_shared: bool
+) -> tuple[int, ...]:
+    """The cores of one engine's ranks, the least taken first; none where vLLM may choose.
 
     vLLM's own binding puts the first rank of every engine on the same core and cannot bind several
-    ranks on one NUMA node, so more than one rank or replica gets one core each by
-    VLLM_CPU_OMP_THREADS_BIND.
+    ranks on one NUMA node, so where there is more than one rank or engine each rank gets a core.
     """
-    if isinstance(config, ScriptedEngineConfig) or ray.cluster_resources().get("GPU", 0):
+    if placement.device != "cpu" or not isinstance(config, VLLMEngineConfig):
+        return ()
+    is_alone = placement.ranks * placement.replicas == 1 and not is_shared
+    if is_alone or "VLLM_CPU_OMP_THREADS_BIND" in config.env:
+        return ()
+    times = Counter(taken)
+    found: list[int] = []
+    for _ in range(placement.ranks):
+        core = min(sorted(os.sched_getaffinity(0)), key=lambda core: times[core])
+        times[core] += 1
+        found.append(core)
+    return tuple(found)
+
+
+def bound_to(config: EngineConfig, cores: Sequence[int]) -> EngineConfig:
+    """The config with its ranks bound to these cores, one each, if any."""
+    if isinstance(config, ScriptedEngineConfig) or not cores:
         return config
-    ranks = config.tensor_parallel_size * config.pipeline_parallel_size
-    if "VLLM_CPU_OMP_THREADS_BIND" in config.env or ranks * config.replicas == 1:
-        return config
-    cores = sorted(os.sched_getaffinity(0))
-    mine = [cores[(replica * ranks + rank) % len(cores)] for rank in range(ranks)]
-    bound = config.env | {"VLLM_CPU_OMP_THREADS_BIND": "|".join(map(str, mine))}
+    bound = config.env | {"VLLM_CPU_OMP_THREADS_BIND": "|".join(map(str, cores))}
     return config.model_copy(update={"env": bound})
 
 

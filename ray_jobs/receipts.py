@@ -1,4 +1,4 @@
-"""From a Ray generator to the ledger: what both kinds of dispatch do with what comes back."""
+"""What both kinds of work do with what comes back from a Ray generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ray.exceptions import (
 
 from orca2_gen.config_schema import DispatchConfig
 from orca2_gen.endings import TooManyRejections
-from orca2_gen.ledger import Ledger, Receipt
+from orca2_gen.ledger import Receipt
 from ray_jobs.placement import reason_of
 
 LOST = (
@@ -69,23 +69,6 @@ def ready_refs(refs: list[Any], seconds: float) -> list[Any]:
         return []
     found: list[Any] = ray.wait(refs, num_returns=len(refs), timeout=0.0)[0]
     return found or list(ray.wait(refs, timeout=seconds)[0])
-
-
-def commit_receipts(
-    ledger: Ledger, receipts: list[Receipt], tally: Tally, advance: Advance
-) -> None:
-    """Commits with one fsync, counts and shows.
-
-    Raises:
-        TooManyRejections: see Tally; these are committed all the same.
-    """
-    if not receipts:
-        return
-    ledger.commit(receipts)
-    for receipt in receipts:
-        tally.add(receipt)
-        advance(receipt)
-    tally.check(receipts[-1].stage)
 
 
 def next_receipt(generator: Any) -> Receipt | None:

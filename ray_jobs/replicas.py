@@ -1,4 +1,4 @@
-"""The engines of one model: each is starting, up, waiting to be started again, or given up.
+"""The engines of one model: each is starting, up, waiting to be started again, held, or given up.
 
 Nothing here waits: starts are asked for, and `settle` takes in what became of them, so that one
 slow or broken engine never keeps the others from their work.
@@ -42,13 +42,26 @@ class Replica:
     deaths: int = 0
     """In a row, without a unit done in between."""
     is_given_up: bool = False
+    is_held: bool = False
+    """Its devices are for others now: it is not to be started."""
+    is_leaving: bool = False
+    """It gets nothing more, and is held once it has nothing open."""
+    closing: Any = None
+    """The pending `close()` of an engine that is held from now on."""
+    node: str = ""
+    """Ray's id of the node its engine is on; empty while that is unknown."""
     open_: dict[Any, dict[str, EngineUnit]] = field(default_factory=dict)
     """Generator of a lease -> its units that have no receipt yet, by name."""
     last_reason: str = ""
 
     @property
     def is_up(self) -> bool:
-        return self.engine is not None and self.starting is None
+        return self.engine is not None and self.starting is None and self.closing is None
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether it holds devices, or is to start on them again."""
+        return not self.is_given_up and (not self.is_held or self.engine is not None)
 
     @property
     def num_open(self) -> int:
@@ -58,7 +71,7 @@ class Replica:
         """Ends the engine that is in it, if any."""
         if self.engine is not None:
             self.engine.end()
-        self.engine = self.starting = None
+        self.engine = self.starting = self.closing = None
 
 
 class Replicas:
@@ -70,6 +83,8 @@ class Replicas:
         count: int,
         limits: DispatchConfig,
         say: Callable[[str], None],
+        *,
+        are_held: bool = False,
     ) -> None:
         """Starts nothing yet: `settle` does.
 
@@ -78,21 +93,24 @@ class Replicas:
             count: of engines.
             limits: when to give up.
             say: takes a line for people.
+            are_held: nothing is started before it is released.
         """
         self._start, self._limits, self._say = start, limits, say
         self.has_died = False
         """Whether any engine did: it may have left files that nobody will commit."""
         self._versions: tuple[tuple[str, str], ...] | None = None
-        self.all = [Replica(index=index) for index in range(count)]
+        self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
     @property
-    def up(self) -> list[Replica]:
-        return [replica for replica in self.all if replica.is_up]
+    def working(self) -> list[Replica]:
+        """Those that may be given something."""
+        return [replica for replica in self.all if replica.is_up and not replica.is_leaving]
 
     @property
     def pending(self) -> list[Any]:
-        """What `ray.wait` can wait for: engines that are starting."""
-        return [r.starting for r in self.all if r.starting is not None]
+        """What `ray.wait` can wait for: engines that are starting or ending."""
+        found = [ref for r in self.all for ref in (r.starting, r.closing)]
+        return [ref for ref in found if ref is not None]
 
     def settle(self, ready: Collection[Any] = ()) -> None:
         """Takes in engines that came up or failed to, and starts those that are due.
@@ -107,7 +125,12 @@ class Replicas:
                 self._take_in(replica)
             elif replica.starting is not None and now > replica.due:
                 self._fail(replica, f"was not up after {self._limits.start_seconds:g} s")
-            elif replica.engine is None and not replica.is_given_up and now >= replica.due:
+            elif replica.closing is not None:
+                if replica.closing in ready or now > replica.due:
+                    replica.end()
+            elif replica.is_leaving and replica.is_up and not replica.open_:
+                self._hold(replica)
+            elif replica.engine is None and self._is_due(replica, now):
                 replica.engine = self._start(replica.index)
                 replica.starting = replica.engine.actor.ready.remote()
                 replica.due = now + self._limits.start_seconds
@@ -127,9 +150,34 @@ class Replicas:
         self._say(f"engine {replica.index} died with {names} open{alone}: {replica.last_reason}")
         if replica.deaths >= MAX_DEATHS_IN_A_ROW:
             self._give_up(replica, f"died {replica.deaths} times in a row")
+        replica.is_held = replica.is_leaving
         # Nothing says yet that it will not start: only failures to start are waited out.
         replica.due = time.monotonic()
         return units
+
+    def release(self, replica: Replica, node: str = "") -> None:
+        """Lets a held replica start; `node` is where its devices are thought to be."""
+        assert replica.engine is None
+        replica.is_held = replica.is_leaving = False
+        replica.node = node
+        replica.due = time.monotonic()
+
+    def leave(self, replica: Replica) -> None:
+        """Lets a replica finish what it has open and then gives its devices to others."""
+        replica.is_leaving = True
+        if replica.starting is not None or replica.engine is None:
+            replica.end()
+            replica.is_held = True
+
+    def _hold(self, replica: Replica) -> None:
+        assert replica.engine is not None
+        replica.is_held = True
+        replica.closing = replica.engine.actor.close.remote()
+        replica.due = time.monotonic() + CLOSE_SECONDS
+
+    @staticmethod
+    def _is_due(replica: Replica, now: float) -> bool:
+        return not (replica.is_given_up or replica.is_held) and now >= replica.due
 
     def succeeded(self, replica: Replica) -> None:
         """Forgets past failures: the replica has done a unit."""
@@ -137,7 +185,7 @@ class Replicas:
 
     def close(self) -> None:
         """Ends all engines; when it returns, their processes are told to go and no lease runs."""
-        closing = [r.engine.actor.close.remote() for r in self.up if r.engine is not None]
+        closing = [r.engine.actor.close.remote() for r in self.all if r.is_up and r.engine]
         if closing:
             # One that is dead already, or does not answer, is ended all the same.
             ray.wait(closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
@@ -156,6 +204,7 @@ class Replicas:
             self._fail(replica, replica.engine.why(error))
             return
         replica.starting = None
+        replica.node = report.node_id
         replica.failed_starts = 0
         if self._versions is None:
             self._versions = report.versions

@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,23 +14,19 @@ from typing import Any
 
 import ray
 
-from orca2_gen.config import resolved
+from orca2_gen.config import engine_directory, resolved
 from orca2_gen.config_schema import Config, EngineConfig
 from orca2_gen.ledger import Ledger, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
-from ray_jobs.dispatch import EngineWork, dispatch_engines, dispatch_tasks
+from ray_jobs.cluster import ray_instance
+from ray_jobs.dispatch import dispatch
+from ray_jobs.engine_work import EngineWork
 from ray_jobs.leases import EngineUnit, FileLease
-from ray_jobs.placement import (
-    PlacedEngine,
-    cluster_nodes,
-    plan_lines,
-    plan_placement,
-    ray_instance,
-    start_engine,
-)
-from ray_jobs.receipts import Advance
+from ray_jobs.placement import PlacedEngine, placement_here, plan_lines, start_engine
+from ray_jobs.receipts import Advance, Tally
 from ray_jobs.replicas import Replicas
+from ray_jobs.task_work import TaskWork
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
 """(stage, number of units or None) -> a context that shows progress; its value is called with each
@@ -51,6 +47,8 @@ class Run:
     """Takes a line for people: engines that died, what is tried again."""
     driver: str
     """Hexadecimal, of this driver alone: in the name of every file that is written for it."""
+    replicas: list[Replicas] = field(default_factory=list)
+    """Engines that there are now, by model."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> wall seconds spent in this process."""
 
@@ -102,19 +100,10 @@ def run_files(
     """
     started = time.monotonic()
     if leases:
-        remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
-        config = ray.put(run.config)
         with run.track(stage, len(leases) if total == -1 else total) as advance:
-            has_lost = dispatch_tasks(
-                run.ledger,
-                leases,
-                lambda lease: remote.remote(run.run_dir, config, lease),
-                in_flight=max(2, int(ray.cluster_resources().get("CPU", 2))),
-                limits=run.config.dispatch,
-                advance=advance,
-            )
-        if has_lost:
-            remove_unlisted(run.ledger)
+            work = task_work(run, function, leases, advance)
+            dispatch(run.ledger, [work])
+        sweep(run, work.has_lost)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
 
@@ -126,38 +115,101 @@ def run_engines(
     """
     started = time.monotonic()
     if units:
-        # Twice the batch is open: one half generates, the other waits where the engine sees it.
-        units_per_engine = 1 + 2 * engine.max_num_seqs // max(1, requests)
         with (
             run.track(stage, len(units)) as advance,
-            _engines(run, engine, units_per_engine) as replicas,
+            engine_work(run, engine, units, requests, advance) as work,
         ):
-            dispatch_engines(
-                EngineWork(
-                    ledger=run.ledger,
-                    replicas=replicas,
-                    units_per_engine=units_per_engine,
-                    limits=run.config.dispatch,
-                    advance=advance,
-                    waiting=deque(units),
-                )
-            )
-        if replicas.has_died:  # only now does nobody write any more
-            remove_unlisted(run.ledger)
+            dispatch(run.ledger, [work])
+        sweep(run, work.replicas.has_died)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
 
+def sweep(run: Run, has_lost: bool) -> None:
+    """Removes what lost processes may have left; only once nobody writes any more."""
+    if has_lost:
+        remove_unlisted(run.ledger)
+
+
+def task_work(
+    run: Run, function: Callable[..., Any], leases: Iterable[FileLease], advance: Advance
+) -> TaskWork:
+    """File leases to be dispatched, each as a Ray task of this function."""
+    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
+    config = ray.put(run.config)
+    return TaskWork(
+        ledger=run.ledger,
+        submit=lambda lease: remote.remote(run.run_dir, config, lease),
+        in_flight=max(2, int(ray.cluster_resources().get("CPU", 2))),
+        tally=Tally(limits=run.config.dispatch),
+        advance=advance,
+        waiting=deque(leases),
+    )
+
+
 @contextmanager
-def _engines(run: Run, engine: EngineConfig, units_per_engine: int) -> Iterator[Replicas]:
-    """The engines of a model, all of them asked for; gone when the context ends."""
-    placement = plan_placement(engine, cluster_nodes())
+def engine_work(
+    run: Run,
+    engine: EngineConfig,
+    units: Iterable[EngineUnit],
+    requests: int,
+    advance: Advance,
+    *,
+    is_shared: bool = False,
+    are_held: bool = False,
+) -> Iterator[EngineWork]:
+    """Units to be dispatched to a model's engines, which are gone when the context ends.
+
+    Args:
+        run: whose engines they are.
+        engine: the model.
+        units: to begin with.
+        requests: of one unit, about.
+        advance: see Work.
+        is_shared: another model's engines may run at the same time.
+        are_held: no engine starts before it is released.
+    """
+    # Twice the batch is open: one half generates, the other waits where the engine sees it.
+    units_per_engine = 1 + 2 * engine.max_num_seqs // max(1, requests)
+    model = Path(engine_directory(engine)).name
+
+    def say(line: str) -> None:
+        run.say(f"{model}: {line}" if is_shared else line)
+
+    start = _starter(run, engine, units_per_engine, is_shared)
+    limits = run.config.dispatch
+    replicas = Replicas(start, engine.replicas, limits, say, are_held=are_held)
+    run.replicas.append(replicas)
+    try:
+        yield EngineWork(
+            replicas=replicas,
+            units_per_engine=units_per_engine,
+            tally=Tally(limits=limits),
+            advance=advance,
+            waiting=deque(units),
+        )
+    except KeyboardInterrupt:
+        replicas.kill()
+        raise
+    finally:
+        replicas.close()
+        run.replicas.remove(replicas)
+
+
+def _starter(
+    run: Run, engine: EngineConfig, units_per_engine: int, is_shared: bool
+) -> Callable[[int], PlacedEngine]:
+    """Replica -> a new engine of a model, on cores that no other engine of the run has."""
+    placement = placement_here(engine)
+    prefix = f"{len(run.replicas)}-" if run.replicas else ""
 
     def start(replica: int) -> PlacedEngine:
+        living = [r.engine for replicas in run.replicas for r in replicas.all if r.engine]
         return start_engine(
             engine,
             placement,
-            replica,
-            last_words=run.run_dir / f".engine-{replica}.last-words",
+            taken=[core for other in living for core in other.cores],
+            is_shared=is_shared,
+            last_words=run.run_dir / f".engine-{prefix}{replica}.last-words",
             # A lease may still be ending when the next one comes.
             max_concurrency=2 * units_per_engine + 2,
             run_dir=run.run_dir,
@@ -168,11 +220,4 @@ def _engines(run: Run, engine: EngineConfig, units_per_engine: int) -> Iterator[
             request_seconds=run.config.dispatch.request_seconds,
         )
 
-    replicas = Replicas(start, engine.replicas, run.config.dispatch, run.say)
-    try:
-        yield replicas
-    except KeyboardInterrupt:
-        replicas.kill()
-        raise
-    finally:
-        replicas.close()
+    return start

@@ -258,7 +258,7 @@ max_attempts = 2
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    from ray_jobs.placement import ray_instance
+    from ray_jobs.cluster import ray_instance
 
     with ray_instance():
         yield

@@ -6,6 +6,7 @@ The plan is `faults.json` beside the run directory:
     die_after     the actor's process ends after so many requests, once
     hang_on       problem ids whose requests never come back, once
     slow          problem id -> seconds
+    waits_for     problem id -> a pattern of files in the run directory, one of which must be there
     fail_starts   so many starts of an engine raise
     slow_start    seconds
     allocate_mb   of memory that one engine takes and touches at its first request
@@ -72,6 +73,9 @@ class FaultyEngine:
         if problem_id in self._plan.get("hang_on", ()) and mark(self._run_dir, "hang_on", 1):
             await asyncio.sleep(1e6)
         await asyncio.sleep(self._plan.get("slow", {}).get(problem_id, 0.0))
+        if pattern := self._plan.get("waits_for", {}).get(problem_id):
+            while not any(self._run_dir.glob(pattern)):
+                await asyncio.sleep(0.1)
         return await self._engine.generate(request)
 
     @property

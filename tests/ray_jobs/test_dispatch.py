@@ -18,10 +18,12 @@ from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, unlisted_files, write_unit
 from orca2_gen.records import Rejection
 from orca2_gen.shards import FileEntry, read_records
-from ray_jobs.dispatch import EngineWork, dispatch_engines
+from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_actor import EngineReport
+from ray_jobs.engine_work import EngineWork
 from ray_jobs.leases import EngineUnit, TeachUnit
 from ray_jobs.placement import PlacedEngine
+from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replicas
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -44,7 +46,7 @@ class FragileActor:
             await asyncio.sleep(3.0)
         skewed = self._replica in broken(self._run_dir, "skewed")
         return EngineReport(
-            pid=os.getpid(), node="n", versions=(("vllm", "0.1" if skewed else "0.2"),)
+            pid=os.getpid(), node="n", node_id="", versions=(("vllm", "0.1" if skewed else "0.2"),)
         )
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
@@ -114,16 +116,14 @@ def work_off(
         (said if said is not None else []).append,
     )
     try:
-        dispatch_engines(
-            EngineWork(
-                ledger=ledger,
-                replicas=pool,
-                units_per_engine=units_per_engine,
-                limits=limits,
-                advance=advance,
-                waiting=deque(unit_of(unit) for unit in units),
-            )
+        work = EngineWork(
+            replicas=pool,
+            units_per_engine=units_per_engine,
+            tally=Tally(limits=limits),
+            advance=advance,
+            waiting=deque(unit_of(unit) for unit in units),
         )
+        dispatch(ledger, [work])
     finally:
         pool.close()
     return ledger

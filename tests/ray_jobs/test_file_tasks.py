@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from orca2_gen.config_schema import DispatchConfig
 from orca2_gen.ledger import Receipt, UnitName, read_ledger, remove_unlisted, write_unit
 from orca2_gen.records import Rejection
 from orca2_gen.shards import FileEntry
-from ray_jobs.dispatch import MAX_TASK_ATTEMPTS, dispatch_tasks
-from ray_jobs.leases import EraseLease
+from ray_jobs.dispatch import dispatch
+from ray_jobs.leases import EraseLease, FileLease
+from ray_jobs.receipts import Tally
+from ray_jobs.task_work import MAX_TASK_ATTEMPTS, TaskWork
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -37,19 +40,22 @@ def write_or_die(run_dir: Path, lease: EraseLease) -> Iterator[Receipt]:
 
 def work_off(run_dir: Path, units: list[str]) -> bool:
     nothing = FileEntry(path="rationales/u", rows=0, bytes=0, sha256="")
-    leases = [
+    leases: list[FileLease] = [
         EraseLease(name=UnitName(stage="examples", stage_key="k", unit=unit), rationales=nothing)
         for unit in units
     ]
     task: Any = ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")(write_or_die)
-    return dispatch_tasks(
-        read_ledger(run_dir, writable=True),
-        leases,
-        lambda lease: task.remote(run_dir, lease),
+    ledger = read_ledger(run_dir, writable=True)
+    work = TaskWork(
+        ledger=ledger,
+        submit=lambda lease: task.remote(run_dir, lease),
         in_flight=3,
-        limits=DispatchConfig(),
+        tally=Tally(limits=DispatchConfig()),
         advance=lambda receipt: None,
+        waiting=deque(leases),
     )
+    dispatch(ledger, [work])
+    return work.has_lost
 
 
 def test_a_task_that_died_is_run_again_and_what_it_left_can_be_swept(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from ray.util import placement_group, placement_group_table
 
 from orca2_gen.config_schema import ScriptedEngineConfig, VLLMEngineConfig
+from ray_jobs.cluster import Node, ray_instance
 from ray_jobs.placement import (
-    Node,
     PlacedEngine,
+    Placement,
     actor_environment,
     actor_options,
-    on_this_machine,
+    bound_to,
+    cores_of,
     plan_placement,
-    ray_instance,
 )
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -45,29 +46,44 @@ def test_every_ray_process_is_offline() -> None:
     assert found["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
-@pytest.mark.skipif("ray.cluster_resources().get('GPU', 0)", reason="about machines without GPUs")
-def test_several_ranks_without_gpus_get_a_core_each() -> None:
-    cores = len(os.sched_getaffinity(0))
-    config = VLLM.model_copy(update={"tensor_parallel_size": 2, "replicas": cores})
-    binds = [
-        on_this_machine(config, replica).env["VLLM_CPU_OMP_THREADS_BIND"]
-        for replica in range(cores)
-    ]  # type: ignore[union-attr]
-    assert all(len(set(bind.split("|"))) == min(2, cores) for bind in binds)
-    assert {core for bind in binds for core in bind.split("|")} == set(
-        map(str, os.sched_getaffinity(0))
-    )
+CORES = sorted(os.sched_getaffinity(0))
+
+
+def on_cpus(ranks: int, replicas: int = 1) -> Placement:
+    return Placement(replicas=replicas, ranks=ranks, device="cpu", executor="mp")
+
+
+@given(st.lists(st.integers(1, 3), min_size=2, max_size=6))
+def test_engines_that_run_at_once_without_gpus_take_the_cores_in_turn(ranks: list[int]) -> None:
+    taken: list[int] = []
+    for num in ranks:
+        cores = cores_of(VLLM, on_cpus(num), taken, True)
+        assert len(cores) == num
+        taken += cores
+        times = [taken.count(core) for core in CORES]
+        assert max(times) - min(times) <= 1  # no core has two ranks while another has none
+        bound = bound_to(VLLM, cores)
+        assert actor_environment(bound) == {"VLLM_CPU_OMP_THREADS_BIND": "|".join(map(str, cores))}
+
+
+def test_a_core_that_an_engine_gave_back_is_taken_again() -> None:
+    first, second = (cores_of(VLLM, on_cpus(1, 2), taken, False) for taken in ([], CORES[:1]))
+    assert first == cores_of(VLLM, on_cpus(1, 2), second, False) != second
 
 
 def test_a_core_binding_of_the_users_own_is_kept() -> None:
     config = VLLM.model_copy(update={"replicas": 2, "env": {"VLLM_CPU_OMP_THREADS_BIND": "0"}})
-    assert actor_environment(on_this_machine(config, 1)) == {"VLLM_CPU_OMP_THREADS_BIND": "0"}
+    assert cores_of(config, on_cpus(1, 2), [], False) == ()
+    assert actor_environment(bound_to(config, ())) == {"VLLM_CPU_OMP_THREADS_BIND": "0"}
 
 
-def test_a_lone_engine_and_a_scripted_one_are_left_alone() -> None:
+def test_a_lone_engine_a_scripted_one_and_one_on_gpus_are_left_alone() -> None:
     scripted = ScriptedEngineConfig(engine="scripted", tokenizer="/models/student", replicas=4)
-    assert on_this_machine(VLLM, 0) == VLLM
-    assert on_this_machine(scripted, 3) == scripted
+    nowhere = Placement(replicas=4, ranks=0, device="none", executor=None)
+    on_gpus = Placement(replicas=4, ranks=2, device="gpu", executor="mp")
+    assert cores_of(VLLM, on_cpus(1), [], False) == ()
+    assert cores_of(scripted, nowhere, [], True) == cores_of(VLLM, on_gpus, [], True) == ()
+    assert bound_to(VLLM, ()) == VLLM and bound_to(scripted, ()) == scripted
     assert actor_environment(scripted) == {}
 
 
@@ -132,6 +148,11 @@ def test_a_plan_reads_as_one_line() -> None:
 def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match=r"nodes have 8 \+ 4 GPUs, room for 3"):
         plan_placement(engine(tensor=4, replicas=4), [Node(gpus=8), Node(gpus=4)])
+
+
+def test_a_gpu_build_without_gpus_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match=r"the cluster has no GPU \(1 nodes\)"):
+        plan_placement(engine(), [Node(gpus=0)], has_cpu_build=False)
 
 
 def test_a_placement_group_ends_with_its_engine() -> None:

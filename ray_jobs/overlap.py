@@ -1,0 +1,69 @@
+"""The overlapped schedule: scoring, selecting and teaching in one loop."""
+
+from __future__ import annotations
+
+import time
+
+from orca2_gen.ledger import Receipt
+from ray_jobs import file_stages
+from ray_jobs.cluster import cluster_nodes, devices_by_node
+from ray_jobs.dispatch import dispatch
+from ray_jobs.placement import placement_here
+from ray_jobs.run import Run, engine_work, sweep, task_work
+from ray_jobs.sharing import Side, share
+from ray_jobs.units import (
+    committed_problems,
+    groups,
+    requests_of_block,
+    score_units,
+    select_leases,
+    teach_units,
+)
+
+STAGE = "scores and rationales"
+
+
+def score_and_teach(run: Run) -> None:
+    """Commits scores, selections and rationales at once: a group is taught as soon as it is
+    decided, while others are still scored. Units, names and rows are those of the three stages.
+    """
+    started = time.monotonic()
+    problems = committed_problems(run)
+    found = {group.name: group for group in groups(problems)}
+    to_score = {name: score_units(run, group, problems) for name, group in found.items()}
+    blocks_left = {name: len(units) for name, units in to_score.items()}
+    scored = [name for name, left in blocks_left.items() if not left]
+    to_select = [lease for name in scored for lease in select_leases(run, found[name])]
+    selected = [name for name in found if ("selections", name) in run.ledger.units]
+    to_teach = [unit for name in selected for unit in teach_units(run, name, problems)]
+
+    def after_scores(receipt: Receipt) -> None:
+        name = receipt.unit.rpartition("-")[0]
+        blocks_left[name] -= 1
+        if not blocks_left[name]:
+            selecting.waiting.extend(select_leases(run, found[name]))
+        show(receipt)
+
+    def after_selection(receipt: Receipt) -> None:
+        teaching.waiting.extend(teach_units(run, receipt.unit, problems))
+        show(receipt)
+
+    student, teacher = run.config.student, run.config.teacher
+    on_node = devices_by_node(cluster_nodes())
+    blocks = [unit for units in to_score.values() for unit in units]
+    requests = requests_of_block(run)
+    rows = run.config.rows_per_unit
+    with (
+        run.track(STAGE, None) as show,
+        engine_work(
+            run, student, blocks, requests, after_scores, is_shared=True, are_held=not blocks
+        ) as scoring,
+        engine_work(run, teacher, to_teach, rows, show, is_shared=True, are_held=True) as teaching,
+    ):
+        selecting = task_work(run, file_stages.select_strategy, to_select, after_selection)
+        first = Side(work=scoring, placement=placement_here(student))
+        second = Side(work=teaching, placement=placement_here(teacher))
+        works = (scoring, selecting, teaching)
+        dispatch(run.ledger, works, lambda: share(first, second, on_node))
+    sweep(run, scoring.replicas.has_died or teaching.replicas.has_died or selecting.has_lost)
+    run.seconds[STAGE] = time.monotonic() - started

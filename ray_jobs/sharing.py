@@ -1,0 +1,125 @@
+"""Which engines run while two models share the devices: the overlapped schedule.
+
+The student's engines start first. When the teacher has something to do and no engine, the fewest
+student engines of one node make room for one; and whatever devices the student's engines have left
+are the teacher's once there is nothing more to score. They move back only for a unit whose engine
+died when no other was left, so hardly a model is loaded twice for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ray_jobs.engine_work import EngineWork
+from ray_jobs.placement import Placement
+from ray_jobs.replicas import Replica
+
+ANYWHERE = ""
+"""The node of an engine whose place is not known yet, or whose ranks lie on several."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One of the two models: what there is to do, and what one of its engines takes."""
+
+    work: EngineWork
+    placement: Placement
+
+    @property
+    def engines(self) -> list[Replica]:
+        """Those that hold devices, or are to."""
+        return [replica for replica in self.work.replicas.all if replica.has_devices]
+
+    @property
+    def is_finished(self) -> bool:
+        return not (self.work.waiting or self.work.suspects)
+
+
+def share(first: Side, second: Side, on_node: Mapping[str, int]) -> None:
+    """Moves devices to where the work is.
+
+    Args:
+        first: its engines hold what they need from the start.
+        second: its engines are held at the start.
+        on_node: Ray's id of a node -> GPUs; without GPUs, one entry with the cores.
+    """
+    if first.is_finished:
+        for replica in first.engines:
+            if not (replica.open_ or replica.is_leaving):
+                first.work.replicas.leave(replica)
+    elif all(replica.is_leaving for replica in first.engines):
+        _admit(first, second, 1, on_node)
+    coming = sum(not replica.is_up for replica in second.engines)
+    wanted = math.ceil(len(second.work.waiting) / second.work.units_per_engine)
+    if second.work.suspects and not second.engines:
+        wanted = max(wanted, 1)
+    _admit(second, first, wanted - coming, on_node)
+
+
+def free(sides: Sequence[Side], on_node: Mapping[str, int]) -> dict[str, int]:
+    """Node -> devices that no engine has or is to have."""
+    left = dict(on_node)
+    for side in sides:
+        for replica in side.engines:
+            if replica.node in left:
+                left[replica.node] -= side.placement.ranks
+                continue
+            for _ in range(side.placement.ranks):  # from wherever there are most
+                left[max(left, key=lambda name: left[name])] -= 1
+    return left
+
+
+def _admit(taker: Side, giver: Side, number: int, on_node: Mapping[str, int]) -> None:
+    """Releases so many of the taker's engines, as far as there is room; the giver makes room where
+    the taker has none at all.
+    """
+    replicas = taker.work.replicas
+    held = [r for r in replicas.all if r.is_held and not r.has_devices and not r.is_given_up]
+    for replica in held[: max(0, number)]:
+        node = _node_with_room(taker, free([taker, giver], on_node))
+        if node is not None:
+            replicas.release(replica, node)
+            continue
+        if not taker.engines:
+            _make_room(taker, giver, on_node)
+        return
+
+
+def _node_with_room(taker: Side, left: Mapping[str, int]) -> str | None:
+    """Where one more engine fits; ANYWHERE if across nodes; None if nowhere."""
+    ranks = taker.placement.ranks
+    if taker.placement.executor == "ray":
+        return ANYWHERE if sum(max(0, num) for num in left.values()) >= ranks else None
+    fitting = [node for node, num in left.items() if num >= ranks]
+    # The fullest that has room: it leaves the others whole.
+    return min(fitting, key=lambda node: left[node], default=None)
+
+
+def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
+    """Tells the fewest of the giver's engines to leave that make room for one of the taker's;
+    nothing while some are leaving already, or where one it would need all of, and has more to do.
+    """
+    engines = giver.engines
+    is_moving = any(r.is_leaving or r.closing is not None for r in engines)
+    across = "ray" in (giver.placement.executor, taker.placement.executor)
+    # Those that start say where they are when they are up.
+    if is_moving or not (across or all(r.node in on_node for r in engines)):
+        return
+    left, ranks = free([taker, giver], on_node), giver.placement.ranks
+    places = (
+        {"": (engines, sum(left.values()))}
+        if across
+        else {node: ([r for r in engines if r.node == node], num) for node, num in left.items()}
+    )
+    choices = []
+    for there, num in places.values():
+        may_go = [r for r in there if r is not giver.work.alone]
+        count = math.ceil((taker.placement.ranks - num) / max(1, ranks))
+        if 0 < count <= len(may_go):
+            choices.append(may_go[-count:])
+    choice = min(choices, key=len, default=[])
+    if len(choice) < len(engines) or giver.is_finished:
+        for replica in choice:
+            giver.work.replicas.leave(replica)

@@ -1,0 +1,154 @@
+"""A run as a Ray job, through Ray's own Jobs SDK: submitted to a cluster and followed to its end.
+
+What travels is small: our sources and the resolved config. Models, task files and the run directory
+lie on storage that the nodes see. The job is `orca2 run` itself, so a job that was stopped or lost
+goes on where it was when the same command is submitted again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from orca2_gen.config import resolved
+from orca2_gen.config_schema import Config
+from orca2_gen.endings import FAILED, INTERRUPTED
+from orca2_gen.offline import OFFLINE_ENVIRONMENT
+
+PACKAGES = ("orca2_gen", "ray_jobs", "train")
+SUFFIXES = (".py", ".toml", ".jinja")
+"""Of files that travel: no weights, no data."""
+POLL_SECONDS = 1.0
+SILENT_SECONDS = 120.0
+"""So long the cluster may not answer before we stop asking; the job itself does not notice."""
+
+UNREACHABLE = (requests.RequestException, ConnectionError, RuntimeError)
+"""What the SDK raises where the dashboard is away, starts, or cannot reach the job's node."""
+
+
+def job_client(address: str) -> JobSubmissionClient:
+    """A client of the cluster whose dashboard is at `address`; a token is taken from where Ray
+    looks for it, and shown nowhere.
+
+    Raises:
+        ValueError: the address is none, nobody answers there, or the cluster wants a token.
+    """
+    if not address.startswith(("http://", "https://")):  # others make Ray import a module by name
+        raise ValueError(
+            f"--address {address!r} is not a dashboard's; expected one like http://127.0.0.1:8265"
+        )
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise ValueError(
+            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_MODE=token, and the "
+            "token of that cluster in RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+        ) from error
+    except (ConnectionError, requests.RequestException) as error:
+        raise ValueError(
+            f"--address {address}: no Ray dashboard answers; start the cluster's head with its "
+            "dashboard, or tunnel to it"
+        ) from error
+
+
+def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
+    """The id of the new job, which is the run's name and a counter.
+
+    Args:
+        client: of the cluster.
+        config: of the run; its paths are the nodes' paths.
+        python: the interpreter on the cluster, with the dependencies of this package.
+
+    Raises:
+        ValueError: a job of the same run directory has not ended.
+    """
+    run_dir = Path(config.run_dir).resolve()
+    jobs = client.list_jobs()
+    for job in jobs:
+        is_ours = (job.metadata or {}).get("run_dir") == str(run_dir)
+        if is_ours and not job.status.is_terminal():
+            raise ValueError(
+                f"{run_dir} is being worked on by job {job.submission_id} ({job.status}); follow "
+                f"it with `ray job logs --follow {job.submission_id}`, or stop it with `ray job "
+                f"stop {job.submission_id}`"
+            )
+    config = config.model_copy(update={"run_dir": str(run_dir)})
+    with tempfile.TemporaryDirectory(prefix="orca2-submit-") as name:
+        fill_working_dir(Path(name), config)
+        submitted: str = client.submit_job(
+            entrypoint=f"{python} -m orca2_gen run config.json",
+            submission_id=_next_id(run_dir.name, [job.submission_id or "" for job in jobs]),
+            runtime_env={"working_dir": name, "env_vars": dict(OFFLINE_ENVIRONMENT)},
+            metadata={"run_dir": str(run_dir)},
+        )
+    return submitted
+
+
+def fill_working_dir(working_dir: Path, config: Config) -> None:
+    """Puts into an empty directory what a job needs of us: sources and config."""
+    root = Path(__file__).parents[1]
+    for package in PACKAGES:
+        for file in sorted((root / package).rglob("*")):
+            if file.suffix in SUFFIXES and file.is_file():
+                target = working_dir / file.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+    (working_dir / "config.json").write_text(json.dumps(resolved(config)))
+
+
+def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], None]) -> int:
+    """The exit code of the job's driver once it has ended, or what stands for it.
+
+    Args:
+        client: of the cluster.
+        job_id: as `submit_run` returned it.
+        say: takes what the job prints, as it comes.
+
+    Raises:
+        RuntimeError: the cluster did not answer for some time; the job may go on.
+    """
+    shown = 0
+    last_answer = time.monotonic()
+    while True:
+        try:
+            details = client.get_job_info(job_id)
+            logs = client.get_job_logs(job_id)
+        except UNREACHABLE as error:
+            if time.monotonic() - last_answer > SILENT_SECONDS:
+                raise RuntimeError(
+                    f"the cluster has not answered for {SILENT_SECONDS:.0f} s "
+                    f"({str(error).splitlines()[0]}); job {job_id} may still run: look with `ray "
+                    f"job status {job_id}`"
+                ) from error
+            time.sleep(POLL_SECONDS)
+            continue
+        last_answer = time.monotonic()
+        say(logs[shown:])
+        shown = max(shown, len(logs))
+        if details.status.is_terminal():
+            break
+        time.sleep(POLL_SECONDS)
+    say(f"job {job_id}: {details.status}\n")
+    if details.driver_exit_code is not None:
+        return int(details.driver_exit_code)
+    # Without a driver's word: stopped by someone, or the driver's own process was lost.
+    if details.status == JobStatus.FAILED:
+        say(f"{details.message}\n")
+    return INTERRUPTED if details.status == JobStatus.STOPPED else FAILED
+
+
+def _next_id(name: str, taken: list[str]) -> str:
+    numbers = [
+        int(number)
+        for prefix, _, number in (job_id.rpartition("-") for job_id in taken)
+        if prefix == name and number.isdigit()
+    ]
+    return f"{name}-{max(numbers, default=0) + 1}"

@@ -1,0 +1,71 @@
+"""Leases that need no engine, each worked on by a Ray task that yields receipts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from orca2_gen.ledger import Ledger, Receipt
+from ray_jobs.leases import FileLease, again
+from ray_jobs.placement import reason_of
+from ray_jobs.receipts import LOST, Advance, Tally, next_receipt
+
+MAX_TASK_ATTEMPTS = 3
+
+
+@dataclass(kw_only=True, slots=True)
+class TaskWork:
+    """File leases and the tasks that work on them: a Work of dispatch.py."""
+
+    ledger: Ledger
+    submit: Callable[[FileLease], Any]
+    """Starts the task of a lease and returns its generator."""
+    in_flight: int
+    tally: Tally
+    advance: Advance
+    waiting: deque[FileLease]
+    open_: dict[Any, FileLease] = field(default_factory=dict)
+    taken: list[Receipt] = field(default_factory=list)
+    has_lost: bool = False
+    """Whether a task was lost: it may have left files that nobody will commit."""
+
+    @property
+    def is_done(self) -> bool:
+        return not (self.waiting or self.open_)
+
+    @property
+    def refs(self) -> list[Any]:
+        return list(self.open_)
+
+    def grant(self, ready: Collection[Any]) -> None:
+        while self.waiting and len(self.open_) < self.in_flight:
+            lease = self.waiting.popleft()
+            self.open_[self.submit(lease)] = lease
+
+    def take(self, ready: Collection[Any]) -> None:
+        """See Work.
+
+        Raises:
+            RuntimeError: a task was lost for the last time that is put up with.
+        """
+        for generator in [g for g in self.open_ if g in ready]:
+            try:
+                receipt = next_receipt(generator)
+            except LOST as error:
+                self.has_lost = True
+                self.waiting.append(self._once_more(self.open_.pop(generator), error))
+                continue
+            if receipt is None:
+                del self.open_[generator]
+            else:
+                self.taken.append(receipt)
+
+    def _once_more(self, lease: FileLease, error: Exception) -> FileLease:
+        """The lease of a task whose process or node was lost, to be run again."""
+        if lease.attempt >= MAX_TASK_ATTEMPTS:
+            raise RuntimeError(
+                f"a task was lost {lease.attempt} times ({reason_of(error)}): {lease.what}"
+            ) from error
+        return again(lease, self.ledger)

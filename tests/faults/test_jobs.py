@@ -1,0 +1,237 @@
+"""Runs on a cluster of `ray start`, as jobs: killed, stopped, with and without a token; and the
+raylet's death (FAULTS 9, and of 6 the raylet).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from orca2_gen.endings import INTERRUPTED, USAGE
+from orca2_gen.ledger import read_ledger
+from tests.conftest import write_run_config
+from tests.faults.drivers import ROOT, wait_until
+from tests.faults.heads import Head, ray_head
+from tests.faults.oracle import (
+    assert_nothing_runs,
+    assert_whole,
+    engine_processes,
+    inodes,
+)
+
+pytestmark = pytest.mark.slow
+
+NUM_ROWS = 1500
+TOKEN = "orca2-test-token-5c1e9a7b3d2f4e6890ab12cd34ef56aa"
+
+
+@pytest.fixture(scope="module")
+def long_config(tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path) -> Path:
+    """The config of a scripted run that takes some time."""
+    file = write_run_config(tmp_path_factory.mktemp("long"), chatml_dir)
+    rows = (
+        {"id": f"s{n}", "question": f"What is {n} + {2 * n + 3}?", "answer": str(3 * n + 3)}
+        for n in range(NUM_ROWS)
+    )
+    (file.parent / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def undisturbed_run(long_config: Path) -> Path:
+    run_dir = long_config.parent / "undisturbed"
+    done = subprocess.run(
+        [sys.executable, "-m", "orca2_gen", "run", str(long_config), *sets(run_dir)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with ray_head(tmp_path_factory.mktemp("home")) as found:
+        yield found
+
+
+def sets(run_dir: Path) -> list[str]:
+    values = [f"run_dir={run_dir}", f"selection.scored_problems={NUM_ROWS}"]
+    return [word for value in values for word in ("--set", value)]
+
+
+def start_submit(
+    head: Head, config: Path, run_dir: Path, **environment: str
+) -> subprocess.Popen[str]:
+    words = ["submit", str(config), *sets(run_dir), "--address", head.dashboard]
+    return subprocess.Popen(
+        [sys.executable, "-m", "orca2_gen", *words],
+        cwd=ROOT,
+        env=head.environment | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def drivers(run_dir: Path) -> list[psutil.Process]:
+    """The drivers that Ray's dashboard started for a run, by their lock."""
+    lock = run_dir / "driver.lock"
+    return [psutil.Process(json.loads(lock.read_text())["pid"])] if lock.exists() else []
+
+
+def scored(run_dir: Path) -> int:
+    return len(read_ledger(run_dir).committed("scores")) if run_dir.exists() else 0
+
+
+def test_a_job_that_is_killed_goes_on_when_it_is_submitted_again(
+    head: Head, long_config: Path, undisturbed_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    first = start_submit(head, long_config, run_dir)
+    wait_until(first, lambda: scored(run_dir) > 3)
+    drivers(run_dir)[0].kill()
+    printed, _ = first.communicate(timeout=60)
+    assert first.returncode not in (0, USAGE), printed
+    assert "job run-1: FAILED" in printed
+    before = read_ledger(run_dir)
+    files = inodes(before)
+    second = start_submit(head, long_config, run_dir)
+    again, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, again
+    assert "job run-2: SUCCEEDED" in again
+    after = read_ledger(run_dir)
+    assert before.units.items() <= after.units.items()
+    assert files.items() <= inodes(after).items()
+    assert_whole(run_dir, undisturbed_run, printed=printed + again)
+
+
+def test_9_a_stopped_job_ends_in_good_order_before_ray_kills_it(
+    head: Head, long_config: Path, undisturbed_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "stopped"
+    process = start_submit(head, long_config, run_dir)
+    wait_until(process, lambda: scored(run_dir) > 3)
+    [driver] = drivers(run_dir)
+    client = JobSubmissionClient(head.dashboard)
+    started = time.monotonic()
+    assert client.stop_job("stopped-1")
+    driver.wait(timeout=10)
+    assert time.monotonic() - started < 3.0  # Ray kills then
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED, printed
+    assert "Interrupted: what is committed stays" in printed  # the driver's own last word
+    assert client.get_job_status("stopped-1") == JobStatus.STOPPED
+    assert not (run_dir / "driver.lock").exists()
+    assert_nothing_runs()
+    again, _ = (second := start_submit(head, long_config, run_dir)).communicate(timeout=300)
+    assert second.returncode == 0, again
+    assert_whole(run_dir, undisturbed_run, printed=printed + again)
+
+
+def test_a_second_submission_of_a_run_that_goes_on_is_refused_and_a_wrong_config_is_reported(
+    head: Head, long_config: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "twice"
+    process = start_submit(head, long_config, run_dir)
+    wait_until(process, lambda: scored(run_dir) > 0)
+    second = start_submit(head, long_config, run_dir)
+    printed, _ = second.communicate(timeout=60)
+    assert second.returncode == USAGE
+    assert "is being worked on by job twice-1" in printed
+    JobSubmissionClient(head.dashboard).stop_job("twice-1")
+    process.communicate(timeout=60)
+    wrong = start_submit(head, long_config, run_dir / "other")
+    moved = long_config.parent / "sums.jsonl"
+    moved.rename(moved.with_suffix(".away"))
+    try:
+        printed, _ = wrong.communicate(timeout=120)
+    finally:
+        moved.with_suffix(".away").rename(moved)
+    assert wrong.returncode == USAGE, printed  # the driver's own exit code comes through
+    assert "tasks.0.path: no file at" in printed
+
+
+def test_jobs_run_where_a_token_is_asked_for_and_it_is_never_printed(
+    long_config: Path, undisturbed_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with ray_head(tmp_path / "home", token=TOKEN) as head:
+        anonymous = start_submit(head, long_config, run_dir, RAY_AUTH_MODE="disabled")
+        refused, _ = anonymous.communicate(timeout=60)
+        assert anonymous.returncode == USAGE, refused
+        assert "RAY_AUTH_MODE=token" in refused
+        process = start_submit(head, long_config, run_dir)
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+        for file in Path(f"/tmp/orca2-{os.getpid()}-{head.gcs_address[10:]}").rglob("*.log"):
+            assert TOKEN not in file.read_text(errors="replace"), file
+    assert TOKEN not in printed + refused
+    assert_whole(run_dir, undisturbed_run, printed=printed)
+
+
+def test_6_nothing_is_left_of_a_killed_raylet_and_the_run_goes_on_with_another(
+    long_config: Path, undisturbed_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "orca2_gen", "run", str(long_config), *sets(run_dir)]
+    with ray_head(tmp_path / "home") as head:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=head.environment | {"RAY_ADDRESS": head.gcs_address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_until(process, lambda: scored(run_dir) > 3)
+        assert engine_processes()
+        head.raylet.kill()
+        assert_nothing_runs(seconds=10)
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode not in (0, USAGE), printed
+    before = read_ledger(run_dir)
+    with ray_head(tmp_path / "home2") as head:
+        again = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=head.environment | {"RAY_ADDRESS": head.gcs_address},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert again.returncode == 0, again.stderr
+    assert before.units.items() <= read_ledger(run_dir).units.items()
+    assert_whole(run_dir, undisturbed_run, printed=printed + again.stderr)
+
+
+@pytest.mark.engine
+def test_6_no_process_of_vllm_outlives_its_raylet(tmp_path: Path) -> None:
+    config = ROOT / "ray_jobs" / "configs" / "microworld.toml"
+    run_dir = tmp_path / "run"
+    with ray_head(tmp_path / "home") as head:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orca2_gen", "run", str(config), *sets(run_dir)],
+            cwd=ROOT,
+            env=head.environment | {"RAY_ADDRESS": head.gcs_address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_until(process, lambda: scored(run_dir) > 0)
+        assert any("VLLM" in line for line in engine_processes())
+        head.raylet.kill()
+        assert_nothing_runs(seconds=10)
+        process.communicate(timeout=120)
+    assert process.returncode not in (0, USAGE)
