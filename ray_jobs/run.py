@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import time
@@ -169,7 +170,7 @@ def engine_work(
         are_held: no engine starts before it is released.
     """
     # Twice the batch is open: one half generates, the other waits where the engine sees it.
-    units_per_engine = 1 + 2 * engine.max_num_seqs // max(1, requests)
+    units_per_engine = 1 + math.ceil(2 * engine.max_num_seqs / max(1, requests))
     model = Path(engine_directory(engine)).name
 
     def say(line: str) -> None:

@@ -5,7 +5,6 @@ address.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -96,13 +95,22 @@ def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
         _wait_for(process, dashboard, home / "head.log")
         yield head
     finally:
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-        _, left = psutil.wait_procs([*children, psutil.Process(process.pid)], timeout=20)
-        for child in left:
-            child.kill()
+        # It is gone already where the raylet was killed: `--block` ends with what it started.
+        family = _family(process.pid)
+        process.terminate()
+        _, left = psutil.wait_procs(family, timeout=20)
+        for member in left:
+            member.kill()
         process.wait()
         log.close()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _wait_for(process: subprocess.Popen[str], port: int, log: Path) -> None:

@@ -1,0 +1,286 @@
+"""Three ways to the same completions: vLLM's own `LLM`, our actor's loop, our whole path.
+
+All of them take the same VLLMEngineConfig, are kept warm between passes, and are timed by the
+driver's clock from the call to its answer, with the requests already where they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import ray
+
+from benchmarks.workload import Pass, Prompt
+from orca2_gen.config_schema import VLLMEngineConfig
+from orca2_gen.engine import (
+    Request,
+    VLLMEngine,
+    engine_arguments,
+    set_engine_environment,
+)
+from orca2_gen.records import Completion, Problem
+from orca2_gen.shards import read_records
+from ray_jobs.dispatch import dispatch
+from ray_jobs.leases import EngineUnit, ScoreUnit
+from ray_jobs.run import Run, engine_work
+from ray_jobs.units import committed_problems, groups, requests_of_block, score_units
+from ray_jobs.watchdog import WatchedEngine
+
+STALL_SECONDS = 300.0
+START_SECONDS = 600.0
+CLOSE_SECONDS = 60.0
+
+
+def serve_raw(pipe: Any, config: VLLMEngineConfig) -> None:
+    """The other end of RawEngine: a process that holds an `LLM` and nothing of Ray or of ours."""
+    os.dup2(2, 1)  # vLLM logs to stdout, which is for the tables and the document
+    set_engine_environment(config)
+    from vllm import LLM, SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    arguments = engine_arguments(config, None)
+    del arguments["enable_log_requests"]  # AsyncLLM's alone
+    llm = LLM(**arguments)
+    llm.generate(TokensPrompt(prompt_token_ids=[1]), SamplingParams(max_tokens=1), use_tqdm=False)
+    pipe.send(None)
+    while (job := pipe.recv()) is not None:
+        prompts, batch_size, ignore_eos = job
+        requests = [TokensPrompt(prompt_token_ids=list(p.token_ids)) for p in prompts]
+        sampling = [
+            SamplingParams(temperature=0.0, max_tokens=p.max_tokens, ignore_eos=ignore_eos)
+            for p in prompts
+        ]
+        pipe.send(None)
+        pipe.recv()
+        outputs = []
+        for first in range(0, len(requests), batch_size):
+            batch = slice(first, first + batch_size)
+            outputs += llm.generate(requests[batch], sampling[batch], use_tqdm=False)
+        pipe.send(None)
+        completion_tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        pipe.send((completion_tokens, sum(output.num_cached_tokens or 0 for output in outputs)))
+    llm.llm_engine.engine_core.shutdown()  # LLM has no close, and leaves its processes otherwise
+
+
+class RawEngine:
+    """`LLM.generate` with token ids, in a process of its own."""
+
+    def __init__(self, config: VLLMEngineConfig) -> None:
+        started = time.perf_counter()
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve_raw, args=(theirs, config))
+        self._process.start()
+        theirs.close()
+        self._pipe.recv()
+        self.cold_start_seconds = time.perf_counter() - started
+
+    def generate(
+        self, prompts: Sequence[Prompt], *, batch_size: int | None = None, ignore_eos: bool = False
+    ) -> Pass:
+        """One pass, all prompts in one call unless a batch size is given: then one blocking call
+        each.
+        """
+        self._pipe.send((list(prompts), batch_size or len(prompts), ignore_eos))
+        self._pipe.recv()
+        started = time.perf_counter()
+        self._pipe.send(None)
+        self._pipe.recv()
+        seconds = time.perf_counter() - started
+        completion_tokens, cached_tokens = self._pipe.recv()
+        return _pass(seconds, prompts, completion_tokens, cached_tokens)
+
+    def close(self) -> None:
+        """Ends the engine and its processes."""
+        with suppress(OSError):  # it may be dead already
+            self._pipe.send(None)
+        self._process.join(CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.terminate()
+
+
+class LoopHost:
+    """An actor that holds the engine as EngineActor builds it, and keeps it fed with requests that
+    are encoded already.
+    """
+
+    def __init__(self, config: VLLMEngineConfig, executor: str | None) -> None:
+        set_engine_environment(config)
+        self._vllm = VLLMEngine(config, executor)
+        self._engine = WatchedEngine(
+            self._vllm,
+            stall_seconds=STALL_SECONDS,
+            request_seconds=None,
+            on_stall=lambda reason: os._exit(1),
+        )
+        self._requests: list[Request] = []
+
+    async def load(self, requests: list[Request], ignore_eos: bool) -> None:
+        """Takes the requests of the next pass.
+
+        Scoring always stops at the end of a turn, so our Request has no `ignore_eos`; where lengths
+        are to be given ones it is set in the SamplingParams that VLLMEngine finds in vLLM.
+        """
+        import vllm
+        from vllm.sampling_params import SamplingParams
+
+        self._requests = requests
+        vllm.SamplingParams = functools.partial(SamplingParams, ignore_eos=ignore_eos)
+
+    async def generate(self, open_at_once: int) -> list[Completion]:
+        """The Completions, with so many requests waiting or running until there are none left."""
+        waiting = iter(self._requests)
+        done: list[Completion] = []
+
+        async def refill() -> None:
+            for request in waiting:
+                done.append(await self._engine.generate(request))
+
+        await asyncio.gather(*(refill() for _ in range(open_at_once)))
+        return done
+
+    async def preemptions(self) -> int:
+        return self._vllm.counts.preemptions
+
+    async def close(self) -> None:
+        self._engine.close()
+
+
+class ActorLoop:
+    """Our generation loop in a Ray actor; twice the batch is open, as dispatch keeps it."""
+
+    def __init__(self, config: VLLMEngineConfig) -> None:
+        started = time.perf_counter()
+        self._open_at_once = 2 * config.max_num_seqs
+        actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=4)(LoopHost)
+        self._host = actor.options(runtime_env={"env_vars": dict(config.env)}).remote(config, None)
+        ray.get(self._host.load.remote([_request(_one_token())], False))
+        ray.get(self._host.generate.remote(1))
+        self.cold_start_seconds = time.perf_counter() - started
+
+    def generate(self, prompts: Sequence[Prompt], *, ignore_eos: bool = False) -> Pass:
+        requests = [_request(prompt) for prompt in prompts]
+        ray.get(self._host.load.remote(requests, ignore_eos))
+        started = time.perf_counter()
+        done: list[Completion] = ray.get(self._host.generate.remote(self._open_at_once))
+        seconds = time.perf_counter() - started
+        assert len(done) == len(prompts)
+        return _pass(
+            seconds,
+            prompts,
+            sum(completion.num_completion_tokens for completion in done),
+            sum(completion.num_cached_tokens for completion in done),
+        )
+
+    def preemptions(self) -> int:
+        return int(ray.get(self._host.preemptions.remote()))
+
+    def close(self) -> None:
+        ray.get(self._host.close.remote())
+        ray.kill(self._host)
+
+
+class WholePath:
+    """The scoring stage of a real run on an EngineActor that outlives a pass: template, tokenise,
+    generate, grade, write Arrow, fsync, and commit through the ledger.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Starts the engine as `run_engines` does; the run's problems are committed already."""
+        started = time.perf_counter()
+        self._run = run
+        self._problems = committed_problems(run)
+        self._stack = ExitStack()
+        self._work = self._stack.enter_context(
+            engine_work(run, run.config.student, (), requests_of_block(run), lambda receipt: None)
+        )
+        replicas = self._work.replicas
+        replicas.settle()
+        ray.wait(replicas.pending, timeout=START_SECONDS)
+        replicas.settle(replicas.pending)
+        self.cold_start_seconds = time.perf_counter() - started
+
+    def blocks(self, name: str) -> list[list[Problem]]:
+        """The problems of a set as `score` asks them: by unit, in the order of each."""
+        read = functools.cache(lambda entry: read_records(self._run.run_dir, entry, Problem))
+        return [
+            [read(entry)[row] for entry, rows in unit.rows for row in rows]
+            for unit in self._units(name)
+            if isinstance(unit, ScoreUnit)
+        ]
+
+    def score(self, name: str) -> Pass:
+        """One pass over the set of this name, whose scores are committed then."""
+        units = self._units(name)
+        self._work.waiting.extend(units)
+        started = time.perf_counter()
+        dispatch(self._run.ledger, [self._work])
+        seconds = time.perf_counter() - started
+        receipts = [self._run.ledger.units["scores", unit.name.unit] for unit in units]
+        counts = {
+            key: sum(receipt.counts[key] for receipt in receipts) for key in receipts[0].counts
+        }
+        assert not self._work.replicas.has_died and not counts["rejected"]
+        return Pass(
+            seconds=seconds,
+            requests=counts["input"],
+            prompt_tokens=counts["prompt_tokens"],
+            completion_tokens=counts["completion_tokens"],
+            cached_tokens=counts["cached_tokens"],
+        )
+
+    def preemptions(self) -> int:
+        """Of the engine so far: EngineActor does not report them, so they are looked up in it."""
+        [replica] = self._work.replicas.all
+        assert replica.engine is not None
+        counts = replica.engine.actor.__ray_call__.remote(lambda actor: _steps(actor).preemptions)
+        return int(ray.get(counts))
+
+    def close(self) -> None:
+        """Ends the engine and its processes."""
+        self._stack.close()
+
+    def _units(self, name: str) -> list[EngineUnit]:
+        [group] = [group for group in groups(self._problems) if group.name == name]
+        return score_units(self._run, group, self._problems)
+
+
+def _steps(actor: Any) -> Any:
+    return actor._engine._engine.counts
+
+
+def _one_token() -> Prompt:
+    return Prompt(
+        problem_id="warm-up", strategy="", system="", user="", token_ids=(1,), max_tokens=1
+    )
+
+
+def _request(prompt: Prompt) -> Request:
+    return Request(
+        problem_id=prompt.problem_id,
+        role="student",
+        strategy=prompt.strategy,
+        call=0,
+        attempt=0,
+        prompt_token_ids=prompt.token_ids,
+        max_tokens=prompt.max_tokens,
+    )
+
+
+def _pass(
+    seconds: float, prompts: Sequence[Prompt], completion_tokens: int, cached_tokens: int
+) -> Pass:
+    return Pass(
+        seconds=seconds,
+        requests=len(prompts),
+        prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
+        completion_tokens=completion_tokens,
+        cached_tokens=cached_tokens,
+    )

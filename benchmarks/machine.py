@@ -1,0 +1,78 @@
+"""The Ray instance that all contenders share, and what is told of the machine with the figures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import ray
+
+from orca2_gen.offline import OFFLINE_ENVIRONMENT
+
+LOGICAL_CPUS = 12
+"""Ray Data's actors ask for one each and all but the engine's mostly wait; two would be too few for
+one of its pipelines to start."""
+OBJECT_STORE_BYTES = 500_000_000
+IDLE_SECONDS = 3.0
+
+
+@contextmanager
+def roomy_ray() -> Iterator[None]:
+    """As `ray_instance`, with room for Ray Data's actors and blocks."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(
+        address="local",
+        num_cpus=LOGICAL_CPUS,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        runtime_env={"env_vars": OFFLINE_ENVIRONMENT},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def binding(bind: str | None) -> dict[str, Any]:
+    """Sets how vLLM's CPU workers are bound and how OpenMP waits, for every process that is started
+    from here on, and returns what it is.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if bind:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = bind
+    return {
+        "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"],
+        "VLLM_CPU_OMP_THREADS_BIND": os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto"),
+        "cores": sorted(os.sched_getaffinity(0)),
+    }
+
+
+def engines_at_rest() -> tuple[list[list[int]], dict[str, float]]:
+    """The cores that each engine's worker is bound to; and, by name, how many cores the processes
+    of this benchmark burn while none of them has anything to do.
+    """
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    bound = [p.cpu_affinity() for p in processes if p.name().startswith("VLLM::Worker")]
+    before = _cpu_seconds(processes)
+    time.sleep(IDLE_SECONDS)
+    burnt: defaultdict[str, float] = defaultdict(float)
+    for key, seconds in _cpu_seconds(processes).items():
+        burnt[key[1]] += (seconds - before.get(key, 0.0)) / IDLE_SECONDS
+    return bound, {name: round(cores, 3) for name, cores in burnt.items() if cores >= 0.005}
+
+
+def _cpu_seconds(processes: list[Any]) -> dict[tuple[int, str], float]:
+    """Process id and name -> processor seconds so far, of those that still run."""
+    seconds = {}
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            seconds[each.pid, each.name()] = sum(each.cpu_times()[:2])
+    return seconds

@@ -1,0 +1,163 @@
+"""The two models of the benchmark and the engine values that every contender is given.
+
+tiny    the microworld's student, 2M parameters: a step costs less than what is done around it
+larger  a Llama of random weights, 35M parameters, seeded, with the student's tokenizer: a step
+        of 32 sequences takes tens of milliseconds on a core, so the engine is what takes time
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.config_schema import (
+    Config,
+    RationalesConfig,
+    ScoringConfig,
+    SelectionConfig,
+    TaskConfig,
+    VLLMEngineConfig,
+)
+from orca2_gen.strategies import load_strategies
+from ray_jobs.demo import CONFIG
+
+STUDENT = CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+MAX_MODEL_LEN = 512
+"""What the student was trained with."""
+MODELS = ("tiny", "larger")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How much of a model's work one pass is."""
+
+    problems: int
+    """Of one set; every one is asked under all six strategies."""
+    warm_up_problems: int
+    max_tokens: int
+    mean_length: int
+    """Of the geometric lengths against blocking batches, which end at 8 times the mean."""
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    problems_per_unit: int
+    """Of one committed unit (`selection.block_size`): two units and more are open at once."""
+    kv_cache_memory_bytes: int
+    """Enough for 128 live requests, which is how many the peer runs at its defaults."""
+
+
+SIZES = {
+    "tiny": Size(
+        problems=128,
+        warm_up_problems=32,
+        max_tokens=64,
+        mean_length=32,
+        max_num_seqs=64,
+        max_num_batched_tokens=4096,
+        problems_per_unit=16,
+        kv_cache_memory_bytes=512 << 20,
+    ),
+    "larger": Size(
+        problems=32,
+        warm_up_problems=16,
+        max_tokens=32,
+        mean_length=24,
+        max_num_seqs=32,
+        max_num_batched_tokens=2048,
+        problems_per_unit=8,
+        kv_cache_memory_bytes=1536 << 20,
+    ),
+}
+
+
+def model_directory(name: str, folder: Path) -> Path:
+    """The directory of a model; the larger one is made below `folder` first."""
+    return STUDENT if name == "tiny" else make_larger_model(folder / "larger")
+
+
+def make_larger_model(directory: Path) -> Path:
+    """A Llama of random weights that vLLM and our chat code load like any other model."""
+    import torch
+    from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+
+    vocabulary = AutoConfig.from_pretrained(STUDENT, local_files_only=True)
+    config = LlamaConfig(
+        vocab_size=vocabulary.vocab_size,
+        bos_token_id=None,
+        eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=10,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        head_dim=64,
+        max_position_embeddings=MAX_MODEL_LEN,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(directory, safe_serialization=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(STUDENT / name, directory / name)
+    return directory
+
+
+def engine_config(model: Path, size: Size, *, on_gpu: bool) -> VLLMEngineConfig:
+    """The engine values of all contenders but the one that runs at its defaults.
+
+    On a GPU several engines lie beside each other, so each takes a small part of its memory.
+    """
+    return VLLMEngineConfig(
+        model=str(model),
+        # As in the microworld's config: many CPUs only emulate bfloat16.
+        dtype="bfloat16" if on_gpu else "float32",
+        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=size.max_num_seqs,
+        max_num_batched_tokens=size.max_num_batched_tokens,
+        # 128 is vLLM's own on a CPU, with which these instructions would share a single block.
+        block_size=16 if on_gpu else 32,
+        kv_cache_memory_bytes=size.kv_cache_memory_bytes,
+        gpu_memory_utilization=0.1,
+        enforce_eager=not on_gpu,
+    )
+
+
+def run_config(
+    engine: VLLMEngineConfig, size: Size, folder: Path, sets: Mapping[str, str]
+) -> Config:
+    """A run whose tasks are these sets, name -> JSONL; each is one committed unit of problems."""
+    folder.mkdir(exist_ok=True)
+    tasks = []
+    for name, text in sets.items():
+        (folder / f"{name}.jsonl").write_text(text)
+        tasks.append(TaskConfig(name=name, format="jsonl", path=str(folder / f"{name}.jsonl")))
+    return Config(
+        run_dir=str(folder / "run"),
+        rows_per_unit=size.problems,
+        tasks=tuple(tasks),
+        student=engine,
+        teacher=engine,
+        scoring=ScoringConfig(max_tokens=size.max_tokens),
+        rationales=RationalesConfig(max_tokens=size.max_tokens),
+        selection=SelectionConfig(scored_problems=size.problems, block_size=size.problems_per_unit),
+    )
+
+
+def settings_of(engine: VLLMEngineConfig, size: Size) -> dict[str, Any]:
+    """What is told of an engine and its work beside the figures."""
+    names = {"dtype", "block_size", "max_num_seqs", "max_num_batched_tokens", "enforce_eager"}
+    warm_up = size.warm_up_problems * len(load_strategies(None).names)
+    return engine.model_dump(include=names | {"kv_cache_memory_bytes"}) | {
+        "max_tokens": size.max_tokens,
+        "mean_length": size.mean_length,
+        "problems_per_unit": size.problems_per_unit,
+        "warm_up_requests_discarded": warm_up,
+    }
