@@ -92,7 +92,10 @@ def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple
     actor = ray.remote(num_cpus=0, max_concurrency=4 * UNITS_PER_ENGINE)(ReceiptActor)
     limits = DispatchConfig()
     replicas = Replicas(
-        lambda index: PlacedEngine(actor=actor.remote()), num_actors, limits, lambda line: None
+        lambda index, node: PlacedEngine(actor=actor.remote()),
+        num_actors,
+        limits,
+        lambda line: None,
     )
     replicas.settle()
     ray.get(replicas.pending)

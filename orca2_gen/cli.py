@@ -197,9 +197,18 @@ def submit(
     client = job_client(address)
     job_id = submit_run(client, config, python)
     again = shlex.join(["orca2", *sys.argv[1:]])
-    click.echo(f"submitted {job_id}; if it is interrupted, go on with: {again}", err=True)
-    if not no_wait:
+    click.echo(f"submitted {job_id}; if the job is stopped or lost, go on with: {again}", err=True)
+    if no_wait:
+        return
+    try:
         sys.exit(follow_job(client, job_id, lambda text: click.echo(text, nl=False)))
+    except KeyboardInterrupt:
+        click.echo(
+            f"Job {job_id} goes on without being followed. See it with `ray job logs --follow "
+            f"{job_id}`, end it with `ray job stop {job_id}`.",
+            err=True,
+        )
+        sys.exit(INTERRUPTED)
 
 
 @cli.command()

@@ -8,6 +8,7 @@ and what `--set` gives, which are relative to where the command is started.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,8 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
         places += [(task, "path") for task in (tasks if isinstance(tasks, list) else [])]
     for section, name in places:
         if isinstance(section, dict) and isinstance(section.get(name), str):
-            section[name] = str((folder / Path(section[name]).expanduser()).resolve())
+            # Links stay: where a path leads is for the machine to say on which the run will be.
+            section[name] = os.path.abspath(folder / Path(section[name]).expanduser())
 
 
 def _set(raw: dict[str, Any], override: str) -> None:

@@ -37,8 +37,12 @@ class Work(Protocol):
     def is_done(self) -> bool: ...
 
     @property
+    def generators(self) -> list[Any]:
+        """Of the leases that are open: from them receipts come."""
+
+    @property
     def refs(self) -> list[Any]:
-        """What `ray.wait` can wait for."""
+        """All that `ray.wait` can wait for."""
 
     def grant(self, ready: Collection[Any]) -> None:
         """Hands out leases where there is room; `ready` are the refs that have something."""
@@ -64,14 +68,14 @@ def dispatch(
         while not all(work.is_done for work in works):
             if interrupted():  # what is finished by now is still committed
                 last = min(last, time.monotonic() + LAST_TURN_SECONDS)
-                ready = _wait(works, 0.0)
+                ready = set(ready_refs([g for work in works for g in work.generators], 0.0))
                 if not ready or time.monotonic() > last:
                     return
             else:
                 before_turn()
                 for work in works:
                     work.grant(ready)
-                ready = _wait(works, TURN_SECONDS)
+                ready = _wait(works)
             try:
                 for work in works:
                     work.take(ready)
@@ -79,12 +83,12 @@ def dispatch(
                 _commit(ledger, works)
 
 
-def _wait(works: Sequence[Work], seconds: float) -> set[Any]:
+def _wait(works: Sequence[Work]) -> set[Any]:
     """What has something to read, as soon as there is one."""
     refs = [ref for work in works for ref in work.refs]
     if not refs:  # every engine waits to be started again
-        time.sleep(seconds)
-    return set(ready_refs(refs, seconds))
+        time.sleep(TURN_SECONDS)
+    return set(ready_refs(refs, TURN_SECONDS))
 
 
 def _commit(ledger: Ledger, works: Sequence[Work]) -> None:

@@ -48,8 +48,12 @@ class EngineWork:
         return any(replica.open_ for replica in self.replicas.all)
 
     @property
+    def generators(self) -> list[Any]:
+        return [g for replica in self.replicas.all for g in replica.open_]
+
+    @property
     def refs(self) -> list[Any]:
-        return [g for replica in self.replicas.all for g in replica.open_] + self.replicas.pending
+        return self.generators + self.replicas.pending
 
     def grant(self, ready: Collection[Any]) -> None:
         """Gives engines that are up what they have room for."""

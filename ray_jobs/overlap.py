@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 
 from orca2_gen.ledger import Receipt
 from ray_jobs import file_stages
@@ -21,6 +22,22 @@ from ray_jobs.units import (
 )
 
 STAGE = "scores and rationales"
+LOOK_SECONDS = 5.0
+"""So often it is looked which nodes there are: they may be lost, and others may come."""
+
+
+@dataclass(slots=True)
+class _Devices:
+    """What the cluster has, asked now and then."""
+
+    found: dict[str, int] = field(default_factory=dict)
+    due: float = 0.0
+
+    def by_node(self) -> dict[str, int]:
+        if time.monotonic() >= self.due:
+            self.found = devices_by_node(cluster_nodes())
+            self.due = time.monotonic() + LOOK_SECONDS
+        return self.found
 
 
 def score_and_teach(run: Run) -> None:
@@ -49,7 +66,6 @@ def score_and_teach(run: Run) -> None:
         show(receipt)
 
     student, teacher = run.config.student, run.config.teacher
-    on_node = devices_by_node(cluster_nodes())
     blocks = [unit for units in to_score.values() for unit in units]
     requests = requests_of_block(run)
     rows = run.config.rows_per_unit
@@ -64,6 +80,7 @@ def score_and_teach(run: Run) -> None:
         first = Side(work=scoring, placement=placement_here(student))
         second = Side(work=teaching, placement=placement_here(teacher))
         works = (scoring, selecting, teaching)
-        dispatch(run.ledger, works, lambda: share(first, second, on_node))
+        devices = _Devices()
+        dispatch(run.ledger, works, lambda: share(first, second, devices.by_node()))
     sweep(run, scoring.replicas.has_died or teaching.replicas.has_died or selecting.has_lost)
     run.seconds[STAGE] = time.monotonic() - started

@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 import ray
 from ray.util import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from orca2_gen.config_schema import Config, EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from ray_jobs.cluster import Node, cluster_nodes, is_cpu_build
@@ -143,6 +146,7 @@ def start_engine(
     *,
     taken: Collection[int],
     is_shared: bool,
+    node_id: str,
     max_concurrency: int,
     last_words: Path,
     **arguments: Any,
@@ -156,6 +160,7 @@ def start_engine(
         taken: cores of this machine that other engines of the run are bound to, as often as they
             are.
         is_shared: another model's engines may run at the same time.
+        node_id: Ray's, of the node whose GPUs were kept for it; empty where any will do.
         max_concurrency: Ray's: calls that the actor works on at once.
         last_words: a file in which it says why it ends itself.
         arguments: further keywords of EngineActor.
@@ -165,6 +170,8 @@ def start_engine(
     options = actor_options(placement, max_concurrency)
     options["runtime_env"] = {"env_vars": actor_environment(placed)}
     group = None
+    if node_id:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
     if placement.bundles:
         group = placement_group(placement.bundles, strategy="PACK")
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(

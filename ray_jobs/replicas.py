@@ -49,7 +49,8 @@ class Replica:
     closing: Any = None
     """The pending `close()` of an engine that is held from now on."""
     node: str = ""
-    """Ray's id of the node its engine is on; empty while that is unknown."""
+    """Ray's id of the node its engine is on, or was and will be again; empty where that is unknown,
+    or its ranks lie on several."""
     open_: dict[Any, dict[str, EngineUnit]] = field(default_factory=dict)
     """Generator of a lease -> its units that have no receipt yet, by name."""
     last_reason: str = ""
@@ -79,7 +80,7 @@ class Replicas:
 
     def __init__(
         self,
-        start: Callable[[int], PlacedEngine],
+        start: Callable[[int, str], PlacedEngine],
         count: int,
         limits: DispatchConfig,
         say: Callable[[str], None],
@@ -89,7 +90,7 @@ class Replicas:
         """Starts nothing yet: `settle` does.
 
         Args:
-            start: replica -> a new engine, not yet up.
+            start: replica and the node it should be on -> a new engine, not yet up.
             count: of engines.
             limits: when to give up.
             say: takes a line for people.
@@ -131,7 +132,7 @@ class Replicas:
             elif replica.is_leaving and replica.is_up and not replica.open_:
                 self._hold(replica)
             elif replica.engine is None and self._is_due(replica, now):
-                replica.engine = self._start(replica.index)
+                replica.engine = self._start(replica.index, replica.node)
                 replica.starting = replica.engine.actor.ready.remote()
                 replica.due = now + self._limits.start_seconds
 
@@ -204,7 +205,8 @@ class Replicas:
             self._fail(replica, replica.engine.why(error))
             return
         replica.starting = None
-        replica.node = report.node_id
+        if replica.engine is not None and replica.engine.group is None:
+            replica.node = report.node_id
         replica.failed_starts = 0
         if self._versions is None:
             self._versions = report.versions

@@ -20,7 +20,7 @@ from orca2_gen.config_schema import Config, EngineConfig
 from orca2_gen.ledger import Ledger, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
-from ray_jobs.cluster import ray_instance
+from ray_jobs.cluster import cluster_nodes, ray_instance
 from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_work import EngineWork
 from ray_jobs.leases import EngineUnit, FileLease
@@ -198,18 +198,25 @@ def engine_work(
 
 def _starter(
     run: Run, engine: EngineConfig, units_per_engine: int, is_shared: bool
-) -> Callable[[int], PlacedEngine]:
-    """Replica -> a new engine of a model, on cores that no other engine of the run has."""
+) -> Callable[[int, str], PlacedEngine]:
+    """Replica and node -> a new engine of a model, on cores that no other engine of the run has."""
     placement = placement_here(engine)
     prefix = f"{len(run.replicas)}-" if run.replicas else ""
 
-    def start(replica: int) -> PlacedEngine:
+    def start(replica: int, node: str) -> PlacedEngine:
+        # Only where devices are shared is it reckoned which node has room.
+        is_kept = (
+            is_shared
+            and placement.device == "gpu"
+            and node in {each.node_id for each in cluster_nodes()}
+        )
         living = [r.engine for replicas in run.replicas for r in replicas.all if r.engine]
         return start_engine(
             engine,
             placement,
             taken=[core for other in living for core in other.cores],
             is_shared=is_shared,
+            node_id=node if is_kept else "",
             last_words=run.run_dir / f".engine-{prefix}{replica}.last-words",
             # A lease may still be ending when the next one comes.
             max_concurrency=2 * units_per_engine + 2,

@@ -36,6 +36,14 @@ class Side:
     def is_finished(self) -> bool:
         return not (self.work.waiting or self.work.suspects)
 
+    @property
+    def wanted(self) -> int:
+        """Engines that would have something to do, beyond those that are or come up."""
+        number = math.ceil(len(self.work.waiting) / self.work.units_per_engine)
+        if self.work.suspects and not self.engines:
+            number = max(number, 1)
+        return number - sum(not replica.is_up for replica in self.engines)
+
 
 def share(first: Side, second: Side, on_node: Mapping[str, int]) -> None:
     """Moves devices to where the work is.
@@ -43,56 +51,90 @@ def share(first: Side, second: Side, on_node: Mapping[str, int]) -> None:
     Args:
         first: its engines hold what they need from the start.
         second: its engines are held at the start.
-        on_node: Ray's id of a node -> GPUs; without GPUs, one entry with the cores.
+        on_node: Ray's id of a node -> GPUs, as it is now; without GPUs, one entry with the cores.
     """
+    _shed([first, second], on_node)
     if first.is_finished:
         for replica in first.engines:
             if not (replica.open_ or replica.is_leaving):
                 first.work.replicas.leave(replica)
     elif all(replica.is_leaving for replica in first.engines):
         _admit(first, second, 1, on_node)
-    coming = sum(not replica.is_up for replica in second.engines)
-    wanted = math.ceil(len(second.work.waiting) / second.work.units_per_engine)
-    if second.work.suspects and not second.engines:
-        wanted = max(wanted, 1)
-    _admit(second, first, wanted - coming, on_node)
+    _admit(second, first, second.wanted, on_node)
+    if not any(replica.is_leaving for replica in first.engines):
+        # What is free and the second has no use for, e.g. of a node that was lost and is back.
+        _admit(first, second, first.wanted, on_node, may_ask=False)
+
+
+def _shed(sides: Sequence[Side], on_node: Mapping[str, int]) -> None:
+    """Holds engines that wait for devices which the cluster has lost, or which Ray gave to another;
+    but not the last one, which may want more cores than there are.
+    """
+    for side in sides:
+        for replica in side.engines:
+            left = free(sides, on_node)
+            lacking = sum(left.values()) < sum(_unplaced(sides, on_node))
+            if side.placement.executor != "ray":
+                needed = 0 if replica.node in left else side.placement.ranks
+                lacking |= left.get(replica.node, max(left.values())) < needed
+            if lacking and not replica.is_up and replica.closing is None:
+                if sum(len(each.engines) for each in sides) == 1:
+                    return
+                side.work.replicas.leave(replica)
+                replica.node = ANYWHERE
 
 
 def free(sides: Sequence[Side], on_node: Mapping[str, int]) -> dict[str, int]:
-    """Node -> devices that no engine has or is to have."""
+    """Node -> devices that no engine has or is to have, without those of _unplaced."""
     left = dict(on_node)
     for side in sides:
         for replica in side.engines:
-            if replica.node in left:
+            if side.placement.executor == "ray":
+                for _ in range(side.placement.ranks):  # from wherever there are most
+                    left[max(left, key=lambda name: left[name])] -= 1
+            elif replica.node in left:
                 left[replica.node] -= side.placement.ranks
-                continue
-            for _ in range(side.placement.ranks):  # from wherever there are most
-                left[max(left, key=lambda name: left[name])] -= 1
     return left
 
 
-def _admit(taker: Side, giver: Side, number: int, on_node: Mapping[str, int]) -> None:
+def _unplaced(sides: Sequence[Side], on_node: Mapping[str, int]) -> list[int]:
+    """Ranks of the engines that start on a node which only Ray knows yet."""
+    return [
+        side.placement.ranks
+        for side in sides
+        if side.placement.executor != "ray"
+        for replica in side.engines
+        if replica.node not in on_node
+    ]
+
+
+def _admit(
+    taker: Side, giver: Side, number: int, on_node: Mapping[str, int], *, may_ask: bool = True
+) -> None:
     """Releases so many of the taker's engines, as far as there is room; the giver makes room where
-    the taker has none at all.
+    the taker has none at all, if it may be asked.
     """
     replicas = taker.work.replicas
     held = [r for r in replicas.all if r.is_held and not r.has_devices and not r.is_given_up]
     for replica in held[: max(0, number)]:
-        node = _node_with_room(taker, free([taker, giver], on_node))
+        node = _node_with_room(taker, [taker, giver], on_node)
+        if node is None and not (taker.engines or giver.engines):
+            node = ANYWHERE  # it will not fit later either: its start says so, or does on few cores
         if node is not None:
             replicas.release(replica, node)
             continue
-        if not taker.engines:
+        if not taker.engines and may_ask:
             _make_room(taker, giver, on_node)
         return
 
 
-def _node_with_room(taker: Side, left: Mapping[str, int]) -> str | None:
-    """Where one more engine fits; ANYWHERE if across nodes; None if nowhere."""
-    ranks = taker.placement.ranks
+def _node_with_room(taker: Side, sides: Sequence[Side], on_node: Mapping[str, int]) -> str | None:
+    """Where one more engine surely fits; ANYWHERE if across nodes; None if nowhere."""
+    left = free(sides, on_node)
+    needed = taker.placement.ranks + sum(_unplaced(sides, on_node))
     if taker.placement.executor == "ray":
-        return ANYWHERE if sum(max(0, num) for num in left.values()) >= ranks else None
-    fitting = [node for node, num in left.items() if num >= ranks]
+        return ANYWHERE if sum(max(0, num) for num in left.values()) >= needed else None
+    fitting = [node for node, num in left.items() if num >= needed]
     # The fullest that has room: it leaves the others whole.
     return min(fitting, key=lambda node: left[node], default=None)
 
@@ -120,6 +162,6 @@ def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
         if 0 < count <= len(may_go):
             choices.append(may_go[-count:])
     choice = min(choices, key=len, default=[])
-    if len(choice) < len(engines) or giver.is_finished:
+    if giver.is_finished or any(r.is_up and r not in choice for r in engines):
         for replica in choice:
             giver.work.replicas.leave(replica)

@@ -7,12 +7,16 @@ goes on where it was when the same command is submitted again.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import requests
 from ray.exceptions import AuthenticationError
@@ -20,13 +24,14 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orca2_gen.config import resolved
 from orca2_gen.config_schema import Config
-from orca2_gen.endings import FAILED, INTERRUPTED
+from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 PACKAGES = ("orca2_gen", "ray_jobs", "train")
 SUFFIXES = (".py", ".toml", ".jinja")
 """Of files that travel: no weights, no data."""
 POLL_SECONDS = 1.0
+REQUEST_SECONDS = 30.0
 SILENT_SECONDS = 120.0
 """So long the cluster may not answer before we stop asking; the job itself does not notice."""
 
@@ -45,8 +50,10 @@ def job_client(address: str) -> JobSubmissionClient:
         raise ValueError(
             f"--address {address!r} is not a dashboard's; expected one like http://127.0.0.1:8265"
         )
+    # Ray prefers these to the address that it is given.
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
     try:
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
     except AuthenticationError as error:
         raise ValueError(
             f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_MODE=token, and the "
@@ -57,6 +64,9 @@ def job_client(address: str) -> JobSubmissionClient:
             f"--address {address}: no Ray dashboard answers; start the cluster's head with its "
             "dashboard, or tunnel to it"
         ) from error
+    # The SDK waits for ever; it hands further keywords to requests.
+    client._do_request = functools.partial(client._do_request, timeout=REQUEST_SECONDS)
+    return client
 
 
 def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
@@ -70,24 +80,25 @@ def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
     Raises:
         ValueError: a job of the same run directory has not ended.
     """
-    run_dir = Path(config.run_dir).resolve()
+    run_dir = os.path.abspath(config.run_dir)
     jobs = client.list_jobs()
     for job in jobs:
-        is_ours = (job.metadata or {}).get("run_dir") == str(run_dir)
+        is_ours = (job.metadata or {}).get("run_dir") == run_dir
         if is_ours and not job.status.is_terminal():
             raise ValueError(
                 f"{run_dir} is being worked on by job {job.submission_id} ({job.status}); follow "
                 f"it with `ray job logs --follow {job.submission_id}`, or stop it with `ray job "
                 f"stop {job.submission_id}`"
             )
-    config = config.model_copy(update={"run_dir": str(run_dir)})
+    config = config.model_copy(update={"run_dir": run_dir})
     with tempfile.TemporaryDirectory(prefix="orca2-submit-") as name:
         fill_working_dir(Path(name), config)
+        # Of two who submit at once one is refused, since both take the same id.
         submitted: str = client.submit_job(
             entrypoint=f"{python} -m orca2_gen run config.json",
-            submission_id=_next_id(run_dir.name, [job.submission_id or "" for job in jobs]),
+            submission_id=next_id(Path(run_dir).name, [job.submission_id or "" for job in jobs]),
             runtime_env={"working_dir": name, "env_vars": dict(OFFLINE_ENVIRONMENT)},
-            metadata={"run_dir": str(run_dir)},
+            metadata={"run_dir": run_dir},
         )
     return submitted
 
@@ -104,8 +115,19 @@ def fill_working_dir(working_dir: Path, config: Config) -> None:
     (working_dir / "config.json").write_text(json.dumps(resolved(config)))
 
 
+def next_id(name: str, taken: list[str]) -> str:
+    """The run's name, in characters that a URL takes as they are, and a number not taken yet."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    numbers = [
+        int(number)
+        for prefix, _, number in (job_id.rpartition("-") for job_id in taken)
+        if prefix == plain and number.isdigit()
+    ]
+    return f"{plain}-{max(numbers, default=0) + 1}"
+
+
 def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], None]) -> int:
-    """The exit code of the job's driver once it has ended, or what stands for it.
+    """The exit code of the job once it has ended: its driver's own, if that is one of ours.
 
     Args:
         client: of the cluster.
@@ -115,40 +137,44 @@ def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], No
     Raises:
         RuntimeError: the cluster did not answer for some time; the job may go on.
     """
-    shown = 0
+    shown = ""
     last_answer = time.monotonic()
     while True:
         try:
             details = client.get_job_info(job_id)
-            logs = client.get_job_logs(job_id)
         except UNREACHABLE as error:
             if time.monotonic() - last_answer > SILENT_SECONDS:
                 raise RuntimeError(
-                    f"the cluster has not answered for {SILENT_SECONDS:.0f} s "
-                    f"({str(error).splitlines()[0]}); job {job_id} may still run: look with `ray "
-                    f"job status {job_id}`"
+                    f"the cluster has said nothing of job {job_id} for {SILENT_SECONDS:.0f} s "
+                    f"({str(error).splitlines()[0]}); it may still run: look with `ray job status "
+                    f"{job_id}`"
                 ) from error
             time.sleep(POLL_SECONDS)
             continue
         last_answer = time.monotonic()
-        say(logs[shown:])
-        shown = max(shown, len(logs))
+        try:
+            log = client.get_job_logs(job_id)
+        except UNREACHABLE:  # the job's node is gone, or not there yet
+            log = shown
+        say(log.removeprefix(shown))  # all of it, where another node began it anew
+        shown = log
         if details.status.is_terminal():
-            break
+            say(f"job {job_id}: {details.status}\n")
+            return _exit_code(details, say)
         time.sleep(POLL_SECONDS)
-    say(f"job {job_id}: {details.status}\n")
-    if details.driver_exit_code is not None:
-        return int(details.driver_exit_code)
-    # Without a driver's word: stopped by someone, or the driver's own process was lost.
-    if details.status == JobStatus.FAILED:
-        say(f"{details.message}\n")
-    return INTERRUPTED if details.status == JobStatus.STOPPED else FAILED
 
 
-def _next_id(name: str, taken: list[str]) -> str:
-    numbers = [
-        int(number)
-        for prefix, _, number in (job_id.rpartition("-") for job_id in taken)
-        if prefix == name and number.isdigit()
-    ]
-    return f"{name}-{max(numbers, default=0) + 1}"
+def _exit_code(details: Any, say: Callable[[str], None]) -> int:
+    """One of ours for a job that has ended; a signal, or a shell that found no interpreter, has
+    others.
+    """
+    if details.status == JobStatus.SUCCEEDED:
+        return 0
+    if details.status == JobStatus.STOPPED:
+        return INTERRUPTED
+    code = details.driver_exit_code
+    if code in (FAILED, USAGE, REJECTED, INTERRUPTED):
+        return int(code)
+    # The driver had no last word; Ray's message begins with its own, and the log follows in it.
+    say(f"{(details.message or 'no reason is known').splitlines()[0]}\n")
+    return FAILED

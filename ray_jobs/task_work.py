@@ -36,8 +36,12 @@ class TaskWork:
         return not (self.waiting or self.open_)
 
     @property
-    def refs(self) -> list[Any]:
+    def generators(self) -> list[Any]:
         return list(self.open_)
+
+    @property
+    def refs(self) -> list[Any]:
+        return self.generators
 
     def grant(self, ready: Collection[Any]) -> None:
         while self.waiting and len(self.open_) < self.in_flight:

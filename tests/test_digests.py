@@ -29,6 +29,21 @@ def test_the_same_directory_elsewhere_has_the_same_digest(
     assert model_digest(copy) == model_digest(model)
 
 
+def test_42_symbolic_links_to_the_files_or_the_directory_change_nothing(
+    model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (model / "tokenizer.json").write_text("{}")
+    elsewhere = tmp_path_factory.mktemp("hub")
+    linked, directory = elsewhere / "snapshot", elsewhere / "directory"
+    linked.mkdir()
+    for file in model.iterdir():
+        (linked / file.name).symlink_to(file)
+    directory.symlink_to(model, target_is_directory=True)
+    for found in (linked, directory):
+        assert model_digest(found) == model_digest(model)
+        assert tokenizer_files_digest(found) == tokenizer_files_digest(model)
+
+
 def test_header_size_config_and_evenly_changed_weights_change_the_digest(model: Path) -> None:
     found = {model_digest(model)}
     weights(model / "model.safetensors", bytes(3_000_000), {"a": 1})

@@ -66,7 +66,8 @@ class FaultyEngine:
             await asyncio.sleep(60.0)  # the kernel's or Ray's killer comes meanwhile
         problem_id = request.problem_id
         times = self._plan.get("die_on", {}).get(problem_id, 0)
-        if times and mark(self._run_dir, "die_on", sys.maxsize if times < 0 else times):
+        slug = problem_id.replace("/", "_")
+        if times and mark(self._run_dir, f"die_on.{slug}", sys.maxsize if times < 0 else times):
             os._exit(1)
         if self._requests == self._plan.get("die_after") and mark(self._run_dir, "die_after", 1):
             os._exit(1)

@@ -5,9 +5,11 @@ address.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ class Head:
     process: subprocess.Popen[str]
     gcs_address: str
     dashboard: str
+    temp_dir: Path
+    """Ray's own; its logs are there."""
     environment: dict[str, str]
     """Of what talks to it: its own, a HOME without a token but the one it was given."""
 
@@ -66,6 +70,8 @@ def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
         (home / "token").write_text(token)
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home / "token")}
     log = (home / "head.log").open("w")
+    # Short, since Ray's sockets lie in it.
+    temp_dir = Path(tempfile.mkdtemp(prefix="orca2-"))
     options = {
         "node-ip-address": "127.0.0.1",
         "port": gcs,
@@ -73,8 +79,7 @@ def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
         "dashboard-agent-listen-port": agent,
         "num-cpus": 2,
         "object-store-memory": 80_000_000,
-        # A path of its own: short, since Ray's sockets lie in it.
-        "temp-dir": f"/tmp/orca2-{os.getpid()}-{gcs}",
+        "temp-dir": temp_dir,
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     process = subprocess.Popen(
@@ -89,6 +94,7 @@ def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
         process=process,
         gcs_address=f"127.0.0.1:{gcs}",
         dashboard=f"http://127.0.0.1:{dashboard}",
+        temp_dir=temp_dir,
         environment=environment,
     )
     try:
@@ -103,6 +109,7 @@ def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
             member.kill()
         process.wait()
         log.close()
+        shutil.rmtree(temp_dir, ignore_errors=True)
 
 
 def _family(pid: int) -> list[psutil.Process]:

@@ -5,10 +5,8 @@ raylet's death (FAULTS 9, and of 6 the raylet).
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import psutil
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from orca2_gen.endings import INTERRUPTED, USAGE
+from orca2_gen.endings import FAILED, INTERRUPTED, USAGE
 from orca2_gen.ledger import read_ledger
 from tests.conftest import write_run_config
 from tests.faults.drivers import ROOT, wait_until
@@ -31,6 +29,7 @@ from tests.faults.oracle import (
 pytestmark = pytest.mark.slow
 
 NUM_ROWS = 1500
+LOGS = (".log", ".out", ".err")
 TOKEN = "orca2-test-token-5c1e9a7b3d2f4e6890ab12cd34ef56aa"
 
 
@@ -103,7 +102,7 @@ def test_a_job_that_is_killed_goes_on_when_it_is_submitted_again(
     wait_until(first, lambda: scored(run_dir) > 3)
     drivers(run_dir)[0].kill()
     printed, _ = first.communicate(timeout=60)
-    assert first.returncode not in (0, USAGE), printed
+    assert first.returncode == FAILED, printed
     assert "job run-1: FAILED" in printed
     before = read_ledger(run_dir)
     files = inodes(before)
@@ -125,13 +124,12 @@ def test_9_a_stopped_job_ends_in_good_order_before_ray_kills_it(
     wait_until(process, lambda: scored(run_dir) > 3)
     [driver] = drivers(run_dir)
     client = JobSubmissionClient(head.dashboard)
-    started = time.monotonic()
     assert client.stop_job("stopped-1")
     driver.wait(timeout=10)
-    assert time.monotonic() - started < 3.0  # Ray kills then
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, printed
-    assert "Interrupted: what is committed stays" in printed  # the driver's own last word
+    # The driver's own last word, and its lock taken away: it was not killed, as Ray does after 3 s.
+    assert "Interrupted: what is committed stays" in printed
     assert client.get_job_status("stopped-1") == JobStatus.STOPPED
     assert not (run_dir / "driver.lock").exists()
     assert_nothing_runs()
@@ -175,7 +173,9 @@ def test_jobs_run_where_a_token_is_asked_for_and_it_is_never_printed(
         process = start_submit(head, long_config, run_dir)
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
-        for file in Path(f"/tmp/orca2-{os.getpid()}-{head.gcs_address[10:]}").rglob("*.log"):
+        logs = [file for file in head.temp_dir.rglob("*") if file.suffix in LOGS and file.is_file()]
+        assert any(file.name == "job-driver-run-1.log" for file in logs)
+        for file in logs:
             assert TOKEN not in file.read_text(errors="replace"), file
     assert TOKEN not in printed + refused
     assert_whole(run_dir, undisturbed_run, printed=printed)

@@ -110,7 +110,7 @@ def work_off(
     ledger = read_ledger(run_dir, writable=True)
     actor = ray.remote(num_cpus=0, max_concurrency=64)(FragileActor)
     pool = Replicas(
-        lambda replica: PlacedEngine(actor=actor.remote(run_dir, replica)),
+        lambda replica, node: PlacedEngine(actor=actor.remote(run_dir, replica)),
         replicas,
         limits,
         (said if said is not None else []).append,

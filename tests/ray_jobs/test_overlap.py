@@ -18,7 +18,7 @@ from ray_jobs.run import open_run
 from tests.conftest import NUM_LETTERS, FinishedRun, quiet
 from tests.faults.faulty import FaultyActor, happened, plant
 from tests.faults.oracle import assert_whole
-from tests.ray_jobs.test_pipeline import dataset_bytes
+from tests.ray_jobs.test_pipeline import dataset_bytes, ids, rows
 from tests.ray_jobs.test_real_engines import small
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -80,7 +80,10 @@ def test_engines_that_die_in_either_model_cost_no_row(
 ) -> None:
     monkeypatch.setattr(placement, "EngineActor", FaultyActor)
     run_dir = tmp_path / "run"
-    plant(run_dir, die_on={"sums/train/s3": 2})  # once the student's engine, once the teacher's
+    asked = ids(rows(read_ledger(undisturbed.run_dir), "scores")[0])
+    scored, unscored = "sums/train/s0", "sums/train/s3"
+    assert asked[scored] and not asked[unscored]  # so one ends a student's engine, one a teacher's
+    plant(run_dir, die_on={scored: 1, unscored: 1})
     run(undisturbed.config_file, run_dir, "dispatch.backoff_seconds=0.1")
     assert happened(run_dir, "die_on") == 2
     assert_same(run_dir, undisturbed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orca2_gen.config_schema import DispatchConfig
@@ -14,7 +16,7 @@ from ray_jobs.engine_work import EngineWork
 from ray_jobs.placement import Placement
 from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replica, Replicas
-from ray_jobs.sharing import Side, share
+from ray_jobs.sharing import ANYWHERE, Side, free, share
 
 UNITS_PER_ENGINE = 2
 
@@ -27,7 +29,7 @@ class StandIn:
 
 
 def side(ranks: int, replicas: int, units: int, *, are_held: bool, executor: Any = None) -> Side:
-    def nothing_starts(index: int) -> Any:
+    def nothing_starts(index: int, node: str) -> Any:
         raise AssertionError
 
     placement = Placement(replicas=replicas, ranks=ranks, device="gpu", executor=executor)
@@ -42,118 +44,206 @@ def side(ranks: int, replicas: int, units: int, *, are_held: bool, executor: Any
     return Side(work=work, placement=placement)
 
 
-def used(sides: list[Side], nodes: dict[str, int]) -> dict[str, int]:
-    found = dict.fromkeys(nodes, 0)
-    for s in sides:
+def put(s: Side, index: int, node: str) -> Replica:
+    """An engine of a side that is up on a node."""
+    replica = s.work.replicas.all[index]
+    replica.engine = StandIn(node)  # type: ignore[assignment]
+    replica.node = ANYWHERE if s.placement.executor == "ray" else node
+    return replica
+
+
+@dataclass
+class World:
+    """Two models on a cluster that places engines as Ray may, loses engines, and loses a node."""
+
+    sides: list[Side]
+    nodes: dict[str, int]
+    random: Random
+
+    def used(self) -> dict[str, int]:
+        found = dict.fromkeys(self.nodes, 0)
+        for s in self.sides:
+            for replica in s.work.replicas.all:
+                if replica.engine is not None:
+                    found[replica.engine.node] += s.placement.ranks  # type: ignore[attr-defined]
+        return found
+
+    def start(self, s: Side, replica: Replica) -> bool:
+        """On the node that was kept for it, else on any with room; or not yet."""
+        taken = self.used()
+        room = [node for node, num in self.nodes.items() if num - taken[node] >= s.placement.ranks]
+        if replica.node in self.nodes:
+            room = [node for node in room if node == replica.node]
+        if room:
+            put(s, replica.index, self.random.choice(room))
+        return bool(room)
+
+    def turn(self, s: Side) -> bool:
+        """Lets all engines of a side do what they can; whether anything happened."""
+        happened = False
         for replica in s.work.replicas.all:
-            if replica.engine is not None:
-                found[replica.engine.node] += s.placement.ranks  # type: ignore[attr-defined]
-    return found
+            is_up = replica.engine is not None
+            if is_up and replica.open_:  # finishes what it has
+                replica.open_.clear()
+                happened = True
+            if is_up and not replica.is_leaving and s.work.waiting:
+                num = min(UNITS_PER_ENGINE, len(s.work.waiting))
+                units = [s.work.waiting.popleft() for _ in range(num)]
+                replica.open_[object()] = dict(enumerate(units))  # type: ignore[arg-type]
+                happened = True
+            if is_up and replica.is_leaving and not replica.open_:
+                replica.engine, replica.is_held = None, True
+                happened = True
+            if replica.engine is None and not replica.is_held:
+                happened = self.start(s, replica) or happened
+        return happened
+
+    def kill(self, s: Side, replica: Replica) -> None:
+        """As `Replicas.died` and dispatch do, without suspects."""
+        for units in replica.open_.values():
+            s.work.waiting.extend(units.values())
+        replica.open_.clear()
+        replica.engine, replica.is_held = None, replica.is_leaving
+
+    def lose_engine(self) -> None:
+        living = [(s, r) for s in self.sides for r in s.work.replicas.all if r.engine is not None]
+        if living:
+            self.kill(*self.random.choice(living))
+
+    def lose_node(self, node: str) -> None:
+        for s in self.sides:
+            for replica in s.work.replicas.all:
+                if replica.engine is not None and replica.engine.node == node:  # type: ignore[attr-defined]
+                    self.kill(s, replica)
+        del self.nodes[node]
+
+    def promised(self) -> int:
+        return sum(len(s.engines) * s.placement.ranks for s in self.sides)
 
 
-def start(s: Side, replica: Replica, sides: list[Side], nodes: dict[str, int]) -> bool:
-    """As Ray would: on a node with room, or not yet."""
-    taken = used(sides, nodes)
-    for node, num in nodes.items():
-        if num - taken[node] >= s.placement.ranks:
-            replica.engine = StandIn(node)  # type: ignore[assignment]
-            replica.node = node
-            return True
-    return False
-
-
-def turn(s: Side, sides: list[Side], nodes: dict[str, int]) -> bool:
-    """Lets all engines of a side do what they can; whether anything happened."""
-    happened = False
-    for replica in s.work.replicas.all:
-        if replica.engine is not None and replica.open_:  # finishes what it has
-            replica.open_.clear()
-            happened = True
-        if replica.engine is not None and not replica.is_leaving and s.work.waiting:
-            num = min(UNITS_PER_ENGINE, len(s.work.waiting))
-            replica.open_[object()] = {str(s.work.waiting.popleft()): None for _ in range(num)}  # type: ignore[misc]
-            happened = True
-        if replica.engine is not None and replica.is_leaving and not replica.open_:
-            replica.engine, replica.is_held = None, True
-            happened = True
-        if replica.engine is None and not replica.is_held:
-            happened = start(s, replica, sides, nodes) or happened
-    return happened
-
-
-def finish(first: Side, second: Side, nodes: dict[str, int], taught: list[int]) -> int:
+def finish(world: World, taught: list[int], deaths: Collection[int] = (), lost: int = -1) -> int:
     """Works everything off, `taught[i]` units coming up for the second model in turn i; the most
     engines of the second that ran while the first had something waiting.
     """
-    sides = [first, second]
+    first, second = world.sides
     together = 0
-    for number in range(10_000):
+    quiet = 0
+    for number in range(3_000):
         if number < len(taught):
             second.work.waiting.extend(range(taught[number]))  # type: ignore[arg-type]
-        share(first, second, nodes)
-        happened = [turn(s, sides, nodes) for s in sides]
-        assert all(num <= nodes[node] for node, num in used(sides, nodes).items())
+        if number in deaths:
+            world.lose_engine()
+        if number == lost:
+            world.lose_node(max(world.nodes))
+        share(first, second, world.nodes)
+        assert world.promised() <= sum(world.nodes.values())
+        assert all(num >= 0 for num in free(world.sides, world.nodes).values())
+        happened = [world.turn(s) for s in world.sides]
+        assert all(num <= world.nodes[node] for node, num in world.used().items())
         if first.work.waiting:
             together = max(together, sum(r.engine is not None for r in second.work.replicas.all))
-        if first.work.is_done and second.work.is_done and number >= len(taught):
+        if all(s.work.is_done for s in world.sides) and number >= len(taught):
             return together
-        assert any(happened) or number < len(taught) + 3, "it hangs"
+        quiet = 0 if any(happened) or number < len(taught) else quiet + 1
+        assert quiet < 4, "it hangs"
     raise AssertionError("it does not end")
 
 
 sizes = st.sampled_from([1, 2, 4, 8])
 
 
-@settings(max_examples=300)
+@settings(max_examples=400)
 @given(
     gpus=st.lists(st.integers(1, 8), min_size=1, max_size=4),
     ranks=st.tuples(sizes, sizes),
     replicas=st.tuples(st.integers(1, 12), st.integers(1, 4)),
     units=st.integers(0, 40),
     taught=st.lists(st.integers(0, 9), max_size=8),
+    deaths=st.sets(st.integers(0, 20), max_size=4),
+    lost=st.integers(-8, 15),
+    random=st.randoms(use_true_random=False),
 )
-def test_all_is_done_without_more_devices_than_there_are(
+def test_all_is_done_without_more_devices_than_there_are_whatever_is_lost(
     gpus: list[int],
     ranks: tuple[int, int],
     replicas: tuple[int, int],
     units: int,
     taught: list[int],
+    deaths: set[int],
+    lost: int,
+    random: Random,
 ) -> None:
-    nodes = {f"n{index}": num for index, num in enumerate(gpus)}
     fitting = [sum(num // r for num in gpus) for r in ranks]
-    if not all(fitting):
-        return
+    assume(all(fitting))
+    # What is left when a node is lost must still hold an engine of each.
+    assume(lost < 0 or all(any(num >= r for num in gpus[:-1]) for r in ranks))
     first = side(ranks[0], min(replicas[0], fitting[0]), units, are_held=units == 0)
     second = side(ranks[1], min(replicas[1], fitting[1]), 0, are_held=True)
-    finish(first, second, nodes, taught)
+    nodes = {f"n{index}": num for index, num in enumerate(gpus)}
+    finish(World([first, second], nodes, random), taught, deaths, lost)
 
 
 def test_the_teacher_starts_while_the_student_is_scored_and_gets_the_rest_when_it_is_done() -> None:
     first = side(1, 8, 200, are_held=False)
     second = side(4, 2, 0, are_held=True)
-    assert finish(first, second, {"n0": 8}, [0, 0, 6, 0, 0, 6, 60]) == 1
+    world = World([first, second], {"n0": 8}, Random(0))
+    assert finish(world, [0, 0, 6, 0, 0, 6, 60]) == 1
     assert [r.is_held for r in first.work.replicas.all] == [True] * 8
 
 
 def test_the_node_that_loses_least_makes_room() -> None:
-    nodes = {"n0": 8, "n1": 8}
     first = side(1, 12, 100, are_held=False)
     second = side(4, 1, 4, are_held=True)
-    for index, replica in enumerate(first.work.replicas.all):
-        replica.engine = StandIn("n0" if index < 7 else "n1")  # type: ignore[assignment]
-        replica.node = replica.engine.node  # type: ignore[attr-defined]
-    share(first, second, nodes)  # n1 has 3 free already
-    leaving = [r.index for r in first.work.replicas.all if r.is_leaving]
-    assert leaving == [11]
+    for index in range(12):
+        put(first, index, "n0" if index < 7 else "n1")
+    share(first, second, {"n0": 8, "n1": 8})  # n1 has 3 free already
+    assert [r.index for r in first.work.replicas.all if r.is_leaving] == [11]
+
+
+def test_an_engine_across_nodes_is_admitted_only_where_all_its_ranks_are_free() -> None:
+    nodes = {f"n{index}": 8 for index in range(4)}
+    first = side(8, 2, 100, are_held=False)
+    second = side(16, 2, 40, are_held=True, executor="ray")
+    for index in range(2):
+        put(first, index, f"n{index}")
+    share(first, second, nodes)
+    assert [r.is_held for r in second.work.replicas.all] == [False, True]
+    put(second, 0, "n2")
+    for _ in range(5):
+        share(first, second, nodes)
+    assert [r.is_held for r in second.work.replicas.all] == [False, True]
+    assert not any(r.is_leaving for r in first.work.replicas.all)
+
+
+def test_the_only_engine_that_is_up_is_not_sent_away_for_one_that_is_not() -> None:
+    first = side(4, 2, 100, are_held=False)
+    second = side(4, 1, 4, are_held=True)
+    first.work.replicas.all[0].node = "n0"  # died, and is to start again
+    put(first, 1, "n0")
+    share(first, second, {"n0": 8})
+    assert not first.work.replicas.all[1].is_leaving
 
 
 def test_where_the_student_would_lose_all_its_engines_the_teacher_waits() -> None:
     first = side(8, 1, 100, are_held=False)
     second = side(4, 2, 4, are_held=True)
-    assert finish(first, second, {"n0": 8}, []) == 0
+    assert finish(World([first, second], {"n0": 8}, Random(0)), []) == 0
 
 
 def test_engines_without_devices_all_run_at_once() -> None:
     first = side(0, 2, 10, are_held=False)
     second = side(0, 3, 10, are_held=True)
-    assert finish(first, second, {"here": 2}, []) == 3
+    assert finish(World([first, second], {"here": 2}, Random(0)), []) == 3
+
+
+def test_an_engine_that_wants_more_cores_than_there_are_still_gets_its_turn() -> None:
+    first = side(1, 1, 6, are_held=False)
+    second = side(2, 1, 4, are_held=True)
+    put(first, 0, "here")
+    for _ in range(10):
+        first.work.waiting.clear()
+        share(first, second, {"here": 1})
+        replica = first.work.replicas.all[0]
+        if replica.is_leaving:
+            replica.engine, replica.is_held = None, True
+    assert not second.work.replicas.all[0].is_held

@@ -6,12 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import requests
+from ray.job_submission import JobStatus
 
 from orca2_gen.config import load_config, read_config
-from orca2_gen.endings import USAGE
-from ray_jobs.submit import _next_id, fill_working_dir, job_client
+from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
+from ray_jobs import submit
+from ray_jobs.submit import fill_working_dir, follow_job, job_client, next_id
 from tests.conftest import Write
 from tests.faults.drivers import ROOT
 
@@ -56,9 +61,110 @@ def test_a_config_of_another_machine_can_be_read_and_sent(tmp_path: Path) -> Non
 
 
 def test_ids_are_the_runs_name_and_the_next_number() -> None:
-    assert _next_id("run", []) == "run-1"
-    assert _next_id("run", ["run-1", "run-10", "run-x", "rerun-70", "run-a-90", ""]) == "run-11"
-    assert _next_id("run-a", ["run-1", "run-a-90"]) == "run-a-91"
+    assert next_id("run", []) == "run-1"
+    assert next_id("run", ["run-1", "run-10", "run-x", "rerun-70", "run-a-90", ""]) == "run-11"
+    assert next_id("run-a", ["run-1", "run-a-90"]) == "run-a-91"
+    assert next_id("my#run?/x y", ["my_run__x_y-3"]) == "my_run__x_y-4"
+
+
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_the_given_address_is_asked_whatever_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    asked: list[str] = []
+
+    def request(method: str, url: str, **options: Any) -> Any:
+        asked.append(url)
+        raise requests.exceptions.ConnectionError
+
+    monkeypatch.setattr(requests, "request", request)
+    with pytest.raises(ValueError, match="no Ray dashboard answers"):
+        job_client("http://127.0.0.1:9")
+    assert asked == ["http://127.0.0.1:9/api/version"]
+
+
+class Dashboard:
+    """What a cluster answers, turn by turn: (status, log), where an exception is raised instead."""
+
+    def __init__(self, *turns: tuple[Any, Any], code: int | None = None, message: str = "") -> None:
+        self._turns = list(turns)
+        self._log: Any = ""
+        self._code, self._message = code, message
+
+    def get_job_info(self, job_id: str) -> Any:
+        status, self._log = self._turns.pop(0) if len(self._turns) > 1 else self._turns[0]
+        if isinstance(status, Exception):
+            raise status
+        return SimpleNamespace(status=status, driver_exit_code=self._code, message=self._message)
+
+    def get_job_logs(self, job_id: str) -> str:
+        if isinstance(self._log, Exception):
+            raise self._log
+        return str(self._log)
+
+
+RUNNING, FAILED_JOB = JobStatus.RUNNING, JobStatus.FAILED
+AWAY = RuntimeError("Request failed with status code 500")
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, dashboard: Dashboard) -> tuple[int, str]:
+    """Exit code and what was printed, on a clock that a sleep sets forward."""
+    now = [0.0]
+    monkeypatch.setattr(submit.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(submit.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    said: list[str] = []
+    code = follow_job(dashboard, "run-1", said.append)  # type: ignore[arg-type]
+    return code, "".join(said)
+
+
+def test_a_log_is_printed_once_as_it_grows_and_anew_where_it_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dashboard = Dashboard(
+        (RUNNING, "a\n"), (RUNNING, "a\nb\n"), (RUNNING, "c\n"), (JobStatus.SUCCEEDED, "c\nd\n")
+    )
+    assert followed(monkeypatch, dashboard) == (0, "a\nb\nc\nd\njob run-1: SUCCEEDED\n")
+
+
+OURS = {1: FAILED, 2: USAGE, 3: REJECTED, 75: INTERRUPTED}
+OTHERS = dict.fromkeys((-9, 127, 137, None), FAILED)
+
+
+@pytest.mark.parametrize(("code", "expected"), (OURS | OTHERS).items())
+def test_the_exit_code_is_the_drivers_own_where_it_is_one_of_ours(
+    monkeypatch: pytest.MonkeyPatch, code: int | None, expected: int
+) -> None:
+    dashboard = Dashboard((FAILED_JOB, "log\n"), code=code, message="the node is gone\nlog")
+    found, printed = followed(monkeypatch, dashboard)
+    assert found == expected
+    assert ("the node is gone" in printed) == (code in OTHERS)
+
+
+def test_a_job_that_has_ended_is_told_even_where_its_log_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert followed(monkeypatch, Dashboard((RUNNING, "a\n"), (JobStatus.STOPPED, AWAY))) == (
+        INTERRUPTED,
+        "a\njob run-1: STOPPED\n",
+    )
+
+
+def test_a_dashboard_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away = [(AWAY, "")] * int(submit.SILENT_SECONDS - 5)
+    dashboard = Dashboard((RUNNING, ""), *away, (JobStatus.SUCCEEDED, "done\n"))
+    assert followed(monkeypatch, dashboard)[0] == 0
+    with pytest.raises(RuntimeError, match=r"said nothing of job run-1 for 120 s .* may still run"):
+        followed(monkeypatch, Dashboard((AWAY, "")))
+
+
+@pytest.fixture(autouse=True)
+def no_address_of_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """job_client sets one: it must not stay for other tests."""
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8265", "os://x", "auto", ""])
