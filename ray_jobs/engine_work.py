@@ -14,7 +14,7 @@ from typing import Any
 
 from orca2_gen.ledger import Receipt
 from ray_jobs.leases import EngineUnit
-from ray_jobs.receipts import LOST, Advance, Tally, next_receipt
+from ray_jobs.receipts import LOST, Advance, Tally, ready_receipts
 from ray_jobs.replicas import Replica, Replicas
 from ray_jobs.suspects import Suspects
 
@@ -83,14 +83,13 @@ class EngineWork:
         for replica in self.replicas.all:
             for generator in [g for g in replica.open_ if g in ready]:
                 try:
-                    receipt = next_receipt(generator)
+                    for receipt in ready_receipts(generator):
+                        if receipt is None:
+                            del replica.open_[generator]
+                        else:
+                            self._take_in(replica, generator, receipt)
                 except LOST as error:
                     died[replica.index] = replica, error
-                    continue
-                if receipt is None:
-                    del replica.open_[generator]
-                else:
-                    self._take_in(replica, generator, receipt)
         for replica, reason in died.values():
             self._bury(replica, reason)
 

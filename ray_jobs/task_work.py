@@ -10,7 +10,7 @@ from typing import Any
 from orca2_gen.ledger import Ledger, Receipt
 from ray_jobs.leases import FileLease, again
 from ray_jobs.placement import reason_of
-from ray_jobs.receipts import LOST, Advance, Tally, next_receipt
+from ray_jobs.receipts import LOST, Advance, Tally, ready_receipts
 
 MAX_TASK_ATTEMPTS = 3
 
@@ -56,15 +56,14 @@ class TaskWork:
         """
         for generator in [g for g in self.open_ if g in ready]:
             try:
-                receipt = next_receipt(generator)
+                for receipt in ready_receipts(generator):
+                    if receipt is None:
+                        del self.open_[generator]
+                    else:
+                        self.taken.append(receipt)
             except LOST as error:
                 self.has_lost = True
                 self.waiting.append(self._once_more(self.open_.pop(generator), error))
-                continue
-            if receipt is None:
-                del self.open_[generator]
-            else:
-                self.taken.append(receipt)
 
     def _once_more(self, lease: FileLease, error: Exception) -> FileLease:
         """The lease of a task whose process or node was lost, to be run again."""
