@@ -70,10 +70,10 @@ def _shed(sides: Sequence[Side], on_node: Mapping[str, int]) -> None:
     """Holds engines that wait for devices which the cluster has lost, or which Ray gave to another;
     but not the last one, which may want more cores than there are.
     """
+    left, unplaced = free(sides, on_node), _unplaced(sides, on_node)
     for side in sides:
         for replica in side.engines:
-            left = free(sides, on_node)
-            lacking = sum(left.values()) < sum(_unplaced(sides, on_node))
+            lacking = sum(left.values()) < sum(unplaced)
             if side.placement.executor != "ray":
                 needed = 0 if replica.node in left else side.placement.ranks
                 lacking |= left.get(replica.node, max(left.values())) < needed
@@ -82,6 +82,7 @@ def _shed(sides: Sequence[Side], on_node: Mapping[str, int]) -> None:
                     return
                 side.work.replicas.leave(replica)
                 replica.node = ANYWHERE
+                left, unplaced = free(sides, on_node), _unplaced(sides, on_node)
 
 
 def free(sides: Sequence[Side], on_node: Mapping[str, int]) -> dict[str, int]:

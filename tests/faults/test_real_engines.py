@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +21,8 @@ from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
-from tests.faults.oracle import assert_no_instruction, assert_nothing_runs
+from tests.faults.drivers import ROOT, wait_until
+from tests.faults.oracle import assert_no_instruction, assert_nothing_runs, engine_processes
 from tests.ray_jobs.test_real_engines import small
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -131,3 +134,20 @@ def test_3_to_6_the_run_is_whole_and_every_problem_is_there_once(faulted: Faulte
 def test_6_no_engine_outlives_its_actor_and_none_its_stage(faulted: Faulted) -> None:
     assert 0 <= faulted.orphans_seconds < 10
     assert_nothing_runs()
+
+
+def test_6_no_engine_outlives_a_killed_driver_and_its_own_ray(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    words = [word for value in small(run_dir, 24) for word in ("--set", value)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orca2_gen", "run", str(CONFIG), *words],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(process, lambda: any("VLLM" in line for line in engine_processes()))
+    process.kill()
+    process.communicate()
+    assert_nothing_runs(seconds=10)
