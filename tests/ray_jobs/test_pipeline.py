@@ -157,7 +157,7 @@ def kill_engines() -> int:
     return len(engines)
 
 
-@pytest.mark.parametrize("max_num_seqs", [1, 256])
+@pytest.mark.parametrize("max_num_seqs", [pytest.param(1, marks=pytest.mark.slow), 256])
 def test_an_engine_killed_mid_stage_is_started_again_and_nothing_is_lost_or_double(
     undisturbed: FinishedRun, tmp_path: Path, max_num_seqs: int
 ) -> None:
@@ -282,7 +282,9 @@ def driver(file: Path, run_dir: Path, *, own_ray: bool) -> subprocess.Popen[str]
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_a_driver_killed_at_any_moment_leaves_a_run_that_ends_the_same(
     undisturbed: FinishedRun, tmp_path: Path, seed: int
 ) -> None:
