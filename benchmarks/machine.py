@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-import ray
 
-from orca2_gen.offline import OFFLINE_ENVIRONMENT
+from ray_jobs.cluster import ray_instance
 
 LOGICAL_CPUS = 12
 """Ray Data's actors ask for one each and all but the engine's mostly wait; two would be too few for
@@ -21,24 +19,9 @@ OBJECT_STORE_BYTES = 500_000_000
 IDLE_SECONDS = 3.0
 
 
-@contextmanager
-def roomy_ray() -> Iterator[None]:
-    """As `ray_instance`, with room for Ray Data's actors and blocks."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(
-        address="local",
-        num_cpus=LOGICAL_CPUS,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-        runtime_env={"env_vars": OFFLINE_ENVIRONMENT},
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def roomy_ray() -> AbstractContextManager[None]:
+    """Our own Ray, with room for Ray Data's actors and blocks."""
+    return ray_instance(num_cpus=LOGICAL_CPUS, object_store_memory=OBJECT_STORE_BYTES)
 
 
 def binding(bind: str | None) -> dict[str, Any]:

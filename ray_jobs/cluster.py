@@ -20,9 +20,15 @@ LOCAL_OBJECT_STORE_BYTES = 100_000_000
 
 
 @contextmanager
-def ray_instance() -> Iterator[None]:
+def ray_instance(
+    *, num_cpus: int | None = None, object_store_memory: int = LOCAL_OBJECT_STORE_BYTES
+) -> Iterator[None]:
     """Ray for the length of a run: the cluster that RAY_ADDRESS names, else one of our own on the
     loopback address.
+
+    Args:
+        num_cpus: of our own, as Ray counts them; None takes the machine's.
+        object_store_memory: bytes, of our own.
     """
     if ray.is_initialized():
         yield
@@ -37,8 +43,9 @@ def ray_instance() -> Iterator[None]:
         os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",
+            num_cpus=num_cpus,
             include_dashboard=False,
-            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            object_store_memory=object_store_memory,
             log_to_driver=False,
             # Ray otherwise asks a public name server which address this machine has.
             _node_ip_address="127.0.0.1",

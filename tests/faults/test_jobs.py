@@ -74,10 +74,20 @@ def start_submit(
     head: Head, config: Path, run_dir: Path, **environment: str
 ) -> subprocess.Popen[str]:
     words = ["submit", str(config), *sets(run_dir), "--address", head.dashboard]
+    return start(words, head.environment | environment)
+
+
+def start_run(head: Head, config: Path, run_dir: Path) -> subprocess.Popen[str]:
+    """`orca2 run` here, its actors on the head."""
+    words = ["run", str(config), *sets(run_dir)]
+    return start(words, head.environment | {"RAY_ADDRESS": head.gcs_address})
+
+
+def start(words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "orca2_gen", *words],
         cwd=ROOT,
-        env=head.environment | environment,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -185,16 +195,8 @@ def test_6_nothing_is_left_of_a_killed_raylet_and_the_run_goes_on_with_another(
     long_config: Path, undisturbed_run: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "orca2_gen", "run", str(long_config), *sets(run_dir)]
     with ray_head(tmp_path / "home") as head:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=head.environment | {"RAY_ADDRESS": head.gcs_address},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = start_run(head, long_config, run_dir)
         wait_until(process, lambda: scored(run_dir) > 3)
         assert engine_processes()
         head.raylet.kill()
@@ -203,17 +205,11 @@ def test_6_nothing_is_left_of_a_killed_raylet_and_the_run_goes_on_with_another(
         assert process.returncode not in (0, USAGE), printed
     before = read_ledger(run_dir)
     with ray_head(tmp_path / "home2") as head:
-        again = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=head.environment | {"RAY_ADDRESS": head.gcs_address},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-    assert again.returncode == 0, again.stderr
+        again = start_run(head, long_config, run_dir)
+        printed_again, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, printed_again
     assert before.units.items() <= read_ledger(run_dir).units.items()
-    assert_whole(run_dir, undisturbed_run, printed=printed + again.stderr)
+    assert_whole(run_dir, undisturbed_run, printed=printed + printed_again)
 
 
 @pytest.mark.engine
@@ -221,14 +217,7 @@ def test_6_no_process_of_vllm_outlives_its_raylet(tmp_path: Path) -> None:
     config = ROOT / "ray_jobs" / "configs" / "microworld.toml"
     run_dir = tmp_path / "run"
     with ray_head(tmp_path / "home") as head:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "orca2_gen", "run", str(config), *sets(run_dir)],
-            cwd=ROOT,
-            env=head.environment | {"RAY_ADDRESS": head.gcs_address},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = start_run(head, config, run_dir)
         wait_until(process, lambda: scored(run_dir) > 0)
         assert any("VLLM" in line for line in engine_processes())
         head.raylet.kill()

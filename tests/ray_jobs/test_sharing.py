@@ -180,7 +180,9 @@ def test_all_is_done_without_more_devices_than_there_are_whatever_is_lost(
     first = side(ranks[0], min(replicas[0], fitting[0]), units, are_held=units == 0)
     second = side(ranks[1], min(replicas[1], fitting[1]), 0, are_held=True)
     nodes = {f"n{index}": num for index, num in enumerate(gpus)}
-    finish(World([first, second], nodes, random), taught, deaths, lost)
+    together = finish(World([first, second], nodes, random), taught, deaths, lost)
+    assert together <= len(second.work.replicas.all)
+    assert first.work.is_done and second.work.is_done
 
 
 def test_the_teacher_starts_while_the_student_is_scored_and_gets_the_rest_when_it_is_done() -> None:
