@@ -18,7 +18,7 @@ from typing import Any
 import ray
 
 from benchmarks.workload import Pass, Prompt
-from orca2_gen.config_schema import VLLMEngineConfig
+from orca2_gen.config_inputs import VLLMEngineConfig
 from orca2_gen.engine import (
     Request,
     VLLMEngine,

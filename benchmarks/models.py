@@ -13,14 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.config_schema import (
-    Config,
-    RationalesConfig,
-    ScoringConfig,
-    SelectionConfig,
-    TaskConfig,
-    VLLMEngineConfig,
-)
+from orca2_gen.config_inputs import TaskConfig, VLLMEngineConfig
+from orca2_gen.config_schema import Config, RationalesConfig, ScoringConfig, SelectionConfig
 from orca2_gen.strategies import load_strategies
 from ray_jobs.demo import CONFIG
 
@@ -145,7 +139,8 @@ def run_config(
         tasks=tuple(tasks),
         student=engine,
         teacher=engine,
-        scoring=ScoringConfig(max_tokens=size.max_tokens),
+        # Every request is asked once, as by the contenders.
+        scoring=ScoringConfig(max_tokens=size.max_tokens, retry_max_tokens=size.max_tokens),
         rationales=RationalesConfig(max_tokens=size.max_tokens),
         selection=SelectionConfig(scored_problems=size.problems, block_size=size.problems_per_unit),
     )

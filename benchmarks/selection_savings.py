@@ -6,8 +6,12 @@ Planted tables (score_tables.py): five strategies, 100 to 500 problems, median g
 two of 0.02 to 0.08, cells of 1 to 10 tokens. Every table is replayed on several random orders.
 Tokens are counted, not calls. Halving and the uniform subset get at most the tokens of the race on
 the same order. Held-out regret is how much worse than the grid's own pick a pick is on 2,000 unseen
-problems. The last line is one JSON document. Its `microworld` is null: a stored grid of the real
-student, and a live race against a live grid, are not measured here yet.
+problems.
+
+Microworld: one full grid of the real student (six tasks of 200 problems under six strategies, on
+vLLM) is stored and replayed in the same way, held out are 200 test problems a task; and that grid's
+wall and tokens stand beside those of one live race (live_selection.py). The last line is one JSON
+document.
 """
 
 from __future__ import annotations
@@ -16,12 +20,15 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.live_selection import live_scoring
 from benchmarks.replays import Pick, grid, halving, race, uniform
 from benchmarks.score_tables import ScoreTable, planted_tables, top_gap
 
@@ -30,6 +37,8 @@ SETTINGS = ((100, 0.04), (200, 0.03), (200, 0.08), (500, 0.02), (500, 0.08))
 REPORTED_PROBLEMS = 200
 STRATEGIES = 5
 TABLES, ORDERS = 250, 4
+MICROWORLD_ORDERS = 1_000
+"""Of each of the microworld's six tasks."""
 DELTA, BLOCK_SIZE = 0.05, 16
 METHODS = ("race", "halving", "uniform")
 
@@ -56,11 +65,11 @@ def replay(table: ScoreTable, pick: Pick) -> Replayed:
     )
 
 
-def replays(tables: list[ScoreTable], seed: int) -> Iterator[dict[str, Replayed]]:
+def replays(tables: list[ScoreTable], num_orders: int, seed: int) -> Iterator[dict[str, Replayed]]:
     """All methods on the same random orders of every table."""
     rng = np.random.default_rng(seed)
     for table in tables:
-        for _ in range(ORDERS):
+        for _ in range(num_orders):
             order = rng.permutation(table.scores.shape[1])
             raced = race(table, order, delta=DELTA, block_size=BLOCK_SIZE)
             picks = {
@@ -103,33 +112,66 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0)
-    seed = parser.parse_args().seed
-    shown = Table(
-        title=f"S = {STRATEGIES}, delta {DELTA}, blocks of {BLOCK_SIZE}, {TABLES * ORDERS} replays",
-        title_justify="left",
-    )
-    columns = ("N", "median gap", "method", "agrees", "mean regret", "max", "tokens", "held out")
-    for column in columns:
-        shown.add_column(column, justify="left" if column == "method" else "right")
+    parser.add_argument("--planted-only", action="store_true", help="No engine is started.")
+    arguments = parser.parse_args()
+    shown = Table(title=f"delta {DELTA}, blocks of {BLOCK_SIZE}", title_justify="left")
+    columns = ("tables", "N", "median gap", "method", "agrees", "mean regret", "max", "tokens")
+    for column in (*columns, "held out"):
+        shown.add_column(column, justify="left" if column in ("tables", "method") else "right")
     planted: dict[str, Any] = {}
     for num_problems, gap in SETTINGS:
-        tables = planted_tables(TABLES, num_problems, STRATEGIES, gap, seed)
-        found = figures(list(replays(tables, seed)))
+        tables = planted_tables(TABLES, num_problems, STRATEGIES, gap, arguments.seed)
+        found = figures(list(replays(tables, ORDERS, arguments.seed)))
         if num_problems == REPORTED_PROBLEMS:
             planted[str(gap)] = found
-        measured = float(np.median([top_gap(table) for table in tables]))
-        for method in METHODS:
-            shown.add_row(
-                str(num_problems),
-                f"{measured:.3f}",
-                method,
-                f"{found['agreement'][method]:.3f}",
-                *(f"{found[name][method]:.4f}" for name in ("mean_regret", "max_regret")),
-                f"{found['token_share'][method]:.2f}",
-                f"{found['held_out_regret'][method]:.4f}",
-            )
-    Console(width=110).print(shown)
-    print(json.dumps({"planted": planted, "microworld": None}))
+        _show(shown, "planted", tables, found)
+    microworld = None
+    if not arguments.planted_only:
+        microworld = _microworld(shown, arguments.seed)
+    Console(width=120).print(shown)
+    if microworld is not None:
+        print(json.dumps(microworld["live"], indent=2))
+    print(json.dumps({"planted": planted, "microworld": microworld}))
+
+
+def _microworld(shown: Table, seed: int) -> dict[str, Any]:
+    """The figures of the real student's stored grid, and under `live` those of a live race beside
+    the live grid.
+    """
+    with TemporaryDirectory(prefix="orca2-savings-") as folder:
+        full = live_scoring(Path(folder) / "grid", "full_grid", delta=DELTA, block_size=BLOCK_SIZE)
+        raced = live_scoring(
+            Path(folder) / "race", "race", delta=DELTA, block_size=BLOCK_SIZE, warm_up_tasks=1
+        )
+    found: dict[str, Any] = figures(list(replays(full.tables, MICROWORLD_ORDERS, seed)))
+    _show(shown, "microworld", full.tables, found)
+    wall_share = raced.seconds / full.seconds
+    token_share = raced.completion_tokens / full.completion_tokens
+    found["wall_share"] = {"race": round(wall_share, 4), "halving": None, "uniform": None}
+    found["live"] = {
+        "token_share": round(token_share, 4),
+        "wall_share": round(wall_share, 4),
+        "wall_saving_over_token_saving": round((1 - wall_share) / (1 - token_share), 4),
+        "seconds": {"grid": round(full.seconds, 1), "race": round(raced.seconds, 1)},
+        "completion_tokens": {"grid": full.completion_tokens, "race": raced.completion_tokens},
+        "chosen": {"grid": full.chosen, "race": raced.chosen},
+    }
+    return found
+
+
+def _show(shown: Table, kind: str, tables: list[ScoreTable], found: dict[str, Any]) -> None:
+    measured = float(np.median([top_gap(table) for table in tables]))
+    for method in METHODS:
+        shown.add_row(
+            kind,
+            str(tables[0].scores.shape[1]),
+            f"{measured:.3f}",
+            method,
+            f"{found['agreement'][method]:.3f}",
+            *(f"{found[name][method]:.4f}" for name in ("mean_regret", "max_regret")),
+            f"{found['token_share'][method]:.2f}",
+            f"{found['held_out_regret'][method]:.4f}",
+        )
 
 
 if __name__ == "__main__":

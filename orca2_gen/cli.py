@@ -19,7 +19,7 @@ import click
 from orca2_gen.config import load_config, read_config
 from orca2_gen.config_schema import Config
 from orca2_gen.endings import INTERRUPTED, REJECTED, exit_code
-from orca2_gen.inspection import print_table, status, tasks, verify
+from orca2_gen.inspection import print_selections, print_table, status, tasks, verify
 
 config_argument = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
 set_option = click.option(
@@ -93,7 +93,6 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> Non
 @set_option
 def score(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Score the student and select one strategy per task; print the table."""
-    from orca2_gen.tables import selection_table
     from ray_jobs.pipeline import read_tasks, score_student, select_strategies
     from ray_jobs.run import Run
 
@@ -101,7 +100,7 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
         read_tasks(run)
         score_student(run)
         select_strategies(run)
-        print_table(selection_table(run.ledger))
+        print_selections(run.ledger)
 
     _with_run(load_config(config_file, overrides), stages)
 
@@ -121,6 +120,43 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
         return build_dataset(run)
 
     _with_run(load_config(config_file, overrides), _dataset_of(stages))
+
+
+@cli.command()
+@config_argument
+@click.argument("topics", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@set_option
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="Where the work is kept, so that it can be gone on with.  [default: OUT with .run]",
+)
+def synthesise(
+    config_file: Path, topics: Path, out: Path, overrides: tuple[str, ...], run_dir: Path | None
+) -> None:
+    """Let CONFIG's teacher write a conversation on each of TOPICS, and its summary, into the task
+    file OUT.
+
+    TOPICS has one JSON object per line: {"topic": "..."}, perhaps with id and category. A later run
+    reads OUT with format = "jsonl" and answer_type = "summary".
+    """
+    from orca2_gen.synthesis import synthesis_config, write_task_file
+    from ray_jobs.pipeline import read_tasks, select_strategies
+    from ray_jobs.pipeline import teach as teach_stage
+    from ray_jobs.run import Run
+
+    def stages(run: Run) -> None:
+        read_tasks(run)
+        select_strategies(run)
+        teach_stage(run)
+        num_rows = write_task_file(run.ledger, out)
+        click.echo(f"{out}: {num_rows} conversations; rejections stand in {run.run_dir}/rejections")
+        if not num_rows:
+            raise click.exceptions.Exit(REJECTED)
+
+    kept = run_dir or out.with_name(f"{out.name}.run")
+    _with_run(synthesis_config(load_config(config_file, overrides), topics, kept), stages)
 
 
 @cli.command()
@@ -235,10 +271,10 @@ def _with_run(config: Config, stages: Callable[[Any], None]) -> None:
 
 def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
     def report(opened: Any) -> None:
-        from orca2_gen.tables import dataset_line, selection_table
+        from orca2_gen.tables import dataset_line
 
         summary = stages(opened)
-        print_table(selection_table(opened.ledger))
+        print_selections(opened.ledger)
         click.echo(dataset_line(summary, opened.ledger))
         if summary.rows == 0:
             click.echo(

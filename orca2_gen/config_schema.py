@@ -6,125 +6,60 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, model_validator
+from pydantic import Field, model_validator
 
-from orca2_gen.records import AnswerType
-from orca2_gen.strategies import STRATEGY_NAMES
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Section(BaseModel):
-    """What every section shares: frozen, and a key that nobody reads is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskConfig(Section):
-    """One task: files of problems in a published format."""
-
-    name: Name
-    format: Literal[
-        "jsonl",
-        "parquet",
-        "datasets",
-        "gsm8k",
-        "flan",
-        "natural_instructions",
-        "aqua",
-        "agieval",
-        "math",
-        "bbh",
-        "deepmind_mathematics",
-        "drop",
-        "race",
-        "crass",
-    ]
-    path: str
-    """A file, or a directory of files in the format, or one that `datasets.save_to_disk` wrote."""
-    split: Name = "train"
-    answer_type: AnswerType | None = None
-    """None takes the format's own."""
-    columns: dict[str, str | tuple[str, ...]] = {}
-    """Of jsonl, parquet and datasets: what question, answer (or answer_index, from 0), choices, id,
-    category and sub_category are called there, e.g. { question = "prompt", answer = "label" }. A
-    dot leads into a column; several columns make one question, or the choices."""
-    rows_per_task: int | None = Field(None, ge=1)
-    """A seeded sample of so many rows; in a mixture (flan, natural_instructions) of each of its
-    tasks. None reads them all."""
-    rows_per_category: int | None = Field(None, ge=1)
-    """The same of every category, from what rows_per_task leaves."""
-    sample_seed: int = Field(0, ge=0)
-    """Of these samples; its own, so that runs with other seeds work on the same problems."""
-
-
-class VLLMEngineConfig(Section):
-    """An engine of vLLM's; every value is set, since vLLM's defaults depend on who builds the
-    engine.
-    """
-
-    engine: Literal["vllm"] = "vllm"
-    model: str
-    """A local directory of safetensors, with tokenizer and chat template."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    quantization: str | None = None
-    kv_cache_dtype: str = "auto"
-    max_model_len: int = Field(4096, ge=16)
-    max_num_seqs: int = Field(256, ge=1)
-    max_num_batched_tokens: int = Field(8192, ge=32)
-    block_size: int = Field(16, ge=1)
-    gpu_memory_utilization: Fraction = 0.92
-    kv_cache_memory_bytes: int | None = Field(None, ge=1 << 20)
-    enable_prefix_caching: bool = True
-    enforce_eager: bool = False
-    tensor_parallel_size: int = Field(1, ge=1)
-    pipeline_parallel_size: int = Field(1, ge=1)
-    replicas: int = Field(1, ge=1)
-    """Engines of this model, each on its own tensor_parallel_size x pipeline_parallel_size
-    devices."""
-    env: dict[str, str] = {}
-    """Further environment variables of the engine's process, e.g. VLLM_CPU_OMP_THREADS_BIND."""
-
-
-class ScriptedEngineConfig(Section):
-    """The project's own scripted engine: no model, planted accuracies; for rehearsals of real jobs
-    and for tests.
-    """
-
-    engine: Literal["scripted"]
-    tokenizer: str
-    """A directory with a tokenizer and a chat template."""
-    accuracy: dict[str, Fraction] = {}
-    """Share of problems answered rightly, by strategy; what is not named is 0.5."""
-    max_model_len: int = Field(4096, ge=16)
-    max_num_seqs: int = Field(256, ge=1)
-    replicas: int = Field(1, ge=1)
-
-
-EngineConfig = Annotated[VLLMEngineConfig | ScriptedEngineConfig, Discriminator("engine")]
+from orca2_gen.blocks import MOST_IN_BLOCK
+from orca2_gen.config_inputs import EngineConfig, Fraction, Name, Section, TaskConfig
 
 
 class ScoringConfig(Section):
-    """How the student is scored on a problem under a strategy: greedily, once."""
+    """How the student is scored on a problem under a strategy: greedily."""
 
     max_tokens: int = Field(512, ge=1)
+    """Of one call."""
+    retry_max_tokens: int | None = Field(None, ge=1)
+    """Of a second attempt at a call that took all of max_tokens, since a thought cut short is not a
+    wrong answer. None takes twice max_tokens; max_tokens itself makes no second attempt."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Of one call, a second attempt included."""
+        return 2 * self.max_tokens if self.retry_max_tokens is None else self.retry_max_tokens
+
+    @model_validator(mode="after")
+    def _retry_is_larger(self) -> ScoringConfig:
+        if self.most_tokens < self.max_tokens:
+            raise ValueError(
+                f"retry_max_tokens is {self.retry_max_tokens}, less than max_tokens, "
+                f"{self.max_tokens}; give more, or as many for no second attempt"
+            )
+        return self
 
 
 class SelectionConfig(Section):
-    """How scores become one strategy per task."""
+    """How scores become one strategy per task, or per category."""
 
     policy: str = "student_best"
     """student_best, teacher_best, random or fixed:STRATEGY."""
+    select_by: Literal["task", "category", "sub_category"] = "task"
+    """Whose problems get one strategy together. A problem without a category counts by its task's
+    name."""
     method: Literal["race", "full_grid"] = "full_grid"
     """race: a strategy is scored no further once it cannot be the winner. full_grid: every strategy
     is scored on all problems."""
     delta: float = Field(0.05, gt=0.0, lt=1.0)
-    """Of a race: the chance per task, at most, that the full grid has another winner."""
+    """Of a race: the chance per task (or category), at most, that the full grid has another
+    winner."""
     scored_problems: int = Field(200, ge=1)
-    """At most so many problems of a task are scored, in a seeded permutation; all of them are
-    taught."""
-    block_size: int = Field(32, ge=1, le=64)
+    """At most so many problems of a task (or category) are scored, in a seeded permutation; all of
+    them are taught."""
+    block_size: int = Field(32, ge=1, le=MOST_IN_BLOCK)
+    """Problems of a task (or category) that are scored and committed together. In a race none is
+    scored further before all of a block are."""
+    open_requests: int = Field(1024, ge=1)
+    """Of a race: with so few tasks, or so few strategies left, that their blocks make fewer
+    requests than this, blocks are larger, up to 64 problems, so that engines do not run empty.
+    About 1024 for every two engines of max_num_seqs 256."""
     indifference: Fraction = 0.0
     """Strategies within this of the highest mean tie, and the one with the fewest completion tokens
     wins."""
@@ -135,18 +70,11 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _policy_is_known(self) -> SelectionConfig:
-        fixed = self.policy.removeprefix("fixed:")
-        if self.policy not in ("student_best", "teacher_best", "random") and (
-            fixed == self.policy or fixed not in STRATEGY_NAMES
-        ):
+        known = self.policy in ("student_best", "teacher_best", "random")
+        if not known and not self.policy.startswith("fixed:"):
             raise ValueError(
                 f"policy is {self.policy!r}; expected student_best, teacher_best, random or "
-                "fixed:STRATEGY with one of "
-                f"{', '.join(STRATEGY_NAMES)}"
-            )
-        if self.none_solved not in STRATEGY_NAMES:
-            raise ValueError(
-                f"none_solved is {self.none_solved!r}; expected one of {', '.join(STRATEGY_NAMES)}"
+                "fixed:STRATEGY"
             )
         return self
 
@@ -200,7 +128,7 @@ class TrainingConfig(Section):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the forward and backward computation; weights and optimizer state are float32."""
     seed: int = Field(0, ge=0)
-    max_rows_per_task: dict[str, Annotated[int, Field(ge=0)]] = {}
+    max_rows_per_task: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Of these tasks only the dataset's first so many rows are trained on; the others whole."""
     save_every_steps: int | None = Field(None, ge=1)
     """A training-state checkpoint this often; None only at the end."""

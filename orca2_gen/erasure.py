@@ -98,7 +98,9 @@ def prove(examples: Iterable[Example], *, chat: Chat, strategies: Strategies) ->
     return ErasureProof(
         num_examples=num_examples,
         num_proved=num_proved,
-        instructions_sha256={name: _sha256(text) for name, text in strategies.instructions.items()},
+        instructions_sha256={
+            name: _sha256(text) for name, text in strategies.every_instruction.items()
+        },
         cautious_message_sha256=_sha256(strategies.cautious_message),
         tokenizer_digest=chat.digest,
     )

@@ -13,6 +13,7 @@ from orca2_gen.endings import FAILED
 from orca2_gen.records import AnswerType, Problem
 
 if TYPE_CHECKING:
+    from orca2_gen.ledger import Ledger
     from orca2_gen.tasks import TaskRows
 
 
@@ -106,7 +107,6 @@ def verify(run_dir: Path) -> None:
 def status(run_dir: Path) -> None:
     """Print what a run directory has committed and which strategies it selected."""
     from orca2_gen.ledger import STAGES, read_ledger
-    from orca2_gen.tables import selection_table
 
     ledger = read_ledger(run_dir)
     if not ledger.units:
@@ -116,7 +116,15 @@ def status(run_dir: Path) -> None:
             rows = sum(receipt.counts["accepted"] for receipt in receipts)
             rejected = sum(receipt.counts["rejected"] for receipt in receipts)
             click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
+    print_selections(ledger)
+
+
+def print_selections(ledger: Ledger) -> None:
+    """Prints which strategies were selected, and what the scores behind that are worth."""
+    from orca2_gen.tables import outcome_table, selection_table
+
     print_table(selection_table(ledger))
+    print_table(outcome_table(ledger))
 
 
 def print_table(table: Any) -> None:

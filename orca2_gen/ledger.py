@@ -49,6 +49,8 @@ class UnitName:
     stage_key: str
     unit: str
     """From task and range, e.g. `gsm8k-000003`."""
+    group: str = ""
+    """The selection group of all its rows."""
     attempt: int = 1
     driver: str = "0"
     """Hexadecimal, of the driver that asks: what an actor of one long dead writes late must not
@@ -67,6 +69,8 @@ class Receipt:
     """The accepted rows' file first, then the rejections' file."""
     counts: dict[str, int]
     """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
+    group: str = ""
+    """The selection group of all its rows, so that the driver need not read them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +145,7 @@ def write_unit(
         attempt=name.attempt,
         files=tuple(files),
         counts=tallies | dict(counts or {}),
+        group=name.group,
     )
 
 
@@ -170,9 +175,8 @@ def read_ledger(
         if receipt is None:
             if number < last:
                 raise ValueError(
-                    f"{path}:{number} is damaged (its checksum does not match); restore the file "
-                    "from a copy, or "
-                    f"start again in another run directory"
+                    f"{path}:{number} is damaged (its checksum does not match); restore it from a "
+                    "copy, or start again in another run directory"
                 )
             ledger.torn.append(
                 f"{path}:{number} was cut short; the unit it would have committed is made again"
@@ -181,8 +185,7 @@ def read_ledger(
         if (receipt.stage, receipt.unit) in ledger.units:
             raise ValueError(
                 f"{path}:{number} commits {receipt.stage}/{receipt.unit} a second time, which no "
-                "driver does; restore "
-                f"the file from a copy, or start again in another run directory"
+                "driver does; restore the file from a copy, or start again in another run directory"
             )
         ledger.units[receipt.stage, receipt.unit] = receipt
         kept += len(line) + 1
@@ -249,13 +252,12 @@ def record_stages(
     Args:
         run_dir: the run directory.
         config: as plain JSON.
-        stages: stage -> its determinants.
-        keys: stage -> its key, a hash of them and of the key before.
+        stages: stage -> its determinants; `keys` are the hashes of them.
+        keys: stage -> its key.
         ledger: of the run directory.
 
     Raises:
-        ValueError: a stage with committed units would now be made from something else; the
-            difference is shown.
+        ValueError: a stage with committed units would now be made otherwise; it says how.
     """
     path = run_dir / "config.json"
     before = json.loads(path.read_text())["stages"] if path.exists() else {}
@@ -266,8 +268,7 @@ def record_stages(
         found = differences(before.get(stage, {}), stages[stage]) or differences(before, stages)
         raise ValueError(
             f"{run_dir} holds {stage} made otherwise: {found}; restore the setting, or give "
-            "another run_dir with "
-            f"--fork {run_dir}, which takes over the stages that did not change"
+            f"another run_dir with --fork {run_dir}, which takes over what did not change"
         )
     body = json.dumps({"config": config, "stages": {**before, **stages}}, indent=2, sort_keys=True)
     write_bytes(path, body.encode())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, load_chat
-from orca2_gen.records import Problem, Rejection
+from orca2_gen.records import Message, Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
 
 
@@ -24,7 +24,7 @@ class Room:
     """Directory of the engine's tokenizer and chat template."""
     max_model_len: int
     max_tokens: int
-    """Of the answer."""
+    """Of a call's answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,16 +34,37 @@ class LengthBudget:
     room: Room
     chat: Chat
     frame_tokens: int
-    """Template and longest system message: what every prompt holds beside the user's text."""
+    """What the longest prompt holds beside the problem's text: template and system message, and of
+    a strategy of several calls what was said before its last."""
 
 
 def length_budget(room: Room, strategies: Strategies) -> LengthBudget:
     """The LengthBudget of an engine under every strategy and the cautious message."""
     chat = load_chat(room.tokenizer)
-    systems = [strategies.system_message(name) for name in (*strategies.names, CAUTIOUS, EMPTY)]
+    frames: list[tuple[str, tuple[str, ...]]]
+    frames = [(strategies.system_message(name), ()) for name in (CAUTIOUS, EMPTY)]
+    frames += [
+        (text, strategies.further_calls.get(name, ())) for name, text in _systems(strategies)
+    ]
     # Messages are encoded apart from the template (chat.py), so lengths add up exactly.
-    frame_tokens = max(len(encode_prompt(chat, prompt_messages(system, ""))) for system in systems)
+    frame_tokens = max(_frame_tokens(room, chat, system, further) for system, further in frames)
     return LengthBudget(room=room, chat=chat, frame_tokens=frame_tokens)
+
+
+def _systems(strategies: Strategies) -> list[tuple[str, str]]:
+    """Strategy and system message, for all of them."""
+    special = [(place[0], text) for place, text in strategies.special_instructions.items()]
+    return [*strategies.instructions.items(), *special]
+
+
+def _frame_tokens(room: Room, chat: Chat, system: str, further_calls: Sequence[str]) -> int:
+    """Tokens of the last call's prompt beside the problem's text: each answer before it may have
+    taken all that it was allowed.
+    """
+    messages = list(prompt_messages(system, ""))
+    for said in further_calls:
+        messages += [Message(role="assistant", content=""), Message(role="user", content=said)]
+    return len(encode_prompt(chat, messages)) + len(further_calls) * room.max_tokens
 
 
 def plan_length(

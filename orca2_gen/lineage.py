@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from orca2_gen.blocks import Block
+from orca2_gen.calls import compose
 from orca2_gen.config_schema import Config
+from orca2_gen.groups import Group, block_unit, group_name
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
 from orca2_gen.records import Example, Problem, Rationale, Selection, StudentScore
-from orca2_gen.selection import Block, Group, next_step
+from orca2_gen.selection import next_step
 from orca2_gen.shards import DamagedFile, read_records
 from orca2_gen.strategies import Strategies, user_text
 
@@ -22,27 +25,41 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     Damaged files are skipped here: whoever reads every file reports them.
     """
     chosen: dict[str, str] = {}
+    num_groups = len({r.group for r in ledger.committed("problems") if r.counts["accepted"]})
     for receipt in ledger.committed("selections"):
         for selection in _rows(ledger, receipt, Selection):
             chosen[selection.group] = selection.strategy
-            yield from _selection_faults(ledger, config, selection)
+            yield from _selection_faults(ledger, config, selection, num_groups)
+    for receipt in ledger.committed("problems"):
+        for problem in _rows(ledger, receipt, Problem):
+            if group_name(problem, config.selection.select_by) != receipt.group:
+                yield f"problems: {problem.problem_id} does not belong to {receipt.group}"
     for receipt in ledger.committed("rationales"):
         problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
         for rationale in _rows(ledger, receipt, Rationale):
             problem = problems.get(rationale.problem_id)
             if problem is not None and rationale.user != user_text(problem, strategies):
                 yield f"rationales: {rationale.problem_id} asks something else than its problem"
-            if rationale.strategy != chosen.get(rationale.task):
+            if rationale.strategy != chosen.get(receipt.group):
                 yield (
                     f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
-                    f"{rationale.task} selected {chosen.get(rationale.task)}"
+                    f"{receipt.group} selected {chosen.get(receipt.group)}"
                 )
-            elif rationale.system != strategies.system_message(rationale.strategy):
+            elif not _holds_its_texts(rationale, problem, strategies):
                 yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
+            if rationale.completions and rationale.text != compose(rationale.completions).text:
+                yield f"rationales: {rationale.problem_id} is not what its calls said"
     for receipt in ledger.committed("examples"):
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
         for example in _rows(ledger, receipt, Example):
             yield from example_faults(example, taught.get(example.problem_id))
+
+
+def _holds_its_texts(rationale: Rationale, problem: Problem | None, strategies: Strategies) -> bool:
+    """Whether a rationale holds its strategy's words for that problem, in every call."""
+    system = strategies.system_message(rationale.strategy, problem)
+    further_calls = strategies.further_calls.get(rationale.strategy, ())
+    return (rationale.system, rationale.further_calls) == (system, further_calls)
 
 
 def example_faults(example: Example, rationale: Rationale | None) -> Iterator[str]:
@@ -56,14 +73,16 @@ def example_faults(example: Example, rationale: Rationale | None) -> Iterator[st
         yield f"examples: {example.problem_id} names another strategy than its rationale"
 
 
-def _selection_faults(ledger: Ledger, config: Config, selection: Selection) -> Iterator[str]:
+def _selection_faults(
+    ledger: Ledger, config: Config, selection: Selection, num_groups: int
+) -> Iterator[str]:
     """The Selection that the committed scores lead to must be the committed one."""
     rule = selection_rule(config)
-    group = Group(name=selection.group, num_problems=selection.num_problems)
+    group = Group(name=selection.group, num_problems=selection.num_problems, num_groups=num_groups)
     scored: dict[int, list[StudentScore]] = {}
     step = next_step(group, rule, scored)
     while isinstance(step, Block) and len(scored) <= step.index:
-        unit = f"{group.name}-{step.index:06d}"
+        unit = block_unit(group, step.index)
         scored[step.index] = _rows_of(ledger, "scores", unit, StudentScore)
         asked = {score.strategy for score in scored[step.index]}
         if not asked <= set(step.strategies):

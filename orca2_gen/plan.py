@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orca2_gen.blocks import MOST_IN_BLOCK, Rule
+from orca2_gen.calls import CALLS_VERSION
 from orca2_gen.chat import ENCODING_VERSION
 from orca2_gen.config import engine_directory
-from orca2_gen.config_schema import Config, EngineConfig, TaskConfig, VLLMEngineConfig
+from orca2_gen.config_inputs import EngineConfig, TaskConfig, VLLMEngineConfig
+from orca2_gen.config_schema import Config
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.grading import GRADER_VERSION
 from orca2_gen.ledger import stage_key
 from orca2_gen.lengths import Room
 from orca2_gen.rationales import ACCEPTANCE_VERSION
-from orca2_gen.selection import Rule
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
 from orca2_gen.tasks import READER_VERSION
 from orca2_gen.tasks.formats import format_digest
@@ -40,32 +42,11 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
     rows.
     """
     strategies = load_strategies(config.strategies)
-    texts = {
-        "instructions": _hashed(strategies.instructions),
-        "answer_sentence": strategies.answer_sentence,
-    }
     selection = config.selection
-    scorer = config.teacher if selection.policy == "teacher_best" else config.student
     return {
-        "problems": _reading(config, config.tasks, strategies, rooms(config)),
-        "scores": {
-            "engine": _engine(scorer, config.run_seed),
-            **texts,
-            # A policy that needs no scores must not take over those of one that does.
-            "needed": selection_rule(config).needs_scores,
-            "names": list(strategies.names),
-            "encoding": ENCODING_VERSION,
-            "max_tokens": config.scoring.max_tokens,
-            "scored_problems": selection.scored_problems,
-            "block_size": selection.block_size,
-            "cautious_arm": selection.cautious_arm,
-            # Which cells of a race are scored depends on what is looked for.
-            "race": {"delta": selection.delta, "indifference": selection.indifference}
-            if selection_rule(config).is_race
-            else None,
-            "run_seed": config.run_seed,
-            "grader": GRADER_VERSION,
-        },
+        "problems": _reading(config, config.tasks, strategies, rooms(config))
+        | {"select_by": selection.select_by},
+        "scores": _scoring(config, strategies),
         "selections": {
             "policy": selection.policy,
             "indifference": selection.indifference,
@@ -73,7 +54,7 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
         },
         "rationales": {
             "engine": _engine(config.teacher, config.run_seed),
-            **texts,
+            **_texts(strategies),
             **config.rationales.model_dump(),
             "encoding": ENCODING_VERSION,
             "acceptance": ACCEPTANCE_VERSION,
@@ -90,6 +71,44 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
         "evaluation_problems": _reading(
             config, config.evaluation.tasks, strategies, evaluation_rooms(config)
         ),
+    }
+
+
+def _texts(strategies: Strategies) -> dict[str, Any]:
+    return {
+        "instructions": _hashed(strategies.every_instruction),
+        "further_calls": {
+            name: list(_hashed(dict(enumerate(said))).values())
+            for name, said in strategies.further_calls.items()
+        },
+        "calls": CALLS_VERSION,
+        "answer_sentence": strategies.answer_sentence,
+    }
+
+
+def _scoring(config: Config, strategies: Strategies) -> dict[str, Any]:
+    selection, rule = config.selection, selection_rule(config)
+    scorer = config.teacher if selection.policy == "teacher_best" else config.student
+    # Which cells of a race are scored depends on what is looked for.
+    race = {
+        "delta": selection.delta,
+        "indifference": selection.indifference,
+        "blocks": [selection.open_requests, MOST_IN_BLOCK],
+    }
+    return {
+        "engine": _engine(scorer, config.run_seed),
+        **_texts(strategies),
+        # A policy that needs no scores must not take over those of one that does.
+        "needed": rule.needs_scores,
+        "names": list(strategies.names),
+        "encoding": ENCODING_VERSION,
+        "max_tokens": [config.scoring.max_tokens, config.scoring.most_tokens],
+        "scored_problems": selection.scored_problems,
+        "block_size": selection.block_size,
+        "cautious_arm": selection.cautious_arm,
+        "race": race if rule.is_race else None,
+        "run_seed": config.run_seed,
+        "grader": GRADER_VERSION,
     }
 
 
@@ -128,6 +147,7 @@ def selection_rule(config: Config) -> Rule:
         delta=config.selection.delta,
         scored_problems=config.selection.scored_problems,
         block_size=config.selection.block_size,
+        open_requests=config.selection.open_requests,
         indifference=config.selection.indifference,
         none_solved=config.selection.none_solved,
         cautious_arm=config.selection.cautious_arm,
@@ -139,10 +159,10 @@ def rooms(config: Config) -> tuple[Room, ...]:
     """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for
     rationales.
     """
-    student = _room("student", config.student, config.scoring.max_tokens)
+    student = _room("student", config.student, config.scoring.most_tokens)
     # With teacher_best it is the teacher that is scored.
     teacher = _room(
-        "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.max_tokens)
+        "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.most_tokens)
     )
     return student, teacher
 
@@ -164,7 +184,9 @@ def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
 def _reading(
     config: Config, tasks: tuple[TaskConfig, ...], strategies: Strategies, room: tuple[Room, ...]
 ) -> dict[str, Any]:
-    every_text = {**strategies.instructions, "cautious": strategies.cautious_message}
+    every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
+    for name, said in strategies.further_calls.items():
+        every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
     return {
         "tasks": {
             task.name: task.model_dump(exclude={"path", "name"})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, encode_prompt
-from orca2_gen.engine import Engine, Request
+from orca2_gen.calls import Budget, Sampling, ask
+from orca2_gen.chat import Chat
+from orca2_gen.engine import Engine
 from orca2_gen.grading import Grade, graded
 from orca2_gen.records import Completion, Problem, Rationale, Rejection
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.strategies import Strategies, user_text
 
 ACCEPTANCE_VERSION = 1
 """Raise it with every change of what is accepted: it is part of the stage keys."""
@@ -24,6 +26,8 @@ class Asking:
     """How often and how the teacher is asked about one problem."""
 
     max_tokens: int
+    """Of one call."""
+    max_model_len: int
     max_attempts: int
     temperature: float
     """Of every attempt after the first, which is greedy."""
@@ -31,6 +35,16 @@ class Asking:
     verify: bool
     """Whether an answer must match gold."""
     run_seed: int
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(max_tokens=self.max_tokens, max_model_len=self.max_model_len)
+
+    def sampling(self, attempt: int) -> Sampling:
+        """The first attempt's is greedy."""
+        if attempt == 0:
+            return Sampling(run_seed=self.run_seed)
+        return Sampling(temperature=self.temperature, top_p=self.top_p, run_seed=self.run_seed)
 
 
 async def teach(
@@ -45,29 +59,26 @@ async def teach(
     """The first acceptable completion of the teacher, or the Rejection that names why each attempt
     failed.
     """
-    instruction = strategies.system_message(strategy)
+    instruction = strategies.system_message(strategy, problem)
     user = user_text(problem, strategies)
-    prompt_token_ids = encode_prompt(chat, prompt_messages(instruction, user))
+    further_calls = strategies.further_calls.get(strategy, ())
     faults: list[str] = []
     for attempt in range(asking.max_attempts):
-        completion = await engine.generate(
-            Request(
-                problem_id=problem.problem_id,
-                role="teacher",
-                strategy=strategy,
-                call=0,
-                attempt=attempt,
-                prompt_token_ids=prompt_token_ids,
-                max_tokens=asking.max_tokens,
-                temperature=asking.temperature if attempt else 0.0,
-                top_p=asking.top_p if attempt else 1.0,
-                run_seed=asking.run_seed,
-            )
+        answer = await ask(
+            problem,
+            strategy,
+            role="teacher",
+            engine=engine,
+            chat=chat,
+            strategies=strategies,
+            budget=asking.budget,
+            attempt=attempt,
+            sampling=asking.sampling(attempt),
         )
+        completion = answer.completion
         verdict = await graded(problem, completion)
-        fault = fault_of(
-            completion, verdict, instruction=instruction, user=user, verify=asking.verify
-        )
+        told = (instruction, *further_calls)
+        fault = fault_of(completion, verdict, told=told, user=user, verify=asking.verify)
         if fault is None:
             return Rationale(
                 problem_id=problem.problem_id,
@@ -80,6 +91,8 @@ async def teach(
                 answer=verdict.answer,
                 num_prompt_tokens=completion.num_prompt_tokens,
                 num_completion_tokens=completion.num_completion_tokens,
+                further_calls=further_calls,
+                completions=answer.completions,
             )
         faults.append(fault)
     return Rejection(
@@ -92,14 +105,16 @@ async def teach(
 
 
 def fault_of(
-    completion: Completion, verdict: Grade, *, instruction: str, user: str, verify: bool
+    completion: Completion, verdict: Grade, *, told: Sequence[str], user: str, verify: bool
 ) -> str | None:
-    """Why a teacher's completion cannot be trained on: a Rejection's reason, or None if it can."""
+    """Why a teacher's completion cannot be trained on: a Rejection's reason, or None if it can.
+    `told` is what the student will not see: the instruction and what further calls say.
+    """
     if completion.finish_reason != "stop":
         return "truncated"
     if not completion.text.strip():
         return "empty"
-    if quotes_instruction(completion.text, instruction, user):
+    if any(quotes_instruction(completion.text, text, user) for text in told):
         return "quotes_instruction"
     if verify and verdict.outcome != "correct":
         return verdict.outcome

@@ -63,7 +63,8 @@ class Completion:
     attempt: int
     text: str
     finish_reason: str
-    """vLLM's word: `stop` or `length`."""
+    """vLLM's word, `stop` or `length`; `unencodable` where a call's text cannot be put into the
+    prompt of the next."""
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
@@ -71,8 +72,8 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentScore:
-    """One graded completion; the text stays, so that a mended grader can grade it again without an
-    engine.
+    """One graded answer; the text stays, so that a mended grader can grade it again without an
+    engine. Of a strategy of several calls it is their texts, and the sums of their tokens.
     """
 
     problem_id: str
@@ -81,6 +82,7 @@ class StudentScore:
     """A strategy's name, or in evaluation the name of the system message (`cautious`, `empty`)."""
     role: str
     attempt: int
+    """1 where a call was cut short and asked once more with a larger budget, else 0."""
     outcome: str
     """correct, incorrect, or why it is neither: truncated, unparsed, ungraded."""
     score: float
@@ -93,6 +95,9 @@ class StudentScore:
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
+    completions: tuple[Completion, ...] = ()
+    """All that the engine returned for it, in order, where that is more than one: each call, and
+    before its second attempt the one cut short, whose tokens the sums leave out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +124,9 @@ class StrategySummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """The strategy chosen for one selection group (a task), and everything the choice rests on."""
+    """The strategy chosen for one selection group (a task or a category), and everything the choice
+    rests on.
+    """
 
     group: str
     policy: str
@@ -155,9 +162,14 @@ class Rationale:
     """The system message the teacher saw: the strategy's instruction."""
     user: str
     text: str
+    """Of a strategy of several calls, all their texts (calls.compose)."""
     answer: str
     num_prompt_tokens: int
     num_completion_tokens: int
+    further_calls: tuple[str, ...] = ()
+    """What the user said in each call after the first."""
+    completions: tuple[Completion, ...] = ()
+    """Each call's completion, where there are several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,14 +1,15 @@
-"""(problem, system message) on an engine -> StudentScore: generate and grade, for scoring and for
+"""(problem, system message) on an engine -> StudentScore: ask and grade, for scoring and for
 evaluation alike.
 """
 
 from __future__ import annotations
 
-from orca2_gen.chat import Chat, encode_prompt
-from orca2_gen.engine import Engine, Request
+from orca2_gen.calls import Budget, ask
+from orca2_gen.chat import Chat
+from orca2_gen.engine import Engine
 from orca2_gen.grading import graded
 from orca2_gen.records import Problem, StudentScore
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.strategies import Strategies
 
 
 async def score(
@@ -19,22 +20,21 @@ async def score(
     engine: Engine,
     chat: Chat,
     strategies: Strategies,
-    max_tokens: int,
+    budget: Budget,
 ) -> StudentScore:
-    """The graded greedy completion of a problem under a strategy, or under the `cautious` or
-    `empty` message.
+    """The graded greedy answer to a problem under a strategy, or under the `cautious` or `empty`
+    message.
     """
-    messages = prompt_messages(strategies.system_message(strategy), user_text(problem, strategies))
-    request = Request(
-        problem_id=problem.problem_id,
+    answer = await ask(
+        problem,
+        strategy,
         role=role,
-        strategy=strategy,
-        call=0,
-        attempt=0,
-        prompt_token_ids=encode_prompt(chat, messages),
-        max_tokens=max_tokens,
+        engine=engine,
+        chat=chat,
+        strategies=strategies,
+        budget=budget,
     )
-    completion = await engine.generate(request)
+    completion = answer.completion
     verdict = await graded(problem, completion)
     return StudentScore(
         problem_id=problem.problem_id,
@@ -50,4 +50,5 @@ async def score(
         num_prompt_tokens=completion.num_prompt_tokens,
         num_cached_tokens=completion.num_cached_tokens,
         num_completion_tokens=completion.num_completion_tokens,
+        completions=answer.completions,
     )

@@ -4,8 +4,10 @@ texts.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +23,17 @@ STRATEGY_NAMES = (
     "extract_generate",
     "explain_then_answer",
 )
-"""The six names of the Orca 2 paper (arXiv 2311.11045, section 3)."""
+"""The six names of the Orca 2 paper (arXiv 2311.11045, section 3). A strategies file may have
+others."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 CAUTIOUS, EMPTY = "cautious", "empty"
 """Names of the two system messages that are no strategy; evaluation scores under them."""
+
+
+Place = tuple[str, str, str]
+"""Strategy, category and sub-category; an empty sub-category means all of the category."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,16 +45,35 @@ class Strategies:
     cautious_message: str
     answer_sentence: bool
     """Whether user messages end with grading's answer sentence."""
+    further_calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Strategy name -> what the user says in each call after the first; absent: one call."""
+    special_instructions: Mapping[Place, str] = field(default_factory=dict)
+    """What stands in for a strategy's instruction in a category or sub-category."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.instructions)
 
-    def system_message(self, name: str) -> str:
-        """The text behind a strategy's name, or behind `cautious` or `empty`."""
+    @property
+    def every_instruction(self) -> dict[str, str]:
+        """Every text that may be a strategy's system message, by a name of its own."""
+        special = {" @ ".join(filter(None, at)): s for at, s in self.special_instructions.items()}
+        return self.instructions | special
+
+    def system_message(self, name: str, problem: Problem | None = None) -> str:
+        """The text behind `cautious` or `empty`, or behind a strategy's name: for the problem's
+        sub-category, else for its category, else for all.
+        """
         if name == CAUTIOUS:
             return self.cautious_message
-        return "" if name == EMPTY else self.instructions[name]
+        if name == EMPTY:
+            return ""
+        if problem is not None and self.special_instructions:
+            for sub_category in (problem.sub_category, ""):
+                text = self.special_instructions.get((name, problem.category, sub_category))
+                if text is not None:
+                    return text
+        return self.instructions[name]
 
 
 def load_strategies(path: str | None) -> Strategies:
@@ -61,26 +89,62 @@ def load_strategies(path: str | None) -> Strategies:
         raise ValueError(f"strategies {file} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"strategies {file} is not TOML: {error}") from error
-    _expect_keys(
-        file, "the file", raw, {"cautious_message": str, "answer_sentence": bool, "strategy": list}
-    )
+    _expect_keys(file, "the file", raw, _FILE_KEYS, {"instruction": list})
     instructions: dict[str, str] = {}
+    further_calls: dict[str, tuple[str, ...]] = {}
     for index, table in enumerate(raw["strategy"]):
-        _expect_keys(file, f"strategy {index}", table, {"name": str, "instruction": str})
+        where = f"strategy {index}"
+        _expect_keys(file, where, table, _STRATEGY_KEYS, {"further_calls": list})
         name = table["name"]
-        if name not in STRATEGY_NAMES:
+        if not _NAME.fullmatch(name) or name in (CAUTIOUS, EMPTY):
             raise ValueError(
-                f"strategies {file}: unknown strategy {name!r}; expected "
-                f"{', '.join(STRATEGY_NAMES)}"
+                f"strategies {file}: {where} is called {name!r}; expected lower-case letters, "
+                f"digits and underscores, and neither {CAUTIOUS} nor {EMPTY}, e.g. step_by_step"
             )
         if name in instructions:
             raise ValueError(f"strategies {file}: {name!r} is given twice; keep one")
         instructions[name] = table["instruction"].strip()
+        if "further_calls" in table:
+            further_calls[name] = _further_calls(file, where, table["further_calls"])
     return Strategies(
         instructions=instructions,
         cautious_message=raw["cautious_message"].strip(),
         answer_sentence=raw["answer_sentence"],
+        further_calls=further_calls,
+        special_instructions=_special_instructions(file, raw.get("instruction", []), instructions),
     )
+
+
+def _further_calls(file: Path, where: str, texts: list[Any]) -> tuple[str, ...]:
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(
+            f"strategies {file}: {where}: further_calls holds what the user says in each call "
+            "after the first; give texts that are not empty"
+        )
+    return tuple(text.strip() for text in texts)
+
+
+def _special_instructions(
+    file: Path, tables: list[Any], instructions: Mapping[str, str]
+) -> dict[Place, str]:
+    found: dict[Place, str] = {}
+    for index, table in enumerate(tables):
+        where = f"instruction {index}"
+        _expect_keys(file, where, table, _SPECIAL_KEYS, {"sub_category": str})
+        name = table["strategy"]
+        if name not in instructions:
+            raise ValueError(
+                f"strategies {file}: {where} is for {name!r}, which is no strategy of this file; "
+                f"expected {', '.join(instructions)}"
+            )
+        place = (name, table["category"], table.get("sub_category", ""))
+        if place in found:
+            raise ValueError(
+                f"strategies {file}: {where}: {' @ '.join(filter(None, place))!r} is given twice; "
+                "keep one"
+            )
+        found[place] = table["instruction"].strip()
+    return found
 
 
 def user_text(problem: Problem, strategies: Strategies) -> str:
@@ -102,10 +166,24 @@ def prompt_messages(system: str, user: str) -> tuple[Message, ...]:
     return turns if system else turns[1:]
 
 
-def _expect_keys(file: Path, where: str, table: Any, kinds: dict[str, type]) -> None:
-    if not isinstance(table, dict) or not set(table) <= set(kinds):
-        raise ValueError(f"strategies {file}: {where} may hold only {', '.join(kinds)}")
-    for key, kind in kinds.items():
+_FILE_KEYS: dict[str, type] = {"cautious_message": str, "answer_sentence": bool, "strategy": list}
+_STRATEGY_KEYS: dict[str, type] = {"name": str, "instruction": str}
+_SPECIAL_KEYS: dict[str, type] = {"strategy": str, "category": str, "instruction": str}
+
+
+def _expect_keys(
+    file: Path,
+    where: str,
+    table: Any,
+    kinds: dict[str, type],
+    optional: dict[str, type],
+) -> None:
+    known = kinds | optional
+    if not isinstance(table, dict) or not set(table) <= set(known):
+        raise ValueError(f"strategies {file}: {where} may hold only {', '.join(known)}")
+    for key, kind in known.items():
+        if key in optional and key not in table:
+            continue
         if not isinstance(table.get(key), kind) or not _is_filled(table[key]):
             raise ValueError(
                 f"strategies {file}: {where} needs {key!r}, a {kind.__name__} that is not empty"

@@ -32,11 +32,11 @@ def selections(ledger: Ledger) -> list[Selection]:
 
 
 def selection_table(ledger: Ledger) -> Table:
-    """Accuracy (and mean completion tokens) by task and strategy, the chosen cell marked."""
+    """Accuracy (and mean completion tokens) by group and strategy, the chosen cell marked."""
     found = selections(ledger)
-    title = "Accuracy in % (mean completion tokens) by task and strategy; * is the selected one"
+    title = "Accuracy in % (mean completion tokens) by group and strategy; * is the selected one"
     table = Table(title=title, title_justify="left")
-    table.add_column("task")
+    table.add_column("group")
     names = [s.strategy for s in found[0].summaries] if found else []
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
@@ -55,9 +55,39 @@ def selection_table(ledger: Ledger) -> Table:
             )
         reason = selection.reason.replace("_", " ") + (", fragile" if selection.fragile else "")
         table.add_row(selection.group, *cells, f"{reason} of {selection.num_scored_problems}")
-    if any(selection.fragile for selection in found):
+    return table
+
+
+def outcome_table(ledger: Ledger) -> Table:
+    """By strategy: where it was selected and where it fell, and the share of its answers that were
+    never judged; a warning below it if they could have changed a choice.
+    """
+    found = selections(ledger)
+    table = Table(title="Answers that were not judged, in % of those scored", title_justify="left")
+    table.add_column("strategy")
+    for name in ("selected", "fell", "scored", "truncated", "unparsed", "ungraded"):
+        table.add_column(name, justify="right")
+    for name in dict.fromkeys(s.strategy for each in found for s in each.summaries):
+        rows = [s for each in found for s in each.summaries if s.strategy == name]
+        num = sum(s.num_scored for s in rows)
+        lost = [
+            sum(s.num_truncated for s in rows),
+            sum(s.num_unparsed for s in rows),
+            sum(s.num_ungraded for s in rows),
+        ]
+        counts = [
+            sum(each.strategy == name for each in found),
+            sum(s.fell_in_block >= 0 for s in rows),
+            num,
+        ]
+        shares = [f"{100 * each / num:.1f}" if num else "-" for each in lost]
+        table.add_row(name.replace("_", " "), *map(str, counts), *shares)
+    fragile = [each.group for each in found if each.fragile]
+    if fragile:
+        more = f" and {len(fragile) - 5} more" if len(fragile) > 5 else ""
         table.caption = (
-            "fragile: counting truncated and unreadable answers as right would change the choice"
+            f"{len(fragile)} of {len(found)} choices are fragile: counting what was not judged as "
+            f"right would change them ({', '.join(fragile[:5])}{more})"
         )
     return table
 

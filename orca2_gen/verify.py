@@ -56,7 +56,8 @@ class _Rows:
 
     accepted: Counter[Any] = field(default_factory=Counter)
     rejected: Counter[Any] = field(default_factory=Counter)
-    tasks: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+    """Accepted rows by selection group."""
 
 
 def verify(run_dir: Path) -> Verification:
@@ -103,8 +104,8 @@ def _read_stage(ledger: Ledger, stage: str, found: Verification) -> _Rows:
                 continue
             keys = Counter(_key(r, receipt) for r in records)
             (rows.rejected if rejections else rows.accepted).update(keys)
-            if stage == "problems" and not rejections:
-                rows.tasks.update(r.task for r in records)
+            if not rejections:
+                rows.groups[receipt.group] += len(records)
         _check_counts(receipt, found)
     for key, times in (rows.accepted + rows.rejected).items():
         if times > 1:
@@ -182,11 +183,11 @@ def _account_scores(
         cells += selection.num_problems * num_strategies
         scored += sum(s.num_scored for s in selection.summaries)
         not_needed += sum(selection.num_problems - s.num_scored for s in selection.summaries)
-        if selection.num_problems != rows["problems"].tasks[selection.group]:
+        if selection.num_problems != rows["problems"].groups[selection.group]:
             found.findings.append(
                 f"selections: {selection.group} was selected from {selection.num_problems} "
                 "problems, "
-                f"{rows['problems'].tasks[selection.group]} are committed"
+                f"{rows['problems'].groups[selection.group]} are committed"
             )
     actual = rows["scores"].accepted.total()
     unknown = {problem_id for problem_id, _ in rows["scores"].accepted} - set(
@@ -199,7 +200,7 @@ def _account_scores(
     if rows["selections"].accepted:
         rejected = num_strategies * rows["scores"].rejected.total()
         found.table.append(("scores", cells, actual, rejected, not_needed - rejected))
-        if set(rows["selections"].accepted) != set(rows["problems"].tasks):
+        if set(rows["selections"].accepted) != set(+rows["problems"].groups):
             found.notes.append("selections: some groups are still open; run the same command again")
         elif scored != actual:
             found.findings.append(

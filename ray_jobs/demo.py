@@ -17,7 +17,13 @@ from orca2_gen.progress import console as progress_console
 from orca2_gen.progress import show_stage
 from orca2_gen.records import Example, Rationale
 from orca2_gen.shards import read_records
-from orca2_gen.tables import accuracy_table, example_table, selection_table, selections
+from orca2_gen.tables import (
+    accuracy_table,
+    example_table,
+    outcome_table,
+    selection_table,
+    selections,
+)
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import Run, open_run
@@ -42,6 +48,7 @@ def run_demo(overrides: Sequence[str]) -> None:
     with open_run(config, show_stage) as run:
         summary = run_all(run)
         out.print(selection_table(run.ledger))
+        out.print(outcome_table(run.ledger))
         out.print(example_table(*_one_example(run)))
         out.print(
             f"{summary.rows} training examples, prompts {summary.prompts}, in {summary.directory}\n"

@@ -21,7 +21,8 @@ import ray
 
 from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config import engine_directory
-from orca2_gen.config_schema import EngineConfig, RationalesConfig, VLLMEngineConfig
+from orca2_gen.config_inputs import EngineConfig, VLLMEngineConfig
+from orca2_gen.config_schema import RationalesConfig
 from orca2_gen.engine import (
     WARM_UP,
     Engine,
@@ -93,7 +94,9 @@ class EngineActor:
         self._run_dir, self._last_words = run_dir, last_words
         self._strategies = load_strategies(strategies)
         self._chat = load_chat(engine_directory(config))
-        self._asking = Asking(**rationales.model_dump(), run_seed=run_seed)
+        self._asking = Asking(
+            **rationales.model_dump(), max_model_len=config.max_model_len, run_seed=run_seed
+        )
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
         self._read_scores = functools.lru_cache(SCORE_FILES_IN_MEMORY)(self._read_block)
         engine: Engine
@@ -245,7 +248,7 @@ class EngineActor:
                     engine=self._engine,
                     chat=self._chat,
                     strategies=self._strategies,
-                    max_tokens=unit.max_tokens,
+                    budget=unit.budget,
                 )
                 for strategy in unit.strategies
                 for problem in problems
@@ -280,10 +283,12 @@ class EngineActor:
 
 
 def _token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
+    """What the engine did for these rows, attempts that were cut short included."""
+    made = [completion for row in rows for completion in row.completions or (row,)]
     return {
-        "prompt_tokens": sum(row.num_prompt_tokens for row in rows),
-        "completion_tokens": sum(row.num_completion_tokens for row in rows),
+        "prompt_tokens": sum(each.num_prompt_tokens for each in made),
+        "completion_tokens": sum(each.num_completion_tokens for each in made),
         "cached_tokens": sum(
-            row.num_cached_tokens for row in rows if isinstance(row, StudentScore)
+            each.num_cached_tokens for each in made if not isinstance(each, Rationale)
         ),
     }

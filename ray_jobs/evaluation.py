@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from orca2_gen.config_schema import EngineConfig, VLLMEngineConfig
+from orca2_gen.calls import Budget
+from orca2_gen.config_inputs import EngineConfig, VLLMEngineConfig
 from orca2_gen.ledger import UnitName
 from orca2_gen.plan import evaluation_key, evaluation_rooms
 from orca2_gen.records import StudentScore
@@ -68,6 +69,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
             stage="evaluation",
             stage_key=key,
             unit=f"{label}-{key[:8]}-{receipt.unit}",
+            group=receipt.group,
             driver=run.driver,
         )
         units.append(name.unit)
@@ -78,7 +80,11 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     rows=((receipt.files[0], tuple(range(receipt.files[0].rows))),),
                     strategies=run.config.evaluation.messages,
                     role="student",
-                    max_tokens=run.config.evaluation.max_tokens,
+                    # One budget for all: a second attempt would favour long answers.
+                    budget=Budget(
+                        max_tokens=run.config.evaluation.max_tokens,
+                        max_model_len=engine.max_model_len,
+                    ),
                 )
             )
     run_engines(run, f"evaluation {label}", engine, to_score)

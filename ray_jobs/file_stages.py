@@ -13,6 +13,7 @@ from orca2_gen.chat import load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import Config
 from orca2_gen.erasure import erase
+from orca2_gen.groups import group_name
 from orca2_gen.ledger import Receipt, UnitName, write_unit
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
@@ -34,7 +35,8 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
     source = TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
     read = read_task(source, load_taxonomy(config.taxonomy))
     counts = {"passed_over": read.sample.num_passed_over} if read.sample else {}
-    for unit, chunk in _chunks(task.name, read.rows, lease.rows_per_unit):
+    select_by = config.selection.select_by if lease.stage == "problems" else "task"
+    for unit, group, chunk in _chunks(task.name, read.rows, lease.rows_per_unit, select_by):
         of_unit, counts = counts, {}  # the first unit tells what the sample passed over
         if unit in lease.committed:
             continue
@@ -53,6 +55,7 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
                 stage=lease.stage,
                 stage_key=lease.stage_key,
                 unit=unit,
+                group=group,
                 attempt=lease.attempt,
                 driver=lease.driver,
             ),
@@ -64,16 +67,23 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
 
 
 def _chunks(
-    task: str, rows: Iterator[Problem | Rejection], rows_per_unit: int
-) -> Iterator[tuple[str, list[Problem | Rejection]]]:
-    """Unit names and their rows; a file without a row is one empty unit, which says that it was
-    read.
+    task: str, rows: Iterator[Problem | Rejection], rows_per_unit: int, select_by: str
+) -> Iterator[tuple[str, str, list[Problem | Rejection]]]:
+    """Unit names, groups and rows, all of a unit's rows in one group; a file without a row is one
+    empty unit, which says that it was read. One open unit per group is held in memory.
     """
-    for index in itertools.count():
-        chunk = list(itertools.islice(rows, rows_per_unit))
-        if index and not chunk:
-            return
-        yield f"{task}-{index:06d}", chunk
+    names = (f"{task}-{index:06d}" for index in itertools.count())
+    waiting: dict[str, list[Problem | Rejection]] = {}
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        group = group_name(row, select_by) if isinstance(row, Problem) else task
+        chunk = waiting.setdefault(group, [])
+        chunk.append(row)
+        if len(chunk) == rows_per_unit:
+            yield next(names), group, waiting.pop(group)
+    for group, chunk in waiting.items() if not is_empty else [(task, [])]:
+        yield next(names), group, chunk
 
 
 def select_strategy(run_dir: Path, config: Config, lease: SelectLease) -> Iterator[Receipt]:

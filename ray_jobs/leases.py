@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from orca2_gen.config_schema import TaskConfig
+from orca2_gen.blocks import Rule
+from orca2_gen.calls import Budget
+from orca2_gen.config_inputs import TaskConfig
+from orca2_gen.groups import Group
 from orca2_gen.ledger import Ledger, Receipt, UnitName
 from orca2_gen.lengths import Room
-from orca2_gen.selection import Group, Rule
 from orca2_gen.shards import FileEntry
 
 
@@ -124,7 +126,7 @@ class ScoreUnit:
     """Problem files and the rows wanted of each."""
     strategies: tuple[str, ...]
     role: str
-    max_tokens: int
+    budget: Budget
     race: RaceSoFar | None = None
     """None where no strategy can fall."""
     part: Part | None = None

@@ -15,7 +15,6 @@ from ray_jobs.run import Run, engine_work, sweep, task_work
 from ray_jobs.sharing import Side, share
 from ray_jobs.units import (
     committed_problems,
-    group_of,
     groups,
     is_decided,
     score_units,
@@ -52,11 +51,11 @@ def score_and_teach(run: Run) -> None:
     to_score = {name: score_units(run, group, problems) for name, group in found.items()}
     to_select = [lease for group in found.values() for lease in select_leases(run, group)]
     undecided = {name for name, group in found.items() if not is_decided(run, group)}
-    selected = [name for name in found if ("selections", name) in run.ledger.units]
-    to_teach = [unit for name in selected for unit in teach_units(run, name, problems)]
+    selected = [g for g in found.values() if ("selections", g.stem) in run.ledger.units]
+    to_teach = [unit for group in selected for unit in teach_units(run, group, problems)]
 
     def after_scores(receipt: Receipt) -> None:
-        group = found[group_of(receipt)]
+        group = found[receipt.group]
         if is_race:
             scoring.waiting.extendleft(score_units(run, group, problems))
         # Two receipts of a group can be committed together: the first then finds it decided.
@@ -66,7 +65,7 @@ def score_and_teach(run: Run) -> None:
         show(receipt)
 
     def after_selection(receipt: Receipt) -> None:
-        teaching.waiting.extend(teach_units(run, receipt.unit, problems))
+        teaching.waiting.extend(teach_units(run, found[receipt.group], problems))
         show(receipt)
 
     student, teacher = run.config.student, run.config.teacher

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from orca2_gen.config import engine_directory
-from orca2_gen.config_schema import TaskConfig
+from orca2_gen.config_inputs import TaskConfig
 from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset
 from orca2_gen.ledger import Receipt
 from orca2_gen.lengths import Room
@@ -27,7 +27,6 @@ from ray_jobs.receipts import unwrapped
 from ray_jobs.run import Run, run_engines, run_files, unit_name
 from ray_jobs.units import (
     committed_problems,
-    group_of,
     groups,
     score_units,
     scores_teacher,
@@ -62,7 +61,7 @@ def score_student(run: Run) -> None:
     scored = run.config.teacher if scores_teacher(run) else run.config.student
 
     def next_block(receipt: Receipt) -> list[EngineUnit]:
-        return score_units(run, found[group_of(receipt)], problems)
+        return score_units(run, found[receipt.group], problems)
 
     is_race = selection_rule(run.config).is_race
     run_engines(run, "scores", scored, units, next_block if is_race else None)
@@ -78,21 +77,24 @@ def select_strategies(run: Run) -> None:
 def teach(run: Run) -> None:
     """Commits the teacher's rationales for every problem, under the strategy its group selected."""
     problems = committed_problems(run)
-    names = [group.name for group in groups(problems)]
-    undecided = [name for name in names if ("selections", name) not in run.ledger.units]
+    found = groups(problems)
+    undecided = [g.name for g in found if ("selections", g.stem) not in run.ledger.units]
     if undecided or not run.ledger.committed("problems"):
         raise ValueError(
-            f"{run.run_dir} holds no selection for {', '.join(undecided) or 'any task'}; "
+            f"{run.run_dir} holds no selection for {', '.join(undecided[:5]) or 'any task'}; "
             f"run `orca2 score` first"
         )
-    units = [unit for name in names for unit in teach_units(run, name, problems)]
+    units = [unit for group in found for unit in teach_units(run, group, problems)]
     run_engines(run, "rationales", run.config.teacher, units)
 
 
 def erase(run: Run) -> None:
     """Commits the training examples: instruction erased, encoded for the student."""
     leases = [
-        EraseLease(name=unit_name(run, "examples", receipt.unit), rationales=receipt.files[0])
+        EraseLease(
+            name=unit_name(run, "examples", receipt.unit, receipt.group),
+            rationales=receipt.files[0],
+        )
         for receipt in run.ledger.committed("rationales")
         if ("examples", receipt.unit) not in run.ledger.units
     ]

@@ -16,7 +16,8 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
-from orca2_gen.config_schema import Config, EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config_inputs import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config_schema import Config
 from ray_jobs.cluster import Node, cluster_nodes, is_cpu_build
 from ray_jobs.engine_actor import EngineActor
 

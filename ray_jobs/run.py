@@ -15,7 +15,8 @@ from typing import Any
 import ray
 
 from orca2_gen.config import engine_directory, resolved
-from orca2_gen.config_schema import Config, EngineConfig
+from orca2_gen.config_inputs import EngineConfig
+from orca2_gen.config_schema import Config
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
@@ -83,9 +84,11 @@ def open_run(config: Config, track: Track, say: Callable[[str], None] = _say) ->
             )
 
 
-def unit_name(run: Run, stage: str, unit: str) -> UnitName:
-    """The name of a unit as this run's config would make it."""
-    return UnitName(stage=stage, stage_key=run.keys[stage], unit=unit, driver=run.driver)
+def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:
+    """The name of a unit of a selection group, as this run's config would make it."""
+    return UnitName(
+        stage=stage, stage_key=run.keys[stage], unit=unit, group=group, driver=run.driver
+    )
 
 
 def run_files(

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+from orca2_gen.blocks import Block, Rule, most_blocks, open_blocks
+from orca2_gen.calls import Budget
+from orca2_gen.groups import Group, block_unit
 from orca2_gen.ledger import Receipt
 from orca2_gen.plan import selection_rule
-from orca2_gen.selection import Block, Group, Rule, open_blocks, permutation
 from orca2_gen.shards import FileEntry
 from ray_jobs.leases import SURVIVORS, EngineUnit, RaceSoFar, ScoreUnit, SelectLease, TeachUnit
 from ray_jobs.run import Run, unit_name
 
 Problems = Mapping[str, Sequence[Receipt]]
-"""Task -> receipts of its problems, in the order of its file."""
+"""Selection group -> receipts of its problems, in the order of reading."""
 
 
 def committed_problems(run: Run) -> Problems:
-    """The problems of the run's tasks."""
-    found: dict[str, list[Receipt]] = {task.name: [] for task in run.config.tasks}
-    for receipt in run.ledger.committed("problems"):
-        found[receipt.unit.rpartition("-")[0]].append(receipt)
+    """The problems of the run's groups, in the order of the config's tasks."""
+    order = {task.name: place for place, task in enumerate(run.config.tasks)}
+
+    def place(receipt: Receipt) -> int:
+        return order[receipt.unit.rpartition("-")[0]]
+
+    found: dict[str, list[Receipt]] = {}
+    for receipt in sorted(run.ledger.committed("problems"), key=place):
+        found.setdefault(receipt.group, []).append(receipt)
     return found
 
 
 def groups(problems: Problems) -> list[Group]:
-    """The selection groups with at least one accepted problem, in the config's order."""
+    """The selection groups with at least one accepted problem."""
     counts = {
-        task: sum(receipt.files[0].rows for receipt in receipts)
-        for task, receipts in problems.items()
+        name: sum(receipt.files[0].rows for receipt in receipts)
+        for name, receipts in problems.items()
     }
-    return [Group(name=name, num_problems=num) for name, num in counts.items() if num]
+    counts = {name: num for name, num in counts.items() if num}
+    return [
+        Group(name=name, num_problems=num, num_groups=len(counts)) for name, num in counts.items()
+    ]
 
 
 def _rows(
     files: Sequence[FileEntry], numbers: Sequence[int]
 ) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
-    """Numbers of problems over a task's files -> each file with the rows wanted of it."""
+    """Numbers of problems over a group's files -> each file with the rows wanted of it."""
     found = []
     first = 0
     for entry in files:
@@ -60,15 +69,24 @@ def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     files = [receipt.files[0] for receipt in problems[group.name]]
     return [
         ScoreUnit(
-            name=unit_name(run, "scores", _unit_of(group, block.index)),
+            name=unit_name(run, "scores", block_unit(group, block.index), group.name),
             rows=_rows(files, block.problems),
             strategies=block.strategies,
             role="teacher" if scores_teacher(run) else "student",
-            max_tokens=run.config.scoring.max_tokens,
+            budget=_scoring_budget(run),
             race=_race_so_far(group, rule, block, receipts) if rule.is_race else None,
         )
         for block in open_blocks(group, rule, left)
     ]
+
+
+def _scoring_budget(run: Run) -> Budget:
+    scored = run.config.teacher if scores_teacher(run) else run.config.student
+    return Budget(
+        max_tokens=run.config.scoring.max_tokens,
+        retry_max_tokens=run.config.scoring.most_tokens,
+        max_model_len=scored.max_model_len,
+    )
 
 
 def is_decided(run: Run, group: Group) -> bool:
@@ -81,7 +99,7 @@ def is_decided(run: Run, group: Group) -> bool:
 def select_leases(run: Run, group: Group) -> list[SelectLease]:
     """The group's selection, if it is decided and not committed yet."""
     rule = selection_rule(run.config)
-    name = unit_name(run, "selections", group.name)
+    name = unit_name(run, "selections", group.stem, group.name)
     if (name.stage, name.unit) in run.ledger.units or not is_decided(run, group):
         return []
     receipts = _committed_blocks(run, group, rule)
@@ -100,9 +118,8 @@ def survivors_of(receipt: Receipt, rule: Rule) -> tuple[str, ...]:
 def _committed_blocks(run: Run, group: Group, rule: Rule) -> dict[int, Receipt]:
     if not rule.needs_scores:
         return {}
-    num_blocks = math.ceil(len(permutation(group, rule)) / rule.block_size)
-    units = run.ledger.units
-    found = ((index, units.get(("scores", _unit_of(group, index)))) for index in range(num_blocks))
+    units, blocks = run.ledger.units, range(most_blocks(group, rule))
+    found = ((index, units.get(("scores", block_unit(group, index)))) for index in blocks)
     return {index: receipt for index, receipt in found if receipt is not None}
 
 
@@ -113,21 +130,12 @@ def _race_so_far(
     return RaceSoFar(group=group, rule=rule, earlier=earlier)
 
 
-def group_of(receipt: Receipt) -> str:
-    """The name of the group that a block of scores belongs to."""
-    return receipt.unit.rpartition("-")[0]
-
-
-def _unit_of(group: Group, index: int) -> str:
-    return f"{group.name}-{index:06d}"
-
-
-def teach_units(run: Run, task: str, problems: Problems) -> list[EngineUnit]:
-    """The units of a task whose selection is committed that have no rationales yet."""
-    selection = run.ledger.units["selections", task].files[0]
+def teach_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
+    """The units of a group whose selection is committed that have no rationales yet."""
+    selection = run.ledger.units["selections", group.stem].files[0]
     units: list[EngineUnit] = []
-    for receipt in problems[task]:
-        name = unit_name(run, "rationales", receipt.unit)
+    for receipt in problems[group.name]:
+        name = unit_name(run, "rationales", receipt.unit, group.name)
         if (name.stage, name.unit) not in run.ledger.units and receipt.counts["accepted"]:
             units.append(TeachUnit(name=name, problems=receipt.files[0], selection=selection))
     return units

@@ -165,7 +165,7 @@ def strategies() -> Strategies:
     return load_strategies(None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sum_problem() -> Problem:
     return Problem(
         problem_id="sums/train/3",
@@ -247,6 +247,7 @@ accuracy = {{ direct_answer = 0.6, step_by_step = 0.7, recall_reason_generate = 
 [selection]
 scored_problems = 12
 block_size = 4
+open_requests = 1
 {selection}
 [rationales]
 max_attempts = 2

@@ -104,11 +104,15 @@ MISTAKES: dict[str, tuple[Break, list[str]]] = {
     ),
     "bad fixed policy": (
         lambda text: text.replace("block_size = 4", 'policy = "fixed:cot"'),
-        ["fixed:cot", "step_by_step"],
+        ["selection.policy", "'cot'", "step_by_step"],
     ),
     "bad none_solved": (
         lambda text: text.replace("block_size = 4", 'none_solved = "cot"'),
         ["none_solved", "step_by_step"],
+    ),
+    "a second attempt with fewer tokens": (
+        lambda text: text + "\n[scoring]\nmax_tokens = 100\nretry_max_tokens = 99\n",
+        ["scoring", "retry_max_tokens is 99", "100"],
     ),
     "not TOML": (lambda text: text + "\n[", ["is not TOML", "at end of document"]),
     "not text": (lambda text: text + "\udcff", ["is not TOML"]),

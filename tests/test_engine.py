@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat
-from orca2_gen.config_schema import VLLMEngineConfig
+from orca2_gen.config_inputs import VLLMEngineConfig
 from orca2_gen.engine import Request, ScriptedEngine, engine_arguments, planted_script
 from orca2_gen.grading import grade
 from orca2_gen.records import AnswerType, Problem

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.chat import encode_prompt, load_chat
+from orca2_gen.calls import Budget, ask
+from orca2_gen.chat import encode_prompt, encode_text, load_chat
+from orca2_gen.engine import Request, ScriptedEngine
 from orca2_gen.lengths import Room, length_budget, plan_length
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
@@ -43,6 +47,50 @@ def test_a_problem_is_accepted_exactly_if_its_longest_prompt_and_answer_fit(
     rejection = plan_length(problem, strategies, [fits, tight])
     assert isinstance(rejection, Rejection)
     assert (rejection.problem_id, rejection.reason) == (problem.problem_id, "prompt_too_long")
+
+
+@given(question=st.text(min_size=1, max_size=40), num_words=st.integers(0, 30))
+def test_every_call_of_an_accepted_problem_fits(
+    chatml_dir: Path, strategies: Strategies, question: str, num_words: int
+) -> None:
+    several = dataclasses.replace(
+        strategies, further_calls={"extract_generate": ("Now answer.", "Check " * 30)}
+    )
+    chat, problem = load_chat(str(chatml_dir)), problem_of(question)
+    largest = dataclasses.replace(room(chatml_dir, 4096), max_tokens=40)
+    budget = length_budget(largest, several)
+    needed = budget.frame_tokens + len(encode_text(chat, user_text(problem, several))) + 40
+    tight = dataclasses.replace(budget, room=dataclasses.replace(largest, max_model_len=needed))
+    assert plan_length(problem, several, [tight]) == problem
+    asked: list[Request] = []
+
+    def script(request: Request) -> str:
+        asked.append(request)
+        return "so " * num_words
+
+    answer = asyncio.run(
+        ask(
+            problem,
+            "extract_generate",
+            role="student",
+            engine=ScriptedEngine(chat, script),
+            chat=chat,
+            strategies=several,
+            budget=Budget(max_tokens=20, max_model_len=needed, retry_max_tokens=40),
+        )
+    )
+    assert all(len(r.prompt_token_ids) + r.max_tokens <= needed for r in asked)
+    if answer.completion.finish_reason == "stop":
+        assert {request.call for request in asked} == {0, 1, 2}
+
+
+def test_the_longest_instruction_of_a_category_counts_too(
+    chatml_dir: Path, strategies: Strategies
+) -> None:
+    special = {("direct_answer", "logic", "puzzles"): "Consider every case. " * 100}
+    longer = dataclasses.replace(strategies, special_instructions=special)
+    plain = length_budget(room(chatml_dir, 4096), strategies)
+    assert length_budget(room(chatml_dir, 4096), longer).frame_tokens > plain.frame_tokens + 100
 
 
 def unigram(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import orca2_gen
 from orca2_gen.config import load_config
 from orca2_gen.plan import PREVIOUS, rooms, selection_rule, stage_determinants, stage_keys
 from tests.conftest import Write
@@ -19,6 +20,7 @@ def changed_stages(file: Path, *overrides: str) -> set[str]:
     return {stage for stage in before if before[stage] != after[stage]}
 
 
+STRATEGIES_FILE = Path(orca2_gen.__file__).with_name("strategies.toml")
 ALL = {"problems", "scores", "selections", "rationales", "examples"}
 
 
@@ -28,6 +30,9 @@ ALL = {"problems", "scores", "selections", "rationales", "examples"}
         ("rows_per_unit=9", "problems"),
         ("tasks.0.split=validation", "problems"),
         ("student.max_model_len=2048", "problems"),
+        ("selection.select_by=category", "problems"),
+        ("scoring.retry_max_tokens=600", "problems"),
+        ("selection.method=race", "scores"),
         ("selection.scored_problems=11", "scores"),
         ("selection.block_size=5", "scores"),
         ("student.accuracy.step_by_step=0.1", "scores"),
@@ -76,6 +81,46 @@ def test_another_place_of_the_same_files_changes_no_key(
     assert changed_stages(write_config(), *sets) == set()
 
 
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("selection.delta=0.2", "scores"),
+        ("selection.open_requests=99", "scores"),
+        ("selection.indifference=0.1", "scores"),
+    ],
+)
+def test_which_cells_a_race_scores_depends_on_how_it_is_run(
+    write_config: Write, override: str, first: str
+) -> None:
+    race, file = "selection.method=race", write_config()
+    before, after = keys_of(file, race), keys_of(file, race, override)
+    assert next(stage for stage in before if before[stage] != after[stage]) == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name = "extract_generate"', 'name = "extract_generate"\nfurther_calls = ["Now."]'),
+        (
+            "[[strategy]]",
+            '[[instruction]]\nstrategy = "direct_answer"\ncategory = "logic"\n'
+            'instruction = "Say it."\n[[strategy]]',
+        ),
+    ],
+)
+def test_every_text_that_may_be_said_is_in_the_keys(
+    write_config: Write, tmp_path: Path, old: str, new: str
+) -> None:
+    own = tmp_path / "own.toml"
+    text = STRATEGIES_FILE.read_text()
+    file = write_config()
+    keys = []
+    for each in (text, text.replace(old, new, 1)):
+        own.write_text(each)
+        keys.append(keys_of(file, f"strategies={own}"))
+    assert {stage for stage in keys[0] if keys[0][stage] != keys[1][stage]} >= ALL
+
+
 def test_a_changed_task_file_changes_every_key(write_config: Write, tmp_path: Path) -> None:
     file = write_config()
     before = keys_of(file)
@@ -93,7 +138,10 @@ def test_every_stage_has_its_own_key(write_config: Write) -> None:
 def test_the_rule_and_the_rooms_are_the_configs(write_config: Write) -> None:
     config = load_config(write_config(), ["scoring.max_tokens=2000", "teacher.max_model_len=8192"])
     student, teacher = rooms(config)
-    assert (student.max_model_len, student.max_tokens) == (4096, 2000)
-    assert (teacher.max_model_len, teacher.max_tokens) == (8192, 2000)
+    # A second attempt, with twice as much, must fit too.
+    assert (student.max_model_len, student.max_tokens) == (4096, 4000)
+    assert (teacher.max_model_len, teacher.max_tokens) == (8192, 4000)
+    once = load_config(write_config(), ["scoring.max_tokens=90", "scoring.retry_max_tokens=90"])
+    assert rooms(once)[0].max_tokens == 90
     rule = selection_rule(config)
     assert (rule.scored_problems, rule.block_size, rule.needs_scores) == (12, 4, True)

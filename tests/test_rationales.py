@@ -14,7 +14,15 @@ from orca2_gen.rationales import QUOTED_WORDS, Asking, quotes_instruction, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies, prompt_messages, user_text
 
-ASKING = Asking(max_tokens=200, max_attempts=3, temperature=0.7, top_p=0.9, verify=True, run_seed=5)
+ASKING = Asking(
+    max_tokens=200,
+    max_model_len=4096,
+    max_attempts=3,
+    temperature=0.7,
+    top_p=0.9,
+    verify=True,
+    run_seed=5,
+)
 RIGHT, WRONG = "Let us see. 4 + 5 is nine.\nAnswer: 9", "Answer: 8"
 INSTRUCTION_WORDS = (
     "Begin with what is given and what is asked. Then work forward in small numbered steps"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat, encode_prompt
 from orca2_gen.engine import Request, ScriptedEngine
 from orca2_gen.records import Problem, StudentScore
@@ -18,6 +19,7 @@ def score_under(
     chat: Chat,
     strategies: Strategies,
     script: Callable[[Request], str],
+    retry_max_tokens: int | None = None,
 ) -> StudentScore:
     engine = ScriptedEngine(chat, script)
     return asyncio.run(
@@ -28,7 +30,7 @@ def score_under(
             engine=engine,
             chat=chat,
             strategies=strategies,
-            max_tokens=60,
+            budget=Budget(max_tokens=60, max_model_len=4096, retry_max_tokens=retry_max_tokens),
         )
     )
 
@@ -73,3 +75,15 @@ def test_scoring_is_greedy_and_asks_with_the_strategys_own_message(
     assert request.prompt_token_ids == encode_prompt(chatml, messages)
     assert (request.temperature, request.attempt) == (0.0, 0)
     assert found.num_prompt_tokens == len(request.prompt_token_ids)
+
+
+def test_a_thought_cut_short_is_finished_with_the_larger_budget_and_graded_then(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    text = "so " * 40 + "Answer: 9"
+    once = score_under("step_by_step", sum_problem, chatml, strategies, lambda r: text)
+    assert (once.outcome, once.attempt, once.completions) == ("truncated", 0, ())
+    again = score_under("step_by_step", sum_problem, chatml, strategies, lambda r: text, 2000)
+    assert (again.outcome, again.attempt, again.text) == ("correct", 1, text)
+    assert [c.finish_reason for c in again.completions] == ["length", "stop"]
+    assert again.num_completion_tokens == again.completions[-1].num_completion_tokens

@@ -7,48 +7,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orca2_gen.records import Selection, StrategySummary, StudentScore
-from orca2_gen.selection import (
+from orca2_gen.blocks import (
     Block,
-    Group,
     Rule,
-    choose,
-    next_step,
+    most_blocks,
+    num_in_block,
     open_blocks,
     permutation,
-    survivors,
 )
+from orca2_gen.groups import Group
+from orca2_gen.records import Selection, StrategySummary, StudentScore
+from orca2_gen.selection import choose, next_step, survivors
 from orca2_gen.strategies import CAUTIOUS, STRATEGY_NAMES
 from orca2_gen.summaries import summarise
+from tests.test_blocks import RULE, blocks, groups, races, rules
 
-RULE = Rule(
-    policy="student_best",
-    strategies=STRATEGY_NAMES[:3],
-    method="full_grid",
-    delta=0.05,
-    scored_problems=10,
-    block_size=4,
-    indifference=0.0,
-    none_solved="direct_answer",
-    cautious_arm=False,
-    run_seed=0,
-)
 OUTCOMES = ("correct", "incorrect", "truncated", "unparsed", "ungraded")
-
-rules = st.builds(
-    dataclasses.replace,
-    st.just(RULE),
-    strategies=st.integers(1, 6).map(lambda n: STRATEGY_NAMES[:n]),
-    scored_problems=st.integers(1, 40),
-    block_size=st.integers(1, 16),
-    indifference=st.sampled_from([0.0, 0.05, 0.3]),
-    none_solved=st.sampled_from(STRATEGY_NAMES),
-    cautious_arm=st.booleans(),
-    run_seed=st.integers(0, 99),
-)
-groups = st.builds(
-    Group, name=st.sampled_from(["sums", "letters"]), num_problems=st.integers(1, 60)
-)
 
 
 def score_of(problem: int, strategy: str, outcome: str, tokens: int) -> StudentScore:
@@ -81,42 +55,10 @@ def draw_scores(data: st.DataObject, block: Block) -> list[StudentScore]:
     return [score_of(p, s, o, t) for (p, s), (o, t) in zip(cells, drawn, strict=True)]
 
 
-def blocks(group: Group, rule: Rule) -> list[Block]:
-    """All blocks of a full grid."""
-    return open_blocks(group, rule, {})
-
-
 def decide(group: Group, rule: Rule, scored: Mapping[int, Sequence[StudentScore]]) -> Selection:
     step = next_step(group, rule, scored)
     assert isinstance(step, Selection)
     return step
-
-
-@given(group=groups, rule=rules)
-def test_blocks_partition_the_permutation(group: Group, rule: Rule) -> None:
-    found = blocks(group, rule)
-    order = [problem for block in found for problem in block.problems]
-    assert tuple(order) == permutation(group, rule)
-    assert len(set(order)) == len(order) == min(group.num_problems, rule.scored_problems)
-    assert set(order) <= set(range(group.num_problems))
-    assert [block.index for block in found] == list(range(len(found)))
-    assert all(1 <= len(block.problems) <= rule.block_size for block in found)
-
-
-@given(group=groups, one=rules, two=rules)
-def test_the_permutation_depends_on_seed_and_group_only(group: Group, one: Rule, two: Rule) -> None:
-    two = dataclasses.replace(two, run_seed=one.run_seed)
-    shared = min(one.scored_problems, two.scored_problems)
-    assert permutation(group, one)[:shared] == permutation(group, two)[:shared]
-
-
-def test_another_seed_or_group_is_another_permutation() -> None:
-    group, other = Group(name="sums", num_problems=50), Group(name="letters", num_problems=50)
-    rule = dataclasses.replace(RULE, scored_problems=50)
-    reseeded = dataclasses.replace(rule, run_seed=1)
-    orders = [permutation(group, rule), permutation(other, rule), permutation(group, reseeded)]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
 
 
 @given(group=groups, rule=rules, data=st.data())
@@ -197,13 +139,13 @@ def test_fixed_and_random_need_no_scores(group: Group, rule: Rule, policy: str) 
 
 def test_random_takes_every_strategy_for_some_group() -> None:
     rule = dataclasses.replace(RULE, policy="random")
-    chosen = {decide(Group(name=f"task{n}", num_problems=5), rule, {}).strategy for n in range(60)}
-    assert chosen == set(rule.strategies)
+    found = [Group(name=f"task{n}", num_problems=5, num_groups=60) for n in range(60)]
+    assert {decide(group, rule, {}).strategy for group in found} == set(rule.strategies)
 
 
 def test_a_lone_strategy_wins_once_it_solves_anything() -> None:
     rule = dataclasses.replace(RULE, strategies=("step_by_step",), block_size=64)
-    group = Group(name="sums", num_problems=3)
+    group = Group(name="sums", num_problems=3, num_groups=2)
     selection = decide(
         group, rule, {0: [score_of(n, "step_by_step", "correct", 4) for n in range(3)]}
     )
@@ -212,13 +154,6 @@ def test_a_lone_strategy_wins_once_it_solves_anything() -> None:
         "highest_mean",
         ("step_by_step",),
     )
-
-
-@given(rule=rules, num=st.integers(1, 15))
-def test_a_group_smaller_than_a_block_is_one_block(rule: Rule, num: int) -> None:
-    assume(num <= min(rule.block_size, rule.scored_problems))
-    [block] = blocks(Group(name="sums", num_problems=num), rule)
-    assert sorted(block.problems) == list(range(num))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +172,7 @@ def test_indifference_gives_the_task_to_the_cheaper_strategy(
 
 
 RACE = dataclasses.replace(RULE, method="race", scored_problems=90, block_size=8, delta=0.2)
-SUMS = Group(name="sums", num_problems=120)
+SUMS = Group(name="sums", num_problems=120, num_groups=2)
 
 
 def planted(block: Block, correct: Mapping[str, float]) -> list[StudentScore]:
@@ -263,11 +198,6 @@ def raced(
 
 
 shares = st.dictionaries(st.sampled_from(STRATEGY_NAMES), st.integers(0, 20).map(lambda n: n / 20))
-races = st.builds(
-    lambda rule, delta: dataclasses.replace(rule, method="race", delta=delta),
-    rules,
-    st.sampled_from([0.01, 0.3, 0.9]),
-)
 
 
 @given(rule=races, correct=shares, group=groups)
@@ -277,18 +207,19 @@ def test_a_race_asks_what_its_receipts_say(
     """The driver knows each block from the survivors alone, and asks no cell twice."""
     scored, selection = raced(rule, correct, group)
     left: dict[int, tuple[str, ...]] = {}
+    first = 0
     for index in range(len(scored)):
         [block] = open_blocks(group, rule, left)
         assert block == next_step(group, rule, {i: scored[i] for i in range(index)})
-        assert (
-            block.problems
-            == permutation(group, rule)[index * rule.block_size : (index + 1) * rule.block_size]
-        )
+        size = num_in_block(group, rule, len(set(block.strategies) - {CAUTIOUS}))
+        assert block.problems == permutation(group, rule)[first : first + size]
+        first += size
         left[index] = survivors(group, rule, {i: scored[i] for i in range(index + 1)})
         asked = set(block.strategies) - {CAUTIOUS}
         assert left[index] and set(left[index]) <= asked
         assert (CAUTIOUS in block.strategies) == rule.cautious_arm
     assert open_blocks(group, rule, left) == []
+    assert len(scored) <= most_blocks(group, rule)
     assert sum(s.num_scored for s in selection.summaries) == sum(map(len, scored.values()))
 
 

@@ -47,7 +47,8 @@ def test_no_instruction_quotes_another_or_the_cautious_message(strategies: Strat
         (("Be careful.", ""), "needs 'cautious_message'"),
         (("answer_sentence = false", 'answer_sentence = "no"'), "needs 'answer_sentence'"),
         (("[[strategy]]", "[strategy]"), "needs 'strategy'"),
-        (('name = "step_by_step"', 'name = "cot"'), "unknown strategy 'cot'"),
+        (('name = "step_by_step"', 'name = "step-by-step"'), "is called 'step-by-step'"),
+        (('name = "step_by_step"', 'name = "cautious"'), "is called 'cautious'"),
         (("Think step by step.", ""), "needs 'instruction'"),
         (("Think step by step.", "  "), "needs 'instruction'"),
         (("Be careful.", " "), "needs 'cautious_message'"),
@@ -99,3 +100,74 @@ def test_a_summary_is_asked_for_by_its_question_alone(strategies: Strategies) ->
 def test_an_empty_system_message_is_no_message() -> None:
     assert [m.role for m in prompt_messages("", "u")] == ["user"]
     assert [m.role for m in prompt_messages("s", "u")] == ["system", "user"]
+
+
+SPECIAL = """
+[[instruction]]
+strategy = "step_by_step"
+category = "logic"
+instruction = "List the cases."
+[[instruction]]
+strategy = "step_by_step"
+category = "logic"
+sub_category = "puzzles"
+instruction = "Draw a grid."
+"""
+
+
+def place(category: str, sub_category: str = "") -> Problem:
+    return Problem(
+        problem_id="t/train/0",
+        task="t",
+        question="Who?",
+        target="A",
+        answer_type="exact",
+        category=category,
+        sub_category=sub_category,
+    )
+
+
+def test_the_nearest_instruction_holds_for_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(WHOLE + SPECIAL)
+    found = load_strategies(str(file))
+    told = {
+        each: found.system_message("step_by_step", each)
+        for each in (place("logic", "puzzles"), place("logic", "sets"), place("algebra", "puzzles"))
+    }
+    assert list(told.values()) == ["Draw a grid.", "List the cases.", "Think step by step."]
+    assert found.system_message("step_by_step") == "Think step by step."
+    assert found.system_message("cautious", place("logic")) == "Be careful."
+    assert set(found.every_instruction.values()) == set(told.values())
+
+
+def test_a_strategy_may_say_more_in_further_calls(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(WHOLE + 'further_calls = ["Now answer.", "  Check it. "]\n')
+    assert load_strategies(str(file)).further_calls == {
+        "step_by_step": ("Now answer.", "Check it.")
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ("further_calls = []", "needs 'further_calls'"),
+        ('further_calls = "Now answer."', "needs 'further_calls'"),
+        ('further_calls = [" "]', "not empty"),
+        ("further_calls = [3]", "not empty"),
+        (SPECIAL.replace('"step_by_step"', '"cot"'), "no strategy of this file"),
+        (SPECIAL.replace('sub_category = "puzzles"', ""), "given twice"),
+        (SPECIAL.replace('category = "logic"\n', "", 1), "needs 'category'"),
+        (SPECIAL.replace("List the cases.", " "), "needs 'instruction'"),
+        (SPECIAL.replace("sub_category", "subcategory"), "may hold only"),
+    ],
+)
+def test_a_mistake_in_calls_or_special_instructions_is_one_line(
+    tmp_path: Path, more: str, word: str
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(WHOLE + more)
+    with pytest.raises(ValueError, match=word) as caught:
+        load_strategies(str(file))
+    assert "\n" not in str(caught.value) and str(file) in str(caught.value)

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from orca2_gen.ledger import read_ledger
-from orca2_gen.records import Example, Rationale
+from orca2_gen.ledger import UnitName, read_ledger, write_unit
+from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.shards import read_records
 from orca2_gen.tables import (
     accuracy_table,
     example_table,
+    outcome_table,
     selection_table,
     selections,
     verification_table,
@@ -50,8 +53,6 @@ def test_the_example_table_shows_both_faces_and_takes_no_text_for_markup(
         undisturbed.run_dir, ledger.units["rationales", unit].files[0], Rationale
     )
     [rationale] = [r for r in rationales if r.problem_id == example.problem_id]
-    import dataclasses
-
     text = printed(
         example_table(dataclasses.replace(rationale, text="[bold]not markup[/bold]"), example)
     )
@@ -72,3 +73,38 @@ def test_the_accuracy_table_holds_every_task_and_model() -> None:
 @pytest.mark.parametrize("stage", ["problems", "scores", "rationales", "examples", "dataset"])
 def test_the_verification_table_names_every_stage(undisturbed: FinishedRun, stage: str) -> None:
     assert stage in printed(verification_table(verify(undisturbed.run_dir)))
+
+
+def test_the_outcome_table_gives_each_strategys_shares_of_what_was_not_judged(
+    undisturbed: FinishedRun,
+) -> None:
+    ledger = read_ledger(undisturbed.run_dir)
+    found = selections(ledger)
+    rows = {
+        line.strip(" \u2502").split("\u2502")[0].strip().replace(" ", "_"): line
+        for line in printed(outcome_table(ledger)).splitlines()
+        if line.startswith("\u2502")
+    }
+    assert set(rows) == {s.strategy for s in found[0].summaries}
+    for name, line in rows.items():
+        cells = [cell.strip() for cell in line.strip("\u2502").split("\u2502")]
+        summaries = [s for each in found for s in each.summaries if s.strategy == name]
+        num = sum(s.num_scored for s in summaries)
+        share = 100 * sum(s.num_unparsed for s in summaries) / num
+        assert cells[1:4] == [str(sum(each.strategy == name for each in found)), "0", str(num)]
+        assert cells[5] == f"{share:.1f}"
+
+
+@pytest.mark.parametrize("num_fragile", [0, 1, 7])
+def test_choices_that_unjudged_answers_could_have_changed_are_named(
+    undisturbed: FinishedRun, tmp_path: Path, num_fragile: int
+) -> None:
+    [first, *_] = selections(read_ledger(undisturbed.run_dir))
+    ledger = read_ledger(tmp_path, writable=True)
+    for index in range(8):
+        row = dataclasses.replace(first, group=f"task{index}", fragile=index < num_fragile)
+        name = UnitName(stage="selections", stage_key="k", unit=row.group, group=row.group)
+        ledger.commit([write_unit(tmp_path, name, [row], Selection)])
+    text = " ".join(printed(outcome_table(ledger)).split())
+    assert (f"{num_fragile} of 8 choices are fragile" in text) == bool(num_fragile)
+    assert ("and 2 more" in text) == (num_fragile == 7)

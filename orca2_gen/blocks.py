@@ -1,0 +1,131 @@
+"""Which problems of a group are scored, in which blocks: what is known before any score.
+
+A group (a task, or a category) has N problems that may be scored: at most `scored_problems` of its
+own, in a seeded permutation. Block k is the run of them that follows block k - 1, under every
+strategy still in. In a race it is known once those before it are committed; under the full grid all
+strategies stay in to the end, so all blocks are known from the start and may run anywhere in any
+order.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orca2_gen.groups import Group
+from orca2_gen.strategies import CAUTIOUS
+
+MOST_IN_BLOCK = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """How scores become a Selection; nothing here says where or when scoring happens."""
+
+    policy: str
+    """student_best, teacher_best, random or fixed:STRATEGY."""
+    strategies: tuple[str, ...]
+    method: Literal["race", "full_grid"]
+    delta: float
+    """The chance, at most, that a race differs from its full grid."""
+    scored_problems: int
+    block_size: int
+    open_requests: int
+    """Of a race: with fewer from all groups together, engines would run empty."""
+    indifference: float
+    none_solved: str
+    cautious_arm: bool
+    """Whether the cautious message is scored beside the strategies; it cannot win."""
+    run_seed: int
+
+    @property
+    def needs_scores(self) -> bool:
+        return self.policy in ("student_best", "teacher_best")
+
+    @property
+    def is_race(self) -> bool:
+        return self.needs_scores and self.method == "race"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """The problems to be scored next, all under the same system messages."""
+
+    group: str
+    index: int
+    problems: tuple[int, ...]
+    """Numbers of problems in the group's order of reading."""
+    strategies: tuple[str, ...]
+    """Those still in, and `cautious` where it is scored too."""
+
+
+@functools.lru_cache(maxsize=4096)
+def permutation(group: Group, rule: Rule) -> tuple[int, ...]:
+    """The numbers of the problems that may be scored, in the order in which they are."""
+    order = list(range(group.num_problems))
+    draws(rule, group.name, "permutation").shuffle(order)
+    return tuple(order[: rule.scored_problems])
+
+
+def open_blocks(group: Group, rule: Rule, committed: Mapping[int, tuple[str, ...]]) -> list[Block]:
+    """The blocks that can be scored now; none if the group is decided, or needs no scores.
+
+    Args:
+        group: what is selected for.
+        rule: how.
+        committed: blocks by index, each with the `survivors` after it.
+    """
+    num_problems = len(permutation(group, rule))
+    if not rule.needs_scores:
+        return []
+    if not rule.is_race:
+        starts = enumerate(range(0, num_problems, rule.block_size))
+        return [
+            block(group, rule, index, first, rule.strategies)
+            for index, first in starts
+            if index not in committed
+        ]
+    index, first, left = 0, 0, rule.strategies
+    while index in committed:
+        first += num_in_block(group, rule, len(left))
+        index, left = index + 1, committed[index]
+    is_decided = first >= num_problems or len(left) == 1
+    return [] if is_decided else [block(group, rule, index, first, left)]
+
+
+def num_in_block(group: Group, rule: Rule, num_strategies: int) -> int:
+    """How many problems a block has, but for the last: `block_size`. In a race with few groups, of
+    which each has one block open, or with few strategies left, it is more, since engines would run
+    empty; that many more are scored before a strategy can fall.
+    """
+    if not rule.is_race:
+        return rule.block_size
+    share = math.ceil(rule.open_requests / (group.num_groups * num_strategies))
+    return max(rule.block_size, min(share, MOST_IN_BLOCK))
+
+
+def most_blocks(group: Group, rule: Rule) -> int:
+    """No group has more blocks."""
+    return math.ceil(len(permutation(group, rule)) / rule.block_size)
+
+
+def block(group: Group, rule: Rule, index: int, first: int, names: tuple[str, ...]) -> Block:
+    """The block of this index, which begins at this place of the permutation."""
+    last = first + num_in_block(group, rule, len(names))
+    return Block(
+        group=group.name,
+        index=index,
+        problems=permutation(group, rule)[first:last],
+        strategies=(*names, CAUTIOUS) if rule.cautious_arm else names,
+    )
+
+
+def draws(rule: Rule, group: str, purpose: str) -> random.Random:
+    """Random numbers for one purpose and group, the same in every run of this seed."""
+    digest = hashlib.sha256(f"{rule.run_seed}|{purpose}|{group}".encode()).digest()
+    return random.Random(int.from_bytes(digest[:8]))

@@ -1,0 +1,148 @@
+"""A strategy's calls for one problem, one after another -> its answer.
+
+Most strategies are one call. One of several goes on in the same conversation: what the model said
+stays in it, and the user says the next of the strategy's `further_calls` (first extract, then
+answer from the extract). What is graded, and what the student trains on, is all that was said
+(`compose`): a student is not called twice, it has to write both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orca2_gen.chat import Chat, ControlTokenError, encode_prompt
+from orca2_gen.engine import Engine, Request
+from orca2_gen.records import Completion, Message, Problem
+from orca2_gen.strategies import Strategies, prompt_messages, user_text
+
+CALLS_VERSION = 1
+"""Raise it with every change of what is asked or how it is put together: part of the stage keys."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Tokens that an answer may take."""
+
+    max_tokens: int
+    """Of one call."""
+    max_model_len: int
+    """Of a prompt and its completion; a further call that would not fit is not made."""
+    retry_max_tokens: int | None = None
+    """Of a second attempt at a call that took all of max_tokens; None makes none."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Of one call, its second attempt included."""
+        return max(self.max_tokens, self.retry_max_tokens or 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How an attempt is sampled."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    run_seed: int = 0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What came of asking one problem under one strategy."""
+
+    completion: Completion
+    """All calls as one."""
+    completions: tuple[Completion, ...]
+    """As a record keeps them: empty where there was only this one."""
+
+
+async def ask(
+    problem: Problem,
+    strategy: str,
+    *,
+    role: str,
+    engine: Engine,
+    chat: Chat,
+    strategies: Strategies,
+    budget: Budget,
+    attempt: int = 0,
+    sampling: Sampling = GREEDY,
+) -> Answer:
+    """The Answer to a problem under a strategy, or under the `cautious` or `empty` message.
+
+    A call that does not end by itself ends the conversation.
+    """
+    system = strategies.system_message(strategy, problem)
+    messages = prompt_messages(system, user_text(problem, strategies))
+    request = Request(
+        problem_id=problem.problem_id,
+        role=role,
+        strategy=strategy,
+        call=0,
+        attempt=attempt,
+        prompt_token_ids=encode_prompt(chat, messages),
+        max_tokens=budget.max_tokens,
+        **dataclasses.asdict(sampling),
+    )
+    kept, made = [], []
+    for said_next in (*strategies.further_calls.get(strategy, ()), None):
+        made += await _generate(engine, request, budget)
+        kept.append(made[-1])
+        if said_next is None or made[-1].finish_reason != "stop":
+            break
+        messages = (
+            *messages,
+            Message(role="assistant", content=made[-1].text),
+            Message(role="user", content=said_next),
+        )
+        fault, prompt = _next_prompt(chat, messages, budget)
+        if fault:
+            kept[-1] = dataclasses.replace(kept[-1], finish_reason=fault)
+            break
+        request = dataclasses.replace(request, call=request.call + 1, prompt_token_ids=prompt)
+    return Answer(completion=compose(kept), completions=tuple(made) if len(made) > 1 else ())
+
+
+async def _generate(engine: Engine, request: Request, budget: Budget) -> list[Completion]:
+    """The request's completion; before it, where there were two attempts, the one cut short."""
+    first = await engine.generate(request)
+    # One that was cut off for its time (engine.cut_off) has tokens left: more would not help it.
+    is_full = first.finish_reason == "length" and first.num_completion_tokens >= request.max_tokens
+    if budget.most_tokens == request.max_tokens or not is_full:
+        return [first]
+    again = dataclasses.replace(request, attempt=request.attempt + 1, max_tokens=budget.most_tokens)
+    return [first, await engine.generate(again)]
+
+
+def _next_prompt(
+    chat: Chat, messages: Sequence[Message], budget: Budget
+) -> tuple[str, tuple[int, ...]]:
+    """The ids of a further call's prompt, after a finish reason in case it cannot be made."""
+    try:
+        prompt = encode_prompt(chat, messages)
+    except ControlTokenError:
+        return "unencodable", ()
+    # Room was planned for; but a text can take more tokens when read than when it was written.
+    is_long = len(prompt) + budget.most_tokens > budget.max_model_len
+    return ("length" if is_long else ""), prompt
+
+
+def compose(calls: Sequence[Completion]) -> Completion:
+    """The calls as one completion: texts with an empty line between them, tokens summed up, the
+    last one's finish reason. A single call is itself.
+    """
+    if len(calls) == 1:
+        return calls[0]
+    return dataclasses.replace(
+        calls[-1],
+        call=0,
+        attempt=max(call.attempt for call in calls),
+        text="\n\n".join(call.text.strip() for call in calls),
+        num_prompt_tokens=sum(call.num_prompt_tokens for call in calls),
+        num_cached_tokens=sum(call.num_cached_tokens for call in calls),
+        num_completion_tokens=sum(call.num_completion_tokens for call in calls),
+    )

@@ -1,0 +1,46 @@
+"""Selection groups: the problems that get one strategy together, a task's or a category's."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from orca2_gen.records import Problem
+
+_FILE_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """What is selected for, and its accepted problems, by number."""
+
+    name: str
+    num_problems: int
+    num_groups: int
+    """Of its run, itself included: where there are few, each is scored in larger blocks."""
+
+    @property
+    def stem(self) -> str:
+        """What its units' names begin with: its name if that can stand in a file's, else what of it
+        can, and a hash.
+        """
+        if _FILE_SAFE.fullmatch(self.name):
+            return self.name
+        kept = re.sub("[^A-Za-z0-9]+", "-", self.name).strip("-")[:40]
+        return f"{kept}.{hashlib.sha256(self.name.encode()).hexdigest()[:10]}"
+
+
+def group_name(problem: Problem, select_by: str) -> str:
+    """The name of the group that a problem is selected with; its task's where it has no category
+    (and, by sub-category, none of those).
+    """
+    if select_by == "task":
+        return problem.task
+    sub_category = problem.sub_category if select_by == "sub_category" else ""
+    return " / ".join(filter(None, (problem.category, sub_category))) or problem.task
+
+
+def block_unit(group: Group, index: int) -> str:
+    """The name of the unit that a block is committed as."""
+    return f"{group.stem}-{index:06d}"

@@ -1,0 +1,84 @@
+"""Topics -> a task file of conversations to be summarised, all written by the teacher.
+
+Orca 2 has 2,000 doctor-patient conversations with summaries that its teacher wrote, to teach a
+specialised skill (arXiv 2311.11045, section 4.1). Here the topics are the user's. Writing is
+teaching: the topics are a task, and the one strategy (synthesis.toml) has two calls, first the
+conversation, then its summary. What comes out is a plain task file, which a later run reads with
+`format = "jsonl"` and `answer_type = "summary"`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from orca2_gen.config_inputs import TaskConfig
+from orca2_gen.config_schema import Config
+from orca2_gen.ledger import Ledger
+from orca2_gen.records import Problem, Rationale
+from orca2_gen.shards import read_records, write_bytes
+
+STRATEGY = "write_conversation"
+REQUEST = "Summarise this conversation."
+
+
+def synthesis_config(config: Config, topics: Path, run_dir: Path) -> Config:
+    """The Config of a run in which a config's teacher writes a conversation for each topic.
+
+    Args:
+        config: whose teacher writes, as `[rationales]` says.
+        topics: JSON objects, one per line, with `topic`, perhaps `id` and `category`.
+        run_dir: of that run.
+    """
+    body = config.model_dump(mode="json")
+    task = TaskConfig(
+        name="topics",
+        format="jsonl",
+        path=str(topics.resolve()),
+        answer_type="summary",
+        columns={
+            "question": "topic",
+            "answer": "topic",
+            "id": "id",
+            "category": "category",
+            "sub_category": "sub_category",
+        },
+    )
+    return Config.model_validate(
+        body
+        | {
+            "run_dir": str(run_dir),
+            "strategies": str(Path(__file__).with_name("synthesis.toml")),
+            "tasks": [task.model_dump(mode="json")],
+            "taxonomy": None,
+            "student": body["teacher"],  # nothing is scored, and only the teacher's room counts
+            "selection": {"policy": f"fixed:{STRATEGY}", "none_solved": STRATEGY},
+            "rationales": body["rationales"] | {"verify": False},
+            "evaluation": {},
+        }
+    )
+
+
+def write_task_file(ledger: Ledger, file: Path) -> int:
+    """Writes the conversations of a run as a task file and returns how many there are."""
+    rows = list(_rows(ledger))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return len(rows)
+
+
+def _rows(ledger: Ledger) -> Iterator[dict[str, str]]:
+    for receipt in ledger.committed("rationales"):
+        entry = ledger.units["problems", receipt.unit].files[0]
+        topics = {t.problem_id: t for t in read_records(ledger.run_dir, entry, Problem)}
+        for written in read_records(ledger.run_dir, receipt.files[0], Rationale):
+            conversation, summary = (each.text.strip() for each in written.completions)
+            topic = topics[written.problem_id]
+            row = {
+                "id": written.problem_id.rpartition("/")[2],
+                "question": f"{conversation}\n\n{REQUEST}",
+                "answer": summary,
+                "topic": topic.question,
+            }
+            yield row | ({"category": topic.category} if topic.category else {})
