@@ -17,17 +17,16 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.hand_made import read_hand_made
 from orca2_gen import grading, mathematics
 from orca2_gen.grading import grade
 from orca2_gen.records import AnswerType, Problem
 
-SETS = Path(__file__).parents[1] / "tests" / "grading"
 WORKING = "First 343 + 706 is 1049, as the digits show. " * 10 + "\n"
 FRESH_ANSWERS = 4_000
 AGREEING = 0.6
@@ -52,22 +51,12 @@ class Speed:
 
 def read_items(answer_type: AnswerType) -> list[Item]:
     """The hand-made answers that are not cut short, behind lines of working."""
-    items = []
-    for index, line in enumerate((SETS / f"{answer_type}.jsonl").read_text().splitlines()):
-        row = json.loads(line)
-        problem = Problem(
-            problem_id=f"t/test/{index}",
-            task="t",
-            question=row["question"],
-            target=row["target"],
-            other_targets=tuple(row.get("other_targets", ())),
-            answer_type=answer_type,
-            choices=tuple(row.get("choices", ())),
-        )
-        if row["finish_reason"] == "stop":
-            working = "" if answer_type == "summary" else WORKING
-            items.append((problem, working + row["text"]))
-    return items
+    working = "" if answer_type == "summary" else WORKING
+    return [
+        (row.problem, working + row.text)
+        for row in read_hand_made(answer_type)
+        if row.finish_reason == "stop"
+    ]
 
 
 def seconds_of(items: Sequence[Item]) -> tuple[float, float]:

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from orca2_gen.blocks import MOST_IN_BLOCK
-from orca2_gen.config_inputs import EngineConfig, Fraction, Name, Section, TaskConfig
+from orca2_gen.engine_schema import EngineConfig
+from orca2_gen.sections import Fraction, Name, Section
+from orca2_gen.task_schema import TaskConfig, check_held_out
 
 
 class ScoringConfig(Section):
@@ -215,4 +217,9 @@ class Config(Section):
                     raise ValueError(
                         f"{place} holds {name!r} {names.count(name)} times; task names must differ"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _no_example_is_held_out(self) -> Config:
+        check_held_out(self.tasks, self.evaluation.tasks)
         return self

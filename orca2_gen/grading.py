@@ -39,7 +39,7 @@ from orca2_gen.free_text import rouge_l, span_f1
 from orca2_gen.numerals import Number, parse_number, read_number
 from orca2_gen.records import Completion, Outcome, Problem
 
-GRADER_VERSION = 2
+GRADER_VERSION = 3
 """Raise it with every change that can change a verdict: it is part of the stage keys."""
 
 SPAN_BAR = 0.8

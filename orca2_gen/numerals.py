@@ -44,9 +44,10 @@ _CURRENCY = r"(?:(?:US|A|C|NZ|HK)?\$|[\u20ac\u00a3\u00a5\u20b9]|USD\s|EUR\s|GBP\
 _NUMBER = re.compile(
     rf"""
     (?<![\w.,:/^*])            # not inside a word, a decimal, a list, a time, a date, a power
+    (?<!\^[-+])
     (?P<sign>[-+]?)\s?{_CURRENCY}?\s?(?P<inner_sign>-?)
     (?:
-        (?P<whole>\d{{1,6}})[ ](?P<mixed>\d{{1,9}}/\d{{1,9}})       # 2 1/2
+        (?P<whole>\d{{1,6}})[ ]{{1,3}}(?P<mixed>\d{{1,9}}/\d{{1,9}})       # 2 1/2
       | (?P<over>\d{{1,{MAX_DIGITS}}})[ ]?/[ ]?(?P<under>\d{{1,{MAX_DIGITS}}})
       | (?P<decimal>
             \d{{1,3}}(?:,\d{{2,3}}){{0,60}},\d{{3}}(?:\.\d{{1,{MAX_DIGITS}}})?     # also 1,00,000
@@ -62,7 +63,7 @@ _NUMBER = re.compile(
     (?![\d^]|[.,:/]\d|(?-i:[KMB])(?![A-Za-z]))
     (?:
         \s?(?P<percent>%|per\s?cent\b|percentage\spoints?\b)
-      | [ ]?(?P<scale>hundred|thousand|million|billion|trillion)\b
+      | [ ]?(?P<scale>hundred|thousand|(?:mill|bill|trill)ions?)\b
       | (?P<kilo>k)\b
     )?
     """,
@@ -88,8 +89,10 @@ _NUMBER_OF_WORD |= {
     for ones in range(10)
 }
 
-# Other minus signs and spaces, full-width digits and the fraction slash. Vulgar fractions get a
-# space before them, so that 2 1/2 does not become 21/2 (which is what NFKC makes of it).
+_TEN_AND_ONE = re.compile(rf"\b({'|'.join(_TENS)}) ({'|'.join(_WORDS[1:10])})\b")
+
+# Other minus and product signs and spaces, full-width digits and the fraction slash. Vulgar
+# fractions get a space before them: of 2 and 1/2, NFKC makes 21/2.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "-")
     | dict.fromkeys("\u00a0\u2007\u2009\u202f", " ")
@@ -98,12 +101,16 @@ _PLAIN = str.maketrans(
     | {"\u2154": " 2/3", "\u215b": " 1/8", "\u066a": "%", "\uff05": "%"}
     | {"\u215c": " 3/8", "\u215d": " 5/8", "\u215e": " 7/8", "\u2155": " 1/5", "\u2156": " 2/5"}
     | {"\u2157": " 3/5", "\u2158": " 4/5", "\u2159": " 1/6", "\u215a": " 5/6"}
+    | {"\u2150": " 1/7", "\u2151": " 1/9", "\u2152": " 1/10", "\u2189": " 0/3"}
+    | dict.fromkeys("\u00b7\u22c5\u2219", "*")
 )
-_SUPERSCRIPT = re.compile("[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]+")
+_SUPERSCRIPT = re.compile("[\u207a\u207b]?[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]+")
+_BRACED_POWER = re.compile(r"\^\s?\{\s?([-+]?\d+)\s?\}")
 _LATEX = re.compile(
     r"\\[dt]?frac\s?\{\s?(?P<over>-?\d+)\s?\}\s?\{\s?(?P<under>\d+)\s?\}"
     r"|\\(?:text|mathrm|mathbf|textbf)\s?\{(?P<words>[^{}]*)\}"
-    r"|(?P<comma>\{,\}|,\\!)|\\(?P<sign>[$%])|\\times\b|\\[,;:! ]|\\[()\[\]]|~"
+    r"|(?P<comma>\{,\}|,\\!)|\\(?P<sign>[$%])|\\[,;:! ]|\\[()\[\]]|~"
+    r"|(?P<product>\\(?:times|cdot)(?![A-Za-z]))|(?P<degrees>\^\s?(?:\\circ(?![A-Za-z])|\{\\circ\}))"
 )
 _APPROXIMATELY = re.compile(
     r"(?:about|approximately|approx\.?|roughly|around|exactly|only|a total of|[=\u2248~])\s*",
@@ -125,22 +132,31 @@ _PART = re.compile(
 _ASIDE = re.compile(r"\([^()]*\)")
 # What follows a number that is only a part: of a formula, a range, a compound quantity.
 _GOES_ON = re.compile(
-    r"\s*(?:[-+*/^=\u00d7\u00f7x]\s*[\d(.$a-z]|(?:and|or|to|out of|times)\b\s*\S"
-    r")"
+    r"\s*(?:[-+*/^=\u00d7\u00f7x]\s*[\d(.$a-z\\\u03c0\u221a]|\*\*[-\d(]"
+    r"|(?:and|or|to|out of|times)\b\s*\S)"
 )
-
 _IRRATIONAL = re.compile(r"\s*(?:\\?(?:pi|sqrt)(?![a-z])|[\u03c0\u221a])")
+# What no sentence around a number holds, but a formula: a power, a root, a quotient, a sum or
+# product, of variables too (`a` and `i` are words as well, and `e` stands in 1e-5).
+_POWER_OF_TEN = re.compile(r"[x*\u00d7]\s?10\^[-+]?\d+")
+_FORMULA = re.compile(
+    r"[\d)}\]]\s*(?:\^|\*\*[-\d(])|\\(?:[cdt]?frac|sqrt|pi|log|ln)(?![A-Za-z])|[\u03c0\u221a]"
+    r"|(?<![A-Za-z'])[b-df-hj-z]\s*[-+*\u00d7\u00f7]\s*\d"
+    r"|\d\s*[-+*\u00d7\u00f7]\s*[b-df-hj-z](?![A-Za-z'])|\d\s*[-+*x\u00d7\u00f7]\s*[\d(]"
+)
 
 
 def plain_mathematics(text: str) -> str:
     """Returns the text with LaTeX dress and typographic signs made plain: 1{,}000 is 1,000."""
     if "\\" in text or "{,}" in text or "~" in text:
         text = _LATEX.sub(_undress, text)
-    if text.isascii():
-        return text
-    return _SUPERSCRIPT.sub(
-        lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text.translate(_PLAIN)
-    )
+    if not text.isascii():
+        text = _SUPERSCRIPT.sub(_lower, text.translate(_PLAIN))
+    return _BRACED_POWER.sub(r"^\1", text) if "^" in text else text
+
+
+def _lower(found: re.Match[str]) -> str:
+    return "^" + unicodedata.normalize("NFKC", found[0]).replace("\u2212", "-")
 
 
 def _undress(found: re.Match[str]) -> str:
@@ -152,7 +168,9 @@ def _undress(found: re.Match[str]) -> str:
         return ","
     if found["sign"] is not None:
         return found["sign"]
-    return "*" if found[0] == "\\times" else " "
+    if found["degrees"] is not None:
+        return "\u00b0"
+    return "*" if found["product"] is not None else " "
 
 
 def parse_number(text: str) -> Number | None:
@@ -180,11 +198,20 @@ def read_number(text: str, *, anywhere: bool = True) -> Number | None:
         number = _read_leading(text.rpartition("=")[2])
     if number is None and anywhere and "=" not in text:
         number = _read_only(text)
-    if number is None:
-        word, _, unit = text.lower().strip(" .!").partition(" ")
-        if word in _NUMBER_OF_WORD and " " not in unit and not _PART.match(unit):
-            number = Number(value=_NUMBER_OF_WORD[word], is_percent=False, text=word)
-    return number
+    return _read_word(text) if number is None else number
+
+
+def _read_word(text: str) -> Number | None:
+    """Returns the number that a word states, alone or before a unit of one word."""
+    sign = "-" if text[:1] == "-" else ""
+    spelled = _TEN_AND_ONE.sub(r"\1-\2", text.lower().removeprefix("-").strip(" .!"))
+    word, _, unit = spelled.partition(" ")
+    if word not in _NUMBER_OF_WORD or " " in unit or _PART.match(unit):
+        return None
+    value: Fraction | int = _NUMBER_OF_WORD[word] * (-1 if sign else 1)
+    if unit == "percent":
+        return Number(value=Fraction(value, 100), is_percent=True, text=f"{sign}{word}%")
+    return Number(value=value, is_percent=False, text=f"{sign}{word}")
 
 
 def _read_leading(text: str) -> Number | None:
@@ -203,7 +230,7 @@ def _read_leading(text: str) -> Number | None:
 
 
 def _read_only(text: str) -> Number | None:
-    if _BOUND.search(text):
+    if _BOUND.search(text) or _FORMULA.search(_POWER_OF_TEN.sub("", text)):
         return None
     places = list(_NUMBER.finditer(text))
     numbers = [_evaluate(found) for found in places]
@@ -245,7 +272,7 @@ def _evaluate(found: re.Match[str]) -> Number | None:
         value = value * Fraction(10) ** int(exponent)
         written = f"{written}e{exponent}"
     if found["scale"] is not None:
-        value = value * _SCALES[found["scale"].lower()]
+        value = value * _SCALES[found["scale"].lower().removesuffix("s")]
         written = f"{written} {found['scale']}"
     if found["kilo"] is not None:
         value, written = value * 1000, written + "k"

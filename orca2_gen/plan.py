@@ -7,6 +7,7 @@ a run happens: `config.json` records them, no key knows them.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from orca2_gen.blocks import MOST_IN_BLOCK, Rule
 from orca2_gen.calls import CALLS_VERSION
 from orca2_gen.chat import ENCODING_VERSION
 from orca2_gen.config import engine_directory
-from orca2_gen.config_inputs import EngineConfig, TaskConfig, VLLMEngineConfig
 from orca2_gen.config_schema import Config
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
+from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.grading import GRADER_VERSION
 from orca2_gen.ledger import stage_key
 from orca2_gen.lengths import Room
 from orca2_gen.rationales import ACCEPTANCE_VERSION
+from orca2_gen.shots import SHOTS_VERSION
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
+from orca2_gen.task_schema import TaskConfig
 from orca2_gen.tasks import READER_VERSION
 from orca2_gen.tasks.formats import format_digest
 
@@ -187,7 +190,7 @@ def _reading(
     every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
     for name, said in strategies.further_calls.items():
         every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
-    return {
+    found: dict[str, Any] = {
         "tasks": {
             task.name: task.model_dump(exclude={"path", "name"})
             | {"sha256": format_digest(task.format, Path(task.path))}
@@ -202,6 +205,15 @@ def _reading(
             for r in room
         },
     }
+    if any(task.few_shot for task in tasks):
+        # No example asks what these ask; how a question reads there depends on no more than this.
+        fields = {"format", "answer_type", "columns"}
+        held_out = [
+            [format_digest(task.format, Path(task.path)), task.model_dump(include=fields)]
+            for task in config.evaluation.tasks
+        ]
+        found["few_shot"] = {"text": SHOTS_VERSION, "held_out": sorted(held_out, key=json.dumps)}
+    return found
 
 
 def _engine(engine: EngineConfig, run_seed: int) -> dict[str, Any]:

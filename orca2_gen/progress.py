@@ -29,7 +29,7 @@ def show_stage(stage: str, total: int | None) -> Iterator[Callable[[Receipt], No
     if unknown.
     """
     started = time.monotonic()
-    units = rows = 0
+    units = rows = passed_over = 0
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -47,11 +47,13 @@ def show_stage(stage: str, total: int | None) -> Iterator[Callable[[Receipt], No
             )
 
         def advance(receipt: Receipt) -> None:
-            nonlocal units, rows
+            nonlocal units, rows, passed_over
             units, rows = units + 1, rows + receipt.counts["input"]
+            passed_over += receipt.counts.get("passed_over", 0)
             progress.update(bar, advance=1, description=f"{stage} ({rows} rows)")
 
         yield advance
     seconds = time.monotonic() - started
     counted = f"{units} units, {rows} rows, " if units else ""
-    console.print(f"{stage}: {counted}{seconds:.1f} s", highlight=False)
+    counted += f"{passed_over} rows passed over by samples, " if passed_over else ""
+    console.print(f"{stage}: {counted}{seconds:.1f} s", highlight=False, soft_wrap=True)

@@ -17,6 +17,16 @@ Outcome = Literal["correct", "incorrect", "truncated", "unparsed", "ungraded"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shot:
+    """A worked example of a task: a question of it with its gold answer, not formatted either."""
+
+    question: str
+    target: str
+    """As a Problem's; of the answer type of the problem that the example stands before."""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
     """One item of a task, as its source states it: nothing has been formatted yet."""
 
@@ -36,6 +46,8 @@ class Problem:
     """Option texts without their letters, in order; empty unless multiple_choice."""
     category: str = ""
     sub_category: str = ""
+    examples: tuple[Shot, ...] = ()
+    """What the user shows before the question, in this order; empty unless the task is few-shot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

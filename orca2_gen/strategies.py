@@ -14,6 +14,7 @@ from typing import Any, cast
 from orca2_gen.answers import ANSWER_SENTENCES
 from orca2_gen.choices import render_choices
 from orca2_gen.records import AnswerType, Message, Problem
+from orca2_gen.shots import render_shots
 
 STRATEGY_NAMES = (
     "direct_answer",
@@ -148,10 +149,12 @@ def _special_instructions(
 
 
 def user_text(problem: Problem, strategies: Strategies) -> str:
-    """What the user says: question, options, and the answer sentence if the strategies file asks
-    for it and the answer type has one.
+    """What the user says: worked examples if the problem has any, question, options, and the answer
+    sentence if the strategies file asks for it and the answer type has one.
     """
     parts = [problem.question]
+    if problem.examples:
+        parts.insert(0, render_shots(problem, answer_sentence=strategies.answer_sentence))
     if problem.choices:
         parts.append(render_choices(problem.choices))
     sentence = ANSWER_SENTENCES.get(cast(AnswerType, problem.answer_type))

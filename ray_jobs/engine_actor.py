@@ -21,7 +21,6 @@ import ray
 
 from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config import engine_directory
-from orca2_gen.config_inputs import EngineConfig, VLLMEngineConfig
 from orca2_gen.config_schema import RationalesConfig
 from orca2_gen.engine import (
     WARM_UP,
@@ -32,6 +31,7 @@ from orca2_gen.engine import (
     planted_script,
     set_engine_environment,
 )
+from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.ledger import Receipt, write_unit
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from orca2_gen.calls import Budget
-from orca2_gen.config_inputs import EngineConfig, VLLMEngineConfig
+from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.ledger import UnitName
 from orca2_gen.plan import evaluation_key, evaluation_rooms
 from orca2_gen.records import StudentScore

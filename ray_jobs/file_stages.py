@@ -20,6 +20,7 @@ from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection,
 from orca2_gen.selection import next_step
 from orca2_gen.shards import read_records
 from orca2_gen.strategies import load_strategies
+from orca2_gen.task_schema import TaskConfig
 from orca2_gen.tasks import TaskSource, read_task
 from orca2_gen.tasks.taxonomy import load_taxonomy
 from ray_jobs.leases import EraseLease, ReadLease, SelectLease
@@ -32,8 +33,12 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
     strategies = load_strategies(config.strategies)
     budgets = [length_budget(room, strategies) for room in lease.rooms]
     task = lease.task
-    source = TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
-    read = read_task(source, load_taxonomy(config.taxonomy))
+    read = read_task(
+        _source(task),
+        load_taxonomy(config.taxonomy),
+        held_out=[_source(other) for other in config.evaluation.tasks],
+        fits=lambda p: isinstance(plan_length(p, strategies, budgets), Problem),
+    )
     counts = {"passed_over": read.sample.num_passed_over} if read.sample else {}
     select_by = config.selection.select_by if lease.stage == "problems" else "task"
     for unit, group, chunk in _chunks(task.name, read.rows, lease.rows_per_unit, select_by):
@@ -64,6 +69,10 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
             rejected,
             of_unit,
         )
+
+
+def _source(task: TaskConfig) -> TaskSource:
+    return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
 
 
 def _chunks(

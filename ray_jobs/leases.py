@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from orca2_gen.blocks import Rule
 from orca2_gen.calls import Budget
-from orca2_gen.config_inputs import TaskConfig
 from orca2_gen.groups import Group
 from orca2_gen.ledger import Ledger, Receipt, UnitName
 from orca2_gen.lengths import Room
 from orca2_gen.shards import FileEntry
+from orca2_gen.task_schema import TaskConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

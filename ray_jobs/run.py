@@ -15,8 +15,8 @@ from typing import Any
 import ray
 
 from orca2_gen.config import engine_directory, resolved
-from orca2_gen.config_inputs import EngineConfig
 from orca2_gen.config_schema import Config
+from orca2_gen.engine_schema import EngineConfig
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat
-from orca2_gen.config_inputs import VLLMEngineConfig
 from orca2_gen.engine import Request, ScriptedEngine, engine_arguments, planted_script
+from orca2_gen.engine_schema import VLLMEngineConfig
 from orca2_gen.grading import grade
 from orca2_gen.records import AnswerType, Problem
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -7,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt, load_chat
+from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import erase, is_erased, prove
-from orca2_gen.records import Example, Message, Rationale, Rejection
-from orca2_gen.strategies import STRATEGY_NAMES, Strategies, prompt_messages
+from orca2_gen.lineage import example_faults
+from orca2_gen.rationales import teach
+from orca2_gen.records import Example, Message, Problem, Rationale, Rejection, Shot
+from orca2_gen.strategies import STRATEGY_NAMES, Strategies, prompt_messages, user_text
 from tests.test_chat import texts
 from tests.test_lengths import unigram
+from tests.test_rationales import ASKING
 
 
 def rationale_of(
@@ -62,6 +67,37 @@ def test_an_erased_example_never_contains_a_strategy_instruction(
     for instruction in strategies.instructions.values():
         assert instruction not in decoded
         assert all(instruction not in message.content for message in example.messages)
+
+
+@pytest.mark.parametrize("num_examples", [0, 4])
+def test_a_taught_problem_is_proved_with_its_examples_as_without(
+    chat: Chat, strategies: Strategies, sum_problem: Problem, num_examples: int
+) -> None:
+    shots = [Shot(question=f"What is {n} + 1?", target=str(n + 1)) for n in range(num_examples)]
+    problem = dataclasses.replace(sum_problem, examples=tuple(shots))
+    rationale = asyncio.run(
+        teach(
+            problem,
+            "step_by_step",
+            engine=ScriptedEngine(chat, lambda request: "Four and five are nine.\nAnswer: 9"),
+            chat=chat,
+            strategies=strategies,
+            asking=ASKING,
+        )
+    )
+    assert isinstance(rationale, Rationale)
+    example = erased(chat, strategies, rationale)
+    user = user_text(problem, strategies)
+    assert all(f"{s.question}\nAnswer: {s.target}\n" in user for s in shots)
+    assert [m.content for m in example.messages] == [
+        strategies.cautious_message,
+        user,
+        rationale.text,
+    ]
+    expected = encode_prompt(chat, prompt_messages(strategies.cautious_message, user))
+    assert example.input_ids[: example.num_prompt_tokens] == expected
+    assert prove([example], chat=chat, strategies=strategies).holds
+    assert list(example_faults(example, rationale)) == []
 
 
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)

@@ -62,17 +62,16 @@ def test_every_hand_made_answer_gets_its_verdict_or_the_one_it_is_known_to_get(
     assert len(rows) >= 40
     print(rates_line(answer_type))
     differing = [
-        (row.problem.target, row.text, row.known, row.found)
-        for row in rows
-        if row.found.outcome != row.known
+        (row.problem.target, row.text, row.known, found)
+        for row, found in rows
+        if found.outcome != row.known
     ]
     assert not differing, "\n".join(map(ascii, differing))
 
 
 @pytest.mark.parametrize("answer_type", ANSWER_TYPES)
 def test_a_score_of_one_is_correct_and_only_fractions_lie_between(answer_type: AnswerType) -> None:
-    for row in graded_set(answer_type):
-        found = row.found
+    for _, found in graded_set(answer_type):
         assert bool(found.answer) == (found.outcome in ("correct", "incorrect"))
         if answer_type in FRACTIONS and found.answer:
             assert (found.score >= FRACTIONS[answer_type]) == (found.outcome == "correct")
@@ -83,8 +82,8 @@ def test_a_score_of_one_is_correct_and_only_fractions_lie_between(answer_type: A
 @pytest.mark.parametrize("answer_type", ANSWER_TYPES)
 def test_any_gold_answer_counts_and_none_takes_from_another(answer_type: AnswerType) -> None:
     elsewhere = {"multiple_choice": "A", "yes_no": "no", "numeric": "3"}.get(answer_type, "zebra")
-    for row in graded_set(answer_type):
-        if row.known == "correct" and row.found.score == 1.0 and not row.problem.other_targets:
+    for row, found in graded_set(answer_type):
+        if row.known == "correct" and found.score == 1.0 and not row.problem.other_targets:
             problem = make_problem(
                 answer_type,
                 elsewhere,
@@ -98,7 +97,7 @@ def test_any_gold_answer_counts_and_none_takes_from_another(answer_type: AnswerT
 @pytest.mark.parametrize("answer_type", ANSWER_TYPES)
 def test_awaiting_a_grade_gives_the_same_grade(answer_type: AnswerType) -> None:
     async def all_of_them() -> None:
-        rows = graded_set(answer_type)[::4]
+        rows = [row for row, _ in graded_set(answer_type)[::4]]
         found = await asyncio.gather(
             *(graded(row.problem, completion_of(row.text)) for row in rows)
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,26 @@ def test_a_changed_task_file_changes_every_key(write_config: Write, tmp_path: Pa
         task.write("\n")
     after = keys_of(file)
     assert {stage for stage in before if before[stage] != after[stage]} == ALL
+
+
+def test_few_shot_is_in_the_keys_and_with_it_what_the_evaluation_asks(
+    write_config: Write, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(json.dumps({"question": "What is 1 + 1?", "answer": "2"}) + "\n")
+    sections = "[[evaluation.tasks]]\nname = 'e'\nformat = 'jsonl'\npath = 'held_out.jsonl'\n"
+    file = write_config(sections=sections)
+    few_shot = "tasks.0.few_shot=[3, 5]"
+    assert changed_stages(file, few_shot) == ALL
+    zero, few = keys_of(file), keys_of(file, few_shot)
+    assert few["problems"] != keys_of(file, "tasks.0.few_shot=[2, 5]")["problems"]
+    renamed = keys_of(file, few_shot, "evaluation.tasks.0.name=f")
+    assert {stage for stage in few if renamed[stage] != few[stage]} == {"evaluation_problems"}
+    held_out.write_text(json.dumps({"question": "What is 1 + 2?", "answer": "3"}) + "\n")
+    changed = {stage for stage, key in keys_of(file).items() if key != zero[stage]}
+    assert changed == {"evaluation_problems"}
+    changed = {stage for stage, key in keys_of(file, few_shot).items() if key != few[stage]}
+    assert changed == {"evaluation_problems"} | ALL
 
 
 def test_every_stage_has_its_own_key(write_config: Write) -> None:

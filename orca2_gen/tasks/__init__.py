@@ -7,7 +7,7 @@ A format (formats.py) is a way from files to rows and a pure function from a row
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -15,12 +15,20 @@ from pathlib import Path
 from orca2_gen.records import AnswerType, Problem, Rejection
 from orca2_gen.tasks.columns import Columns, check_columns, map_columns
 from orca2_gen.tasks.formats import FORMATS, PLAIN, read_files
+from orca2_gen.tasks.pools import (
+    Group,
+    Pool,
+    fill_pools,
+    group_of,
+    question_key,
+    with_examples,
+)
 from orca2_gen.tasks.rows import SourceRow, reject
 from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
 from orca2_gen.tasks.statements import BadRowError, Statement, check_statement
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, Branch, Taxonomy
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raise it with every change that can change a Problem: it is part of the stage keys."""
 
 # A task's name becomes part of problem ids and of file names.
@@ -44,6 +52,8 @@ class TaskSource:
     rows_per_category: int | None = None
     """A sample of so many rows of every category."""
     sample_seed: int = 0
+    few_shot: tuple[int, int] | None = None
+    """The least and the most examples before each question; None is zero-shot."""
 
     @property
     def prefix(self) -> str:
@@ -63,7 +73,17 @@ class TaskRows:
     """None where every row is read."""
 
 
-def read_task(source: TaskSource, taxonomy: Taxonomy = NO_TAXONOMY) -> TaskRows:
+def _always(problem: Problem) -> bool:
+    return True
+
+
+def read_task(
+    source: TaskSource,
+    taxonomy: Taxonomy = NO_TAXONOMY,
+    *,
+    held_out: Sequence[TaskSource] = (),
+    fits: Callable[[Problem], bool] = _always,
+) -> TaskRows:
     """Returns one Problem or Rejection per row, in reading order, read as it is asked for.
 
     A problem's id is `name/split/own`, where own is the row's id (see `statements.read_id`) or its
@@ -71,6 +91,16 @@ def read_task(source: TaskSource, taxonomy: Taxonomy = NO_TAXONOMY) -> TaskRows:
     one line, batch or document, and a hash and a place for every id. A sample costs a first pass
     over the files, in this call; only the rows drawn count as input. What concerns the whole task
     (nothing there, not gzip, unknown format) is a ValueError at once.
+
+    Few-shot costs another such pass, which fills the pools of examples (pools.py) from the rows
+    that become problems, sampled or not, and a pass over the files of `held_out`, of which it
+    keeps a hash of every question, about 140 bytes each.
+
+    Args:
+        source: the task.
+        taxonomy: categories that go before those of its rows.
+        held_out: tasks whose questions are no examples; looked at if few_shot is set.
+        fits: whether a problem can be asked at all; if not it is no example either.
     """
     _check_source(source)
     check_columns(source.columns)
@@ -81,7 +111,44 @@ def read_task(source: TaskSource, taxonomy: Taxonomy = NO_TAXONOMY) -> TaskRows:
             rows_per_task=source.rows_per_task,
             rows_per_category=source.rows_per_category,
         )
-    return TaskRows(rows=_problems(_source_rows(source), source, taxonomy, sample), sample=sample)
+    stated = _problems(_source_rows(source), source, taxonomy, sample)
+    if source.few_shot is None:
+        return TaskRows(rows=(row for _, row in stated), sample=sample)
+    pools = fill_pools(
+        (
+            (group_of(task, row), row)
+            for task, row in _problems(_source_rows(source), source, taxonomy, None)
+            if isinstance(row, Problem)
+        ),
+        seed=source.sample_seed,
+        held_out={key for other in held_out for key in _question_keys(other)},
+        fits=fits,
+    )
+    return TaskRows(rows=_few_shot(stated, pools, source), sample=sample)
+
+
+def _question_keys(source: TaskSource) -> Iterator[int]:
+    _check_source(source)
+    check_columns(source.columns)
+    for found in _source_rows(source):
+        statement = _statement(found, source)
+        if isinstance(statement, Statement):
+            yield question_key(statement.question)
+
+
+def _few_shot(
+    stated: Iterator[tuple[str, Problem | Rejection]],
+    pools: Mapping[Group, Pool],
+    source: TaskSource,
+) -> Iterator[Problem | Rejection]:
+    """Yields every row, the problems among them with examples or rejected for want of them."""
+    assert source.few_shot is not None
+    for task, row in stated:
+        if isinstance(row, Rejection):
+            yield row
+            continue
+        pool = pools.get(group_of(task, row), Pool())
+        yield with_examples(row, pool, few_shot=source.few_shot, seed=source.sample_seed)
 
 
 def _check_source(source: TaskSource) -> None:
@@ -128,7 +195,8 @@ def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
 
 def _problems(
     rows: Iterator[SourceRow], source: TaskSource, taxonomy: Taxonomy, sample: Sample | None
-) -> Iterator[Problem | Rejection]:
+) -> Iterator[tuple[str, Problem | Rejection]]:
+    """Yields every row with the name of its own task in a mixture."""
     place_of_id: dict[bytes, str] = {}
     ordinal = -1
     for found in rows:
@@ -138,16 +206,16 @@ def _problems(
                 continue
         statement = _statement(found, source)
         if isinstance(statement, BadRowError):
-            yield reject(found.place, statement)
+            yield "", reject(found.place, statement)
             continue
         own = found.key if statement.source_id is None else statement.source_id
         first = place_of_id.setdefault(_hash_id(own), found.place)
         if first != found.place:
             detail = f"the id {own} stands at {first} already; give each row its own"
-            yield reject(found.place, BadRowError("duplicate_id", detail))
+            yield "", reject(found.place, BadRowError("duplicate_id", detail))
             continue
         branch = _branch(statement, source, taxonomy)
-        yield Problem(
+        problem = Problem(
             problem_id=f"{source.prefix}/{own}",
             task=source.name,
             question=statement.question,
@@ -158,6 +226,7 @@ def _problems(
             category=branch.category,
             sub_category=branch.sub_category,
         )
+        yield statement.source_task, problem
 
 
 def _candidates(source: TaskSource, taxonomy: Taxonomy) -> Iterator[Candidate]:

@@ -5,8 +5,8 @@
                                                                 "output": ["hat", "bat"]}]}
 
 The question is the definition and the input; the first output is the target and the others count
-as well. The examples are not kept: prompts are zero-shot. Category is the first of the file's
-categories, sub_category the file's name.
+as well. The file's own examples are not kept. Category is the first of the file's categories,
+sub_category the file's name.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.util import placement_group, placement_group_table
 
-from orca2_gen.config_inputs import ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.engine_schema import ScriptedEngineConfig, VLLMEngineConfig
 from ray_jobs.cluster import Node, ray_instance
 from ray_jobs.placement import (
     PlacedEngine,

@@ -1,0 +1,67 @@
+"""Worked examples before a question, as the user says them.
+
+    Example 1:
+    What is 3 + 4?
+    Answer: 7
+
+    Example 2:
+    What is 10 + 2?
+    Answer: 12
+
+    Your question:
+
+An answer stands there as the answer sentence (answers.py) asks for it, so that what is shown is
+what is asked; without that sentence it is the bare target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from orca2_gen.answers import ANSWER_SENTENCES, split_items
+from orca2_gen.choices import read_yes_no, render_choices
+from orca2_gen.records import AnswerType, Problem, Shot
+
+SHOTS_VERSION = 1
+"""Raise it with every change of the text that examples become: it is part of the stage keys."""
+
+
+def render_shots(problem: Problem, *, answer_sentence: bool) -> str:
+    """Returns the text before the question of a problem with examples.
+
+    `answer_sentence` says whether user messages end with one, if the answer type has one.
+    """
+    is_asked = answer_sentence and problem.answer_type in ANSWER_SENTENCES
+    shown = [
+        f"Example {number}:\n{_render_shot(shot, problem.answer_type, is_asked)}\n"
+        for number, shot in enumerate(problem.examples, start=1)
+    ]
+    return "\n".join([*shown, "Your question:"])
+
+
+def _render_shot(shot: Shot, answer_type: str, is_asked: bool) -> str:
+    parts = [shot.question]
+    if shot.choices:
+        parts.append(render_choices(shot.choices))
+    answer = shot.target
+    if is_asked:
+        answer = f"Answer: {asked_answer(shot.target, cast(AnswerType, answer_type))}"
+    return "\n".join([*parts, answer])
+
+
+def asked_answer(target: str, answer_type: AnswerType) -> str:
+    """Returns a gold answer in the one line that the answer sentence of its type asks for."""
+    if answer_type == "yes_no":
+        return "yes" if read_yes_no(target, by_right=True) else "no"
+    if answer_type == "list":
+        return _joined(split_items(target))
+    if answer_type == "span":
+        return _joined(target.split("\n"))
+    return " ".join(target.split())
+
+
+def _joined(items: Sequence[str]) -> str:
+    lines = [" ".join(item.split()) for item in items]
+    # A comma inside an item would part it.
+    return ("; " if any("," in line for line in lines) and len(lines) > 1 else ", ").join(lines)

@@ -1,0 +1,205 @@
+"""Stages that need no engine, called as the plain functions that they are: no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from orca2_gen.chat import encode_text, load_chat
+from orca2_gen.config import engine_directory, load_config
+from orca2_gen.config_schema import Config
+from orca2_gen.engine import ScriptedEngine, planted_script
+from orca2_gen.erasure import prove
+from orca2_gen.groups import Group
+from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
+from orca2_gen.lengths import length_budget
+from orca2_gen.lineage import lineage_faults
+from orca2_gen.plan import rooms, selection_rule
+from orca2_gen.rationales import teach
+from orca2_gen.records import Example, Problem, Rationale, Rejection
+from orca2_gen.shards import read_records
+from orca2_gen.strategies import load_strategies, user_text
+from orca2_gen.tasks.pools import question_key
+from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy
+from ray_jobs.leases import EraseLease, ReadLease, SelectLease
+from tests.conftest import NUM_BAD, NUM_SUMS, Write
+from tests.test_lineage import change_first_row
+from tests.test_rationales import ASKING
+
+FEW_SHOT = "tasks.0.few_shot=[3, 5]"
+
+
+def read_units(
+    config: Config, run_dir: Path, committed: frozenset[str] = frozenset()
+) -> list[Receipt]:
+    lease = ReadLease(
+        task=config.tasks[0],
+        rows_per_unit=config.rows_per_unit,
+        rooms=rooms(config),
+        stage="problems",
+        stage_key="k",
+        driver="0",
+        committed=committed,
+    )
+    return list(read_problems(run_dir, config, lease))
+
+
+def problems_in(run_dir: Path, receipts: list[Receipt]) -> list[Problem]:
+    return [p for r in receipts for p in read_records(run_dir, r.files[0], Problem)]
+
+
+def rejections_in(run_dir: Path, receipts: list[Receipt]) -> list[Rejection]:
+    files = [entry for r in receipts for entry in r.files[1:]]
+    return [row for entry in files for row in read_records(run_dir, entry, Rejection)]
+
+
+@pytest.mark.parametrize("rows_per_unit", [1, 7, 100])
+def test_examples_depend_neither_on_the_size_of_units_nor_on_where_a_run_goes_on(
+    write_config: Write, tmp_path: Path, rows_per_unit: int
+) -> None:
+    file = write_config()
+    whole = load_config(file, [FEW_SHOT])
+    expected = problems_in(tmp_path / "a", read_units(whole, tmp_path / "a"))
+    assert len(expected) == NUM_SUMS and all(3 <= len(p.examples) <= 5 for p in expected)
+    config = load_config(file, [FEW_SHOT, f"rows_per_unit={rows_per_unit}"])
+    receipts = read_units(config, tmp_path / "b")
+    assert problems_in(tmp_path / "b", receipts) == expected
+    assert len(rejections_in(tmp_path / "b", receipts)) == NUM_BAD
+    first = receipts[: len(receipts) // 2]
+    rest = read_units(config, tmp_path / "c", frozenset(r.unit for r in first))
+    again = problems_in(tmp_path / "b", first) + problems_in(tmp_path / "c", rest)
+    assert again == expected
+
+
+def test_what_the_evaluation_asks_is_no_example_of_a_run(
+    write_config: Write, tmp_path: Path
+) -> None:
+    asked = [f"what is {n} +  {2 * n + 3}?" for n in range(0, NUM_SUMS, 2)]
+    rows = [{"prompt": question, "label": "1"} for question in asked]
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sections = (
+        "[[evaluation.tasks]]\nname = 'e'\nformat = 'jsonl'\npath = 'held_out.jsonl'\n"
+        'columns = { question = "prompt", answer = "label" }\n'
+    )
+    config = load_config(write_config(sections=sections), [FEW_SHOT])
+    found = problems_in(tmp_path, read_units(config, tmp_path))
+    shown = {question_key(shot.question) for p in found for shot in p.examples}
+    assert len(shown) == NUM_SUMS // 2 and shown.isdisjoint(map(question_key, asked))
+
+
+def test_a_context_that_is_too_long_is_rejected_and_a_row_that_is_too_long_is_no_example(
+    write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    strategies = load_strategies(None)
+    short = [f"{key}=16" for key in ("scoring.max_tokens", "scoring.retry_max_tokens")]
+    short.append("rationales.max_tokens=16")
+    config = load_config(file, short)
+    with (tmp_path / "sums.jsonl").open("a") as tasks:
+        row = {"id": "long", "question": "What is 1 + 2" + " + 0" * 9_000, "answer": "3"}
+        tasks.write(json.dumps(row) + "\n")
+    receipts = read_units(config, tmp_path / "zero")
+    zero = problems_in(tmp_path / "zero", receipts)
+    [long] = [r for r in rejections_in(tmp_path / "zero", receipts) if "long" in r.reason]
+    assert (long.problem_id, long.reason) == ("sums/train/long", "prompt_too_long")
+
+    few = read_units(load_config(file, [*short, FEW_SHOT]), tmp_path / "few")
+    found = problems_in(tmp_path / "few", few)
+    assert [p.problem_id for p in found] == [p.problem_id for p in zero]
+    assert max(len(s.question) for p in found for s in p.examples) < 100
+
+    budget = length_budget(rooms(config)[0], strategies)
+    longest = max(len(encode_text(budget.chat, user_text(p, strategies))) for p in zero)
+    room = f"student.max_model_len={budget.frame_tokens + longest + 16}"
+    tight = read_units(load_config(file, [*short, FEW_SHOT, room]), tmp_path / "tight")
+    assert problems_in(tmp_path / "tight", tight) == []
+    reasons = [r.reason for r in rejections_in(tmp_path / "tight", tight)]
+    assert reasons.count("prompt_too_long") == NUM_SUMS + 1
+
+
+def test_too_few_examples_reject_the_row_under_its_id(write_config: Write, tmp_path: Path) -> None:
+    config = load_config(write_config(), [FEW_SHOT])
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(json.dumps({"question": f"{n}?", "answer": "1"}) + "\n" for n in range(3))
+    )
+    receipts = read_units(config, tmp_path)
+    assert problems_in(tmp_path, receipts) == []
+    found = rejections_in(tmp_path, receipts)
+    assert [r.problem_id for r in found] == [f"sums/train/{n}" for n in range(3)]
+    assert {(r.stage, r.reason) for r in found} == {("problems", "too_few_examples")}
+    assert all("at least 3" in r.detail and "found 2 " in r.detail for r in found)
+
+
+def commit_run(config: Config, run_dir: Path) -> Ledger:
+    """The ledger of a run of one task under a fixed strategy, from reading to examples."""
+    ledger, strategies = read_ledger(run_dir, writable=True), load_strategies(None)
+    chat = load_chat(engine_directory(config.student))
+    receipts = read_units(config, run_dir)
+    ledger.commit(receipts)
+    problems = problems_in(run_dir, receipts)
+    lease = SelectLease(
+        name=UnitName(stage="selections", stage_key="k", unit="sums", group="sums"),
+        group=Group(name="sums", num_problems=len(problems), num_groups=1),
+        rule=selection_rule(config),
+        blocks=(),
+    )
+    ledger.commit(select_strategy(run_dir, config, lease))
+    script = planted_script({p.problem_id: p for p in problems}, {"step_by_step": 1.0}, 0)
+    engine = ScriptedEngine(chat, script)
+    for receipt in receipts:
+        taught = [
+            asyncio.run(
+                teach(
+                    problem,
+                    "step_by_step",
+                    engine=engine,
+                    chat=chat,
+                    strategies=strategies,
+                    asking=ASKING,
+                )
+            )
+            for problem in problems_in(run_dir, [receipt])
+        ]
+        name = UnitName(stage="rationales", stage_key="k", unit=receipt.unit, group="sums")
+        ledger.commit([write_unit(run_dir, name, taught, Rationale)])
+        files = ledger.units["rationales", receipt.unit].files
+        name = UnitName(stage="examples", stage_key="k", unit=receipt.unit, group="sums")
+        ledger.commit(erase_rationales(run_dir, config, EraseLease(name=name, rationales=files[0])))
+    return ledger
+
+
+def test_a_few_shot_run_follows_from_its_rows_and_is_proved(
+    write_config: Write, tmp_path: Path
+) -> None:
+    config = load_config(write_config(selection='policy = "fixed:step_by_step"'), [FEW_SHOT])
+    ledger, strategies = commit_run(config, tmp_path), load_strategies(None)
+    assert list(lineage_faults(ledger, config, strategies)) == []
+    examples = [
+        example
+        for receipt in ledger.committed("examples")
+        for example in read_records(tmp_path, receipt.files[0], Example)
+    ]
+    chat = load_chat(engine_directory(config.student))
+    assert len(examples) == NUM_SUMS
+    assert all("Example 3:" in example.messages[1].content for example in examples)
+    assert prove(examples, chat=chat, strategies=strategies).holds
+
+
+def test_an_example_that_was_changed_after_the_teacher_saw_it_is_found(
+    write_config: Write, tmp_path: Path
+) -> None:
+    config = load_config(write_config(selection='policy = "fixed:step_by_step"'), [FEW_SHOT])
+    commit_run(config, tmp_path)
+
+    def other_answer(problem: Problem) -> Problem:
+        first = dataclasses.replace(problem.examples[0], target="1000")
+        return dataclasses.replace(problem, examples=(first, *problem.examples[1:]))
+
+    change_first_row(tmp_path, "problems", Problem, other_answer)
+    [fault] = lineage_faults(read_ledger(tmp_path), config, load_strategies(None))
+    assert "asks something else than its problem" in fault
