@@ -143,7 +143,11 @@ def run_config(
         # Every request is asked once, as by the contenders.
         scoring=ScoringConfig(max_tokens=size.max_tokens, retry_max_tokens=size.max_tokens),
         rationales=RationalesConfig(max_tokens=size.max_tokens),
-        selection=SelectionConfig(scored_problems=size.problems, block_size=size.problems_per_unit),
+        selection=SelectionConfig(
+            method="full_grid",
+            scored_problems=size.problems,
+            block_size=size.problems_per_unit,
+        ),
     )
 
 

@@ -46,7 +46,7 @@ class SelectionConfig(Section):
     select_by: Literal["task", "category", "sub_category"] = "task"
     """Whose problems get one strategy together. A problem without a category counts by its task's
     name."""
-    method: Literal["race", "full_grid"] = "full_grid"
+    method: Literal["race", "full_grid"] = "race"
     """race: a strategy is scored no further once it cannot be the winner. full_grid: every strategy
     is scored on all problems."""
     delta: float = Field(0.05, gt=0.0, lt=1.0)

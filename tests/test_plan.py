@@ -33,11 +33,10 @@ ALL = {"problems", "scores", "selections", "rationales", "examples"}
         ("student.max_model_len=2048", "problems"),
         ("selection.select_by=category", "problems"),
         ("scoring.retry_max_tokens=600", "problems"),
-        ("selection.method=race", "scores"),
+        ("selection.method=full_grid", "scores"),
         ("selection.scored_problems=11", "scores"),
         ("selection.block_size=5", "scores"),
         ("student.accuracy.step_by_step=0.1", "scores"),
-        ("selection.indifference=0.1", "selections"),
         ("selection.policy=random", "scores"),
         ("selection.policy=teacher_best", "scores"),
         ("selection.none_solved=step_by_step", "selections"),
@@ -82,6 +81,14 @@ def test_another_place_of_the_same_files_changes_no_key(
     assert changed_stages(write_config(), *sets) == set()
 
 
+def test_what_a_full_grid_is_looked_at_for_is_not_in_the_keys_of_its_scores(
+    write_config: Write,
+) -> None:
+    grid, file = "selection.method=full_grid", write_config()
+    before, after = keys_of(file, grid), keys_of(file, grid, "selection.indifference=0.1")
+    assert next(stage for stage in before if before[stage] != after[stage]) == "selections"
+
+
 @pytest.mark.parametrize(
     ("override", "first"),
     [
@@ -93,8 +100,8 @@ def test_another_place_of_the_same_files_changes_no_key(
 def test_which_cells_a_race_scores_depends_on_how_it_is_run(
     write_config: Write, override: str, first: str
 ) -> None:
-    race, file = "selection.method=race", write_config()
-    before, after = keys_of(file, race), keys_of(file, race, override)
+    file = write_config()
+    before, after = keys_of(file), keys_of(file, override)
     assert next(stage for stage in before if before[stage] != after[stage]) == first
 
 
