@@ -93,12 +93,13 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> Non
 @set_option
 def score(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Score the student and select one strategy per task; print the table."""
-    from ray_jobs.pipeline import read_tasks, score_student, select_strategies
+    from ray_jobs.pipeline import judge_answers, read_tasks, score_student, select_strategies
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
         read_tasks(run)
         score_student(run)
+        judge_answers(run)
         select_strategies(run)
         print_selections(run.ledger)
 

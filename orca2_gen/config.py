@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orca2_gen.config_schema import Config
+from orca2_gen.digests import model_digest
 from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.strategies import load_strategies
 from orca2_gen.tasks.taxonomy import load_taxonomy
@@ -51,7 +52,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _set(raw, override)
     _resolve_paths(raw, Path.cwd())  # those that --set gave; the others are absolute by now
-    for engine in ("student", "teacher"):
+    for engine in ("student", "teacher", "judge"):
         if isinstance(raw.get(engine), dict):
             raw[engine].setdefault("engine", "vllm")
     try:
@@ -88,14 +89,10 @@ def _parsed(file: Path) -> dict[str, Any]:
     return found
 
 
-_PATH_KEYS = {
-    ("strategies",),
-    ("taxonomy",),
-    ("training", "model"),
-    ("student", "model"),
-    ("student", "tokenizer"),
+_PATH_KEYS = {("strategies",), ("taxonomy",), ("training", "model")}
+_PATH_KEYS |= {
+    (role, key) for role in ("student", "teacher", "judge") for key in ("model", "tokenizer")
 }
-_PATH_KEYS |= {("teacher", "model"), ("teacher", "tokenizer")}
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
@@ -167,7 +164,10 @@ def _check_paths(config: Config, file: Path) -> None:
                     f"give the task file, or a directory of them, e.g. "
                     f"--set {place}.{index}.path=FILE"
                 )
-    for name, engine in (("student", config.student), ("teacher", config.teacher)):
+    engines = {"student": config.student, "teacher": config.teacher, "judge": config.judge_of_open}
+    for name, engine in engines.items():
+        if engine is None:
+            continue
         key = "model" if isinstance(engine, VLLMEngineConfig) else "tokenizer"
         if not Path(engine_directory(engine)).is_dir():
             raise ValueError(
@@ -180,10 +180,27 @@ def _check_paths(config: Config, file: Path) -> None:
             f"config {file}: strategies: no file at {config.strategies}; leave the key out for "
             "our own"
         )
+    _check_judge(config, file)
     _check_strategies(config, file)
     load_taxonomy(config.taxonomy)
     if config.training.model is not None and not Path(config.training.model).is_dir():
         raise ValueError(f"config {file}: training.model: no directory at {config.training.model}")
+
+
+def _check_judge(config: Config, file: Path) -> None:
+    """The judge must be another model than the one whose answers it judges; a scripted engine has
+    no model.
+    """
+    name = "teacher" if config.selection.policy == "teacher_best" else "student"
+    judge, scored = config.needed_judge, getattr(config, name)
+    if not isinstance(judge, VLLMEngineConfig) or not isinstance(scored, VLLMEngineConfig):
+        return
+    places = Path(judge.model).resolve(), Path(scored.model).resolve()
+    if places[0] == places[1] or model_digest(places[0]) == model_digest(places[1]):
+        raise ValueError(
+            f"config {file}: judge.model: {judge.model} is the {name}'s model, whose answers it "
+            "would judge; give another with --set judge.model=DIR"
+        )
 
 
 def _check_strategies(config: Config, file: Path) -> None:

@@ -38,6 +38,13 @@ class ScoringConfig(Section):
         return self
 
 
+class JudgingConfig(Section):
+    """How the judge is asked about an open answer: once, greedily."""
+
+    max_tokens: int = Field(256, ge=1)
+    """Of its reply; a judge that thinks before it speaks needs more."""
+
+
 class SelectionConfig(Section):
     """How scores become one strategy per task, or per category."""
 
@@ -48,7 +55,7 @@ class SelectionConfig(Section):
     name."""
     method: Literal["race", "full_grid"] = "race"
     """race: a strategy is scored no further once it cannot be the winner. full_grid: every strategy
-    is scored on all problems."""
+    is scored on all problems, as those of a task (or category) with open problems always are."""
     delta: float = Field(0.05, gt=0.0, lt=1.0)
     """Of a race: the chance per task (or category), at most, that the full grid has another
     winner."""
@@ -69,6 +76,10 @@ class SelectionConfig(Section):
     """The strategy of a task that no strategy solves even once."""
     cautious_arm: bool = False
     """Whether the cautious message is scored beside the strategies, to compare; it cannot win."""
+
+    @property
+    def needs_scores(self) -> bool:
+        return self.policy in ("student_best", "teacher_best")
 
     @model_validator(mode="after")
     def _policy_is_known(self) -> SelectionConfig:
@@ -91,7 +102,7 @@ class RationalesConfig(Section):
     top_p: float = Field(0.95, gt=0.0, le=1.0)
     verify: bool = True
     """Only answers that match gold are kept; False keeps every finished, readable answer (both arms
-    are real)."""
+    are real), as is done with open ones in any case."""
 
 
 class ErasureConfig(Section):
@@ -155,7 +166,7 @@ class DispatchConfig(Section):
     schedule: Literal["phased", "overlapped"] = "phased"
     """phased: the student's engines are gone before the teacher's load. overlapped: the teacher
     starts on tasks that are decided while others are still scored, as far as there is room for
-    both."""
+    both. A run with open answers is phased: they are judged in between."""
 
     max_failed_starts: int = Field(3, ge=1)
     """A replica that fails so often in a row to start is given up; the others go on."""
@@ -189,7 +200,10 @@ class Config(Section):
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     student: EngineConfig
     teacher: EngineConfig
+    judge: EngineConfig | None = None
+    """Judges the answers of open tasks; another model than the one that is scored."""
     scoring: ScoringConfig = ScoringConfig()
+    judging: JudgingConfig = JudgingConfig()
     selection: SelectionConfig = SelectionConfig()
     rationales: RationalesConfig = RationalesConfig()
     erasure: ErasureConfig = ErasureConfig()
@@ -198,13 +212,42 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def judge_of_open(self) -> EngineConfig | None:
+        """The judge, if any task is open: every such problem must fit it whatever the policy is, so
+        that the arms of an ablation share their problems.
+        """
+        return self.judge if any(task.answer_type == "open" for task in self.tasks) else None
+
+    @property
+    def needed_judge(self) -> EngineConfig | None:
+        """The judge, if any task is open and the policy needs scores; else None."""
+        return self.judge_of_open if self.selection.needs_scores else None
+
     @model_validator(mode="after")
     def _replicas_reach_the_floor(self) -> Config:
-        for name, engine in (("student", self.student), ("teacher", self.teacher)):
-            if engine.replicas < self.dispatch.min_replicas:
+        engines = {"student": self.student, "teacher": self.teacher, "judge": self.needed_judge}
+        for name, engine in engines.items():
+            if engine is not None and engine.replicas < self.dispatch.min_replicas:
                 raise ValueError(
                     f"dispatch.min_replicas is {self.dispatch.min_replicas} and {name}.replicas is "
                     f"{engine.replicas}; a run would stop before it starts"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _open_answers_can_be_judged(self) -> Config:
+        names = [task.name for task in self.tasks if task.answer_type == "open"]
+        if names and self.selection.needs_scores and self.judge is None:
+            raise ValueError(
+                f"task {names[0]!r} is open, so the policy {self.selection.policy} needs a judge; "
+                "add a section [judge] with another model than the one that is scored"
+            )
+        for task in self.evaluation.tasks:
+            if task.answer_type == "open":
+                raise ValueError(
+                    f"evaluation.tasks: {task.name!r} is open, and evaluation asks no judge yet; "
+                    "leave the task out"
                 )
         return self
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orca2_gen.chat import Chat, encode_text
 from orca2_gen.engine_schema import VLLMEngineConfig
-from orca2_gen.records import Completion, Problem
+from orca2_gen.records import Completion
 
 WARM_UP = "warm-up"
 """In place of a problem's id, where an engine only has to show that it generates."""
@@ -48,7 +48,7 @@ class Request:
         """The sampling seed: a hash of identity and run seed, so that it does not depend on batch
         order or restarts.
         """
-        return int(_uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
+        return int(uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
 
 
 class Engine(Protocol):
@@ -244,47 +244,7 @@ class ScriptedEngine:
         pass
 
 
-def planted_script(
-    problems: Mapping[str, Problem], accuracy: Mapping[str, float], run_seed: int
-) -> Script:
-    """A script that answers rightly with a planted probability per strategy, for rehearsals without
-    a model.
-
-    Args:
-        problems: by id; may be filled later, is read at each request.
-        accuracy: by strategy, 0.5 where absent. Whether a problem is hard is drawn once for all
-            strategies, so that
-            scores are paired as a real student's are.
-        run_seed: of the draws.
-    """
-
-    def script(request: Request) -> str:
-        if request.problem_id == WARM_UP:
-            return "Answer: 2"
-        problem = problems[request.problem_id]
-        draw = _uniform(run_seed, f"{request.role}|{request.problem_id}|{request.attempt}")
-        rightly = draw < accuracy.get(request.strategy, 0.5)
-        steps = 2 + int(6 * _uniform(run_seed, request.request_id))
-        working = "" if request.strategy == "direct_answer" else "Let us see. " * steps
-        if problem.answer_type == "summary":
-            return problem.target if rightly else "I have nothing to say."
-        answer = problem.target.replace("\n", "; ") if rightly else _wrong(problem)
-        return f"{working}Answer: {answer}"
-
-    return script
-
-
-def _wrong(problem: Problem) -> str:
-    if problem.answer_type == "multiple_choice":
-        return "B" if problem.target == "A" else "A"
-    if problem.answer_type == "yes_no":
-        return "no" if problem.target.lower() in ("yes", "true", "correct") else "yes"
-    if problem.answer_type in ("span", "mathematics"):
-        return "10007"  # more of the gold text would be worth a part of it
-    return f"{problem.target}7"
-
-
-def _uniform(seed: int, key: str) -> float:
+def uniform(seed: int, key: str) -> float:
     """A number in [0, 1) that depends on nothing else."""
     return int.from_bytes(hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=7).digest()) / (
         1 << 56

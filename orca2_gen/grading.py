@@ -11,6 +11,7 @@ Rules that are choices:
   (answers.quasi_normalise); every word, sign and figure does.
 - Items of a list are compared in order, as numbers where the gold item is one.
 - Spans and summaries score a fraction, and are correct from SPAN_BAR and SUMMARY_BAR on.
+- No pattern tells what an open answer is worth: it is ungraded here and judged later (judging.py).
 """
 
 from __future__ import annotations
@@ -97,12 +98,18 @@ def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
     """
     if finish_reason != "stop":
         return _TRUNCATED
-    gold = _gold_of(problem)
-    if gold is None:
+    if problem.answer_type == "open":
+        return _UNGRADED if final_text(text) else _UNPARSED
+    if (gold := _gold_of(problem)) is None:
         return _UNGRADED
     if gold.answer_type == "summary":
         return _grade_summary(gold, text)
     return _grade_last_answer(gold, text) or _UNPARSED
+
+
+def final_text(text: str) -> str:
+    """What was said after all thinking."""
+    return text.rpartition("</think>")[2].strip()
 
 
 async def graded(problem: Problem, completion: Completion) -> Grade:
@@ -257,7 +264,7 @@ def _grade_mathematics(gold: Gold, piece: Piece) -> Grade | None:
 
 
 def _grade_summary(gold: Gold, text: str) -> Grade:
-    answer = text.rpartition("</think>")[2].strip()
+    answer = final_text(text)
     if not answer:
         return _UNPARSED
     scores = [s for target in gold.targets if (s := rouge_l(target, answer)) is not None]

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from orca2_gen.records import Problem
 
+OPEN = "open"
+"""A count in the receipt of a unit of problems: how many of them are open."""
+
 _FILE_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -19,6 +22,9 @@ class Group:
     num_problems: int
     num_groups: int
     """Of its run, itself included: where there are few, each is scored in larger blocks."""
+    is_judged: bool = False
+    """Whether any of them is open, so that a judge reads its answers before anything is selected;
+    then all its strategies are scored."""
 
     @property
     def stem(self) -> str:

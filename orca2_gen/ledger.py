@@ -29,6 +29,7 @@ from orca2_gen.shards import FileEntry, naming, sync_directory, write_bytes, wri
 STAGES = (
     "problems",
     "scores",
+    "judgements",
     "selections",
     "rationales",
     "examples",
@@ -164,8 +165,7 @@ def read_ledger(
     ledger = Ledger(run_dir=run_dir, writable=writable, fence=fence)
     path = run_dir / "ledger.jsonl"
     body = path.read_bytes() if path.exists() else b""
-    kept = 0
-    lines = body.split(b"\n")
+    kept, lines = 0, body.split(b"\n")
     last = len(lines) - (not lines[-1])
     for number, line in enumerate(lines, 1):
         if not line:

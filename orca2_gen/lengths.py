@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, load_chat
+from orca2_gen.judging import judging_messages
 from orca2_gen.records import Message, Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
 
@@ -25,6 +26,9 @@ class Room:
     max_model_len: int
     max_tokens: int
     """Of a call's answer."""
+    judged_tokens: int | None = None
+    """Of the longest answer that a judge is shown, in tokens of whoever gives it; None of an engine
+    that is asked the problems themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +39,14 @@ class LengthBudget:
     chat: Chat
     frame_tokens: int
     """What the longest prompt holds beside the problem's text: template and system message, and of
-    a strategy of several calls what was said before its last."""
+    a strategy of several calls what was said before its last; of a judge's, the answer."""
 
 
 def length_budget(room: Room, strategies: Strategies) -> LengthBudget:
     """The LengthBudget of an engine under every strategy and the cautious message."""
     chat = load_chat(room.tokenizer)
+    if room.judged_tokens is not None:
+        return LengthBudget(room=room, chat=chat, frame_tokens=room.judged_tokens)
     frames: list[tuple[str, tuple[str, ...]]]
     frames = [(strategies.system_message(name), ()) for name in (CAUTIOUS, EMPTY)]
     frames += [
@@ -76,8 +82,16 @@ def plan_length(
     text = user_text(problem, strategies)
     for budget in budgets:
         room = budget.room
+        is_judges = room.judged_tokens is not None
+        if is_judges and problem.answer_type != "open":
+            continue
         try:
-            needed = budget.frame_tokens + len(encode_text(budget.chat, text))
+            # A judge's texts stand in one message, so there they are encoded together.
+            of_problem = (
+                encode_prompt(budget.chat, judging_messages(problem, ""))
+                if is_judges
+                else encode_text(budget.chat, text)
+            )
         except ControlTokenError as error:
             return Rejection(
                 problem_id=problem.problem_id,
@@ -85,6 +99,7 @@ def plan_length(
                 reason="control_token",
                 detail=f"{room.role}: {error}",
             )
+        needed = budget.frame_tokens + len(of_problem)
         if needed + room.max_tokens > room.max_model_len:
             return Rejection(
                 problem_id=problem.problem_id,

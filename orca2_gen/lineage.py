@@ -4,18 +4,19 @@ word of an example from its problem.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from orca2_gen.blocks import Block
 from orca2_gen.calls import compose
 from orca2_gen.config_schema import Config
-from orca2_gen.groups import Group, block_unit, group_name
+from orca2_gen.groups import OPEN, Group, block_unit, group_name
+from orca2_gen.judging import judged
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
-from orca2_gen.records import Example, Problem, Rationale, Selection, StudentScore
+from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.selection import next_step
-from orca2_gen.shards import DamagedFile, read_records
+from orca2_gen.shards import DamagedFile, FileEntry, read_records
 from orca2_gen.strategies import Strategies, user_text
 
 
@@ -24,16 +25,31 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
 
     Damaged files are skipped here: whoever reads every file reports them.
     """
+    open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
+    open_ids: set[str] = set()
+    for receipt in ledger.committed("problems"):
+        found = _rows(ledger, receipt, Problem)
+        for problem in found:
+            if group_name(problem, config.selection.select_by) != receipt.group:
+                yield f"problems: {problem.problem_id} does not belong to {receipt.group}"
+        ids = [problem.problem_id for problem in found if problem.answer_type == "open"]
+        if found and len(ids) != receipt.counts.get(OPEN, 0):
+            yield f"problems: {receipt.unit} holds {len(ids)} open problems, not as many as counted"
+        open_ids.update(ids)
     chosen: dict[str, str] = {}
     num_groups = len({r.group for r in ledger.committed("problems") if r.counts["accepted"]})
     for receipt in ledger.committed("selections"):
         for selection in _rows(ledger, receipt, Selection):
             chosen[selection.group] = selection.strategy
-            yield from _selection_faults(ledger, config, selection, num_groups)
-    for receipt in ledger.committed("problems"):
-        for problem in _rows(ledger, receipt, Problem):
-            if group_name(problem, config.selection.select_by) != receipt.group:
-                yield f"problems: {problem.problem_id} does not belong to {receipt.group}"
+            group = Group(
+                name=selection.group,
+                num_problems=selection.num_problems,
+                num_groups=num_groups,
+                is_judged=selection.group in open_groups,
+            )
+            yield from _selection_faults(ledger, config, selection, group)
+    for receipt in ledger.committed("judgements"):
+        yield from _judgement_faults(ledger, receipt, open_groups, open_ids)
     for receipt in ledger.committed("rationales"):
         problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
         for rationale in _rows(ledger, receipt, Rationale):
@@ -73,24 +89,76 @@ def example_faults(example: Example, rationale: Rationale | None) -> Iterator[st
         yield f"examples: {example.problem_id} names another strategy than its rationale"
 
 
-def _selection_faults(
-    ledger: Ledger, config: Config, selection: Selection, num_groups: int
+def _judgement_faults(
+    ledger: Ledger, receipt: Receipt, open_groups: Set[str], open_ids: Set[str]
 ) -> Iterator[str]:
-    """The Selection that the committed scores lead to must be the committed one."""
+    """A unit of judgements must hold the cells of its scores, each as it was but for what the judge
+    replied about it.
+    """
+    if receipt.group not in open_groups:
+        yield f"judgements: {receipt.unit} was judged, and no problem of {receipt.group} is open"
+    lost = {
+        rejection.problem_id
+        for entry in receipt.files[1:]
+        for rejection in _read(ledger, entry, Rejection)
+    }
+    scores = _by_cell(_rows_of(ledger, "scores", receipt.unit, StudentScore))
+    wanted = {cell: score for cell, score in scores.items() if score.problem_id not in lost}
+    rows = _by_cell(_rows(ledger, receipt, StudentScore))
+    for cell in sorted(rows.keys() - wanted.keys()):
+        yield f"judgements: {' under '.join(cell)} came from nowhere"
+    if len(rows) == receipt.files[0].rows:  # else they are damaged
+        for cell in sorted(wanted.keys() - rows.keys()):
+            yield f"judgements: {' under '.join(cell)} was scored and is missing"
+    for cell in sorted(rows.keys() & wanted.keys()):
+        row, score = rows[cell], wanted[cell]
+        is_asked = score.problem_id in open_ids and score.outcome == "ungraded"
+        if row != (judged(score, row.judgement) if is_asked else score):
+            yield f"judgements: {' under '.join(cell)} does not follow from its score and reply"
+        names = {(reply.problem_id, reply.role, reply.strategy) for reply in row.judgement}
+        if names - {(score.problem_id, "judge", score.strategy)} or len(row.judgement) > 1:
+            yield f"judgements: {' under '.join(cell)} holds a reply about something else"
+
+
+def judged_cells(ledger: Ledger, config: Config) -> tuple[int, int, int]:
+    """Cells that were scored in groups with open problems; how many of them a unit of judgements
+    holds; how many it has lost with their problem.
+    """
+    open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
     rule = selection_rule(config)
-    group = Group(name=selection.group, num_problems=selection.num_problems, num_groups=num_groups)
+    judgements = ledger.committed("judgements")
+    lost = sum(receipt.counts["rejected"] for receipt in judgements)
+    return (
+        sum(r.counts["accepted"] for r in ledger.committed("scores") if r.group in open_groups),
+        sum(receipt.counts["accepted"] for receipt in judgements),
+        lost * (len(rule.strategies) + rule.cautious_arm),
+    )
+
+
+def _by_cell(scores: list[StudentScore]) -> dict[tuple[str, str], StudentScore]:
+    return {(score.problem_id, score.strategy): score for score in scores}
+
+
+def _selection_faults(
+    ledger: Ledger, config: Config, selection: Selection, group: Group
+) -> Iterator[str]:
+    """The Selection that the committed scores lead to, or the judgements of them, must be the
+    committed one.
+    """
+    rule = selection_rule(config, group)
+    stage = "judgements" if group.is_judged else "scores"
     scored: dict[int, list[StudentScore]] = {}
     step = next_step(group, rule, scored)
     while isinstance(step, Block) and len(scored) <= step.index:
         unit = block_unit(group, step.index)
-        scored[step.index] = _rows_of(ledger, "scores", unit, StudentScore)
+        scored[step.index] = _rows_of(ledger, stage, unit, StudentScore)
         asked = {score.strategy for score in scored[step.index]}
         if not asked <= set(step.strategies):
             fallen = ", ".join(sorted(asked - set(step.strategies)))
-            yield f"scores: {unit} holds cells of {fallen}, which had fallen before"
+            yield f"{stage}: {unit} holds cells of {fallen}, which had fallen before"
         step = next_step(group, rule, scored)
     if step != selection:
-        yield f"selections: {selection.group} does not follow from its committed scores"
+        yield f"selections: {selection.group} does not follow from its committed {stage}"
 
 
 def _rows_of(ledger: Ledger, stage: str, unit: str, record: type[Any]) -> list[Any]:
@@ -99,7 +167,11 @@ def _rows_of(ledger: Ledger, stage: str, unit: str, record: type[Any]) -> list[A
 
 
 def _rows(ledger: Ledger, receipt: Receipt, record: type[Any]) -> list[Any]:
+    return _read(ledger, receipt.files[0], record)
+
+
+def _read(ledger: Ledger, entry: FileEntry, record: type[Any]) -> list[Any]:
     try:
-        return read_records(ledger.run_dir, receipt.files[0], record)
+        return read_records(ledger.run_dir, entry, record)
     except DamagedFile:
         return []

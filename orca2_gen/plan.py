@@ -6,6 +6,7 @@ a run happens: `config.json` records them, no key knows them.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from orca2_gen.config_schema import Config
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.grading import GRADER_VERSION
+from orca2_gen.groups import Group
+from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
 from orca2_gen.ledger import stage_key
 from orca2_gen.lengths import Room
 from orca2_gen.rationales import ACCEPTANCE_VERSION
@@ -32,7 +35,8 @@ from orca2_gen.tasks.formats import format_digest
 PREVIOUS = {
     "problems": "",
     "scores": "problems",
-    "selections": "scores",
+    "judgements": "scores",
+    "selections": "judgements",
     "rationales": "selections",
     "examples": "rationales",
     "evaluation_problems": "",
@@ -50,6 +54,7 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
         "problems": _reading(config, config.tasks, strategies, rooms(config))
         | {"select_by": selection.select_by},
         "scores": _scoring(config, strategies),
+        "judgements": _judging(config),
         "selections": {
             "policy": selection.policy,
             "indifference": selection.indifference,
@@ -141,12 +146,15 @@ def evaluation_key(config: Config, engine: EngineConfig, problems_key: str) -> s
     return stage_key(problems_key, determinants)
 
 
-def selection_rule(config: Config) -> Rule:
-    """The Rule of a config."""
+def selection_rule(config: Config, group: Group | None = None) -> Rule:
+    """The Rule of a config, for one group where it is given: judged ones use the full grid, since a
+    race would have to wait for the judge after every block.
+    """
+    is_judged = group is not None and group.is_judged
     return Rule(
         policy=config.selection.policy,
         strategies=load_strategies(config.strategies).names,
-        method=config.selection.method,
+        method="full_grid" if is_judged else config.selection.method,
         delta=config.selection.delta,
         scored_problems=config.selection.scored_problems,
         block_size=config.selection.block_size,
@@ -160,14 +168,20 @@ def selection_rule(config: Config) -> Rule:
 
 def rooms(config: Config) -> tuple[Room, ...]:
     """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for
-    rationales.
+    rationales, the judge's for the answers to open ones.
     """
     student = _room("student", config.student, config.scoring.most_tokens)
     # With teacher_best it is the teacher that is scored.
     teacher = _room(
         "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.most_tokens)
     )
-    return student, teacher
+    if config.judge_of_open is None:
+        return student, teacher
+    further_calls = load_strategies(config.strategies).further_calls.values()
+    num_calls = 1 + max(map(len, further_calls), default=0)
+    judge = _room("judge", config.judge_of_open, config.judging.max_tokens)
+    judged_tokens = num_calls * config.scoring.most_tokens
+    return student, teacher, dataclasses.replace(judge, judged_tokens=judged_tokens)
 
 
 def evaluation_rooms(config: Config) -> tuple[Room, ...]:
@@ -202,6 +216,7 @@ def _reading(
         "prompts": _hashed(every_text) | {"answer_sentence": strategies.answer_sentence},
         "rooms": {
             r.role: [tokenizer_files_digest(Path(r.tokenizer)), r.max_model_len, r.max_tokens]
+            + ([r.judged_tokens, JUDGING_VERSION] if r.judged_tokens is not None else [])
             for r in room
         },
     }
@@ -214,6 +229,20 @@ def _reading(
         ]
         found["few_shot"] = {"text": SHOTS_VERSION, "held_out": sorted(held_out, key=json.dumps)}
     return found
+
+
+def _judging(config: Config) -> dict[str, Any]:
+    """What determines judgements; without a judge there are none."""
+    if config.needed_judge is None:
+        return {"engine": None}
+    return {
+        "engine": _engine(config.needed_judge, config.run_seed),
+        "texts": _hashed({"system": SYSTEM_MESSAGE}),
+        "judging": JUDGING_VERSION,
+        "max_tokens": config.judging.max_tokens,
+        "max_model_len": config.needed_judge.max_model_len,
+        "encoding": ENCODING_VERSION,
+    }
 
 
 def _engine(engine: EngineConfig, run_seed: int) -> dict[str, Any]:

@@ -78,7 +78,9 @@ async def teach(
         completion = answer.completion
         verdict = await graded(problem, completion)
         told = (instruction, *further_calls)
-        fault = fault_of(completion, verdict, told=told, user=user, verify=asking.verify)
+        # An open answer has no gold to match: one that is finished and quotes nothing is kept.
+        verify = asking.verify and problem.answer_type != "open"
+        fault = fault_of(completion, verdict, told=told, user=user, verify=verify)
         if fault is None:
             return Rationale(
                 problem_id=problem.problem_id,

@@ -11,7 +11,15 @@ from typing import Literal
 
 Role = Literal["student", "teacher", "judge"]
 AnswerType = Literal[
-    "exact", "numeric", "multiple_choice", "yes_no", "list", "span", "mathematics", "summary"
+    "exact",
+    "numeric",
+    "multiple_choice",
+    "yes_no",
+    "list",
+    "span",
+    "mathematics",
+    "summary",
+    "open",
 ]
 Outcome = Literal["correct", "incorrect", "truncated", "unparsed", "ungraded"]
 
@@ -38,7 +46,8 @@ class Problem:
     target: str
     """The gold answer: a number for numeric, a letter for multiple_choice, yes or no (or true,
     false, correct, incorrect), the items in order or the spans on a line each for list and span,
-    a formula with or without LaTeX for mathematics, else the text itself."""
+    a formula with or without LaTeX for mathematics, for open an answer to compare with, else the
+    text itself."""
     answer_type: str
     other_targets: tuple[str, ...] = ()
     """Further gold answers: any of them counts as well as the target."""
@@ -98,8 +107,8 @@ class StudentScore:
     outcome: str
     """correct, incorrect, or why it is neither: truncated, unparsed, ungraded."""
     score: float
-    """1.0 iff outcome is correct, else 0.0; for span and summary the fraction that its outcome
-    rests on."""
+    """1.0 iff outcome is correct, else 0.0; for span, summary and open the fraction that its
+    outcome rests on."""
     answer: str
     """What the grader read out of the text; empty where it found none."""
     text: str
@@ -110,6 +119,9 @@ class StudentScore:
     completions: tuple[Completion, ...] = ()
     """All that the engine returned for it, in order, where that is more than one: each call, and
     before its second attempt the one cut short, whose tokens the sums leave out."""
+    judgement: tuple[Completion, ...] = ()
+    """What the judge replied about it, on which outcome and score then rest; empty where it was not
+    asked. Its tokens are in no sum here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

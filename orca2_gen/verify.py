@@ -18,7 +18,7 @@ from orca2_gen.config_schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import is_erased, prove
 from orca2_gen.ledger import Ledger, Receipt, read_ledger, unlisted_files
-from orca2_gen.lineage import lineage_faults
+from orca2_gen.lineage import judged_cells, lineage_faults
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.shards import DamagedFile, read_records
 from orca2_gen.strategies import Strategies, load_strategies
@@ -26,6 +26,7 @@ from orca2_gen.strategies import Strategies, load_strategies
 RECORDS: dict[str, type] = {
     "problems": Problem,
     "scores": StudentScore,
+    "judgements": StudentScore,
     "selections": Selection,
     "rationales": Rationale,
     "examples": Example,
@@ -79,6 +80,11 @@ def verify(run_dir: Path) -> Verification:
     selections = _selections(ledger, found)
     _account_problems(rows, found)
     _account_scores(rows, selections, found)
+    wanted, judged, lost = judged_cells(ledger, config)
+    if wanted:
+        found.table.append(("judgements", wanted, judged, lost, 0))
+    if wanted > judged + lost:
+        found.notes.append("judgements: some answers are still open; run the same command again")
     for stage, previous in (("rationales", "problems"), ("examples", "rationales")):
         _account(rows, stage, rows[previous].accepted, found)
         _check_inputs(ledger, stage, previous, found)
@@ -124,7 +130,7 @@ def _key(record: Any, receipt: Receipt) -> Any:
         return record.problem_id if own else f"{task}: {record.problem_id}"
     if isinstance(record, StudentScore):
         # Evaluations of several models hold the same problems.
-        return (record.problem_id, record.strategy) if stage == "scores" else object()
+        return (record.problem_id, record.strategy) if stage != "evaluation" else object()
     return record.problem_id
 
 
@@ -199,12 +205,13 @@ def _account_scores(
         )
     if rows["selections"].accepted:
         rejected = num_strategies * rows["scores"].rejected.total()
-        found.table.append(("scores", cells, actual, rejected, not_needed - rejected))
+        lost = num_strategies * rows["judgements"].rejected.total()
+        found.table.append(("scores", cells, actual, rejected, not_needed - rejected - lost))
         if set(rows["selections"].accepted) != set(+rows["problems"].groups):
             found.notes.append("selections: some groups are still open; run the same command again")
-        elif scored != actual:
+        elif scored != actual - lost:
             found.findings.append(
-                f"scores: selections rest on {scored} cells, {actual} are committed"
+                f"scores: selections rest on {scored} cells, {actual - lost} are committed"
             )
     elif actual:
         found.notes.append(

@@ -11,9 +11,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,19 +29,20 @@ from orca2_gen.engine import (
     Request,
     ScriptedEngine,
     VLLMEngine,
-    planted_script,
     set_engine_environment,
 )
 from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
-from orca2_gen.ledger import Receipt, write_unit
+from orca2_gen.judging import judge
+from orca2_gen.ledger import Receipt
+from orca2_gen.planted import planted_script
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.scoring import score
-from orca2_gen.selection import survivors
 from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
-from ray_jobs.leases import SURVIVORS, EngineUnit, Part, RaceSoFar, ScoreUnit, TeachUnit
+from ray_jobs.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 from ray_jobs.orphans import guard
+from ray_jobs.unit_files import write_made
 from ray_jobs.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
@@ -107,9 +109,10 @@ class EngineActor:
             self._guard = guard()
             engine = VLLMEngine(config, executor)
         else:
-            engine = ScriptedEngine(
-                self._chat, planted_script(self._asked, config.accuracy, run_seed)
+            script = planted_script(
+                self._asked, config.accuracy, run_seed, self._chat.tokenizer.decode
             )
+            engine = ScriptedEngine(self._chat, script)
         self._engine = WatchedEngine(
             engine,
             stall_seconds=stall_seconds,
@@ -174,68 +177,28 @@ class EngineActor:
         self._asked.update(asked)
         try:
             rows: list[Any]
-            rejections: list[Rejection]
+            rejections: list[Rejection] = []
             if isinstance(unit, ScoreUnit):
-                rows, rejections = await self._score(unit, list(asked.values())), []
+                rows = await self._score(unit, list(asked.values()))
+            elif isinstance(unit, JudgeUnit):
+                rows = await self._judge(unit, asked)
             else:
                 rows, rejections = await self._teach(unit, list(asked.values()))
         finally:
             for problem_id in asked:
                 self._asked.pop(problem_id, None)
-        record = StudentScore if isinstance(unit, ScoreUnit) else Rationale
-        return await asyncio.to_thread(self._write, unit, part, problems, rows, rejections, record)
-
-    def _write(
-        self,
-        unit: EngineUnit,
-        part: Part,
-        problems: Sequence[Problem],
-        rows: list[Any],
-        rejections: list[Rejection],
-        record: type,
-    ) -> Receipt:
-        """The receipt of what was made of a unit, put together with parts made before."""
-        counts = _token_counts(rows)
-        for receipt in part.done:
-            for entry in receipt.files:
-                if entry.path.startswith("rejections/"):
-                    rejections += read_records(self._run_dir, entry, Rejection)
-                else:
-                    rows += read_records(self._run_dir, entry, record)
-            counts = {name: num + receipt.counts[name] for name, num in counts.items()}
-        rejections += [
-            Rejection(
-                problem_id=problems[index].problem_id,
-                stage=unit.name.stage,
-                reason="engine_died",
-                detail="the engines that worked on this problem alone died, twice in a row",
-            )
-            for index in part.lost
-        ]
-        if part.done or part.lost:  # in the order in which an undisturbed engine returns them
-            place = {problem.problem_id: index for index, problem in enumerate(problems)}
-            names = unit.strategies if isinstance(unit, ScoreUnit) else ()
-            rows.sort(
-                key=lambda row: (
-                    names.index(row.strategy) if names else 0,
-                    place[row.problem_id],
-                )
-            )
-            rejections.sort(key=lambda row: place[row.problem_id])
-        if isinstance(unit, ScoreUnit) and unit.race and (unit.part is None or part.is_merge):
-            counts[SURVIVORS] = self._survivors(unit.race, rows)
-        return write_unit(self._run_dir, unit.name, rows, record, rejections, counts)
-
-    def _survivors(self, race: RaceSoFar, rows: Sequence[StudentScore]) -> int:
-        """Who is still in after a block, as SURVIVORS says it."""
-        blocks = [*(self._read_scores(entry) for entry in race.earlier), rows]
-        left = survivors(race.group, race.rule, dict(enumerate(blocks)))
-        return sum(1 << bit for bit, name in enumerate(race.rule.strategies) if name in left)
+        return await asyncio.to_thread(
+            write_made, self._run_dir, unit, problems, rows, rejections, self._read_scores
+        )
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:
+        if isinstance(unit, TeachUnit):
+            return self._read(unit.problems)
+        problems = [self._read(entry)[row] for entry, rows in unit.rows for row in rows]
         if isinstance(unit, ScoreUnit):
-            return [self._read(entry)[row] for entry, rows in unit.rows for row in rows]
-        return self._read(unit.problems)
+            return problems
+        scored = {score.problem_id for score in self._read_scores(unit.scores)}
+        return [problem for problem in problems if problem.problem_id in scored]
 
     async def _score(self, unit: ScoreUnit, problems: Sequence[Problem]) -> list[StudentScore]:
         # Strategy by strategy, so that requests that share an instruction share its cached prefix.
@@ -254,6 +217,25 @@ class EngineActor:
                 for problem in problems
             )
         )
+
+    async def _judge(self, unit: JudgeUnit, problems: Mapping[str, Problem]) -> list[StudentScore]:
+        scores = [s for s in self._read_scores(unit.scores) if s.problem_id in problems]
+        # Problem by problem, so that answers to one share its cached prefix.
+        place = {problem_id: index for index, problem_id in enumerate(problems)}
+        order = sorted(range(len(scores)), key=lambda index: place[scores[index].problem_id])
+        judged = await asyncio.gather(
+            *(
+                judge(
+                    problems[scores[index].problem_id],
+                    scores[index],
+                    engine=self._engine,
+                    chat=self._chat,
+                    budget=unit.budget,
+                )
+                for index in order
+            )
+        )
+        return [score for _, score in sorted(zip(order, judged, strict=True), key=itemgetter(0))]
 
     async def _teach(
         self, unit: TeachUnit, problems: Sequence[Problem]
@@ -280,15 +262,3 @@ class EngineActor:
 
     def _read_block(self, entry: FileEntry) -> list[StudentScore]:
         return read_records(self._run_dir, entry, StudentScore)
-
-
-def _token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
-    """What the engine did for these rows, attempts that were cut short included."""
-    made = [completion for row in rows for completion in row.completions or (row,)]
-    return {
-        "prompt_tokens": sum(each.num_prompt_tokens for each in made),
-        "completion_tokens": sum(each.num_completion_tokens for each in made),
-        "cached_tokens": sum(
-            each.num_cached_tokens for each in made if not isinstance(each, Rationale)
-        ),
-    }

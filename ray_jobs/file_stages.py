@@ -13,7 +13,7 @@ from orca2_gen.chat import load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import Config
 from orca2_gen.erasure import erase
-from orca2_gen.groups import group_name
+from orca2_gen.groups import OPEN, group_name
 from orca2_gen.ledger import Receipt, UnitName, write_unit
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
@@ -54,6 +54,9 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
             for row in planned
             if isinstance(row, Rejection)
         ]
+        accepted = [row for row in planned if isinstance(row, Problem)]
+        if num_open := sum(problem.answer_type == "open" for problem in accepted):
+            of_unit |= {OPEN: num_open}
         yield write_unit(
             run_dir,
             UnitName(
@@ -64,7 +67,7 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
                 attempt=lease.attempt,
                 driver=lease.driver,
             ),
-            [row for row in planned if isinstance(row, Problem)],
+            accepted,
             Problem,
             rejected,
             of_unit,

@@ -142,6 +142,29 @@ class ScoreUnit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeUnit:
+    """The scores of a block, some of whose answers may wait for the judge."""
+
+    name: UnitName
+    rows: tuple[tuple[FileEntry, tuple[int, ...]], ...]
+    """The block's problems: files and the rows wanted of each."""
+    scores: FileEntry
+    """Of each of them that no engine was lost on, under each of the strategies."""
+    strategies: tuple[str, ...]
+    budget: Budget
+    """The judge's."""
+    part: Part | None = None
+
+    @property
+    def num_problems(self) -> int:
+        return self.scores.rows // len(self.strategies)
+
+    @property
+    def num_requests(self) -> int:
+        return self.scores.rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TeachUnit:
     """A range of problems of one task and the file with its Selection."""
 
@@ -159,5 +182,5 @@ class TeachUnit:
         return self.num_problems
 
 
-EngineUnit = ScoreUnit | TeachUnit
+EngineUnit = ScoreUnit | JudgeUnit | TeachUnit
 EngineLease = tuple[EngineUnit, ...]

@@ -1,8 +1,9 @@
 """The whole path on one page, stage by stage: each commits its units to the ledger, so any of them
 can be run again.
 
-tasks -> problems -> scores -> selections -> rationales -> examples -> dataset         (and:
-evaluation)
+tasks -> problems -> scores -> selections -> rationales -> examples -> dataset
+
+Open answers are judged between scores and selections; evaluation stands beside it all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ray_jobs.run import Run, run_engines, run_files, unit_name
 from ray_jobs.units import (
     committed_problems,
     groups,
+    judge_units,
     score_units,
     scores_teacher,
     select_leases,
@@ -38,14 +40,25 @@ from ray_jobs.units import (
 def run_all(run: Run) -> DatasetSummary:
     """The dataset of a run, made from its tasks; what is committed already is not made again."""
     read_tasks(run)
-    if run.config.dispatch.schedule == "overlapped" and not scores_teacher(run):
+    if _is_overlapped(run):
         score_and_teach(run)
     else:
         score_student(run)
+        judge_answers(run)
         select_strategies(run)
         teach(run)
     erase(run)
     return build_dataset(run)
+
+
+def _is_overlapped(run: Run) -> bool:
+    if run.config.dispatch.schedule != "overlapped" or scores_teacher(run):
+        return False
+    # A third model beside two that share the devices would start and end with every block.
+    is_judged = run.config.needed_judge is not None
+    if is_judged:
+        run.say("schedule: phased, since open answers are judged between scoring and selecting")
+    return not is_judged
 
 
 def read_tasks(run: Run) -> None:
@@ -61,10 +74,20 @@ def score_student(run: Run) -> None:
     scored = run.config.teacher if scores_teacher(run) else run.config.student
 
     def next_block(receipt: Receipt) -> list[EngineUnit]:
-        return score_units(run, found[receipt.group], problems)
+        group = found[receipt.group]
+        # A judged group is no race: its blocks were known from the start.
+        return [] if group.is_judged else score_units(run, group, problems)
 
     is_race = selection_rule(run.config).is_race
     run_engines(run, "scores", scored, units, next_block if is_race else None)
+
+
+def judge_answers(run: Run) -> None:
+    """Commits the judgements of every committed block of groups that have open problems."""
+    problems = committed_problems(run)
+    units = [unit for group in groups(problems) for unit in judge_units(run, group, problems)]
+    if run.config.needed_judge is not None:
+        run_engines(run, "judgements", run.config.needed_judge, units)
 
 
 def select_strategies(run: Run) -> None:

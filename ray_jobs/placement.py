@@ -107,15 +107,16 @@ def placement_here(config: EngineConfig) -> Placement:
 
 
 def plan_lines(config: Config) -> list[str]:
-    """Where the engines of both models go on this cluster, a line each.
+    """Where the engines of each model go on this cluster, a line each.
 
     Raises:
         ValueError: one of them does not fit.
     """
-    return [
-        f"{role}: {placement_here(engine)}"
-        for role, engine in (("student", config.student), ("teacher", config.teacher))
-    ]
+    engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
+    lines = [f"{role}: {placement_here(engine)}" for role, engine in engines.items() if engine]
+    if config.judge is not None and config.needed_judge is None:
+        lines.append("judge: not started, since no task is open or the policy needs no scores")
+    return lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

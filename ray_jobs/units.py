@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.blocks import Block, Rule, most_blocks, open_blocks
 from orca2_gen.calls import Budget
-from orca2_gen.groups import Group, block_unit
+from orca2_gen.groups import OPEN, Group, block_unit
 from orca2_gen.ledger import Receipt
 from orca2_gen.plan import selection_rule
 from orca2_gen.shards import FileEntry
-from ray_jobs.leases import SURVIVORS, EngineUnit, RaceSoFar, ScoreUnit, SelectLease, TeachUnit
+from ray_jobs.leases import (
+    SURVIVORS,
+    EngineUnit,
+    JudgeUnit,
+    RaceSoFar,
+    ScoreUnit,
+    SelectLease,
+    TeachUnit,
+)
 from ray_jobs.run import Run, unit_name
 
 Problems = Mapping[str, Sequence[Receipt]]
@@ -38,7 +46,13 @@ def groups(problems: Problems) -> list[Group]:
     }
     counts = {name: num for name, num in counts.items() if num}
     return [
-        Group(name=name, num_problems=num, num_groups=len(counts)) for name, num in counts.items()
+        Group(
+            name=name,
+            num_problems=num,
+            num_groups=len(counts),
+            is_judged=any(receipt.counts.get(OPEN) for receipt in problems[name]),
+        )
+        for name, num in counts.items()
     ]
 
 
@@ -63,21 +77,47 @@ def scores_teacher(run: Run) -> bool:
 
 def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     """The group's blocks that can be scored now and are not committed."""
-    rule = selection_rule(run.config)
-    receipts = _committed_blocks(run, group, rule)
-    left = {index: survivors_of(receipt, rule) for index, receipt in receipts.items()}
-    files = [receipt.files[0] for receipt in problems[group.name]]
+    rule = selection_rule(run.config, group)
+    receipts = _committed_blocks(run, "scores", group, rule)
     return [
         ScoreUnit(
             name=unit_name(run, "scores", block_unit(group, block.index), group.name),
-            rows=_rows(files, block.problems),
+            rows=_block_rows(problems[group.name], block),
             strategies=block.strategies,
             role="teacher" if scores_teacher(run) else "student",
             budget=_scoring_budget(run),
             race=_race_so_far(group, rule, block, receipts) if rule.is_race else None,
         )
-        for block in open_blocks(group, rule, left)
+        for block in open_blocks(group, rule, _left(receipts, rule))
     ]
+
+
+def judge_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
+    """The group's blocks that are scored and not judged; none if it has nothing to be judged."""
+    judge = run.config.needed_judge
+    if judge is None or not group.is_judged:
+        return []
+    rule = selection_rule(run.config, group)
+    receipts = _committed_blocks(run, "scores", group, rule)
+    judged = _committed_blocks(run, "judgements", group, rule)
+    budget = Budget(max_tokens=run.config.judging.max_tokens, max_model_len=judge.max_model_len)
+    return [
+        JudgeUnit(
+            name=unit_name(run, "judgements", block_unit(group, block.index), group.name),
+            rows=_block_rows(problems[group.name], block),
+            scores=receipts[block.index].files[0],
+            strategies=block.strategies,
+            budget=budget,
+        )
+        for block in open_blocks(group, rule, _left(judged, rule))
+        if block.index in receipts
+    ]
+
+
+def _block_rows(
+    receipts: Sequence[Receipt], block: Block
+) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
+    return _rows([receipt.files[0] for receipt in receipts], block.problems)
 
 
 def _scoring_budget(run: Run) -> Budget:
@@ -90,19 +130,19 @@ def _scoring_budget(run: Run) -> Budget:
 
 
 def is_decided(run: Run, group: Group) -> bool:
-    """Whether all blocks that the group's selection needs are committed."""
-    rule = selection_rule(run.config)
-    receipts = _committed_blocks(run, group, rule)
-    return not open_blocks(group, rule, {i: survivors_of(r, rule) for i, r in receipts.items()})
+    """Whether all blocks that the group's selection needs are committed, and judged if it is."""
+    rule = selection_rule(run.config, group)
+    receipts = _committed_blocks(run, _decisive(group), group, rule)
+    return not open_blocks(group, rule, _left(receipts, rule))
 
 
 def select_leases(run: Run, group: Group) -> list[SelectLease]:
     """The group's selection, if it is decided and not committed yet."""
-    rule = selection_rule(run.config)
+    rule = selection_rule(run.config, group)
     name = unit_name(run, "selections", group.stem, group.name)
     if (name.stage, name.unit) in run.ledger.units or not is_decided(run, group):
         return []
-    receipts = _committed_blocks(run, group, rule)
+    receipts = _committed_blocks(run, _decisive(group), group, rule)
     scored = tuple((index, receipt.files[0]) for index, receipt in receipts.items())
     return [SelectLease(name=name, group=group, rule=rule, blocks=scored)]
 
@@ -115,11 +155,20 @@ def survivors_of(receipt: Receipt, rule: Rule) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(rule.strategies) if mask >> bit & 1)
 
 
-def _committed_blocks(run: Run, group: Group, rule: Rule) -> dict[int, Receipt]:
+def _left(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int, tuple[str, ...]]:
+    return {index: survivors_of(receipt, rule) for index, receipt in receipts.items()}
+
+
+def _decisive(group: Group) -> str:
+    """The stage whose rows a group's selection rests on."""
+    return "judgements" if group.is_judged else "scores"
+
+
+def _committed_blocks(run: Run, stage: str, group: Group, rule: Rule) -> dict[int, Receipt]:
     if not rule.needs_scores:
         return {}
     units, blocks = run.ledger.units, range(most_blocks(group, rule))
-    found = ((index, units.get(("scores", block_unit(group, index)))) for index in blocks)
+    found = ((index, units.get((stage, block_unit(group, index)))) for index in blocks)
     return {index: receipt for index, receipt in found if receipt is not None}
 
 

@@ -26,7 +26,7 @@ from orca2_gen.chat import Chat, load_chat  # noqa: E402
 from orca2_gen.config import load_config  # noqa: E402
 from orca2_gen.config_schema import Config  # noqa: E402
 from orca2_gen.ledger import Receipt  # noqa: E402
-from orca2_gen.records import Problem  # noqa: E402
+from orca2_gen.records import Problem, StudentScore  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
 
 CHATML = (
@@ -173,6 +173,25 @@ def sum_problem() -> Problem:
         question="What is 4 + 5?",
         target="9",
         answer_type="numeric",
+    )
+
+
+def ungraded_score(problem: Problem, text: str) -> StudentScore:
+    """What scoring makes of a finished answer to an open problem."""
+    return StudentScore(
+        problem_id=problem.problem_id,
+        task=problem.task,
+        strategy="step_by_step",
+        role="student",
+        attempt=0,
+        outcome="ungraded",
+        score=0.0,
+        answer="",
+        text=text,
+        finish_reason="stop",
+        num_prompt_tokens=10,
+        num_cached_tokens=0,
+        num_completion_tokens=20,
     )
 
 

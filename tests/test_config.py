@@ -239,3 +239,66 @@ def test_paths_given_by_set_are_absolute_from_where_one_stands(
 def test_a_floor_above_the_replicas_is_refused(write_config: Write) -> None:
     with pytest.raises(ValueError, match=r"min_replicas is 2 and student.replicas is 1"):
         load_config(write_config(), ["dispatch.min_replicas=2"])
+
+
+def open_config(write_config: Write, judge: str) -> Path:
+    """A config with an open task, the microworld's models, and this one for a judge."""
+    models = Path(__file__).parents[1] / "orca2_gen" / "microworld"
+    file = write_config(sections=f'[judge]\nmodel = "{judge}"\n' if judge else "")
+    text = file.read_text()
+    for name in ("student", "teacher"):
+        start = text.index(f"[{name}]")
+        end = text.index("[", start + 1)
+        text = text[:start] + f'[{name}]\nmodel = "{models / name}"\n' + text[end:]
+    file.write_text(text.replace('answer_type = "numeric"', 'answer_type = "open"'))
+    return file
+
+
+def test_an_open_task_needs_a_judge_exactly_where_it_is_scored(write_config: Write) -> None:
+    file = open_config(write_config, "")
+    with pytest.raises(ValueError, match=r"task 'sums' is open.*student_best.*\[judge\]"):
+        load_config(file)
+    assert load_config(file, ["selection.policy=random"]).needed_judge is None
+
+
+def test_a_judge_is_never_the_model_that_is_scored(write_config: Write, tmp_path: Path) -> None:
+    models = Path(__file__).parents[1] / "orca2_gen" / "microworld"
+    file = open_config(write_config, str(models / "teacher"))
+    assert load_config(file).needed_judge is not None
+    with pytest.raises(ValueError, match="is the teacher's model, whose answers it would judge"):
+        load_config(file, ["selection.policy=teacher_best"])
+    link, copy = tmp_path / "link", tmp_path / "copy"
+    link.symlink_to(models / "student")
+    shutil.copytree(models / "student", copy)
+    for place in (models / "student", link, copy):
+        with pytest.raises(ValueError, match=r"judge.model: .* is the student's model"):
+            load_config(file, [f"judge.model={place}"])
+        assert load_config(file, [f"judge.model={place}", "selection.policy=teacher_best"])
+
+
+def test_a_judge_that_nothing_needs_may_be_absent(write_config: Write, tmp_path: Path) -> None:
+    file = write_config(sections='[judge]\nmodel = "nowhere"\n')
+    config = load_config(file)
+    assert config.needed_judge is None and config.judge is not None
+    with pytest.raises(ValueError, match=r"judge.model: no directory at"):
+        load_config(file, ["tasks.0.answer_type=open"])
+
+
+def test_open_tasks_are_refused_in_evaluation(write_config: Write, tmp_path: Path) -> None:
+    tasks = (
+        '[[evaluation.tasks]]\nname = "whys"\nformat = "jsonl"\npath = "sums.jsonl"\n'
+        'answer_type = "open"\n'
+    )
+    with pytest.raises(ValueError, match=r"evaluation.tasks: 'whys' is open"):
+        load_config(write_config(sections=tasks))
+
+
+def test_a_judge_with_fewer_replicas_than_the_floor_is_refused(
+    write_config: Write, chatml_dir: Path
+) -> None:
+    judge = f'[judge]\nengine = "scripted"\ntokenizer = "{chatml_dir}"\n'
+    sets = ["dispatch.min_replicas=2", "student.replicas=2", "teacher.replicas=2"]
+    file = write_config(sections=judge)
+    assert load_config(file, sets).needed_judge is None
+    with pytest.raises(ValueError, match=r"min_replicas is 2 and judge.replicas is 1"):
+        load_config(file, [*sets, "tasks.0.answer_type=open"])

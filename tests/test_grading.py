@@ -392,3 +392,21 @@ def test_a_loop_goes_on_while_mathematics_is_graded() -> None:
 
     assert asyncio.run(grade_and_count()) > 10
     mathematics.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "expected"),
+    [
+        ("Snow scatters all light.", "stop", "ungraded"),
+        ("It scatters all light.", "stop", "ungraded"),  # gold itself: the judge says so, not we
+        ("Snow scat", "length", "truncated"),
+        ("", "stop", "unparsed"),
+        ("<think>Hm.</think>\n", "stop", "unparsed"),
+    ],
+)
+def test_an_open_answer_is_left_to_the_judge_unless_nothing_was_said(
+    text: str, finish_reason: str, expected: str
+) -> None:
+    problem = make_problem("open", "It scatters all light.")
+    found = grade(problem, text, finish_reason)
+    assert (found.outcome, found.score, found.answer) == (expected, 0.0, "")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orca2_gen.calls import Budget, ask
 from orca2_gen.chat import encode_prompt, encode_text, load_chat
 from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.judging import judging_messages
 from orca2_gen.lengths import Room, length_budget, plan_length
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
@@ -93,6 +94,29 @@ def test_the_longest_instruction_of_a_category_counts_too(
     assert length_budget(room(chatml_dir, 4096), longer).frame_tokens > plain.frame_tokens + 100
 
 
+def judges_room(directory: Path, max_model_len: int) -> Room:
+    return dataclasses.replace(
+        room(directory, max_model_len), role="judge", max_tokens=30, judged_tokens=200
+    )
+
+
+@given(question=st.text(min_size=1, max_size=40), reference=st.text(min_size=1, max_size=40))
+def test_an_open_problem_is_accepted_exactly_if_judge_reference_and_longest_answer_fit(
+    chatml_dir: Path, strategies: Strategies, question: str, reference: str
+) -> None:
+    problem = dataclasses.replace(problem_of(question), target=reference, answer_type="open")
+    chat = load_chat(str(chatml_dir))
+    needed = len(encode_prompt(chat, judging_messages(problem, ""))) + 200 + 30
+    fits = length_budget(judges_room(chatml_dir, needed), strategies)
+    assert plan_length(problem, strategies, [fits]) == problem
+    tight = length_budget(judges_room(chatml_dir, needed - 1), strategies)
+    rejection = plan_length(problem, strategies, [fits, tight])
+    assert isinstance(rejection, Rejection) and rejection.reason == "prompt_too_long"
+    assert rejection.detail.startswith("judge: ")
+    closed = dataclasses.replace(problem, answer_type="exact")
+    assert plan_length(closed, strategies, [tight]) == closed
+
+
 def unigram(folder: Path) -> Path:
     """A tokenizer whose model itself reads `</s>` in a text as the end token."""
     from tokenizers import AddedToken, Tokenizer, models
@@ -117,4 +141,15 @@ def test_data_that_a_tokenizer_cannot_keep_from_control_ids_is_rejected(
         "plain < words >"
     )
     rejection = plan_length(problem_of("the end</s>"), strategies, [budget])
+    assert isinstance(rejection, Rejection) and rejection.reason == "control_token"
+
+
+def test_a_reference_that_cannot_be_kept_from_control_ids_is_rejected_for_the_judge(
+    tmp_path: Path, strategies: Strategies
+) -> None:
+    problem = dataclasses.replace(problem_of("Why?"), answer_type="open", target="the end</s>")
+    student = length_budget(room(unigram(tmp_path), 10_000), strategies)
+    assert plan_length(problem, strategies, [student]) == problem
+    judges = length_budget(judges_room(tmp_path, 10_000), strategies)
+    rejection = plan_length(problem, strategies, [student, judges])
     assert isinstance(rejection, Rejection) and rejection.reason == "control_token"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import orca2_gen
 from orca2_gen.config import load_config
+from orca2_gen.groups import Group
 from orca2_gen.plan import PREVIOUS, rooms, selection_rule, stage_determinants, stage_keys
 from tests.conftest import Write
 
@@ -22,7 +24,8 @@ def changed_stages(file: Path, *overrides: str) -> set[str]:
 
 
 STRATEGIES_FILE = Path(orca2_gen.__file__).with_name("strategies.toml")
-ALL = {"problems", "scores", "selections", "rationales", "examples"}
+ORDER = ["problems", "scores", "judgements", "selections", "rationales", "examples"]
+ALL = set(ORDER)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +52,39 @@ ALL = {"problems", "scores", "selections", "rationales", "examples"}
 def test_a_change_changes_the_first_stage_it_touches_and_all_after_it(
     write_config: Write, override: str, first: str
 ) -> None:
-    order = ["problems", "scores", "selections", "rationales", "examples"]
     found = changed_stages(write_config(), override) & ALL
-    assert found == set(order[order.index(first) :])
+    assert found == set(ORDER[ORDER.index(first) :])
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("judge.max_model_len=2048", "problems"),  # it decides which problems can be judged
+        ("judging.max_tokens=100", "problems"),
+        ("judge.accuracy.step_by_step=0.1", "judgements"),
+        ("judge.replicas=2", None),
+    ],
+)
+def test_a_judge_is_in_the_keys_where_a_task_is_open_and_nowhere_else(
+    write_config: Write, chatml_dir: Path, override: str, first: str | None
+) -> None:
+    judge = f'[judge]\nengine = "scripted"\ntokenizer = "{chatml_dir}"\n'
+    file = write_config(sections=judge)
+    assert changed_stages(file, override) == set()
+    is_open = "tasks.0.answer_type=open"
+    before, after = keys_of(file, is_open), keys_of(file, is_open, override)
+    changed = {stage for stage in before if before[stage] != after[stage]} & ALL
+    assert changed == (set(ORDER[ORDER.index(first) :]) if first else set())
+
+
+def test_a_group_that_is_judged_is_no_race(write_config: Write) -> None:
+    config = load_config(write_config(), ["selection.method=race"])
+    group = Group(name="sums", num_problems=9, num_groups=2)
+    assert selection_rule(config, group) == selection_rule(config)
+    assert selection_rule(config).is_race
+    judged = dataclasses.replace(group, is_judged=True)
+    full_grid = load_config(write_config(), ["selection.method=full_grid"])
+    assert selection_rule(config, judged) == selection_rule(full_grid)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +199,7 @@ def test_every_stage_has_its_own_key(write_config: Write) -> None:
 def test_the_rule_and_the_rooms_are_the_configs(write_config: Write) -> None:
     config = load_config(write_config(), ["scoring.max_tokens=2000", "teacher.max_model_len=8192"])
     student, teacher = rooms(config)
+    assert (student.judged_tokens, teacher.judged_tokens) == (None, None)
     # A second attempt, with twice as much, must fit too.
     assert (student.max_model_len, student.max_tokens) == (4096, 4000)
     assert (teacher.max_model_len, teacher.max_tokens) == (8192, 4000)
@@ -173,3 +207,19 @@ def test_the_rule_and_the_rooms_are_the_configs(write_config: Write) -> None:
     assert rooms(once)[0].max_tokens == 90
     rule = selection_rule(config)
     assert (rule.scored_problems, rule.block_size, rule.needs_scores) == (12, 4, True)
+
+
+def test_a_judge_has_a_room_with_a_place_for_the_longest_answer(
+    write_config: Write, chatml_dir: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        'cautious_message = "Be careful."\nanswer_sentence = true\n[[strategy]]\n'
+        'name = "direct_answer"\ninstruction = "Answer."\nfurther_calls = ["Check.", "Answer."]\n'
+    )
+    judge = f'[judge]\nengine = "scripted"\ntokenizer = "{chatml_dir}"\nmax_model_len = 9000\n'
+    sets = ["tasks.0.answer_type=open", "scoring.max_tokens=30", "scoring.retry_max_tokens=70"]
+    config = load_config(write_config(sections=judge), [*sets, f"strategies={own}"])
+    *_, room = rooms(config)
+    assert (room.role, room.max_model_len, room.max_tokens) == ("judge", 9000, 256)
+    assert room.judged_tokens == 3 * 70

@@ -145,6 +145,33 @@ def test_without_verification_a_wrong_answer_is_kept_and_an_unreadable_one_is_no
     assert isinstance(refused, Rejection) and refused.reason == "unparsed"
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Snow scatters all light alike.", None),
+        ("so " * 400, "truncated"),
+        (" ", "empty"),
+        ("<think>Hm.</think>", "unparsed"),
+        (f"{INSTRUCTION_WORDS}. It scatters light.", "quotes_instruction"),
+    ],
+)
+def test_an_open_answer_that_is_finished_and_quotes_nothing_is_kept_unverified(
+    chatml: Chat, strategies: Strategies, text: str, reason: str | None
+) -> None:
+    problem = Problem(
+        problem_id="t/train/0",
+        task="t",
+        question="Why is snow white?",
+        target="It scatters all light.",
+        answer_type="open",
+    )
+    result, _ = ask(problem, chatml, strategies, lambda r: text)
+    if reason is None:
+        assert isinstance(result, Rationale) and result.text == text
+    else:
+        assert isinstance(result, Rejection) and result.reason == reason
+
+
 words = st.lists(st.sampled_from(["red", "blue", "green", "grey", "pink"]), min_size=1, max_size=20)
 
 

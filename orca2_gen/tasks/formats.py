@@ -34,6 +34,7 @@ from orca2_gen.tasks.statements import Row, Statement
 
 EVERY: tuple[AnswerType, ...] = get_args(AnswerType)
 TEXT: tuple[AnswerType, ...] = tuple(kind for kind in EVERY if kind != "multiple_choice")
+CLOSED: tuple[AnswerType, ...] = tuple(kind for kind in EVERY if kind != "open")
 FORMULA: tuple[AnswerType, ...] = ("mathematics", "numeric", "exact")
 
 
@@ -78,7 +79,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "math": Format(
             state=read_math_row, read=_documents(split_math), suffix=".json", answer_types=FORMULA
         ),
-        "bbh": Format(state=read_bbh_row, read=_documents(split_bbh), suffix=".json"),
+        "bbh": Format(
+            state=read_bbh_row, read=_documents(split_bbh), suffix=".json", answer_types=CLOSED
+        ),
         "deepmind_mathematics": Format(
             state=read_deepmind_mathematics_row,
             read=read_pairs,
@@ -87,7 +90,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             names_matter=True,
         ),
         "drop": Format(
-            state=read_drop_row, read=_documents(split_drop), suffix=".json", answer_types=TEXT
+            state=read_drop_row,
+            read=_documents(split_drop),
+            suffix=".json",
+            answer_types=tuple(kind for kind in TEXT if kind in CLOSED),
         ),
         "race": Format(
             state=read_race_row, read=_documents(split_race), suffix=".txt", answer_types=_CHOICE

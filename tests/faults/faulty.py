@@ -2,7 +2,8 @@
 
 The plan is `faults.json` beside the run directory:
 
-    die_on        problem id -> how often a request for it ends the actor's process (-1: always)
+    die_on        problem id, or `role|problem id` -> how often a request for it ends the actor's
+                  process (-1: always)
     die_after     the actor's process ends after so many requests, once
     hang_on       problem ids whose requests never come back, once
     slow          problem id -> seconds
@@ -65,7 +66,8 @@ class FaultyEngine:
                 self._allocated[page] = 1
             await asyncio.sleep(60.0)  # the kernel's or Ray's killer comes meanwhile
         problem_id = request.problem_id
-        times = self._plan.get("die_on", {}).get(problem_id, 0)
+        die_on = self._plan.get("die_on", {})
+        times = die_on.get(problem_id, die_on.get(f"{request.role}|{problem_id}", 0))
         slug = problem_id.replace("/", "_")
         if times and mark(self._run_dir, f"die_on.{slug}", sys.maxsize if times < 0 else times):
             os._exit(1)

@@ -7,13 +7,13 @@ known to say instead. Such rows stay: they are the rates that `make test` prints
 from __future__ import annotations
 
 import functools
-from typing import get_args
 
 from benchmarks.hand_made import HandMade, read_hand_made
 from orca2_gen.grading import Grade, grade
 from orca2_gen.records import AnswerType
+from orca2_gen.tasks.formats import CLOSED
 
-ANSWER_TYPES: tuple[AnswerType, ...] = get_args(AnswerType)
+ANSWER_TYPES: tuple[AnswerType, ...] = CLOSED
 
 measured: list[AnswerType] = []
 """The answer types whose rates the summary prints."""

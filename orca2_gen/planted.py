@@ -1,0 +1,62 @@
+"""Scripts with planted answers, for rehearsals without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from orca2_gen.engine import WARM_UP, Request, Script, uniform
+from orca2_gen.judging import answer_in
+from orca2_gen.records import Problem
+
+
+def planted_script(
+    problems: Mapping[str, Problem],
+    accuracy: Mapping[str, float],
+    run_seed: int,
+    read: Callable[[Sequence[int]], str],
+) -> Script:
+    """A script that answers rightly with a planted probability per strategy, and judges rightly.
+
+    Args:
+        problems: by id; may be filled later, is read at each request.
+        accuracy: by strategy, 0.5 where absent. Whether a problem is hard is drawn once for all
+            strategies, so that
+            scores are paired as a real student's are.
+        run_seed: of the draws.
+        read: a prompt's token ids -> its text, in which a judge finds the answer.
+    """
+
+    def script(request: Request) -> str:
+        if request.problem_id == WARM_UP:
+            return "Answer: 2"
+        problem = problems[request.problem_id]
+        if request.role == "judge":
+            return _judgement(problem, answer_in(read(request.prompt_token_ids)))
+        draw = uniform(run_seed, f"{request.role}|{request.problem_id}|{request.attempt}")
+        rightly = draw < accuracy.get(request.strategy, 0.5)
+        steps = 2 + int(6 * uniform(run_seed, request.request_id))
+        working = "" if request.strategy == "direct_answer" else "Let us see. " * steps
+        if problem.answer_type == "summary":
+            return problem.target if rightly else "I have nothing to say."
+        if problem.answer_type == "open":
+            return working + (problem.target if rightly else "I have nothing to say.")
+        answer = problem.target.replace("\n", "; ") if rightly else _wrong(problem)
+        return f"{working}Answer: {answer}"
+
+    return script
+
+
+def _judgement(problem: Problem, answer: str) -> str:
+    if any(target in answer for target in (problem.target, *problem.other_targets)):
+        return "It says all that the reference says.\nScore: 5"
+    return "It says nothing of what the reference says.\nScore: 1"
+
+
+def _wrong(problem: Problem) -> str:
+    if problem.answer_type == "multiple_choice":
+        return "B" if problem.target == "A" else "A"
+    if problem.answer_type == "yes_no":
+        return "no" if problem.target.lower() in ("yes", "true", "correct") else "yes"
+    if problem.answer_type in ("span", "mathematics"):
+        return "10007"  # more of the gold text would be worth a part of it
+    return f"{problem.target}7"

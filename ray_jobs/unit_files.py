@@ -1,0 +1,88 @@
+"""What an engine made of a unit -> its files and its receipt, with the parts that were made
+before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.ledger import Receipt, write_unit
+from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
+from orca2_gen.selection import survivors
+from orca2_gen.shards import FileEntry, read_records
+from ray_jobs.leases import SURVIVORS, EngineUnit, Part, RaceSoFar, ScoreUnit, TeachUnit
+
+ReadScores = Callable[[FileEntry], Sequence[StudentScore]]
+
+
+def write_made(
+    run_dir: Path,
+    unit: EngineUnit,
+    problems: Sequence[Problem],
+    rows: list[Any],
+    rejections: list[Rejection],
+    read_scores: ReadScores,
+) -> Receipt:
+    """The receipt of a unit, or of the part of it that was worked on.
+
+    Args:
+        run_dir: where its files go.
+        unit: as it was handed out.
+        problems: all of the unit's.
+        rows: what was made now.
+        rejections: the same.
+        read_scores: of blocks before this one.
+    """
+    record: type = Rationale if isinstance(unit, TeachUnit) else StudentScore
+    counts = _token_counts(unit, rows)
+    part = unit.part or Part(first=0, last=len(problems))
+    for receipt in part.done:
+        for entry in receipt.files:
+            if entry.path.startswith("rejections/"):
+                rejections += read_records(run_dir, entry, Rejection)
+            else:
+                rows += read_records(run_dir, entry, record)
+        counts = {name: num + receipt.counts[name] for name, num in counts.items()}
+    rejections += [
+        Rejection(
+            problem_id=problems[index].problem_id,
+            stage=unit.name.stage,
+            reason="engine_died",
+            detail="the engines that worked on this problem alone died, twice in a row",
+        )
+        for index in part.lost
+    ]
+    if part.done or part.lost:  # in the order in which an undisturbed engine returns them
+        place = {problem.problem_id: index for index, problem in enumerate(problems)}
+        names = () if isinstance(unit, TeachUnit) else unit.strategies
+        rows.sort(
+            key=lambda row: (names.index(row.strategy) if names else 0, place[row.problem_id])
+        )
+        rejections.sort(key=lambda row: place[row.problem_id])
+    if isinstance(unit, ScoreUnit) and unit.race and (unit.part is None or part.is_merge):
+        counts[SURVIVORS] = _survivors(unit.race, rows, read_scores)
+    return write_unit(run_dir, unit.name, rows, record, rejections, counts)
+
+
+def _survivors(race: RaceSoFar, rows: Sequence[StudentScore], read_scores: ReadScores) -> int:
+    """Who is still in after a block, as SURVIVORS says it."""
+    blocks = [*(read_scores(entry) for entry in race.earlier), rows]
+    left = survivors(race.group, race.rule, dict(enumerate(blocks)))
+    return sum(1 << bit for bit, name in enumerate(race.rule.strategies) if name in left)
+
+
+def _token_counts(unit: EngineUnit, rows: Sequence[Any]) -> dict[str, int]:
+    """What the engine did for these rows, attempts that were cut short included."""
+    if unit.name.stage == "judgements":
+        made = [reply for row in rows for reply in row.judgement]
+    else:
+        made = [completion for row in rows for completion in row.completions or (row,)]
+    return {
+        "prompt_tokens": sum(each.num_prompt_tokens for each in made),
+        "completion_tokens": sum(each.num_completion_tokens for each in made),
+        "cached_tokens": sum(
+            each.num_cached_tokens for each in made if not isinstance(each, Rationale)
+        ),
+    }
