@@ -12,13 +12,14 @@ import pytest
 from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config import engine_directory, load_config
 from orca2_gen.config_schema import Config
-from orca2_gen.engine import ScriptedEngine, planted_script
+from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import prove
 from orca2_gen.groups import Group
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
 from orca2_gen.lengths import length_budget
 from orca2_gen.lineage import lineage_faults
 from orca2_gen.plan import rooms, selection_rule
+from orca2_gen.planted import planted_script
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.shards import read_records
@@ -149,7 +150,12 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
         blocks=(),
     )
     ledger.commit(select_strategy(run_dir, config, lease))
-    script = planted_script({p.problem_id: p for p in problems}, {"step_by_step": 1.0}, 0)
+    script = planted_script(
+        {p.problem_id: p for p in problems},
+        {"step_by_step": 1.0},
+        run_seed=0,
+        read=chat.data_tokenizer.decode,
+    )
     engine = ScriptedEngine(chat, script)
     for receipt in receipts:
         taught = [
