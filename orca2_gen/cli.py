@@ -1,5 +1,5 @@
-"""`orca2`, one sub-command per stage; the only file here that reaches ray_jobs and train, inside
-the command.
+"""`orca2`, one sub-command per stage; with cluster_commands.py the only file here that reaches
+ray_jobs and train, inside the command.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
 interrupted, resumable.
@@ -7,7 +7,6 @@ interrupted, resumable.
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -16,19 +15,12 @@ from typing import Any
 
 import click
 
-from orca2_gen.config import load_config, read_config
+from orca2_gen.arguments import PATH, config_argument, set_option
+from orca2_gen.cluster_commands import plan, submit
+from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
 from orca2_gen.endings import INTERRUPTED, REJECTED, exit_code
 from orca2_gen.inspection import print_selections, print_table, status, tasks, verify
-
-config_argument = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
-set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a key of CONFIG, e.g. run_dir=runs/two.",
-)
 
 
 def main() -> None:
@@ -65,19 +57,14 @@ def cli() -> None:
     """
 
 
-for command in (tasks, verify, status):
+for command in (tasks, verify, status, submit, plan):
     cli.add_command(command)
 
 
 @cli.command()
 @config_argument
 @set_option
-@click.option(
-    "--fork",
-    "fork",
-    type=click.Path(path_type=Path),
-    help="Start from this run's stages that fit CONFIG.",
-)
+@click.option("--fork", type=PATH, help="Start from this run's stages that fit CONFIG.")
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides)
@@ -163,6 +150,44 @@ def synthesise(
 @cli.command()
 @config_argument
 @set_option
+@click.option("--from", "run_dir", metavar="RUN", required=True, type=PATH, help="Only read.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=PATH,
+    help="A model evaluated in RUN that is neither CONFIG's student nor RUN/student.",
+)
+def regrade(
+    config_file: Path, overrides: tuple[str, ...], run_dir: Path, models: tuple[Path, ...]
+) -> None:
+    """Grade the stored completions of RUN anew, with no engine, into the new run_dir of CONFIG.
+
+    For after a change of the grader: prints what became of the verdicts, and which selections
+    differ. All else that determines scores must be as in RUN, but for method, delta and
+    indifference of the selection. `orca2 run CONFIG` then goes on; it asks the teacher again, since
+    rationales are not carried over: answers that were refused are not stored.
+    """
+    from orca2_gen.regrading import open_source
+    from orca2_gen.tables import regrading_table
+    from ray_jobs.regrading import regrade as regrade_run
+    from ray_jobs.run import Run
+
+    config = load_config(config_file, overrides)
+    source = open_source(run_dir, config)
+
+    def stages(run: Run) -> None:
+        found = regrade_run(run, source, models)
+        print_table(regrading_table(found.changes))
+        for line in found.lines:
+            click.echo(line)
+
+    _with_run(config, stages)
+
+
+@cli.command()
+@config_argument
+@set_option
 @click.option(
     "--nproc-per-node", default=1, show_default=True, help="torchrun's own: one process per GPU."
 )
@@ -177,11 +202,7 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
 @cli.command()
 @config_argument
 @set_option
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="Another model than the student, e.g. RUN/student.",
-)
+@click.option("--model", type=PATH, help="Another model than the student, e.g. RUN/student.")
 def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) -> None:
     """Score a model on the held-out tasks with no strategy instruction; print and keep accuracies
     per task.
@@ -206,60 +227,6 @@ def demo(overrides: tuple[str, ...]) -> None:
     from ray_jobs.demo import run_demo
 
     run_demo(overrides)
-
-
-@cli.command()
-@config_argument
-@set_option
-@click.option(
-    "--address",
-    required=True,
-    envvar="RAY_API_SERVER_ADDRESS",
-    help="Of the cluster's dashboard, e.g. http://127.0.0.1:8265.",
-)
-@click.option(
-    "--python", default="python", show_default=True, help="The interpreter on the cluster."
-)
-@click.option("--no-wait", is_flag=True, help="Do not follow the job to its end.")
-def submit(
-    config_file: Path, overrides: tuple[str, ...], address: str, python: str, no_wait: bool
-) -> None:
-    """Run CONFIG as a Ray job: what `orca2 run` does, on a cluster, followed from here.
-
-    Models, task files and run_dir must lie where every node of the cluster sees them.
-    """
-    from ray_jobs.submit import follow_job, job_client, submit_run
-
-    config = read_config(config_file, overrides)
-    client = job_client(address)
-    job_id = submit_run(client, config, python)
-    again = shlex.join(["orca2", *sys.argv[1:]])
-    click.echo(f"submitted {job_id}; if the job is stopped or lost, go on with: {again}", err=True)
-    if no_wait:
-        return
-    try:
-        sys.exit(follow_job(client, job_id, lambda text: click.echo(text, nl=False)))
-    except KeyboardInterrupt:
-        click.echo(
-            f"Job {job_id} goes on without being followed. See it with `ray job logs --follow "
-            f"{job_id}`, end it with `ray job stop {job_id}`.",
-            err=True,
-        )
-        sys.exit(INTERRUPTED)
-
-
-@cli.command()
-@config_argument
-@set_option
-def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
-    """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
-    from ray_jobs.cluster import ray_instance
-    from ray_jobs.placement import plan_lines
-
-    config = load_config(config_file, overrides)
-    with ray_instance():
-        for line in plan_lines(config):
-            click.echo(line)
 
 
 def _with_run(config: Config, stages: Callable[[Any], None]) -> None:

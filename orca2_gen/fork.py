@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orca2_gen.ledger import read_ledger
+from orca2_gen.ledger import Ledger, Receipt, read_ledger
 from orca2_gen.shards import inside
 
 
@@ -27,21 +27,30 @@ def fork_run(source: Path, target: Path, keys: Mapping[str, str]) -> list[str]:
         raise ValueError(
             f"{source} holds no committed unit; give the directory of a run to fork from"
         )
-    if after.units and all(keys.get(r.stage) == r.stage_key for r in after.units.values()):
+    if after.units and all(fits(r, keys) for r in after.units.values()):
         return []  # the same command, once more
     if after.units:
         raise ValueError(
             f"{target} has commits already; fork into a new directory, or run it without --fork"
         )
-    taken = [r for r in before.units.values() if keys.get(r.stage) == r.stage_key]
-    for receipt in taken:
+    return take_over(before, after, [r for r in before.units.values() if fits(r, keys)])
+
+
+def fits(receipt: Receipt, keys: Mapping[str, str]) -> bool:
+    """Whether a unit would come out the same under these stage keys."""
+    return keys.get(receipt.stage) == receipt.stage_key
+
+
+def take_over(before: Ledger, after: Ledger, receipts: Sequence[Receipt]) -> list[str]:
+    """Links these units of one run into another and commits them; returns their stages."""
+    for receipt in receipts:
         for entry in receipt.files:
-            destination = target / entry.path
+            destination = after.run_dir / entry.path
             destination.parent.mkdir(parents=True, exist_ok=True)
-            _link(inside(source, entry.path), destination)
+            _link(inside(before.run_dir, entry.path), destination)
     after.run_dir.mkdir(parents=True, exist_ok=True)
-    after.commit(taken)
-    return list(dict.fromkeys(receipt.stage for receipt in taken))
+    after.commit(receipts)
+    return list(dict.fromkeys(receipt.stage for receipt in receipts))
 
 
 def _link(source: Path, destination: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca2_gen.records import Problem
+from orca2_gen.shards import FileEntry
 
 OPEN = "open"
 """A count in the receipt of a unit of problems: how many of them are open."""
@@ -50,3 +52,17 @@ def group_name(problem: Problem, select_by: str) -> str:
 def block_unit(group: Group, index: int) -> str:
     """The name of the unit that a block is committed as."""
     return f"{group.stem}-{index:06d}"
+
+
+def rows_by_file(
+    files: Sequence[FileEntry], numbers: Sequence[int]
+) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
+    """Numbers of problems over a group's files -> each file with the rows wanted of it."""
+    found = []
+    first = 0
+    for entry in files:
+        rows = tuple(number - first for number in numbers if first <= number < first + entry.rows)
+        first += entry.rows
+        if rows:
+            found.append((entry, rows))
+    return tuple(found)

@@ -128,8 +128,10 @@ def stage_keys(determinants: dict[str, dict[str, Any]]) -> dict[str, str]:
     return keys
 
 
-def evaluation_key(config: Config, engine: EngineConfig, problems_key: str) -> str:
-    """The key of one model's evaluation."""
+def evaluation_key(
+    config: Config, engine: EngineConfig, problems_key: str, grader: int = GRADER_VERSION
+) -> str:
+    """The key of one model's evaluation, with the verdicts of this version of the grader."""
     strategies = load_strategies(config.strategies)
     messages = {
         name: strategies.system_message(name)
@@ -141,7 +143,7 @@ def evaluation_key(config: Config, engine: EngineConfig, problems_key: str) -> s
         "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
         "answer_sentence": strategies.answer_sentence,
         "max_tokens": config.evaluation.max_tokens,
-        "grader": GRADER_VERSION,
+        "grader": grader,
     }
     return stage_key(problems_key, determinants)
 

@@ -1,14 +1,16 @@
 """(problem, system message) on an engine -> StudentScore: ask and grade, for scoring and for
-evaluation alike.
+evaluation alike; and a StudentScore graded anew, without an engine.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from orca2_gen.calls import Budget, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
 from orca2_gen.grading import graded
-from orca2_gen.records import Problem, StudentScore
+from orca2_gen.records import Completion, Problem, StudentScore
 from orca2_gen.strategies import Strategies
 
 
@@ -51,4 +53,28 @@ async def score(
         num_cached_tokens=completion.num_cached_tokens,
         num_completion_tokens=completion.num_completion_tokens,
         completions=answer.completions,
+    )
+
+
+async def regraded(problem: Problem, stored: StudentScore) -> StudentScore:
+    """The stored completion under today's grader; whatever the engine did stays as it was."""
+    verdict = await graded(problem, completion_of(stored))
+    return dataclasses.replace(
+        stored, outcome=verdict.outcome, score=verdict.score, answer=verdict.answer
+    )
+
+
+def completion_of(stored: StudentScore) -> Completion:
+    """The completion that a score holds the verdict on."""
+    return Completion(
+        problem_id=stored.problem_id,
+        role=stored.role,
+        strategy=stored.strategy,
+        call=0,
+        attempt=stored.attempt,
+        text=stored.text,
+        finish_reason=stored.finish_reason,
+        num_prompt_tokens=stored.num_prompt_tokens,
+        num_cached_tokens=stored.num_cached_tokens,
+        num_completion_tokens=stored.num_completion_tokens,
     )

@@ -16,6 +16,7 @@ from orca2_gen.shards import read_records
 
 if TYPE_CHECKING:
     from orca2_gen.dataset import DatasetSummary
+    from orca2_gen.regrading import Changes
     from orca2_gen.verify import Verification
 
 Accuracies = Mapping[str, Mapping[str, float]]
@@ -132,6 +133,23 @@ def verification_table(found: Verification) -> Table:
         table.add_column(name, justify="left" if name == "stage" else "right")
     for row in found.table:
         table.add_row(*map(str, row))
+    return table
+
+
+def regrading_table(changes: Mapping[tuple[str, str, str], Changes]) -> Table:
+    """Verdicts that are others now and accuracies before and after, by (stage, task, strategy)."""
+    table = Table(
+        title="Verdicts graded anew, by task and strategy; accuracy in % over the same cells",
+        title_justify="left",
+    )
+    for name in ("stage", "task", "strategy"):
+        table.add_column(name)
+    for name in ("cells", "now correct", "now not correct", "other", "before", "after"):
+        table.add_column(name, justify="right")
+    for (stage, task, strategy), found in changes.items():
+        counts = (found.num_cells, found.now_correct, found.now_not_correct, found.other)
+        means = (f"{100 * mean:.1f}" for mean in (found.before, found.after))
+        table.add_row(stage, task, strategy.replace("_", " "), *map(str, counts), *means)
     return table
 
 

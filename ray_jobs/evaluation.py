@@ -46,7 +46,7 @@ def score_model(run: Run, label: str, model: Path | None = None) -> list[Student
     if not run.config.evaluation.tasks:
         raise ValueError("the config has no [[evaluation.tasks]]; add the held-out task files")
     _read_tasks(run)
-    engine = _engine_of(run, model)
+    engine = engine_of(run, model)
     key = evaluation_key(run.config, engine, run.keys["evaluation_problems"])
     files = _score(run, label, engine, key)
     return [score for entry in files for score in read_records(run.run_dir, entry, StudentScore)]
@@ -68,7 +68,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
         name = UnitName(
             stage="evaluation",
             stage_key=key,
-            unit=f"{label}-{key[:8]}-{receipt.unit}",
+            unit=evaluation_unit(label, key, receipt.unit),
             group=receipt.group,
             driver=run.driver,
         )
@@ -102,7 +102,17 @@ def _read_tasks(run: Run) -> None:
     )
 
 
-def _engine_of(run: Run, model: Path | None) -> EngineConfig:
+def evaluation_unit(label: str, key: str, problems: str) -> str:
+    """The name of a unit of a model's evaluation on one of held-out problems."""
+    return f"{label}-{key[:8]}-{problems}"
+
+
+def engine_of(run: Run, model: Path | None) -> EngineConfig:
+    """The engine that evaluates a model: the student's, with this model in it.
+
+    Raises:
+        ValueError: there is no such model, or the student's engine loads none.
+    """
     student = run.config.student
     if model is None:
         return student

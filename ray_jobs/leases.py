@@ -8,12 +8,14 @@ lease a Ray task; engines take a tuple of units as one lease and yield a receipt
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from orca2_gen.blocks import Rule
+from orca2_gen.blocks import Rule, most_blocks
 from orca2_gen.calls import Budget
-from orca2_gen.groups import Group
-from orca2_gen.ledger import Ledger, Receipt, UnitName
+from orca2_gen.groups import Group, block_unit
+from orca2_gen.ledger import Receipt, UnitName
 from orca2_gen.lengths import Room
 from orca2_gen.shards import FileEntry
 from orca2_gen.task_schema import TaskConfig
@@ -73,14 +75,80 @@ class EraseLease:
         return f"examples of {self.rationales.path}"
 
 
-FileLease = ReadLease | SelectLease | EraseLease
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceSoFar:
+    """What the scores of a block are followed up with: who is still in depends on all blocks."""
+
+    group: Group
+    rule: Rule
+    earlier: tuple[FileEntry, ...]
+    """The scores of the blocks before, in order."""
 
 
-def again(lease: FileLease, ledger: Ledger) -> FileLease:
-    """The lease of a task that was lost, for the next attempt at what it has not committed."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegradeGroupLease:
+    """A group's blocks of scores, to be made of another run's completions."""
+
+    source: Path
+    """The other run's directory."""
+    group: Group
+    rule: Rule
+    problems: tuple[FileEntry, ...]
+    """This run's, of the group."""
+    stored: tuple[FileEntry, ...]
+    """The other run's scores of the group, and its rejections."""
+    made: tuple[tuple[int, Receipt], ...]
+    """Blocks of this run that are there already, by index."""
+    stage_key: str
+    driver: str
+    attempt: int = 1
+
+    @property
+    def what(self) -> str:
+        return f"grading {self.group.name} of {self.source} anew"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegradeEvaluationLease:
+    """A unit of an evaluation, to be made of another run's."""
+
+    name: UnitName
+    source: Path
+    problems: FileEntry
+    """This run's."""
+    stored: tuple[FileEntry, ...]
+    """The other run's: the scores, then the rejections if there are any."""
+    messages: tuple[str, ...]
+    """The system messages that they must hold."""
+
+    @property
+    def attempt(self) -> int:
+        return self.name.attempt
+
+    @property
+    def what(self) -> str:
+        return f"grading {self.name.unit} of {self.source} anew"
+
+
+FileLease = ReadLease | SelectLease | EraseLease | RegradeGroupLease | RegradeEvaluationLease
+Done = Mapping[tuple[str, str], Receipt]
+"""(stage, unit) -> the receipt of what is committed, or about to be."""
+
+
+def again(lease: FileLease, done: Done) -> FileLease | None:
+    """The lease of a task that was lost, for the next attempt at what is not done; None where
+    nothing is left.
+    """
     if isinstance(lease, ReadLease):
-        committed = frozenset(receipt.unit for receipt in ledger.committed(lease.stage))
+        committed = frozenset(unit for stage, unit in done if stage == lease.stage)
         return dataclasses.replace(lease, attempt=lease.attempt + 1, committed=committed)
+    if isinstance(lease, RegradeGroupLease):
+        blocks = range(most_blocks(lease.group, lease.rule))
+        names = enumerate(block_unit(lease.group, index) for index in blocks)
+        made = tuple((i, done["scores", name]) for i, name in names if ("scores", name) in done)
+        return dataclasses.replace(lease, attempt=lease.attempt + 1, made=made)
+    if (lease.name.stage, lease.name.unit) in done:
+        return None
     name = dataclasses.replace(lease.name, attempt=lease.name.attempt + 1)
     return dataclasses.replace(lease, name=name)
 
@@ -98,21 +166,6 @@ class Part:
     """Parts already worked on."""
     lost: tuple[int, ...] = ()
     """Problems that kill every engine: rejected."""
-
-
-SURVIVORS = "survivors"
-"""A count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the
-driver need not read scores to know the next block."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RaceSoFar:
-    """What the scores of a block are followed up with: who is still in depends on all blocks."""
-
-    group: Group
-    rule: Rule
-    earlier: tuple[FileEntry, ...]
-    """The scores of the blocks before, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

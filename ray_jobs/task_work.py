@@ -63,12 +63,16 @@ class TaskWork:
                         self.taken.append(receipt)
             except LOST as error:
                 self.has_lost = True
-                self.waiting.append(self._once_more(self.open_.pop(generator), error))
+                left = self._left(self.open_.pop(generator), error)
+                if left is not None:
+                    self.waiting.append(left)
 
-    def _once_more(self, lease: FileLease, error: Exception) -> FileLease:
-        """The lease of a task whose process or node was lost, to be run again."""
+    def _left(self, lease: FileLease, error: Exception) -> FileLease | None:
+        """What is left to do of a lease whose process or node was lost."""
         if lease.attempt >= MAX_TASK_ATTEMPTS:
             raise RuntimeError(
                 f"a task was lost {lease.attempt} times ({reason_of(error)}): {lease.what}"
             ) from error
-        return again(lease, self.ledger)
+        # What came just before the task was lost is committed in this very turn.
+        taken = {(receipt.stage, receipt.unit): receipt for receipt in self.taken}
+        return again(lease, {**self.ledger.units, **taken})

@@ -10,9 +10,9 @@ from typing import Any
 
 from orca2_gen.ledger import Receipt, write_unit
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
-from orca2_gen.selection import survivors
 from orca2_gen.shards import FileEntry, read_records
-from ray_jobs.leases import SURVIVORS, EngineUnit, Part, RaceSoFar, ScoreUnit, TeachUnit
+from ray_jobs.counts import SURVIVORS, reply_counts, survivor_bits, token_counts
+from ray_jobs.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 
 ReadScores = Callable[[FileEntry], Sequence[StudentScore]]
 
@@ -36,7 +36,7 @@ def write_made(
         read_scores: of blocks before this one.
     """
     record: type = Rationale if isinstance(unit, TeachUnit) else StudentScore
-    counts = _token_counts(unit, rows)
+    counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
     part = unit.part or Part(first=0, last=len(problems))
     for receipt in part.done:
         for entry in receipt.files:
@@ -62,27 +62,6 @@ def write_made(
         )
         rejections.sort(key=lambda row: place[row.problem_id])
     if isinstance(unit, ScoreUnit) and unit.race and (unit.part is None or part.is_merge):
-        counts[SURVIVORS] = _survivors(unit.race, rows, read_scores)
+        blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]
+        counts[SURVIVORS] = survivor_bits(unit.race.group, unit.race.rule, dict(enumerate(blocks)))
     return write_unit(run_dir, unit.name, rows, record, rejections, counts)
-
-
-def _survivors(race: RaceSoFar, rows: Sequence[StudentScore], read_scores: ReadScores) -> int:
-    """Who is still in after a block, as SURVIVORS says it."""
-    blocks = [*(read_scores(entry) for entry in race.earlier), rows]
-    left = survivors(race.group, race.rule, dict(enumerate(blocks)))
-    return sum(1 << bit for bit, name in enumerate(race.rule.strategies) if name in left)
-
-
-def _token_counts(unit: EngineUnit, rows: Sequence[Any]) -> dict[str, int]:
-    """What the engine did for these rows, attempts that were cut short included."""
-    if unit.name.stage == "judgements":
-        made = [reply for row in rows for reply in row.judgement]
-    else:
-        made = [completion for row in rows for completion in row.completions or (row,)]
-    return {
-        "prompt_tokens": sum(each.num_prompt_tokens for each in made),
-        "completion_tokens": sum(each.num_completion_tokens for each in made),
-        "cached_tokens": sum(
-            each.num_cached_tokens for each in made if not isinstance(each, Rationale)
-        ),
-    }

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.blocks import Block, Rule, most_blocks, open_blocks
 from orca2_gen.calls import Budget
-from orca2_gen.groups import OPEN, Group, block_unit
-from orca2_gen.ledger import Receipt
+from orca2_gen.groups import OPEN, Group, block_unit, rows_by_file
+from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
 from orca2_gen.shards import FileEntry
+from ray_jobs.counts import survivors_of
 from ray_jobs.leases import (
-    SURVIVORS,
     EngineUnit,
     JudgeUnit,
     RaceSoFar,
+    RegradeGroupLease,
     ScoreUnit,
     SelectLease,
     TeachUnit,
@@ -54,20 +55,6 @@ def groups(problems: Problems) -> list[Group]:
         )
         for name, num in counts.items()
     ]
-
-
-def _rows(
-    files: Sequence[FileEntry], numbers: Sequence[int]
-) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
-    """Numbers of problems over a group's files -> each file with the rows wanted of it."""
-    found = []
-    first = 0
-    for entry in files:
-        rows = tuple(number - first for number in numbers if first <= number < first + entry.rows)
-        first += entry.rows
-        if rows:
-            found.append((entry, rows))
-    return tuple(found)
 
 
 def scores_teacher(run: Run) -> bool:
@@ -117,7 +104,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
 def _block_rows(
     receipts: Sequence[Receipt], block: Block
 ) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
-    return _rows([receipt.files[0] for receipt in receipts], block.problems)
+    return rows_by_file([receipt.files[0] for receipt in receipts], block.problems)
 
 
 def _scoring_budget(run: Run) -> Budget:
@@ -126,6 +113,29 @@ def _scoring_budget(run: Run) -> Budget:
         max_tokens=run.config.scoring.max_tokens,
         retry_max_tokens=run.config.scoring.most_tokens,
         max_model_len=scored.max_model_len,
+    )
+
+
+def regrade_lease(
+    run: Run, group: Group, problems: Problems, source: Ledger
+) -> RegradeGroupLease | None:
+    """The group's blocks that are not committed, to be made of another run's scores; None where
+    that has none.
+    """
+    stored = [r for r in source.committed("scores") if r.group == group.name]
+    rule = selection_rule(run.config, group)
+    made = _committed_blocks(run, "scores", group, rule)
+    if not stored or not open_blocks(group, rule, _left(made, rule)):
+        return None
+    return RegradeGroupLease(
+        source=source.run_dir,
+        group=group,
+        rule=rule,
+        problems=tuple(receipt.files[0] for receipt in problems[group.name]),
+        stored=tuple(entry for receipt in stored for entry in receipt.files),
+        made=tuple(made.items()),
+        stage_key=run.keys["scores"],
+        driver=run.driver,
     )
 
 
@@ -145,14 +155,6 @@ def select_leases(run: Run, group: Group) -> list[SelectLease]:
     receipts = _committed_blocks(run, _decisive(group), group, rule)
     scored = tuple((index, receipt.files[0]) for index, receipt in receipts.items())
     return [SelectLease(name=name, group=group, rule=rule, blocks=scored)]
-
-
-def survivors_of(receipt: Receipt, rule: Rule) -> tuple[str, ...]:
-    """The strategies still in after a committed block."""
-    if not rule.is_race:
-        return rule.strategies
-    mask = receipt.counts[SURVIVORS]
-    return tuple(name for bit, name in enumerate(rule.strategies) if mask >> bit & 1)
 
 
 def _left(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat, encode_prompt
 from orca2_gen.engine import Request, ScriptedEngine
 from orca2_gen.records import Problem, StudentScore
-from orca2_gen.scoring import score
+from orca2_gen.scoring import completion_of, regraded, score
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
 
 
@@ -87,3 +88,24 @@ def test_a_thought_cut_short_is_finished_with_the_larger_budget_and_graded_then(
     assert (again.outcome, again.attempt, again.text) == ("correct", 1, text)
     assert [c.finish_reason for c in again.completions] == ["length", "stop"]
     assert again.num_completion_tokens == again.completions[-1].num_completion_tokens
+
+
+@pytest.mark.parametrize("text", ["Answer: 9", "Answer: 8", "no idea", "so " * 300])
+def test_grading_anew_mends_the_verdict_and_nothing_else(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies, text: str
+) -> None:
+    found = score_under("step_by_step", sum_problem, chatml, strategies, lambda r: text)
+    assert asyncio.run(regraded(sum_problem, found)) == found
+    for role in ("student", "teacher"):
+        right = dataclasses.replace(found, role=role, num_cached_tokens=3, attempt=2)
+        wrong = dataclasses.replace(right, outcome="ungraded", score=0.25, answer="what")
+        assert asyncio.run(regraded(sum_problem, wrong)) == right
+
+
+def test_a_score_holds_its_completion(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    found = score_under("step_by_step", sum_problem, chatml, strategies, lambda r: "Answer: 9")
+    completion = dataclasses.asdict(completion_of(found))
+    assert completion.pop("call") == 0
+    assert completion.items() <= dataclasses.asdict(found).items()

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from orca2_gen.ledger import UnitName, read_ledger, write_unit
 from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.regrading import Changes
 from orca2_gen.shards import read_records
 from orca2_gen.tables import (
     accuracy_table,
     example_table,
     outcome_table,
+    regrading_table,
     selection_table,
     selections,
     verification_table,
@@ -91,7 +93,9 @@ def test_the_outcome_table_gives_each_strategys_shares_of_what_was_not_judged(
         summaries = [s for each in found for s in each.summaries if s.strategy == name]
         num = sum(s.num_scored for s in summaries)
         share = 100 * sum(s.num_unparsed for s in summaries) / num
-        assert cells[1:4] == [str(sum(each.strategy == name for each in found)), "0", str(num)]
+        selected = sum(each.strategy == name for each in found)
+        fell = sum(s.fell_in_block >= 0 for s in summaries)
+        assert cells[1:4] == [str(selected), str(fell), str(num)]
         assert cells[5] == f"{share:.1f}"
 
 
@@ -108,3 +112,20 @@ def test_choices_that_unjudged_answers_could_have_changed_are_named(
     text = " ".join(printed(outcome_table(ledger)).split())
     assert (f"{num_fragile} of 8 choices are fragile" in text) == bool(num_fragile)
     assert ("and 2 more" in text) == (num_fragile == 7)
+
+
+def test_the_regrading_table_has_a_row_for_every_task_and_strategy() -> None:
+    found = Changes(
+        num_cells=8, now_correct=3, now_not_correct=1, other=2, sum_before=2.0, sum_after=4.0
+    )
+    changes = {
+        (stage, task, "step_by_step"): found
+        for stage in ("scores", "evaluation student-1a2b3c4d")
+        for task in ("sums", "letters")
+    }
+    rows = [line.split("\u2502") for line in printed(regrading_table(changes)).splitlines()]
+    cells = [[cell.strip() for cell in row[1:-1]] for row in rows if len(row) > 2]
+    assert cells == [
+        [stage, task, "step by step", "8", "3", "1", "2", "25.0", "50.0"]
+        for stage, task, _ in changes
+    ]

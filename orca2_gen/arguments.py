@@ -1,0 +1,17 @@
+"""What most commands of `orca2` take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+config_argument = click.argument("config_file", metavar="CONFIG", type=PATH)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of CONFIG, e.g. run_dir=runs/two.",
+)

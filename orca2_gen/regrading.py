@@ -1,0 +1,204 @@
+"""A run's stored completions under today's grader: whether they may be graded anew, which cells a
+block takes over, and what became of the verdicts.
+
+A completion depends on its problem and on the system message, not on who is scored beside it. So
+all that determines a run's scores must be equal but the version of the grader, which is what
+changes, and the method of the selection (race or full grid, delta, indifference): it says which
+cells are asked, never which problems make a block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.config_schema import Config
+from orca2_gen.ledger import Ledger, differences, read_ledger, stage_key
+from orca2_gen.plan import stage_determinants
+from orca2_gen.records import Problem, Rejection, Selection, StudentScore
+from orca2_gen.scoring import regraded
+from orca2_gen.summaries import cell_value
+
+MAY_DIFFER = ("grader", "race")
+"""Of what determines scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A run whose completions are graded anew; it is only read."""
+
+    ledger: Ledger
+    grader: int
+    """Version of the grader whose verdicts its scores hold."""
+
+    @property
+    def run_dir(self) -> Path:
+        return self.ledger.run_dir
+
+
+def open_source(run_dir: Path, config: Config) -> Source:
+    """The run in a directory, if a run of `config` may take over its completions.
+
+    Raises:
+        ValueError: it is no run, is the config's own, holds nothing to grade, or its scores were
+            made otherwise; the difference is shown.
+    """
+    root = run_dir.resolve()
+    if root == Path(config.run_dir).resolve():
+        raise ValueError(
+            f"{run_dir} is the config's own run_dir, and a run is never graded anew in place; name "
+            "a new one with --set run_dir=DIR"
+        )
+    recorded = _recorded_stages(root)
+    ledger = read_ledger(root)
+    scores = ledger.committed("scores")
+    if not scores and not ledger.committed("evaluation"):
+        raise ValueError(
+            f"{run_dir} holds no scores and no evaluation; give the directory of a run that does"
+        )
+    problems_key = stage_key("", recorded.get("problems", {}))
+    if scores:
+        key = stage_key(problems_key, recorded["scores"])
+        if any(receipt.stage_key != key for receipt in scores):
+            raise ValueError(
+                f"{root / 'config.json'} is not what the scores beside it were made of; restore "
+                "it from a copy"
+            )
+        found = differences(_fixed(recorded), _fixed(stage_determinants(config)))
+        if found:
+            raise ValueError(
+                f"{run_dir} holds scores made otherwise: {found}; only verdicts can be made anew, "
+                "so restore the setting, or score with `orca2 run`"
+            )
+    return Source(ledger=ledger, grader=recorded["scores"]["grader"])
+
+
+def _recorded_stages(root: Path) -> dict[str, Any]:
+    """What a run's stages were made of, as its config.json says."""
+    path = root / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{root} holds no config.json: it is no run directory; give the one a run wrote"
+        )
+    try:
+        stages: dict[str, Any] = json.loads(path.read_text())["stages"]
+        int(stages["scores"]["grader"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not say what its stages were made of ({error!r}); restore it from a copy"
+        ) from error
+    return stages
+
+
+def _fixed(stages: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal of two runs' determinants."""
+    scores = {key: value for key, value in stages["scores"].items() if key not in MAY_DIFFER}
+    # Where student and teacher are one model their scores have one key, and differ in this alone.
+    is_teacher = stages.get("selections", {}).get("policy") == "teacher_best"
+    scores["role"] = "teacher" if is_teacher else "student"
+    return {"problems": stages.get("problems", {}), "scores": scores}
+
+
+def asked_cells(
+    scores: Iterable[StudentScore],
+    rejections: Iterable[Rejection],
+    problems: Sequence[Problem],
+    strategies: Sequence[str],
+) -> list[StudentScore] | None:
+    """The scores of these problems under these strategies, in an engine's order; None where one is
+    missing and its problem was not rejected.
+    """
+    cells = {(score.strategy, score.problem_id): score for score in scores}
+    lost = {rejection.problem_id for rejection in rejections}
+    ids = [problem.problem_id for problem in problems if problem.problem_id not in lost]
+    wanted = [(strategy, problem_id) for strategy in strategies for problem_id in ids]
+    if not all(cell in cells for cell in wanted):
+        return None
+    return [cells[cell] for cell in wanted]
+
+
+def regrade_all(scores: Sequence[StudentScore], problems: Sequence[Problem]) -> list[StudentScore]:
+    """The scores graded anew, in order; each one's problem is among `problems`."""
+    by_id = {problem.problem_id: problem for problem in problems}
+
+    async def work() -> list[StudentScore]:
+        return await asyncio.gather(*(regraded(by_id[s.problem_id], s) for s in scores))
+
+    return asyncio.run(work())
+
+
+@dataclass(kw_only=True, slots=True)
+class Changes:
+    """What became of the verdicts on some cells; accuracies are over the same cells before and
+    after.
+    """
+
+    num_cells: int = 0
+    now_correct: int = 0
+    now_not_correct: int = 0
+    other: int = 0
+    """Another outcome, score or answer, and neither of the two above."""
+    sum_before: float = 0.0
+    sum_after: float = 0.0
+
+    def add(self, old: StudentScore, new: StudentScore) -> None:
+        """Counts a cell."""
+        self.num_cells += 1
+        self.sum_before += cell_value(old)
+        self.sum_after += cell_value(new)
+        was, is_ = old.outcome == "correct", new.outcome == "correct"
+        if is_ and not was:
+            self.now_correct += 1
+        elif was and not is_:
+            self.now_not_correct += 1
+        elif _verdict(old) != _verdict(new):
+            self.other += 1
+
+    @property
+    def before(self) -> float:
+        return self.sum_before / self.num_cells
+
+    @property
+    def after(self) -> float:
+        return self.sum_after / self.num_cells
+
+
+def _verdict(score: StudentScore) -> tuple[str, float, str]:
+    return score.outcome, cell_value(score), score.answer
+
+
+def count_changes(
+    changes: dict[tuple[str, str, str], Changes],
+    stage: str,
+    old: Iterable[StudentScore],
+    new: Iterable[StudentScore],
+) -> None:
+    """Counts the cells of `new`, each beside that of `old`, into `changes`: (stage, task, strategy)
+    -> Changes.
+    """
+    before = {(score.strategy, score.problem_id): score for score in old}
+    for score in new:
+        stored = before.get((score.strategy, score.problem_id))
+        if stored is not None:
+            changes.setdefault((stage, score.task, score.strategy), Changes()).add(stored, score)
+
+
+def winner_lines(
+    before: Iterable[Selection], after: Iterable[Selection], open_: Collection[str]
+) -> Iterator[str]:
+    """Which groups have another winner, and which of those that had one are open again."""
+    old = {selection.group: selection.strategy for selection in before}
+    new = {selection.group: selection.strategy for selection in after}
+    decided = [group for group in old if group in new]
+    differ = [group for group in decided if new[group] != old[group]]
+    for group in differ:
+        yield f"{group}: {new[group]} wins, it was {old[group]}"
+    if decided and not differ:
+        yield "no winner differs"
+    if open_:
+        named = [f"{name} (it was {old[name]})" if name in old else name for name in open_]
+        yield f"open: {', '.join(named)}; in `orca2 run` an engine scores the missing blocks"

@@ -1,0 +1,204 @@
+"""`orca2 regrade`: another run's completions under today's grader, as committed units of this one.
+
+Nothing here asks an engine. Problems are taken over as `--fork` does; scores and evaluations are
+written anew, under this run's keys, by Ray tasks; selections follow from them as in any run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca2_gen.engine_schema import VLLMEngineConfig
+from orca2_gen.fork import fits, take_over
+from orca2_gen.grading import GRADER_VERSION
+from orca2_gen.ledger import Receipt, UnitName
+from orca2_gen.plan import evaluation_key
+from orca2_gen.records import StudentScore
+from orca2_gen.regrading import Changes, Source, count_changes, winner_lines
+from orca2_gen.shards import checked_bytes, read_records
+from orca2_gen.tables import selections
+from ray_jobs import file_stages
+from ray_jobs.counts import REGRADED
+from ray_jobs.evaluation import engine_of, evaluation_unit
+from ray_jobs.leases import RegradeEvaluationLease
+from ray_jobs.pipeline import select_strategies
+from ray_jobs.run import Run, run_files
+from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regrading:
+    """What has become of another run's verdicts, over all calls of `regrade`."""
+
+    changes: dict[tuple[str, str, str], Changes]
+    """(`scores` or the evaluation's label, task, strategy) -> what changed."""
+    lines: tuple[str, ...]
+    """For people: what was taken over, which winners differ, what is left to an engine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Evaluation:
+    """A unit of the other run's evaluations and what is made of it."""
+
+    stored: Receipt
+    grader: int
+    label: str
+    name: UnitName
+    problems: Receipt
+
+
+def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
+    """Commits what can be made of a run's problems, scores and evaluations, and the selections
+    that follow; what is committed already is not made again.
+
+    Args:
+        run: a new one, or one that this was called for before.
+        source: the other run, which `open_source` has compared with this one's config.
+        models: directories of models, evaluated in the other run, that are neither the config's
+            student nor the one that the other run trained.
+
+    Raises:
+        ValueError: a file of the other run is damaged; what was committed stays.
+    """
+    _take_over_problems(run, source)
+    problems = committed_problems(run)
+    found = groups(problems)
+    leases = [regrade_lease(run, group, problems, source.ledger) for group in found]
+    scores = [lease for lease in leases if lease is not None]
+    run_files(run, "scores", file_stages.regrade_group, scores, total=None)
+    evaluations = _evaluations(run, source, models)
+    evaluated = _leases(run, source, evaluations)
+    run_files(run, "evaluation", file_stages.regrade_evaluation, evaluated)
+    # A run that holds scores has read all its tasks; of another one a group may still grow.
+    has_scores = bool(source.ledger.committed("scores"))
+    if has_scores:
+        select_strategies(run)
+    changes: dict[tuple[str, str, str], Changes] = {}
+    for stage, stored, made in _pairs(run, source, evaluations):
+        old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
+        count_changes(changes, stage, old, new)
+    lines = list(_stage_lines(run, source, evaluations))
+    if has_scores:
+        open_ = [group.name for group in found if not is_decided(run, group)]
+        lines += winner_lines(selections(source.ledger), selections(run.ledger), open_)
+    return Regrading(changes=changes, lines=tuple(lines))
+
+
+def _take_over_problems(run: Run, source: Source) -> None:
+    keys = {stage: run.keys[stage] for stage in ("problems", "evaluation_problems")}
+    wanted = [
+        receipt
+        for name, receipt in source.ledger.units.items()
+        if fits(receipt, keys) and name not in run.ledger.units
+    ]
+    for receipt in wanted:
+        for entry in receipt.files:
+            checked_bytes(source.run_dir, entry)  # once committed here, it would stay damaged
+    if wanted:
+        take_over(source.ledger, run.ledger, wanted)
+
+
+def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Evaluation]:
+    """The other run's evaluation units that would come out the same here but for the grader.
+
+    What they were made of is recorded nowhere but in their key, so the key is made anew for every
+    version of the grader.
+    """
+    if not source.ledger.committed("evaluation"):
+        return []
+    student = run.config.student
+    engines = [student, *(engine_of(run, model) for model in models)]
+    trained = Path(run.config.training.output or source.run_dir / "student")
+    if isinstance(student, VLLMEngineConfig) and any(trained.glob("*.safetensors")):
+        engines.append(engine_of(run, trained))
+    problems_key = run.keys["evaluation_problems"]
+    found: dict[str, _Evaluation] = {}
+    for engine in engines:
+        key = evaluation_key(run.config, engine, problems_key)
+        for grader in range(GRADER_VERSION, 0, -1):
+            old = evaluation_key(run.config, engine, problems_key, grader)
+            for stored in source.ledger.committed("evaluation"):
+                label, _, unit = stored.unit.partition(evaluation_unit("", old, ""))
+                problems = run.ledger.units.get(("evaluation_problems", unit))
+                if stored.stage_key != old or problems is None:
+                    continue
+                name = UnitName(
+                    stage="evaluation",
+                    stage_key=key,
+                    unit=evaluation_unit(label, key, unit),
+                    group=problems.group,
+                    driver=run.driver,
+                )
+                found.setdefault(
+                    name.unit,
+                    _Evaluation(
+                        stored=stored, grader=grader, label=label, name=name, problems=problems
+                    ),
+                )
+    return list(found.values())
+
+
+def _leases(
+    run: Run, source: Source, evaluations: Sequence[_Evaluation]
+) -> list[RegradeEvaluationLease]:
+    return [
+        RegradeEvaluationLease(
+            name=each.name,
+            source=source.run_dir,
+            problems=each.problems.files[0],
+            stored=each.stored.files,
+            messages=run.config.evaluation.messages,
+        )
+        for each in evaluations
+        if (each.name.stage, each.name.unit) not in run.ledger.units
+    ]
+
+
+def _pairs(
+    run: Run, source: Source, evaluations: Sequence[_Evaluation]
+) -> Iterator[tuple[str, list[Receipt], list[Receipt]]]:
+    """What no engine made here: its stage as people read it, the other run's receipts and this
+    one's. Blocks of scores may begin and end elsewhere, so they stand by group.
+    """
+    made = [r for r in run.ledger.committed("scores") if REGRADED in r.counts]
+    for group in dict.fromkeys(receipt.group for receipt in made):
+        stored = [r for r in source.ledger.committed("scores") if r.group == group]
+        yield "scores", stored, [receipt for receipt in made if receipt.group == group]
+    for each in evaluations:
+        evaluated = run.ledger.units.get((each.name.stage, each.name.unit))
+        if evaluated is not None and REGRADED in evaluated.counts:
+            label = evaluation_unit(each.label, each.stored.stage_key, "").rstrip("-")
+            yield f"evaluation {label}", [each.stored], [evaluated]
+
+
+def _scores(run_dir: Path, receipts: Sequence[Receipt]) -> list[StudentScore]:
+    return [s for r in receipts for s in read_records(run_dir, r.files[0], StudentScore)]
+
+
+def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -> Iterator[str]:
+    """How much of each stage was graded anew, and by which version of the grader instead of
+    which.
+    """
+    made = list(_pairs(run, source, evaluations))
+    stored = source.ledger.committed("scores")
+    if stored:
+        num = sum(len(units) for stage, _, units in made if stage == "scores")
+        yield (
+            f"scores: {num} units graded anew from {len(stored)}, grader {source.grader} -> "
+            f"{GRADER_VERSION}"
+        )
+    stored = source.ledger.committed("evaluation")
+    if stored:
+        num = sum(stage != "scores" for stage, _, _ in made)
+        versions = ", ".join(map(str, sorted({each.grader for each in evaluations}))) or "unknown"
+        yield (
+            f"evaluation: {num} of {len(stored)} units graded anew, grader {versions} -> "
+            f"{GRADER_VERSION}"
+        )
+        if num < len(stored):
+            yield (
+                "evaluation: the others were made with other settings, were graded anew before, "
+                "or are of a model that is not named; name it with --model DIR"
+            )

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.groups import Group, block_unit
+from orca2_gen.ledger import Receipt, UnitName
+from orca2_gen.shards import FileEntry
+from orca2_gen.task_schema import TaskConfig
+from ray_jobs.leases import (
+    EraseLease,
+    ReadLease,
+    RegradeGroupLease,
+    SelectLease,
+    again,
+)
+from tests.test_blocks import RULE
+
+GROUP = Group(name="sums", num_problems=40, num_groups=2)
+
+
+def entry_of(path: str) -> FileEntry:
+    return FileEntry(path=path, rows=1, bytes=1, sha256="")
+
+
+def receipt_of(stage: str, unit: str) -> Receipt:
+    entry = entry_of(f"{stage}/{unit}")
+    return Receipt(stage=stage, stage_key="k", unit=unit, attempt=1, files=(entry,), counts={})
+
+
+def name_of(stage: str, unit: str) -> UnitName:
+    return UnitName(stage=stage, stage_key="k", unit=unit)
+
+
+@given(num_done=st.integers(0, 5))
+def test_a_lost_regrading_goes_on_behind_the_blocks_that_are_done(num_done: int) -> None:
+    rule = dataclasses.replace(RULE, scored_problems=40, block_size=8)
+    lease = RegradeGroupLease(
+        source=Path("old"),
+        group=GROUP,
+        rule=rule,
+        problems=(entry_of("problems"),),
+        stored=(entry_of("scores"),),
+        made=(),
+        stage_key="k",
+        driver="0",
+    )
+    names = [block_unit(GROUP, index) for index in range(num_done)]
+    done = {("scores", name): receipt_of("scores", name) for name in names}
+    others = [("scores", "letters-000000"), ("problems", "sums-000000")]
+    left = again(lease, done | {name: receipt_of(*name) for name in others})
+    assert isinstance(left, RegradeGroupLease)
+    assert left.made == tuple(enumerate(done.values())) and left.attempt == lease.attempt + 1
+
+
+def test_a_lost_task_is_not_tried_again_once_its_unit_has_come() -> None:
+    select = SelectLease(name=name_of("selections", "sums"), group=GROUP, rule=RULE, blocks=())
+    erase = EraseLease(name=name_of("examples", "sums-000000"), rationales=entry_of("r"))
+    for lease in (select, erase):
+        name = (lease.name.stage, lease.name.unit)
+        assert again(lease, {name: receipt_of(*name)}) is None
+        left = again(lease, {})
+        assert left is not None and left.attempt == lease.attempt + 1
+
+
+@given(done=st.sets(st.sampled_from(["sums-000000", "sums-000001", "letters-000000"])))
+def test_a_lost_reader_leaves_out_what_has_come(done: set[str]) -> None:
+    lease = ReadLease(
+        task=TaskConfig(name="sums", format="jsonl", path="sums.jsonl"),
+        rows_per_unit=8,
+        rooms=(),
+        stage="problems",
+        stage_key="k",
+        driver="0",
+        committed=frozenset(),
+    )
+    receipts = {("problems", unit): receipt_of("problems", unit) for unit in done}
+    left = again(lease, receipts | {("scores", "other"): receipt_of("scores", "other")})
+    assert isinstance(left, ReadLease)
+    assert left.committed == done and left.attempt == 2
