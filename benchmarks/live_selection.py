@@ -1,12 +1,12 @@
 """The microworld's student, really scored: a full grid and a race, each on an engine of its own.
 
-An engine first scores held-out problems, so that it is warm and knows the instructions' prefixes;
+An engine first scores one held-out task, so that it is warm and knows the instructions' prefixes;
 the problems to select by are new to it. So neither run finds the other's prompts in a cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,17 @@ import numpy as np
 from benchmarks.score_tables import ScoreTable
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
+from orca2_gen.groups import Group
 from orca2_gen.ledger import Receipt
 from orca2_gen.plan import selection_rule
-from orca2_gen.records import StudentScore
+from orca2_gen.records import Selection, StudentScore
+from orca2_gen.selection import next_step
 from orca2_gen.shards import read_records
 from orca2_gen.summaries import cell_value
-from orca2_gen.tables import selections
 from ray_jobs.dispatch import dispatch
-from ray_jobs.pipeline import read_tasks, select_strategies
+from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import Run, engine_work, open_run
-from ray_jobs.units import committed_problems, groups, score_units
+from ray_jobs.units import Problems, committed_problems, groups, score_units
 
 CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "microworld.toml"
 HELD_OUT = ".held_out"
@@ -46,7 +47,7 @@ class LiveScoring:
 
 
 def live_scoring(
-    run_dir: Path, method: str, *, delta: float, block_size: int, warm_up_tasks: int | None = None
+    run_dir: Path, method: str, *, delta: float, block_size: int, with_held_out: bool = False
 ) -> LiveScoring:
     """The microworld's tasks, scored and selected for.
 
@@ -54,24 +55,29 @@ def live_scoring(
         run_dir: a new run directory.
         method: full_grid or race.
         delta: of the race.
-        block_size: problems of a block.
-        warm_up_tasks: so many held-out tasks are scored before the clock starts; None means all,
-            which a grid needs for its tables.
+        block_size: problems of a block, where it need not be more.
+        with_held_out: score the held-out tasks too, once the clock has stopped, and return tables;
+            of a full grid.
     """
     config = _config(run_dir, method, delta, block_size)
-    timed = [task.name for task in config.tasks if not task.name.endswith(HELD_OUT)]
-    warm = [task.name for task in config.tasks if task.name.endswith(HELD_OUT)][:warm_up_tasks]
+    names = [task.name for task in config.tasks]
+    timed = [name for name in names if not name.endswith(HELD_OUT)]
+    warm_up, *held_out = [name for name in names if name.endswith(HELD_OUT)]
     with open_run(config, _untracked) as run:
         read_tasks(run)
-        _, seconds = _score(run, warm, timed)
-        select_strategies(run)
+        problems = committed_problems(run)
+        found = {group.name: group for group in groups({name: problems[name] for name in timed})}
+        # Held-out tasks are no groups of this selection: with more groups its blocks would be less.
+        others = groups({name: problems[name] for name in (warm_up, *held_out)})
+        found |= {group.name: group for group in others}
+        rounds = [[warm_up], timed, held_out if with_held_out else []]
+        _, seconds, _ = _score(run, found, problems, rounds)
         receipts = [r for r in run.ledger.committed("scores") if r.group in timed]
-        is_grid = not selection_rule(config).is_race
         return LiveScoring(
             seconds=seconds,
             completion_tokens=sum(r.counts["completion_tokens"] for r in receipts),
-            chosen=_chosen(run, timed),
-            tables=[_table(run, name) for name in timed] if is_grid else [],
+            chosen={name: _chosen(run, found[name]) for name in timed},
+            tables=[_table(run, name) for name in timed] if with_held_out else [],
         )
 
 
@@ -90,10 +96,10 @@ def _config(run_dir: Path, method: str, delta: float, block_size: int) -> Config
     return config.model_copy(update={"tasks": (*config.tasks, *held_out)})
 
 
-def _score(run: Run, *rounds: Sequence[str]) -> list[float]:
+def _score(
+    run: Run, found: Mapping[str, Group], problems: Problems, rounds: Sequence[Sequence[str]]
+) -> list[float]:
     """Scores these groups, round after round on one engine; returns each round's seconds."""
-    problems = committed_problems(run)
-    found = {group.name: group for group in groups(problems)}
     is_race = selection_rule(run.config).is_race
 
     def advance(receipt: Receipt) -> None:
@@ -140,9 +146,12 @@ def _mean(values: Iterator[Any]) -> float:
     return float(np.mean(list(values)))
 
 
-def _chosen(run: Run, names: Sequence[str]) -> dict[str, str]:
-    found = {s.group: s.strategy for s in selections(run.ledger)}
-    return {name: found[name] for name in names}
+def _chosen(run: Run, group: Group) -> str:
+    receipts = [r for r in run.ledger.committed("scores") if r.group == group.name]
+    blocks = [read_records(run.run_dir, r.files[0], StudentScore) for r in receipts]
+    selection = next_step(group, selection_rule(run.config), dict(enumerate(blocks)))
+    assert isinstance(selection, Selection)
+    return selection.strategy
 
 
 @contextmanager

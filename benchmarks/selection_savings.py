@@ -17,6 +17,7 @@ document.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,10 +140,9 @@ def _microworld(shown: Table, seed: int) -> dict[str, Any]:
     the live grid.
     """
     with TemporaryDirectory(prefix="orca2-savings-") as folder:
-        full = live_scoring(Path(folder) / "grid", "full_grid", delta=DELTA, block_size=BLOCK_SIZE)
-        raced = live_scoring(
-            Path(folder) / "race", "race", delta=DELTA, block_size=BLOCK_SIZE, warm_up_tasks=1
-        )
+        score = functools.partial(live_scoring, delta=DELTA, block_size=BLOCK_SIZE)
+        full = score(Path(folder) / "grid", "full_grid", with_held_out=True)
+        raced = score(Path(folder) / "race", "race")
     found: dict[str, Any] = figures(list(replays(full.tables, MICROWORLD_ORDERS, seed)))
     _show(shown, "microworld", full.tables, found)
     wall_share = raced.seconds / full.seconds
@@ -151,7 +151,9 @@ def _microworld(shown: Table, seed: int) -> dict[str, Any]:
     found["live"] = {
         "token_share": round(token_share, 4),
         "wall_share": round(wall_share, 4),
-        "wall_saving_over_token_saving": round((1 - wall_share) / (1 - token_share), 4),
+        "wall_saving_over_token_saving": None
+        if token_share == 1.0
+        else round((1 - wall_share) / (1 - token_share), 4),
         "seconds": {"grid": round(full.seconds, 1), "race": round(raced.seconds, 1)},
         "completion_tokens": {"grid": full.completion_tokens, "race": raced.completion_tokens},
         "chosen": {"grid": full.chosen, "race": raced.chosen},

@@ -20,6 +20,9 @@ from typing import Literal
 from orca2_gen.groups import Group
 from orca2_gen.strategies import CAUTIOUS
 
+BLOCKS_VERSION = 1
+"""Raise it with every change of which problems make a block, or of their order: part of the stage
+keys."""
 MOST_IN_BLOCK = 64
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,12 +59,13 @@ def block_unit(group: Group, index: int) -> str:
 def rows_by_file(
     files: Sequence[FileEntry], numbers: Sequence[int]
 ) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
-    """Numbers of problems over a group's files -> each file with the rows wanted of it."""
-    found = []
-    first = 0
-    for entry in files:
-        rows = tuple(number - first for number in numbers if first <= number < first + entry.rows)
-        first += entry.rows
-        if rows:
-            found.append((entry, rows))
-    return tuple(found)
+    """Numbers of problems over a group's files -> files and the rows wanted of each, in the order
+    of the numbers, so that a file may come several times: a race rests on the order being random
+    (race.py), and a file may hold one kind of problem.
+    """
+    ends = list(itertools.accumulate(entry.rows for entry in files))
+    placed = [(bisect.bisect_right(ends, number), number) for number in numbers]
+    return tuple(
+        (files[place], tuple(number - ends[place] + files[place].rows for _, number in run))
+        for place, run in itertools.groupby(placed, key=lambda each: each[0])
+    )

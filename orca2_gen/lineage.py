@@ -61,9 +61,9 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
                     f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
                     f"{receipt.group} selected {chosen.get(receipt.group)}"
                 )
-            elif not _holds_its_texts(rationale, problem, strategies):
+            elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
                 yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
-            if rationale.completions and rationale.text != compose(rationale.completions).text:
+            if not _is_what_was_said(rationale):
                 yield f"rationales: {rationale.problem_id} is not what its calls said"
     for receipt in ledger.committed("examples"):
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
@@ -71,7 +71,15 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
             yield from example_faults(example, taught.get(example.problem_id))
 
 
-def _holds_its_texts(rationale: Rationale, problem: Problem | None, strategies: Strategies) -> bool:
+def _is_what_was_said(rationale: Rationale) -> bool:
+    if not rationale.further_calls:
+        return not rationale.completions
+    num_calls = 1 + len(rationale.further_calls)
+    said = rationale.completions
+    return len(said) == num_calls and rationale.text == compose(said).text
+
+
+def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:
     """Whether a rationale holds its strategy's words for that problem, in every call."""
     system = strategies.system_message(rationale.strategy, problem)
     further_calls = strategies.further_calls.get(rationale.strategy, ())
@@ -147,6 +155,8 @@ def _selection_faults(
     """
     rule = selection_rule(config, group)
     stage = "judgements" if group.is_judged else "scores"
+    problems = [r for r in ledger.committed("problems") if r.group == group.name]
+    ids = [p.problem_id for r in problems for p in _rows(ledger, r, Problem)]
     scored: dict[int, list[StudentScore]] = {}
     step = next_step(group, rule, scored)
     while isinstance(step, Block) and len(scored) <= step.index:
@@ -156,9 +166,38 @@ def _selection_faults(
         if not asked <= set(step.strategies):
             fallen = ", ".join(sorted(asked - set(step.strategies)))
             yield f"{stage}: {unit} holds cells of {fallen}, which had fallen before"
+        elif not _is_block(ledger, stage, step, unit, scored[step.index], ids):
+            yield f"{stage}: {unit} holds other problems than are next in its group's order"
         step = next_step(group, rule, scored)
     if step != selection:
         yield f"selections: {selection.group} does not follow from its committed {stage}"
+
+
+def _is_block(
+    ledger: Ledger,
+    stage: str,
+    block: Block,
+    unit: str,
+    rows: list[StudentScore],
+    ids: list[str],
+) -> bool:
+    """Whether a unit holds a block's problems under each strategy, in order, but for those that an
+    engine was lost on; `ids` are those of the group's problems.
+    """
+    receipt = ledger.units.get((stage, unit))
+    if receipt is None or len(rows) != receipt.files[0].rows or len(ids) <= max(block.problems):
+        return True  # absent or damaged: others report it
+    names = {"scores", stage}
+    lost = {
+        rejection.problem_id
+        for name in names
+        for entry in ledger.units[name, unit].files[1:]
+        for rejection in _read(ledger, entry, Rejection)
+    }
+    wanted = [ids[number] for number in block.problems if ids[number] not in lost]
+    return [(row.strategy, row.problem_id) for row in rows] == [
+        (strategy, problem_id) for strategy in block.strategies for problem_id in wanted
+    ]
 
 
 def _rows_of(ledger: Ledger, stage: str, unit: str, record: type[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.blocks import MOST_IN_BLOCK, Rule
+from orca2_gen.blocks import BLOCKS_VERSION, MOST_IN_BLOCK, Rule
 from orca2_gen.calls import CALLS_VERSION
 from orca2_gen.chat import ENCODING_VERSION
 from orca2_gen.config import engine_directory
@@ -113,6 +113,7 @@ def _scoring(config: Config, strategies: Strategies) -> dict[str, Any]:
         "max_tokens": [config.scoring.max_tokens, config.scoring.most_tokens],
         "scored_problems": selection.scored_problems,
         "block_size": selection.block_size,
+        "blocks": BLOCKS_VERSION,
         "cautious_arm": selection.cautious_arm,
         "race": race if rule.is_race else None,
         "run_seed": config.run_seed,
@@ -143,6 +144,8 @@ def evaluation_key(
         "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
         "answer_sentence": strategies.answer_sentence,
         "max_tokens": config.evaluation.max_tokens,
+        "calls": CALLS_VERSION,
+        "encoding": ENCODING_VERSION,
         "grader": grader,
     }
     return stage_key(problems_key, determinants)

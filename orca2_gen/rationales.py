@@ -13,12 +13,15 @@ from orca2_gen.grading import Grade, graded
 from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies, user_text
 
-ACCEPTANCE_VERSION = 1
+ACCEPTANCE_VERSION = 2
 """Raise it with every change of what is accepted: it is part of the stage keys."""
 
 QUOTED_WORDS = 8
 """A rationale that repeats so many words of its instruction in a row would teach the instruction
 after all."""
+
+
+FEWEST_WORDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +128,11 @@ def fault_of(
 
 def quotes_instruction(text: str, instruction: str, user: str) -> bool:
     """Whether the text repeats QUOTED_WORDS words in a row of the instruction, or all of a shorter
-    one, that the user did not say.
+    one, that the user did not say. One of less than FEWEST_WORDS is everybody's ("Explain.").
     """
     told, heard, said = _words(instruction), _words(user), _words(text)
+    if len(told) < FEWEST_WORDS:
+        return False
     length = min(QUOTED_WORDS, len(told))
     return not (_runs(told, length) - _runs(heard, length)).isdisjoint(_runs(said, length))
 

@@ -168,7 +168,7 @@ class Selection:
     """Strategies that are as good as the chosen one within `indifference`, itself included."""
     fragile: bool
     """True iff counting truncated, unparsed and ungraded cells as correct would change the winner,
-    or would have kept one in that fell."""
+    or, in a race, take away the lead that another strategy fell to."""
     num_problems: int
     num_scored_problems: int
     summaries: tuple[StrategySummary, ...]

@@ -201,4 +201,4 @@ def winner_lines(
         yield "no winner differs"
     if open_:
         named = [f"{name} (it was {old[name]})" if name in old else name for name in open_]
-        yield f"open: {', '.join(named)}; in `orca2 run` an engine scores the missing blocks"
+        yield f"open: {', '.join(named)}; in `orca2 run` engines score, or judge, what is missing"

@@ -51,9 +51,7 @@ def next_step(group: Group, rule: Rule, scored: Scored) -> Block | Selection:
         return block(group, rule, num_blocks, first, followed.standing.names)
     cells = [score for index in range(len(followed.sizes)) for score in scored[index]]
     selection = _selection(group, rule, followed.choice, followed.standing, cells)
-    forgiven = {i: [_forgiven(s) for s in scored[i]] for i in range(len(followed.sizes))}
-    other = _follow(group, rule, forgiven, followed.sizes).choice
-    fragile = other is None or other.strategy != selection.strategy
+    fragile = _is_fragile(selection, rule, followed.standing, [_forgiven(s) for s in cells])
     return dataclasses.replace(selection, fragile=fragile)
 
 
@@ -82,12 +80,7 @@ class _Followed:
     """Of the blocks that count, in problems."""
 
 
-def _follow(
-    group: Group, rule: Rule, scored: Scored, sizes: tuple[int, ...] | None = None
-) -> _Followed:
-    """Where the blocks lead; `sizes` are theirs where the scores are not the committed ones, and
-    other strategies may be in than were when the blocks were made.
-    """
+def _follow(group: Group, rule: Rule, scored: Scored) -> _Followed:
     num_problems = len(permutation(group, rule))
     standing = start(rule.strategies)
     if rule.is_race and len(standing.names) == 1:
@@ -106,8 +99,8 @@ def _follow(
         names, scores = standing.names, scored[index]
         cells = {name: [s for s in scores if s.strategy == name] for name in names}
         if scores and not all(cells.values()):
-            break  # only with forgiven cells: one is still in that was not asked any more
-        size = num_in_block(group, rule, len(names)) if sizes is None else sizes[index]
+            break  # these are not the blocks of this rule; whoever verifies says so
+        size = num_in_block(group, rule, len(names))
         size = min(size, num_problems - num_seen)
         num_seen, seen_sizes = num_seen + size, (*seen_sizes, size)
         for name in names:
@@ -142,6 +135,24 @@ def _raced(standing: Standing, seen: Mapping[str, Sequence[StudentScore]]) -> Ch
     if nearly is None:
         return None
     return Choice(strategy=nearly, reason="nearly_best", tied=standing.names)
+
+
+def _is_fragile(
+    selection: Selection, rule: Rule, standing: Standing, forgiven: Sequence[StudentScore]
+) -> bool:
+    """Whether the forgiven scores choose another strategy among those that never fell, or take away
+    the lead that another fell to. What a fallen one would have scored later nobody knows.
+    """
+    by_name = {name: [s for s in forgiven if s.strategy == name] for name in rule.strategies}
+    last = [summarise(name, by_name[name]) for name in standing.names]
+    if choose(last, rule).strategy != selection.strategy and selection.reason != "nearly_best":
+        return True
+    for fall in standing.falls:
+        own = {score.problem_id: cell_value(score) for score in by_name[fall.strategy]}
+        lead = [cell_value(s) for s in by_name[fall.to] if s.problem_id in own]
+        if sum(lead) - sum(own.values()) <= rule.indifference * len(own) + ROUNDING:
+            return True
+    return False
 
 
 def _forgiven(score: StudentScore) -> StudentScore:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca2_gen.config_schema import Config
+from orca2_gen.grading import final_text
 from orca2_gen.ledger import Ledger
 from orca2_gen.records import Problem, Rationale
 from orca2_gen.shards import read_records, write_bytes
@@ -53,6 +54,7 @@ def synthesis_config(config: Config, topics: Path, run_dir: Path) -> Config:
             "tasks": [task.model_dump(mode="json")],
             "taxonomy": None,
             "student": body["teacher"],  # nothing is scored, and only the teacher's room counts
+            "scoring": {"max_tokens": 1, "retry_max_tokens": 1},
             "selection": {"policy": f"fixed:{STRATEGY}", "none_solved": STRATEGY},
             "rationales": body["rationales"] | {"verify": False},
             "evaluation": {},
@@ -73,7 +75,7 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, str]]:
         entry = ledger.units["problems", receipt.unit].files[0]
         topics = {t.problem_id: t for t in read_records(ledger.run_dir, entry, Problem)}
         for written in read_records(ledger.run_dir, receipt.files[0], Rationale):
-            conversation, summary = (each.text.strip() for each in written.completions)
+            conversation, summary = (final_text(each.text) for each in written.completions)
             topic = topics[written.problem_id]
             row = {
                 "id": written.problem_id.rpartition("/")[2],
@@ -81,4 +83,5 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, str]]:
                 "answer": summary,
                 "topic": topic.question,
             }
-            yield row | ({"category": topic.category} if topic.category else {})
+            places = {"category": topic.category, "sub_category": topic.sub_category}
+            yield row | {name: place for name, place in places.items() if place}

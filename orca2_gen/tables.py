@@ -55,7 +55,7 @@ def selection_table(ledger: Ledger) -> Table:
                 Text(f"* {cell}" if chosen else cell, style="bold green" if chosen else "")
             )
         reason = selection.reason.replace("_", " ") + (", fragile" if selection.fragile else "")
-        table.add_row(selection.group, *cells, f"{reason} of {selection.num_scored_problems}")
+        table.add_row(Text(selection.group), *cells, f"{reason} of {selection.num_scored_problems}")
     return table
 
 
@@ -86,7 +86,7 @@ def outcome_table(ledger: Ledger) -> Table:
     fragile = [each.group for each in found if each.fragile]
     if fragile:
         more = f" and {len(fragile) - 5} more" if len(fragile) > 5 else ""
-        table.caption = (
+        table.caption = Text(
             f"{len(fragile)} of {len(found)} choices are fragile: counting what was not judged as "
             f"right would change them ({', '.join(fragile[:5])}{more})"
         )

@@ -5,6 +5,7 @@ task.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -124,16 +125,14 @@ def regrade_group(run_dir: Path, config: Config, lease: RegradeGroupLease) -> It
     """
     group, rule = lease.group, lease.rule
     scores, rejections = _stored(lease.source, lease.stored)
+    read = functools.cache(lambda entry: read_records(run_dir, entry, Problem))
     blocks = {i: read_records(run_dir, r.files[0], StudentScore) for i, r in lease.made}
     left = {index: survivors_of(receipt, rule) for index, receipt in lease.made}
     waiting = deque(open_blocks(group, rule, left))
     while waiting:
         block = waiting.popleft()
-        problems = [
-            read_records(run_dir, entry, Problem)[row]
-            for entry, rows in rows_by_file(lease.problems, block.problems)
-            for row in rows
-        ]
+        asked = rows_by_file(lease.problems, block.problems)
+        problems = [read(entry)[row] for entry, rows in asked for row in rows]
         kept = asked_cells(scores, rejections, problems, block.strategies)
         if kept is None:
             continue

@@ -27,14 +27,11 @@ Problems = Mapping[str, Sequence[Receipt]]
 
 
 def committed_problems(run: Run) -> Problems:
-    """The problems of the run's groups, in the order of the config's tasks."""
-    order = {task.name: place for place, task in enumerate(run.config.tasks)}
-
-    def place(receipt: Receipt) -> int:
-        return order[receipt.unit.rpartition("-")[0]]
-
+    """The problems of the run's groups, by the names of their units: a problem's number must not
+    depend on the order of the config's tasks, which is in no stage key.
+    """
     found: dict[str, list[Receipt]] = {}
-    for receipt in sorted(run.ledger.committed("problems"), key=place):
+    for receipt in run.ledger.committed("problems"):
         found.setdefault(receipt.group, []).append(receipt)
     return found
 

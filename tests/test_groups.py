@@ -5,8 +5,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.groups import Group, block_unit, group_name
+from orca2_gen.groups import Group, block_unit, group_name, rows_by_file
 from orca2_gen.records import Problem
+from orca2_gen.shards import FileEntry
 
 
 def problem(category: str, sub_category: str) -> Problem:
@@ -45,3 +46,16 @@ def test_different_groups_have_different_units(names: set[str]) -> None:
 def test_a_tasks_units_are_called_by_its_name() -> None:
     group = Group(name="gsm8k-main.v2", num_problems=9, num_groups=1)
     assert block_unit(group, 3) == "gsm8k-main.v2-000003"
+
+
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), data=st.data())
+def test_problems_are_taken_in_the_order_of_their_numbers_whatever_file_they_are_in(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    """The race looks at one problem after another; sorted by file, they would come kind by kind."""
+    numbers = data.draw(st.permutations(range(sum(sizes))))
+    files = [FileEntry(path=str(n), rows=rows, bytes=1, sha256="") for n, rows in enumerate(sizes)]
+    first = {entry.path: sum(sizes[:n]) for n, entry in enumerate(files)}
+    found = rows_by_file(files, numbers)
+    assert [first[entry.path] + row for entry, rows in found for row in rows] == list(numbers)
+    assert all(0 <= row < entry.rows for entry, rows in found for row in rows)

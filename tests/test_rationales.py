@@ -5,12 +5,12 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt
 from orca2_gen.engine import Request, ScriptedEngine
-from orca2_gen.rationales import QUOTED_WORDS, Asking, quotes_instruction, teach
+from orca2_gen.rationales import FEWEST_WORDS, QUOTED_WORDS, Asking, quotes_instruction, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies, prompt_messages, user_text
 
@@ -179,6 +179,7 @@ words = st.lists(st.sampled_from(["red", "blue", "green", "grey", "pink"]), min_
 def test_a_text_that_holds_the_whole_instruction_always_quotes_it(
     instruction: list[str], before: list[str], after: list[str]
 ) -> None:
+    assume(len(instruction) >= FEWEST_WORDS)
     text = " ".join([*before, *instruction, *after])
     assert quotes_instruction(text, " ".join(instruction), "")
     assert not quotes_instruction(text, " ".join(instruction), " ".join(instruction))
@@ -191,3 +192,11 @@ def test_fewer_words_in_a_row_than_a_quotation_has_are_no_quotation() -> None:
     )
     assert quotes_instruction(" ".join(instruction.split()[:QUOTED_WORDS]), instruction, "")
     assert not quotes_instruction("anything at all", "", "")
+
+
+@pytest.mark.parametrize("said", ["Explain.", "Verify.", "In one sentence."])
+def test_a_few_words_that_anybody_says_are_no_quotation(said: str) -> None:
+    assert not quotes_instruction(f"I will. {said} The answer is nine.", said, "")
+    assert quotes_instruction(
+        "I see: answer from these lines alone. Nine.", "Answer from these lines alone.", ""
+    )

@@ -323,3 +323,21 @@ def test_a_problem_lost_with_its_engine_leaves_the_race_under_all_strategies() -
     everything_lost = {0: [], 1: []}
     step = next_step(SUMS, RACE, everything_lost)
     assert isinstance(step, Block) and step.index == 2 and step.strategies == RACE.strategies
+
+
+def test_a_few_unjudged_cells_behind_a_clear_lead_make_no_race_fragile() -> None:
+    direct, steps, recall = RACE.strategies
+    scored: dict[int, list[StudentScore]] = {}
+    step = next_step(SUMS, RACE, scored)
+    while isinstance(step, Block):
+        cells = planted(step, {direct: 0.3, steps: 0.9, recall: 0.35})
+        wrong = [score for score in cells if score.outcome == "incorrect"]
+        cut = {(s.problem_id, s.strategy) for s in wrong[::8]}
+        scored[step.index] = [
+            dataclasses.replace(s, outcome="truncated") if (s.problem_id, s.strategy) in cut else s
+            for s in cells
+        ]
+        step = next_step(SUMS, RACE, scored)
+    assert step.strategy == steps and any(s.num_truncated for s in step.summaries)
+    assert {s.fell_to for s in step.summaries if s.fell_to} == {steps}
+    assert not step.fragile

@@ -129,3 +129,15 @@ def test_the_regrading_table_has_a_row_for_every_task_and_strategy() -> None:
         [stage, task, "step by step", "8", "3", "1", "2", "25.0", "50.0"]
         for stage, task, _ in changes
     ]
+
+
+def test_a_category_is_no_markup(undisturbed: FinishedRun, tmp_path: Path) -> None:
+    [first, *_] = selections(read_ledger(undisturbed.run_dir))
+    ledger = read_ledger(tmp_path, writable=True)
+    for index, group in enumerate(("logic [easy]", "sums [/b]")):
+        row = dataclasses.replace(first, group=group, fragile=True)
+        name = UnitName(stage="selections", stage_key="k", unit=f"u{index}", group=group)
+        ledger.commit([write_unit(tmp_path, name, [row], Selection)])
+    for table in (selection_table(ledger), outcome_table(ledger)):
+        text = " ".join(printed(table).split())
+        assert "logic [easy]" in text and "sums [/b]" in text

@@ -17,6 +17,7 @@ from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
+from ray_jobs.units import committed_problems
 from tests.conftest import Write, quiet
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -105,6 +106,24 @@ def test_by_category_every_category_gets_one_strategy_over_all_task_files(
 
 def _ids(ledger: Ledger) -> list[tuple[str, str]]:
     return [(group, score.problem_id) for group, score in rows_of(ledger, "scores", StudentScore)]
+
+
+def test_the_order_of_the_configs_tasks_changes_nothing_of_a_category(
+    tmp_path: Path, write_config: Write
+) -> None:
+    file = mixed_config(tmp_path, write_config(selection='select_by = "category"'))
+    before = finished(file)
+    lines = (before.run_dir / "ledger.jsonl").read_bytes()
+    head, first, second = file.read_text().split("[[tasks]]")
+    second, section, rest = second.partition("[student]")
+    file.write_text(f"{head}[[tasks]]{second}[[tasks]]{first}{section}{rest}")
+    assert [task.name for task in load_config(file).tasks] == ["letters", "sums"]
+    config = load_config(file)
+    with open_run(config, quiet) as run:
+        again = committed_problems(run)
+        assert [r.unit for r in again["logic"]] == sorted(r.unit for r in again["logic"])
+        run_all(run)
+    assert (before.run_dir / "ledger.jsonl").read_bytes() == lines
 
 
 def test_by_sub_category_groups_are_finer_and_the_ids_of_problems_stay(

@@ -152,8 +152,7 @@ def _raced(
     )
     blocks: list[list[StudentScore]] = []
     while isinstance(step := next_step(group, rule, dict(enumerate(blocks))), Block):
-        # An engine takes a block's problems file by file.
-        asked = sorted((ids[number] for number in step.problems), key=lambda i: units[i])
+        asked = [ids[number] for number in step.problems]
         blocks.append([cells[i, name] for name in step.strategies for i in asked if i not in lost])
         rejected = [
             Rejection(problem_id=i, stage="scores", reason="engine_died", detail="twice")
