@@ -198,7 +198,7 @@ def test_winners_that_differ_and_groups_that_are_open_again_are_named() -> None:
     new = [selection_of("a", NAMES[0]), selection_of("b", NAMES[1])]
     assert list(winner_lines(old, new, ["c", "d"])) == [
         f"b: {NAMES[1]} wins, it was {NAMES[0]}",
-        f"open: c (it was {NAMES[0]}), d; in `orca2 run` an engine scores the missing blocks",
+        f"open: c (it was {NAMES[0]}), d; in `orca2 run` engines score, or judge, what is missing",
     ]
     assert list(winner_lines(old, old, [])) == ["no winner differs"]
     assert list(winner_lines([], new, [])) == []
