@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import ray
 
@@ -87,9 +88,11 @@ def cluster_nodes() -> list[Node]:
     ]
 
 
-def devices_by_node(nodes: Sequence[Node]) -> dict[str, int]:
-    """Ray's id of a node -> its GPUs; without GPUs, this machine's cores under its own id."""
-    if any(node.gpus for node in nodes):
+def devices_by_node(nodes: Sequence[Node], device: Literal["gpu", "cpu"]) -> dict[str, int]:
+    """Ray's id of a node -> its GPUs, none where they are lost; or this machine's cores under its
+    own id.
+    """
+    if device == "gpu":
         return {node.node_id: node.gpus for node in nodes}
     return {ray.get_runtime_context().get_node_id(): len(os.sched_getaffinity(0))}
 

@@ -1,8 +1,9 @@
 """Units that are worked on by the engines of one model.
 
 Engines hold as many units at once as keep about twice their batch waiting, so they never drain
-between leases. Where an engine dies, its open units become suspects (suspects.py) and run alone,
-one at a time, on one engine, while the others go on.
+between leases; where there are fewer units than that, they are spread evenly, also over engines
+that are still starting. Where an engine dies, its open units become suspects (suspects.py) and run
+alone, one at a time, on one engine, while the others go on.
 """
 
 from __future__ import annotations
@@ -63,24 +64,38 @@ class EngineWork:
     def refs(self) -> list[Any]:
         return self.generators + self.replicas.pending
 
+    @property
+    def room(self) -> int:
+        """How many units like the next one the engines that are up would take now."""
+        size = self.units_per_engine
+        up = [replica for replica in self.replicas.working if replica is not self.alone]
+        return sum(max(0, (size if not r.deaths else 1) - r.num_open) for r in up)
+
     def grant(self, ready: Collection[Any]) -> None:
         """Gives engines that are up what they have room for."""
         self.replicas.settle(ready)
         up = self.replicas.working
         self.alone = self._elected(up)
-        for replica in up:
-            if replica is self.alone:
-                if not replica.open_:
-                    self.trial = _open(replica, [self.suspects.next()])
-                continue
+        if self.alone is not None and self.alone in up and not self.alone.open_:
+            self.trial = _open(self.alone, [self.suspects.next()])
+        takers = [replica for replica in up if replica is not self.alone]
+        coming = sum(replica.starting is not None for replica in self.replicas.all)
+        left = sum(replica.num_open for replica in takers) + len(self.waiting)
+        share = left / max(1, len(takers) + coming)
+        kept = coming * min(math.floor(share), self.units_per_engine)  # for those that start
+        while self.waiting and takers:
+            replica = min(takers, key=lambda each: each.num_open)
+            if replica.open_ and len(self.waiting) <= kept:
+                break
             # One that has just died gets little until it has done something: what it holds when it
             # dies again must run alone.
-            while self.waiting:
-                room = self.units_per_engine if not replica.deaths else 1
-                if replica.num_open >= room:
-                    break
-                num = min(max(1, room // LEASES_PER_ENGINE), len(self.waiting))
-                _open(replica, [self.waiting.popleft() for _ in range(num)])
+            room = min(math.ceil(share), self.units_per_engine if not replica.deaths else 1)
+            if replica.num_open >= room:
+                takers.remove(replica)
+                continue
+            num = min(max(1, room // LEASES_PER_ENGINE), room - replica.num_open)
+            num = min(num, max(1, len(self.waiting) - kept))
+            _open(replica, [self.waiting.popleft() for _ in range(num)])
 
     def take(self, ready: Collection[Any]) -> None:
         """See Work.

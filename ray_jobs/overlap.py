@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orca2_gen.ledger import Receipt
 from orca2_gen.plan import selection_rule
@@ -31,12 +32,13 @@ LOOK_SECONDS = 5.0
 class _Devices:
     """What the cluster has, asked now and then."""
 
+    device: Literal["gpu", "cpu"]
     found: dict[str, int] = field(default_factory=dict)
     due: float = 0.0
 
     def by_node(self) -> dict[str, int]:
         if time.monotonic() >= self.due:
-            self.found = devices_by_node(cluster_nodes())
+            self.found = devices_by_node(cluster_nodes(), self.device)
             self.due = time.monotonic() + LOOK_SECONDS
         return self.found
 
@@ -82,7 +84,9 @@ def score_and_teach(run: Run) -> None:
         first = Side(work=scoring, placement=placement_here(student))
         second = Side(work=teaching, placement=placement_here(teacher))
         works = (scoring, selecting, teaching)
-        devices = _Devices()
+        # As planned: while all nodes with GPUs are lost, cores are none.
+        on_gpus = "gpu" in (first.placement.device, second.placement.device)
+        devices = _Devices("gpu" if on_gpus else "cpu")
         dispatch(run.ledger, works, lambda: share(first, second, devices.by_node()))
     sweep(run, scoring.replicas.has_died or teaching.replicas.has_died or selecting.has_lost)
     run.seconds[STAGE] = time.monotonic() - started

@@ -39,7 +39,8 @@ class Side:
     @property
     def wanted(self) -> int:
         """Engines that would have something to do, beyond those that are or come up."""
-        number = math.ceil(len(self.work.waiting) / self.work.units_per_engine)
+        left = max(0, len(self.work.waiting) - self.work.room)
+        number = math.ceil(left / self.work.units_per_engine)
         if self.work.suspects and not self.engines:
             number = max(number, 1)
         return number - sum(not replica.is_up for replica in self.engines)

@@ -78,8 +78,10 @@ class Suspects:
     def died(self) -> None:
         """Narrows the search: what ran alone has ended its engine."""
         search = self.searches[0]
-        if not search.open_:
-            return  # merging asks no engine anything: it was not the unit's fault
+        # Merging asks no engine anything, nor does a unit that has lost all its problems before: it
+        # was not the unit's fault.
+        if not search.open_ or not search.unit.num_problems:
+            return
         first, last = search.open_.popleft()
         search.is_whole = False
         if last - first > 1:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ray.util import placement_group, placement_group_table
 
 from orca2_gen.engine_schema import ScriptedEngineConfig, VLLMEngineConfig
-from ray_jobs.cluster import Node, ray_instance
+from ray_jobs.cluster import Node, devices_by_node, ray_instance
 from ray_jobs.placement import (
     PlacedEngine,
     Placement,
@@ -169,3 +169,9 @@ def test_a_placement_group_ends_with_its_engine() -> None:
     assert placement_group_table(group)["state"] == "REMOVED"
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(engine.actor.up.remote())
+
+
+def test_nodes_that_have_lost_all_gpus_offer_no_cores_instead() -> None:
+    nodes = [Node(gpus=0, node_id="head"), Node(gpus=4, node_id="worker")]
+    assert devices_by_node(nodes, "gpu") == {"head": 0, "worker": 4}
+    assert devices_by_node(nodes[:1], "gpu") == {"head": 0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -66,6 +66,10 @@ class World:
     sides: list[Side]
     nodes: dict[str, int]
     random: Random
+    brought: int = 0
+    """Units of the first side that one which is done brings up, as a race's blocks do."""
+    starts: dict[int, int] = field(default_factory=dict)
+    """Of each side, by its place."""
 
     def used(self) -> dict[str, int]:
         found = dict.fromkeys(self.nodes, 0)
@@ -83,17 +87,24 @@ class World:
             room = [node for node in room if node == replica.node]
         if room:
             put(s, replica.index, self.random.choice(room))
+            place = self.sides.index(s)
+            self.starts[place] = self.starts.get(place, 0) + 1
         return bool(room)
 
     def turn(self, s: Side) -> bool:
-        """Lets all engines of a side do what they can; whether anything happened."""
+        """Lets all engines of a side do what they can; whether anything happened. What one brings
+        up by finishing is seen before anyone takes it.
+        """
         happened = False
         for replica in s.work.replicas.all:
             is_up = replica.engine is not None
             if is_up and replica.open_:  # finishes what it has
+                num = min(replica.num_open, self.brought) if s is self.sides[0] else 0
+                self.brought -= num
+                s.work.waiting.extend([OneRequest()] * num)  # type: ignore[list-item]
                 replica.open_.clear()
                 happened = True
-            if is_up and not replica.is_leaving and s.work.waiting:
+            elif is_up and not replica.is_leaving and s.work.waiting:
                 num = min(UNITS_PER_ENGINE, len(s.work.waiting))
                 units = [s.work.waiting.popleft() for _ in range(num)]
                 replica.open_[object()] = dict(enumerate(units))  # type: ignore[arg-type]
@@ -198,6 +209,33 @@ def test_the_teacher_starts_while_the_student_is_scored_and_gets_the_rest_when_i
     world = World([first, second], {"n0": 8}, Random(0))
     assert finish(world, [0, 0, 6, 0, 0, 6, 60]) == 1
     assert [r.is_held for r in first.work.replicas.all] == [True] * 8
+
+
+@given(
+    gpus=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    replicas=st.tuples(st.integers(1, 6), st.integers(1, 4)),
+    units=st.integers(1, 9),
+    brought=st.integers(0, 40),
+    taught=st.lists(st.integers(0, 9), max_size=8),
+    random=st.randoms(use_true_random=False),
+)
+def test_units_that_come_up_one_after_another_start_no_engine_twice(
+    gpus: list[int],
+    replicas: tuple[int, int],
+    units: int,
+    brought: int,
+    taught: list[int],
+    random: Random,
+) -> None:
+    assume(sum(gpus) > 1)
+    first = side(1, min(replicas[0], sum(gpus)), units, are_held=False)
+    second = side(1, min(replicas[1], sum(gpus)), 0, are_held=True)
+    nodes = {f"n{index}": num for index, num in enumerate(gpus)}
+    world = World([first, second], nodes, random, brought=brought)
+    finish(world, taught)
+    assert world.brought == 0
+    assert world.starts.get(0, 0) <= len(first.work.replicas.all)
+    assert world.starts.get(1, 0) <= len(second.work.replicas.all)
 
 
 def test_the_node_that_loses_least_makes_room() -> None:

@@ -127,3 +127,13 @@ def test_an_engine_that_dies_while_parts_are_put_together_costs_no_problem() -> 
     merge = suspects.next()
     assert merge.part is not None and merge.part.lost == () and len(merge.part.done) == 2
     assert suspects.survived(receipt_of(merge)) is not None and not suspects
+
+
+def test_a_unit_that_has_no_problem_left_is_tried_again_and_loses_none() -> None:
+    suspects = Suspects()
+    suspects.add(unit_of("u", 0))
+    for _ in range(KILLS_OF_A_PROBLEM + 1):
+        assert suspects.next().part is None
+        suspects.died()
+    unit = suspects.next()
+    assert unit.part is None and suspects.survived(receipt_of(unit)) is not None and not suspects

@@ -1,0 +1,125 @@
+"""Who is given which units; nothing is worked on here, so engines are stand-ins."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.config_schema import DispatchConfig
+from ray_jobs.engine_work import EngineWork
+from ray_jobs.receipts import Tally
+from ray_jobs.replicas import Replicas
+from tests.ray_jobs.test_suspects import unit_of
+
+
+@dataclass
+class StandIn:
+    """An engine that is up, or is starting; it takes units and never answers."""
+
+    @property
+    def actor(self) -> Any:
+        return self
+
+    @property
+    def work(self) -> Any:
+        return self
+
+    def options(self, **options: Any) -> Any:
+        return self
+
+    def remote(self, *units: Any) -> Any:
+        return object()
+
+
+def work_of(num_up: int, num_starting: int, num_units: int, room: int) -> EngineWork:
+    """Engines of which some are up, some start and will take long, and units of one request."""
+
+    def nothing_starts(index: int, node: str) -> Any:
+        raise AssertionError
+
+    limits = DispatchConfig()
+    replicas = Replicas(nothing_starts, num_up + num_starting, limits, print)
+    for replica in replicas.all:
+        replica.engine = StandIn()  # type: ignore[assignment]
+        if replica.index >= num_up:
+            replica.starting, replica.due = object(), math.inf
+    return EngineWork(
+        replicas=replicas,
+        requests_per_engine=room - 1,
+        tally=Tally(limits=limits),
+        advance=lambda receipt: None,
+        waiting=deque(unit_of(f"u-{n}", 1) for n in range(num_units)),
+    )
+
+
+def open_on(work: EngineWork) -> list[int]:
+    return [replica.num_open for replica in work.replicas.working]
+
+
+engines = st.integers(1, 9)
+units = st.integers(0, 60)
+rooms = st.integers(2, 20)
+
+
+@given(num_up=engines, num_units=units, room=rooms)
+def test_units_are_spread_evenly_and_nothing_waits_while_an_engine_has_room(
+    num_up: int, num_units: int, room: int
+) -> None:
+    work = work_of(num_up, 0, num_units, room)
+    work.grant(())
+    given_ = open_on(work)
+    assert sum(given_) + len(work.waiting) == num_units
+    assert not work.waiting or min(given_) >= room
+    if num_units >= num_up:
+        assert min(given_) >= 1, "an engine is idle while others hold several units"
+    assert max(given_) <= max(room, math.ceil(num_units / num_up))
+
+
+@given(num_up=engines, num_starting=engines, num_units=units, room=rooms)
+def test_engines_that_are_starting_find_their_share_and_no_engine_is_idle_for_it(
+    num_up: int, num_starting: int, num_units: int, room: int
+) -> None:
+    work = work_of(num_up, num_starting, num_units, room)
+    work.grant(())
+    assert sum(num > 0 for num in open_on(work)) == min(num_up, num_units)
+    assert max(open_on(work)) <= min(math.ceil(num_units / (num_up + num_starting)), room)
+    for replica in work.replicas.all[num_up:]:
+        replica.starting = None
+    work.grant(())
+    if num_units >= num_up + num_starting:
+        assert min(open_on(work)) >= 1
+
+
+@given(num_up=engines, num_starting=engines, num_units=units, room=rooms)
+def test_all_units_are_done_also_where_those_that_start_never_come_up(
+    num_up: int, num_starting: int, num_units: int, room: int
+) -> None:
+    work = work_of(num_up, num_starting, num_units, room)
+    rounds = 0
+    while work.waiting:
+        work.grant(())
+        assert min(open_on(work)) >= min(1, num_units) or not work.waiting
+        for replica in work.replicas.working:
+            replica.open_.clear()  # all is done
+        rounds += 1
+    # The share of those that never come shrinks with what is left.
+    assert rounds <= 10 + math.ceil(num_units / num_up)
+
+
+@given(num_up=st.integers(2, 9), num_units=units, room=rooms)
+def test_an_engine_that_has_just_died_gets_one_unit(num_up: int, num_units: int, room: int) -> None:
+    work = work_of(num_up, 0, num_units, room)
+    work.replicas.all[0].deaths = 1
+    work.grant(())
+    given_ = open_on(work)
+    assert given_[0] <= 1
+    assert (
+        not work.waiting
+        or min(given_[1:]) >= room
+        or min(given_[1:]) >= math.ceil(num_units / num_up)
+    )
