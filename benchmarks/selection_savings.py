@@ -9,9 +9,9 @@ the same order. Held-out regret is how much worse than the grid's own pick a pic
 problems.
 
 Microworld: one full grid of the real student (six tasks of 200 problems under six strategies, on
-vLLM) is stored and replayed in the same way, held out are 200 test problems a task; and that grid's
-wall and tokens stand beside those of one live race (live_selection.py). The last line is one JSON
-document.
+vLLM) is stored and replayed in the same way, held out are 200 test problems a task; and live races
+stand beside live grids, alternating, in wall and tokens (live_selection.py). The last line is one
+JSON document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.live_selection import live_scoring
+from benchmarks.live_selection import LiveScoring, live_scoring
 from benchmarks.replays import Pick, grid, halving, race, uniform
 from benchmarks.score_tables import ScoreTable, planted_tables, top_gap
 
@@ -113,8 +113,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=3, help="Live races, each beside a grid.")
     parser.add_argument("--planted-only", action="store_true", help="No engine is started.")
     arguments = parser.parse_args()
+    if arguments.pairs < 1:
+        parser.error(f"argument --pairs: {arguments.pairs}; give at least 1")
     shown = Table(title=f"delta {DELTA}, blocks of {BLOCK_SIZE}", title_justify="left")
     columns = ("tables", "N", "median gap", "method", "agrees", "mean regret", "max", "tokens")
     for column in (*columns, "held out"):
@@ -128,37 +131,58 @@ def main() -> None:
         _show(shown, "planted", tables, found)
     microworld = None
     if not arguments.planted_only:
-        microworld = _microworld(shown, arguments.seed)
+        microworld = _microworld(shown, arguments.seed, arguments.pairs)
     Console(width=120).print(shown)
     if microworld is not None:
         print(json.dumps(microworld["live"], indent=2))
     print(json.dumps({"planted": planted, "microworld": microworld}))
 
 
-def _microworld(shown: Table, seed: int) -> dict[str, Any]:
-    """The figures of the real student's stored grid, and under `live` those of a live race beside
-    the live grid.
+def _microworld(shown: Table, seed: int, num_pairs: int) -> dict[str, Any]:
+    """The figures of the real student's stored grid, and under `live` those of live races beside
+    live grids.
     """
+    grids: list[LiveScoring] = []
+    races: list[LiveScoring] = []
     with TemporaryDirectory(prefix="orca2-savings-") as folder:
         score = functools.partial(live_scoring, delta=DELTA, block_size=BLOCK_SIZE)
-        full = score(Path(folder) / "grid", "full_grid", with_held_out=True)
-        raced = score(Path(folder) / "race", "race")
-    found: dict[str, Any] = figures(list(replays(full.tables, MICROWORLD_ORDERS, seed)))
-    _show(shown, "microworld", full.tables, found)
-    wall_share = raced.seconds / full.seconds
-    token_share = raced.completion_tokens / full.completion_tokens
-    found["wall_share"] = {"race": round(wall_share, 4), "halving": None, "uniform": None}
-    found["live"] = {
-        "token_share": round(token_share, 4),
-        "wall_share": round(wall_share, 4),
-        "wall_saving_over_token_saving": None
-        if token_share == 1.0
-        else round((1 - wall_share) / (1 - token_share), 4),
-        "seconds": {"grid": round(full.seconds, 1), "race": round(raced.seconds, 1)},
-        "completion_tokens": {"grid": full.completion_tokens, "race": raced.completion_tokens},
-        "chosen": {"grid": full.chosen, "race": raced.chosen},
-    }
+        for pair in range(num_pairs):
+            # Who goes first alternates: a machine that slows down must not speak for either.
+            if pair % 2:
+                races.append(score(Path(folder) / f"race-{pair}", "race"))
+            is_first = pair == 0
+            grids.append(score(Path(folder) / f"grid-{pair}", "full_grid", with_held_out=is_first))
+            if not pair % 2:
+                races.append(score(Path(folder) / f"race-{pair}", "race"))
+    found: dict[str, Any] = figures(list(replays(grids[0].tables, MICROWORLD_ORDERS, seed)))
+    _show(shown, "microworld", grids[0].tables, found)
+    found["live"] = live = _live(grids, races)
+    found["wall_share"] = {"race": live["wall_share"]["median"], "halving": None, "uniform": None}
     return found
+
+
+def _live(grids: list[LiveScoring], races: list[LiveScoring]) -> dict[str, Any]:
+    """Shares of each race in the grid of its pair, as median, least and most."""
+    pairs = list(zip(grids, races, strict=True))
+    walls = [raced.seconds / full.seconds for full, raced in pairs]
+    tokens = [raced.completion_tokens / full.completion_tokens for full, raced in pairs]
+    savings = [(1 - w) / (1 - t) for w, t in zip(walls, tokens, strict=True) if t < 1]
+    return {
+        "pairs": len(pairs),
+        "token_share": _spread(tokens),
+        "wall_share": _spread(walls),
+        "wall_saving_over_token_saving": _spread(savings) if savings else None,
+        "seconds": [{"grid": round(f.seconds, 1), "race": round(r.seconds, 1)} for f, r in pairs],
+        "completion_tokens": [
+            {"grid": f.completion_tokens, "race": r.completion_tokens} for f, r in pairs
+        ],
+        "chosen": [{"grid": f.chosen, "race": r.chosen} for f, r in pairs],
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    found = {"median": float(np.median(values)), "least": min(values), "most": max(values)}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _show(shown: Table, kind: str, tables: list[ScoreTable], found: dict[str, Any]) -> None:
