@@ -88,10 +88,10 @@ async def ask(
         max_tokens=budget.max_tokens,
         **dataclasses.asdict(sampling),
     )
-    kept, made = [], []
+    made: list[Completion] = []
+    fault = ""
     for said_next in (*strategies.further_calls.get(strategy, ()), None):
         made += await _generate(engine, request, budget)
-        kept.append(made[-1])
         if said_next is None or made[-1].finish_reason != "stop":
             break
         messages = (
@@ -101,10 +101,12 @@ async def ask(
         )
         fault, prompt = _next_prompt(chat, messages, budget)
         if fault:
-            kept[-1] = dataclasses.replace(kept[-1], finish_reason=fault)
             break
         request = dataclasses.replace(request, call=request.call + 1, prompt_token_ids=prompt)
-    return Answer(completion=compose(kept), completions=tuple(made) if len(made) > 1 else ())
+    whole = compose(made)
+    if fault:
+        whole = dataclasses.replace(whole, finish_reason=fault)
+    return Answer(completion=whole, completions=tuple(made) if len(made) > 1 else ())
 
 
 async def _generate(engine: Engine, request: Request, budget: Budget) -> list[Completion]:
@@ -131,10 +133,11 @@ def _next_prompt(
     return ("length" if is_long else ""), prompt
 
 
-def compose(calls: Sequence[Completion]) -> Completion:
-    """The calls as one completion: texts with an empty line between them, tokens summed up, the
-    last one's finish reason. A single call is itself.
+def compose(made: Sequence[Completion]) -> Completion:
+    """The last attempts at each call as one completion: texts with an empty line between them,
+    tokens summed up, the last one's finish reason. A single call is itself.
     """
+    calls = list({completion.call: completion for completion in made}.values())
     if len(calls) == 1:
         return calls[0]
     return dataclasses.replace(

@@ -4,6 +4,7 @@ word of an example from its problem.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Set
 from typing import Any
 
@@ -15,6 +16,7 @@ from orca2_gen.judging import judged
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.scoring import completion_of
 from orca2_gen.selection import next_step
 from orca2_gen.shards import DamagedFile, FileEntry, read_records
 from orca2_gen.strategies import Strategies, user_text
@@ -48,6 +50,14 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
                 is_judged=selection.group in open_groups,
             )
             yield from _selection_faults(ledger, config, selection, group)
+    for stage in ("scores", "evaluation"):
+        for receipt in ledger.committed(stage):
+            for score in _rows(ledger, receipt, StudentScore):
+                if not _is_what_its_calls_said(score, strategies):
+                    yield (
+                        f"{stage}: {score.problem_id} under {score.strategy} is not what its calls "
+                        "said"
+                    )
     for receipt in ledger.committed("judgements"):
         yield from _judgement_faults(ledger, receipt, open_groups, open_ids)
     for receipt in ledger.committed("rationales"):
@@ -69,6 +79,22 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
         for example in _rows(ledger, receipt, Example):
             yield from example_faults(example, taught.get(example.problem_id))
+
+
+def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool:
+    """Whether a score holds what its calls said and cost, and how the last of them ended."""
+    made = score.completions or (completion_of(score),)
+    asked = {(each.problem_id, each.role, each.strategy) for each in made}
+    if asked != {(score.problem_id, score.role, score.strategy)}:
+        return False
+    if score.attempt and not score.completions:
+        return False  # a second attempt stands behind a first
+    num_further = len(strategies.further_calls.get(score.strategy, ()))
+    endings = {made[-1].finish_reason}
+    if made[-1].finish_reason == "stop" and made[-1].call < num_further:
+        endings = {"length", "unencodable"}  # of the further call that could not be made
+    said = dataclasses.replace(compose(made), finish_reason=score.finish_reason)
+    return score.finish_reason in endings and said == completion_of(score)
 
 
 def _is_what_was_said(rationale: Rationale) -> bool:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +15,14 @@ from orca2_gen.config import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.ledger import Ledger, read_ledger
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
-from orca2_gen.shards import read_records
+from orca2_gen.shards import read_records, write_records
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from ray_jobs.units import committed_problems
 from tests.conftest import Write, quiet
+from tests.test_verify import rewrite_ledger
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -188,8 +192,65 @@ def test_a_student_that_is_cut_short_is_asked_once_more_before_its_task_is_decid
     counted = sum(r.counts["completion_tokens"] for r in ledger.committed("scores"))
     kept = sum(score.num_completion_tokens for score in scores)
     assert counted == kept + 16 * len(again)
+    findings = findings_of(
+        ledger,
+        tmp_path / "without its first attempt",
+        lambda score: score.attempt == 1,
+        lambda score: dataclasses.replace(score, completions=()),
+    )
+    assert any("is not what its calls said" in finding for finding in findings)
     once = finished(file, f"run_dir={tmp_path / 'once'}", "scoring.retry_max_tokens=16")
     cut = [s for _, s in rows_of(once, "scores", StudentScore) if s.outcome == "truncated"]
     assert {s.problem_id for s in cut} == {s.problem_id for s in again}
     summaries: list[Any] = [s for _, s in rows_of(once, "selections", Selection)]
     assert sum(row.num_truncated for s in summaries for row in s.summaries) == len(cut)
+
+
+SAID_OTHERWISE: dict[str, Callable[[StudentScore], StudentScore]] = {
+    "more text": lambda s: dataclasses.replace(s, text=s.text + " And more."),
+    "fewer tokens": lambda s: dataclasses.replace(s, num_completion_tokens=1),
+    "an end that its last call has not": lambda s: dataclasses.replace(s, finish_reason="length"),
+    "only one of its calls": lambda s: dataclasses.replace(s, completions=s.completions[:1]),
+    "none of its calls": lambda s: dataclasses.replace(s, completions=()),
+    "its calls the other way round": lambda s: dataclasses.replace(
+        s, completions=s.completions[::-1]
+    ),
+    "a call about another problem": lambda s: dataclasses.replace(
+        s,
+        completions=(
+            dataclasses.replace(s.completions[0], problem_id="sums/train/new"),
+            *s.completions[1:],
+        ),
+    ),
+}
+
+
+def findings_of(
+    ledger: Ledger,
+    run_dir: Path,
+    is_wanted: Callable[[StudentScore], bool],
+    change: Callable[[StudentScore], StudentScore],
+) -> list[str]:
+    """What `verify` finds in a copy in which the first score that is wanted was changed."""
+    shutil.copytree(ledger.run_dir, run_dir)
+    receipt, rows, place = next(
+        (receipt, rows, place)
+        for receipt in ledger.committed("scores")
+        for rows in [read_records(run_dir, receipt.files[0], StudentScore)]
+        for place, row in enumerate(rows)
+        if is_wanted(row)
+    )
+    rows[place] = change(rows[place])
+    entry = write_records(run_dir, receipt.files[0].path, rows, StudentScore)
+    new = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
+    rewrite_ledger(run_dir, lambda all_: [new if r == receipt else r for r in all_])
+    return verify(run_dir).findings
+
+
+def test_a_score_that_is_not_what_its_calls_said_is_found(
+    tmp_path: Path, write_config: Write
+) -> None:
+    ledger = finished(mixed_config(tmp_path, write_config()))
+    for name, change in SAID_OTHERWISE.items():
+        findings = findings_of(ledger, tmp_path / name, lambda s: len(s.completions) == 2, change)
+        assert any("is not what its calls said" in finding for finding in findings), name
