@@ -165,7 +165,8 @@ def regrade(
 
     For after a change of the grader: prints what became of the verdicts, and which selections
     differ. All else that determines scores must be as in RUN, but for method, delta and
-    indifference of the selection. `orca2 run CONFIG` then goes on; it asks the teacher again, since
+    indifference of the selection. What a judge replied is read again, unless its weights or
+    instructions are others. `orca2 run CONFIG` then goes on; it asks the teacher again, since
     rationales are not carried over: answers that were refused are not stored.
     """
     from orca2_gen.regrading import open_source

@@ -23,7 +23,9 @@ from orca2_gen.grading import MAX_SHOWN_CHARS, final_text
 from orca2_gen.records import Completion, Message, Problem, StudentScore
 
 JUDGING_VERSION = 1
-"""Raise it with every change of what is asked or how a reply is read: part of the stage keys."""
+"""Raise it with every change of what is asked or how a reply is read, grading.final_text included:
+part of the stage keys.
+"""
 
 SYSTEM_MESSAGE = """\
 You are a judge. You are shown a question, one or more reference answers to it, and an answer that \

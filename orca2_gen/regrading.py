@@ -1,10 +1,11 @@
 """A run's stored completions under today's grader: whether they may be graded anew, which cells a
-block takes over, and what became of the verdicts.
+block takes over, what a judge's stored replies say of them, and what became of the verdicts.
 
 A completion depends on its problem and on the system message, not on who is scored beside it. So
 all that determines a run's scores must be equal but the version of the grader, which is what
 changes, and the method of the selection (race or full grid, delta, indifference): it says which
-cells are asked, never which problems make a block.
+cells are asked, never which problems make a block. A judge's reply depends on the answer and on how
+the judge was asked; where that is equal too, it is read again instead of asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.config_schema import Config
+from orca2_gen.judging import awaits_judge, judged
 from orca2_gen.ledger import Ledger, differences, read_ledger, stage_key
 from orca2_gen.plan import stage_determinants
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
@@ -34,6 +36,8 @@ class Source:
     ledger: Ledger
     grader: int
     """Version of the grader whose verdicts its scores hold."""
+    has_same_judge: bool
+    """Whether its open answers were put to this config's judge as this config would."""
 
     @property
     def run_dir(self) -> Path:
@@ -61,6 +65,7 @@ def open_source(run_dir: Path, config: Config) -> Source:
             f"{run_dir} holds no scores and no evaluation; give the directory of a run that does"
         )
     problems_key = stage_key("", recorded.get("problems", {}))
+    determinants, has_same_judge = stage_determinants(config), False
     if scores:
         key = stage_key(problems_key, recorded["scores"])
         if any(receipt.stage_key != key for receipt in scores):
@@ -68,13 +73,18 @@ def open_source(run_dir: Path, config: Config) -> Source:
                 f"{root / 'config.json'} is not what the scores beside it were made of; restore "
                 "it from a copy"
             )
-        found = differences(_fixed(recorded), _fixed(stage_determinants(config)))
+        judging = recorded.get("judgements", {})
+        judged_key = stage_key(key, judging)
+        has_same_judge = not differences(judging, determinants["judgements"]) and all(
+            receipt.stage_key == judged_key for receipt in ledger.committed("judgements")
+        )
+        found = differences(_fixed(recorded), _fixed(determinants))
         if found:
             raise ValueError(
                 f"{run_dir} holds scores made otherwise: {found}; only verdicts can be made anew, "
                 "so restore the setting, or score with `orca2 run`"
             )
-    return Source(ledger=ledger, grader=recorded["scores"]["grader"])
+    return Source(ledger=ledger, grader=recorded["scores"]["grader"], has_same_judge=has_same_judge)
 
 
 def _recorded_stages(root: Path) -> dict[str, Any]:
@@ -129,6 +139,40 @@ def regrade_all(scores: Sequence[StudentScore], problems: Sequence[Problem]) -> 
         return await asyncio.gather(*(regraded(by_id[s.problem_id], s) for s in scores))
 
     return asyncio.run(work())
+
+
+def rejudge_all(
+    scores: Iterable[StudentScore],
+    problems: Mapping[str, Problem],
+    stored: Iterable[StudentScore],
+    rejections: Iterable[Rejection],
+) -> list[StudentScore] | None:
+    """A block's scores as the judge saw the same answers before, in order; None where an answer
+    waits for a judge that was never asked about it.
+
+    Args:
+        scores: graded anew.
+        problems: theirs, by id.
+        stored: the judgements of the same block in the other run.
+        rejections: problems that were lost with the judge there; they stay lost.
+    """
+    cells = {(score.strategy, score.problem_id): score for score in stored}
+    lost = {rejection.problem_id for rejection in rejections}
+    found: list[StudentScore] = []
+    for score in scores:
+        if score.problem_id in lost:
+            continue
+        if awaits_judge(problems[score.problem_id], score):
+            old = cells.get((score.strategy, score.problem_id))
+            # Without a reply it is ungraded where its turn came and it could not be asked about.
+            was_put = old is not None and (bool(old.judgement) or old.outcome == "ungraded")
+            if old is None or not was_put or old.text != score.text:
+                return None
+            score = judged(score, old.judgement)
+            if old.answer and old.answer != score.answer:
+                return None  # the judge was shown other words of the same text
+        found.append(score)
+    return found
 
 
 @dataclass(kw_only=True, slots=True)

@@ -20,19 +20,27 @@ from orca2_gen.groups import OPEN, block_unit, group_name, rows_by_file
 from orca2_gen.ledger import Receipt, UnitName, write_unit
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.regrading import asked_cells, regrade_all
+from orca2_gen.regrading import asked_cells, regrade_all, rejudge_all
 from orca2_gen.selection import next_step
 from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
 from orca2_gen.task_schema import TaskConfig
 from orca2_gen.tasks import TaskSource, read_task
 from orca2_gen.tasks.taxonomy import load_taxonomy
-from ray_jobs.counts import REGRADED, SURVIVORS, survivor_bits, survivors_of, token_counts
+from ray_jobs.counts import (
+    REGRADED,
+    SURVIVORS,
+    reply_counts,
+    survivor_bits,
+    survivors_of,
+    token_counts,
+)
 from ray_jobs.leases import (
     EraseLease,
     ReadLease,
     RegradeEvaluationLease,
     RegradeGroupLease,
+    RejudgeLease,
     SelectLease,
 )
 
@@ -156,6 +164,22 @@ def regrade_group(run_dir: Path, config: Config, lease: RegradeGroupLease) -> It
             left[block.index] = survivors_of(receipt, rule)
             waiting.extend(open_blocks(group, rule, left))
         yield receipt
+
+
+def rejudge_block(run_dir: Path, config: Config, lease: RejudgeLease) -> Iterator[Receipt]:
+    """The receipt of a block's judgements; none if an answer is to be put to the judge."""
+    stored, rejections = _stored(lease.source, lease.stored)
+    scores = read_records(run_dir, lease.scores, StudentScore)
+    problems: dict[str, Problem] = {}
+    for entry, wanted in lease.rows:
+        read = read_records(run_dir, entry, Problem)
+        problems |= {read[row].problem_id: read[row] for row in wanted}
+    rejudged = rejudge_all(scores, problems, stored, rejections)
+    if rejudged is not None:
+        counts = reply_counts(rejudged) | {REGRADED: len(rejudged)}
+        scored = {score.problem_id for score in scores}  # what is lost here already stays so
+        lost = [rejection for rejection in rejections if rejection.problem_id in scored]
+        yield write_unit(run_dir, lease.name, rejudged, StudentScore, lost, counts)
 
 
 def regrade_evaluation(

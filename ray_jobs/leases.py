@@ -20,6 +20,9 @@ from orca2_gen.lengths import Room
 from orca2_gen.shards import FileEntry
 from orca2_gen.task_schema import TaskConfig
 
+Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]
+"""Problem files and the rows wanted of each."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadLease:
@@ -109,6 +112,28 @@ class RegradeGroupLease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RejudgeLease:
+    """The scores of a block, to be read beside what another run's judge replied about them."""
+
+    name: UnitName
+    source: Path
+    rows: Rows
+    """The block's problems."""
+    scores: FileEntry
+    """This run's."""
+    stored: tuple[FileEntry, ...]
+    """The other run's judgements of the block, then the rejections if there are any."""
+
+    @property
+    def attempt(self) -> int:
+        return self.name.attempt
+
+    @property
+    def what(self) -> str:
+        return f"reading the judge's replies on {self.name.unit} of {self.source} again"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RegradeEvaluationLease:
     """A unit of an evaluation, to be made of another run's."""
 
@@ -130,7 +155,9 @@ class RegradeEvaluationLease:
         return f"grading {self.name.unit} of {self.source} anew"
 
 
-FileLease = ReadLease | SelectLease | EraseLease | RegradeGroupLease | RegradeEvaluationLease
+FileLease = (
+    ReadLease | SelectLease | EraseLease | RegradeGroupLease | RejudgeLease | RegradeEvaluationLease
+)
 Done = Mapping[tuple[str, str], Receipt]
 """(stage, unit) -> the receipt of what is committed, or about to be."""
 
@@ -175,8 +202,7 @@ class ScoreUnit:
     """
 
     name: UnitName
-    rows: tuple[tuple[FileEntry, tuple[int, ...]], ...]
-    """Problem files and the rows wanted of each."""
+    rows: Rows
     strategies: tuple[str, ...]
     role: str
     budget: Budget
@@ -199,8 +225,8 @@ class JudgeUnit:
     """The scores of a block, some of whose answers may wait for the judge."""
 
     name: UnitName
-    rows: tuple[tuple[FileEntry, tuple[int, ...]], ...]
-    """The block's problems: files and the rows wanted of each."""
+    rows: Rows
+    """The block's problems."""
     scores: FileEntry
     """Of each of them that no engine was lost on, under each of the strategies."""
     strategies: tuple[str, ...]

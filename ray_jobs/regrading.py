@@ -1,7 +1,8 @@
 """`orca2 regrade`: another run's completions under today's grader, as committed units of this one.
 
-Nothing here asks an engine. Problems are taken over as `--fork` does; scores and evaluations are
-written anew, under this run's keys, by Ray tasks; selections follow from them as in any run.
+Nothing here asks an engine. Problems are taken over as `--fork` does; scores, judgements and
+evaluations are written anew, under this run's keys, by Ray tasks; selections follow from them as in
+any run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from ray_jobs.evaluation import engine_of, evaluation_unit
 from ray_jobs.leases import RegradeEvaluationLease
 from ray_jobs.pipeline import select_strategies
 from ray_jobs.run import Run, run_files
-from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease
+from ray_jobs.units import (
+    committed_problems,
+    groups,
+    is_decided,
+    regrade_lease,
+    rejudge_leases,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +40,7 @@ class Regrading:
     """What has become of another run's verdicts, over all calls of `regrade`."""
 
     changes: dict[tuple[str, str, str], Changes]
-    """(`scores` or the evaluation's label, task, strategy) -> what changed."""
+    """(`scores`, `judgements` or the evaluation's label, task, strategy) -> what changed."""
     lines: tuple[str, ...]
     """For people: what was taken over, which winners differ, what is left to an engine."""
 
@@ -50,8 +57,8 @@ class _Evaluation:
 
 
 def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
-    """Commits what can be made of a run's problems, scores and evaluations, and the selections
-    that follow; what is committed already is not made again.
+    """Commits what can be made of a run's problems, scores, judgements and evaluations, and the
+    selections that follow; what is committed already is not made again.
 
     Args:
         run: a new one, or one that this was called for before.
@@ -68,6 +75,13 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     leases = [regrade_lease(run, group, problems, source.ledger) for group in found]
     scores = [lease for lease in leases if lease is not None]
     run_files(run, "scores", file_stages.regrade_group, scores, total=None)
+    if source.has_same_judge:
+        replies = [
+            lease
+            for group in found
+            for lease in rejudge_leases(run, group, problems, source.ledger)
+        ]
+        run_files(run, "judgements", file_stages.rejudge_block, replies)
     evaluations = _evaluations(run, source, models)
     evaluated = _leases(run, source, evaluations)
     run_files(run, "evaluation", file_stages.regrade_evaluation, evaluated)
@@ -162,10 +176,11 @@ def _pairs(
     """What no engine made here: its stage as people read it, the other run's receipts and this
     one's. Blocks of scores may begin and end elsewhere, so they stand by group.
     """
-    made = [r for r in run.ledger.committed("scores") if REGRADED in r.counts]
-    for group in dict.fromkeys(receipt.group for receipt in made):
-        stored = [r for r in source.ledger.committed("scores") if r.group == group]
-        yield "scores", stored, [receipt for receipt in made if receipt.group == group]
+    for stage in ("scores", "judgements"):
+        made = [r for r in run.ledger.committed(stage) if REGRADED in r.counts]
+        for group in dict.fromkeys(receipt.group for receipt in made):
+            stored = [r for r in source.ledger.committed(stage) if r.group == group]
+            yield stage, stored, [receipt for receipt in made if receipt.group == group]
     for each in evaluations:
         evaluated = run.ledger.units.get((each.name.stage, each.name.unit))
         if evaluated is not None and REGRADED in evaluated.counts:
@@ -189,9 +204,15 @@ def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -
             f"scores: {num} units graded anew from {len(stored)}, grader {source.grader} -> "
             f"{GRADER_VERSION}"
         )
+    stored = source.ledger.committed("judgements")
+    if stored:
+        num = sum(len(units) for stage, _, units in made if stage == "judgements")
+        yield f"judgements: {num} of {len(stored)} units made of the judge's stored replies"
+        if not source.has_same_judge:
+            yield "judgements: the judge is another one or is asked otherwise; `orca2 run` asks it"
     stored = source.ledger.committed("evaluation")
     if stored:
-        num = sum(stage != "scores" for stage, _, _ in made)
+        num = sum(stage.startswith("evaluation ") for stage, _, _ in made)
         versions = ", ".join(map(str, sorted({each.grader for each in evaluations}))) or "unknown"
         yield (
             f"evaluation: {num} of {len(stored)} units graded anew, grader {versions} -> "

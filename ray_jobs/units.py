@@ -9,13 +9,14 @@ from orca2_gen.calls import Budget
 from orca2_gen.groups import OPEN, Group, block_unit, rows_by_file
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
-from orca2_gen.shards import FileEntry
 from ray_jobs.counts import survivors_of
 from ray_jobs.leases import (
     EngineUnit,
     JudgeUnit,
     RaceSoFar,
     RegradeGroupLease,
+    RejudgeLease,
+    Rows,
     ScoreUnit,
     SelectLease,
     TeachUnit,
@@ -76,7 +77,7 @@ def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     ]
 
 
-def judge_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
+def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     """The group's blocks that are scored and not judged; none if it has nothing to be judged."""
     judge = run.config.needed_judge
     if judge is None or not group.is_judged:
@@ -98,9 +99,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     ]
 
 
-def _block_rows(
-    receipts: Sequence[Receipt], block: Block
-) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
+def _block_rows(receipts: Sequence[Receipt], block: Block) -> Rows:
     return rows_by_file([receipt.files[0] for receipt in receipts], block.problems)
 
 
@@ -134,6 +133,28 @@ def regrade_lease(
         stage_key=run.keys["scores"],
         driver=run.driver,
     )
+
+
+def rejudge_leases(
+    run: Run, group: Group, problems: Problems, source: Ledger
+) -> list[RejudgeLease]:
+    """The group's blocks that are scored and not judged, and were judged in another run."""
+    # A judged group is no race, so that a block holds the same cells in both.
+    found = [
+        (unit, source.units.get(("judgements", unit.name.unit)))
+        for unit in judge_units(run, group, problems)
+    ]
+    return [
+        RejudgeLease(
+            name=unit.name,
+            source=source.run_dir,
+            rows=unit.rows,
+            scores=unit.scores,
+            stored=stored.files,
+        )
+        for unit, stored in found
+        if stored is not None
+    ]
 
 
 def is_decided(run: Run, group: Group) -> bool:

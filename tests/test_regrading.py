@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orca2_gen.config import load_config, resolved
 from orca2_gen.grading import GRADER_VERSION
+from orca2_gen.judging import judged
 from orca2_gen.ledger import UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
@@ -18,8 +19,10 @@ from orca2_gen.regrading import (
     count_changes,
     open_source,
     regrade_all,
+    rejudge_all,
     winner_lines,
 )
+from orca2_gen.scoring import completion_of
 from orca2_gen.selection import Group, next_step
 from tests.conftest import Write
 from tests.test_selection import OUTCOMES, RULE, score_of
@@ -161,6 +164,57 @@ def test_scores_are_graded_with_their_own_problem_and_keep_their_order() -> None
     assert [(s.problem_id, s.strategy, s.text) for s in found] == [
         (s.problem_id, s.strategy, s.text) for s in stored
     ]
+
+
+def judged_before(score: StudentScore, was: str) -> StudentScore | None:
+    """What another run's judgements hold of an answer."""
+    if was == "replied":
+        text = "It agrees.\nScore: 5"
+        reply = dataclasses.replace(completion_of(score), role="judge", text=text)
+        return judged(dataclasses.replace(score, outcome="ungraded"), (reply,))
+    outcome = {"truncated then": "truncated", "of another text": "ungraded"}.get(was, "ungraded")
+    text = "Something else." if was == "of another text" else score.text
+    return None if was == "missing" else dataclasses.replace(score, outcome=outcome, text=text)
+
+
+def kinds_of(num: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(["open", "exact"]), min_size=num, max_size=num)
+
+
+BEFORE = ["replied", "could not be asked", "missing", "truncated then", "of another text"]
+
+
+@given(data=st.data(), outcomes=st.lists(st.sampled_from(["ungraded", "truncated"]), min_size=1))
+def test_an_answer_is_judged_by_its_stored_reply_and_a_block_without_one_is_left_to_the_judge(
+    data: st.DataObject, outcomes: list[str]
+) -> None:
+    problems = [
+        dataclasses.replace(problem_of(n), answer_type=kind)
+        for n, kind in enumerate(data.draw(kinds_of(len(outcomes))))
+    ]
+    scores = [score_of(n, NAMES[0], outcome, 1) for n, outcome in enumerate(outcomes)]
+    before = [data.draw(st.sampled_from(BEFORE)) for _ in scores]
+    lost = data.draw(st.sets(st.integers(0, len(scores) - 1)))
+    rejections = [
+        Rejection(problem_id=f"sums/train/{n}", stage="judgements", reason="r", detail="d")
+        for n in lost
+    ]
+    stored = [judged_before(score, was) for score, was in zip(scores, before, strict=True)]
+    found = rejudge_all(
+        scores,
+        {problem.problem_id: problem for problem in problems},
+        [row for row in stored if row is not None][::-1],
+        rejections,
+    )
+    kept = [n for n in range(len(scores)) if n not in lost]
+    asked = [n for n in kept if (problems[n].answer_type, outcomes[n]) == ("open", "ungraded")]
+    if any(before[n] not in BEFORE[:2] for n in asked):
+        assert found is None
+        return
+    assert found is not None and len(found) == len(kept)
+    for n, row in zip(kept, found, strict=True):
+        assert row == (stored[n] if n in asked else scores[n])
+        assert (row.outcome == "correct") == (n in asked and before[n] == "replied")
 
 
 @given(st.lists(st.tuples(st.sampled_from(OUTCOMES), st.sampled_from(OUTCOMES)), min_size=1))

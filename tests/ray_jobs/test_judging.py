@@ -12,17 +12,21 @@ from typing import Any
 import pytest
 
 from orca2_gen.config import load_config
+from orca2_gen.config_schema import Config
 from orca2_gen.fork import fork_run
 from orca2_gen.groups import Group
 from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.plan import selection_rule, stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
+from orca2_gen.regrading import open_source
 from orca2_gen.selection import next_step
 from orca2_gen.shards import read_records, write_records
 from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs import run as run_module
+from ray_jobs.counts import REGRADED
 from ray_jobs.pipeline import judge_answers, read_tasks, run_all, score_student, select_strategies
+from ray_jobs.regrading import Regrading, regrade
 from ray_jobs.run import open_run
 from tests.conftest import FinishedRun, quiet, write_run_config
 from tests.faults.faulty import FaultyActor, happened, plant
@@ -164,6 +168,7 @@ def test_open_problems_are_taught_unverified(judged_run: FinishedRun) -> None:
     assert {rationale.attempt for rationale in taught} == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", ["scores", "judgements"])
 def test_a_run_that_stopped_between_scores_and_selections_ends_with_the_same_rows(
     judged_run: FinishedRun, tmp_path: Path, stop_after: str
@@ -240,6 +245,7 @@ def test_the_teachers_own_answers_are_judged_where_the_policy_looks_at_them(
     assert verify(run_dir).findings == []
 
 
+@pytest.mark.slow
 def test_an_answer_that_kills_every_judge_is_lost_under_all_strategies_and_its_problem_taught(
     judged_run: FinishedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -261,8 +267,17 @@ def test_an_answer_that_kills_every_judge_is_lost_under_all_strategies_and_its_p
     [row] = [row for row in found.table if row[0] == "judgements"]
     assert row == ("judgements", len(judgements), len(kept), num_lost, 0)
     assert poison in {r.problem_id for r in records(ledger, "rationales", Rationale)}
+    config = load_config(judged_run.config_file, [f"run_dir={tmp_path / 'again'}"])
+    again = regraded(config, run_dir)
+    num = len(ledger.committed("judgements"))
+    assert f"judgements: {num} of {num} units made of the judge's stored replies" in again.lines
+    assert "no winner differs" in again.lines
+    regraded_ledger = read_ledger(tmp_path / "again")
+    assert cells(regraded_ledger, "judgements") == kept
+    assert verify(tmp_path / "again").findings == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_once_while_judging_costs_no_row(
     judged_run: FinishedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -275,6 +290,53 @@ def test_an_engine_that_dies_once_while_judging_costs_no_row(
     assert happened(run_dir, "die_on") == 1
     assert_whole(run_dir, judged_run.run_dir)
     assert committed(run_dir) == committed(judged_run.run_dir)
+
+
+def test_stored_replies_are_read_again_with_no_engine_and_the_run_ends_with_the_same_rows(
+    judged_run: FinishedRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sets = [f"run_dir={tmp_path / 'run'}"]
+    config = load_config(judged_run.config_file, sets)
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "start_engine", None)  # whoever starts one falls here
+        found = regraded(config, judged_run.run_dir)
+    before, after = read_ledger(judged_run.run_dir), read_ledger(Path(config.run_dir))
+    assert cells(after, "judgements") == cells(before, "judgements")
+    assert records(after, "selections", Selection) == records(before, "selections", Selection)
+    assert "no winner differs" in found.lines
+    of_judge = {key: c for key, c in found.changes.items() if key[0] == "judgements"}
+    assert {task for _, task, _ in of_judge} == {"whys", "facts"}
+    assert not any(c.now_correct or c.now_not_correct or c.other for c in of_judge.values())
+    assert regraded(config, judged_run.run_dir) == found
+    run_dir, _ = run_config(judged_run.config_file, *sets)
+    assert dataset_bytes(run_dir) == dataset_bytes(judged_run.run_dir)
+    assert all(REGRADED in r.counts for r in read_ledger(run_dir).committed("judgements"))
+    whole = verify(run_dir)
+    assert (whole.findings, whole.notes) == ([], [])
+
+
+def test_another_judge_is_asked_itself(judged_run: FinishedRun, tmp_path: Path) -> None:
+    sets = [f"run_dir={tmp_path / 'run'}", "judge.accuracy.step_by_step=0.1"]
+    config = load_config(judged_run.config_file, sets)
+    found = regraded(config, judged_run.run_dir)
+    assert any("the judge is another one" in line for line in found.lines)
+    assert found.lines[-1].startswith(f"open: {JUDGED} (it was ")
+    ledger = read_ledger(Path(config.run_dir))
+    assert ledger.committed("judgements") == []
+    assert {r.group for r in ledger.committed("selections")} == {"sums", "letters"}
+
+
+def test_a_judge_that_reads_other_lengths_is_refused(
+    judged_run: FinishedRun, tmp_path: Path
+) -> None:
+    sets = [f"run_dir={tmp_path / 'run'}", "judging.max_tokens=99"]
+    with pytest.raises(ValueError, match=r"made otherwise: problems\.rooms\.judge"):
+        open_source(judged_run.run_dir, load_config(judged_run.config_file, sets))
+
+
+def regraded(config: Config, source: Path) -> Regrading:
+    with open_run(config, quiet) as run:
+        return regrade(run, open_source(source, config))
 
 
 def with_reply(row: StudentScore, **changes: Any) -> StudentScore:

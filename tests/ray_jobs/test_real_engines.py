@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import psutil
 import pytest
+import torch
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
 from orca2_gen.ledger import read_ledger
 from orca2_gen.progress import show_stage
 from orca2_gen.records import Rationale, StudentScore
+from orca2_gen.regrading import open_source
 from orca2_gen.shards import read_records
 from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
+from ray_jobs.regrading import regrade
 from ray_jobs.run import open_run
 from ray_jobs.training import train_student, trained_student
 
@@ -123,3 +129,66 @@ def test_a_student_may_be_its_own_teacher(tmp_path: Path) -> None:
     ]
     rejected = sum(receipt.counts["rejected"] for receipt in ledger.committed("rationales"))
     assert len(rationales) + rejected == 24
+
+
+def write_noisy_judge(directory: Path) -> Path:
+    """A Llama of random weights with the student's tokenizer, and room for a judge's prompt."""
+    student = CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"
+    vocabulary = AutoConfig.from_pretrained(student, local_files_only=True)
+    config = LlamaConfig(
+        vocab_size=vocabulary.vocab_size,
+        bos_token_id=None,
+        eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(directory, safe_serialization=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(student / name, directory / name)
+    return directory
+
+
+@pytest.mark.slow
+def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
+    tmp_path: Path,
+) -> None:
+    judge = write_noisy_judge(tmp_path / "judge")
+    overrides = small(tmp_path / "run", 12)
+    task = f'{{name = "river", format = "jsonl", path = "{tmp_path / "river.jsonl"}"'
+    values = 'dtype = "float32", max_model_len = 4096, max_num_batched_tokens = 4096'
+    values += ", block_size = 32, kv_cache_memory_bytes = 268435456, enforce_eager = true"
+    overrides += [
+        f'tasks=[{task}, answer_type = "open"}}]',
+        "evaluation.tasks=[]",
+        f'judge={{engine = "vllm", model = "{judge}", {values}}}',
+        "judging.max_tokens=16",
+    ]
+    run_dir = run(load_config(CONFIG, overrides))
+    assert verify(run_dir).findings == []
+    ledger = read_ledger(run_dir)
+    judged = [
+        score
+        for receipt in ledger.committed("judgements")
+        for score in read_records(run_dir, receipt.files[0], StudentScore)
+    ]
+    assert len(judged) == SCORED * 6
+    asked = [score for score in judged if score.outcome == "ungraded"]
+    assert len(asked) > SCORED and {s.outcome for s in judged} <= {"ungraded", "truncated"}
+    shared = []
+    for score in asked:
+        [reply] = score.judgement
+        assert score.score == 0.0
+        assert reply.text and reply.role == "judge" and reply.num_prompt_tokens > 512
+        shared.append(reply.num_cached_tokens)
+    assert statistics.median(shared) >= 512, "what a judge is told is the same for every answer"
+    again = load_config(CONFIG, [*overrides, f"run_dir={tmp_path / 'again'}"])
+    with open_run(again, show_stage) as opened:
+        lines = regrade(opened, open_source(run_dir, again)).lines
+    assert "no winner differs" in lines
+    assert f"judgements: {len(ledger.committed('judgements'))} of" in " ".join(lines)
