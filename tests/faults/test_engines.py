@@ -14,6 +14,7 @@ from orca2_gen.config import load_config
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
+from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
@@ -68,21 +69,41 @@ def test_1_an_engine_that_dies_costs_no_row(
     assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said))
 
 
-@pytest.mark.parametrize(
-    "poison",
-    [
-        {POISON},
-        pytest.param({POISON, "sums/train/s12", "letters/train/0"}, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("poison", [{POISON}, {POISON, "sums/train/s12", "letters/train/0"}])
 def test_2_a_problem_that_kills_every_engine_is_the_only_one_lost(
     undisturbed: FinishedRun, tmp_path: Path, poison: set[str]
 ) -> None:
+    # Without a problem a race may rightly ask on where it was decided with it; a grid asks the
+    # same of all others.
+    grid = tmp_path / "grid" / "run"
+    plant(grid)
+    run_to_the_end(undisturbed, grid, "selection.method=full_grid")
     run_dir = tmp_path / "run"
     plant(run_dir, die_on=dict.fromkeys(poison, -1))
-    said = run_to_the_end(undisturbed, run_dir)
-    assert_whole(run_dir, undisturbed.run_dir, lost=frozenset(poison), printed="\n".join(said))
+    said = run_to_the_end(undisturbed, run_dir, "selection.method=full_grid")
+    assert_whole(run_dir, grid, lost=frozenset(poison), printed="\n".join(said))
     ledger = read_ledger(run_dir)
+    taught = sum(receipt.counts["input"] for receipt in ledger.committed("rationales"))
+    assert taught == NUM_SUMS + NUM_LETTERS
+
+
+def test_2_a_race_goes_on_without_the_problem_that_kills_every_engine(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, die_on={"letters/train/0": -1})
+    run_to_the_end(undisturbed, run_dir)
+    found = verify(run_dir)  # what is selected follows from the scores that there are
+    assert (found.findings, found.notes) == ([], [])
+    ledger = read_ledger(run_dir)
+    lost = {"letters/train/0"}
+    assert {r["problem_id"] for r in rejections(run_dir) if r["reason"] == "engine_died"} == lost
+    blocks = [
+        sum(r.group == "letters" for r in read_ledger(d).committed("scores"))
+        for d in (run_dir, undisturbed.run_dir)
+    ]
+    assert blocks[0] > blocks[1], "it was to be decided later, or this shows nothing"
     taught = sum(receipt.counts["input"] for receipt in ledger.committed("rationales"))
     assert taught == NUM_SUMS + NUM_LETTERS
 

@@ -116,6 +116,7 @@ def test_a_trained_student_is_loaded_by_vllm_and_evaluated(
     assert all(0.0 <= value <= 1.0 for value in accuracies["cautious"].values())
 
 
+@pytest.mark.slow
 def test_a_student_may_be_its_own_teacher(tmp_path: Path) -> None:
     student = json.dumps(str(CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"))
     config = load_config(CONFIG, small(tmp_path / "run", 12, f"teacher.model={student}"))
