@@ -43,9 +43,10 @@ test: $(DONE)
 test-all: $(DONE)
 	$(BIN)/python -m pytest -q -rs
 
-# Twenty kills of a driver with real engines, twenty with scripted ones.
+# Twenty kills of a driver with real engines, twenty with scripted ones. The microworld is cut to what lies between
+# engine starts: more units, each with fewer problems, so that more kills fall between two commits.
 chaos: $(DONE)
-	$(BIN)/python -m tests.faults.chaos
+	$(BIN)/python -m tests.faults.chaos --set selection.scored_problems=50 --set selection.block_size=10
 	$(BIN)/python -m tests.faults.chaos --config ray_jobs/configs/rehearsal.toml
 
 ablations: $(DONE)
