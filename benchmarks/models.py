@@ -79,7 +79,22 @@ def model_directory(name: str, folder: Path) -> Path:
 
 
 def make_larger_model(directory: Path) -> Path:
-    """A Llama of random weights that vLLM and our chat code load like any other model."""
+    """The larger model."""
+    return make_random_llama(
+        directory,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=10,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=MAX_MODEL_LEN,
+    )
+
+
+def make_random_llama(directory: Path, **sizes: int) -> Path:
+    """A Llama of random weights, with the student's tokenizer, that vLLM and our chat code load
+    like any other model; `sizes` are LlamaConfig's own.
+    """
     import torch
     from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
@@ -89,14 +104,8 @@ def make_larger_model(directory: Path) -> Path:
         bos_token_id=None,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=10,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        head_dim=64,
-        max_position_embeddings=MAX_MODEL_LEN,
         tie_word_embeddings=False,
+        **sizes,
     )
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(directory, safe_serialization=True)

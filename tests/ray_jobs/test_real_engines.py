@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,8 @@ from pathlib import Path
 import datasets
 import psutil
 import pytest
-import torch
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.models import make_random_llama
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
 from orca2_gen.ledger import read_ledger
@@ -132,34 +130,19 @@ def test_a_student_may_be_its_own_teacher(tmp_path: Path) -> None:
     assert len(rationales) + rejected == 24
 
 
-def write_noisy_judge(directory: Path) -> Path:
-    """A Llama of random weights with the student's tokenizer, and room for a judge's prompt."""
-    student = CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"
-    vocabulary = AutoConfig.from_pretrained(student, local_files_only=True)
-    config = LlamaConfig(
-        vocab_size=vocabulary.vocab_size,
-        bos_token_id=None,
-        eos_token_id=vocabulary.eos_token_id,
-        pad_token_id=vocabulary.pad_token_id,
+@pytest.mark.slow
+def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
+    tmp_path: Path,
+) -> None:
+    judge = make_random_llama(
+        tmp_path / "judge",
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=4096,
+        max_position_embeddings=4096,  # room for a judge's prompt
     )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(directory, safe_serialization=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(student / name, directory / name)
-    return directory
-
-
-@pytest.mark.slow
-def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
-    tmp_path: Path,
-) -> None:
-    judge = write_noisy_judge(tmp_path / "judge")
     overrides = small(tmp_path / "run", 12)
     task = f'{{name = "river", format = "jsonl", path = "{tmp_path / "river.jsonl"}"'
     values = 'dtype = "float32", max_model_len = 4096, max_num_batched_tokens = 4096'
