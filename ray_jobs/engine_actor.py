@@ -41,7 +41,7 @@ from orca2_gen.scoring import score
 from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
 from ray_jobs.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
-from ray_jobs.orphans import guard
+from ray_jobs.orphans import guard, tell_it_is_up
 from ray_jobs.unit_files import write_made
 from ray_jobs.watchdog import WatchedEngine
 
@@ -135,6 +135,8 @@ class EngineActor:
                 max_tokens=1,
             )
         )
+        if self._guard is not None:
+            tell_it_is_up(self._guard)
         return EngineReport(
             pid=os.getpid(),
             node=platform.node(),

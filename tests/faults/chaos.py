@@ -23,7 +23,13 @@ from orca2_gen.ledger import STAGES, read_ledger
 from orca2_gen.shards import read_table
 from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
-from tests.faults.oracle import assert_no_instruction, assert_nothing_runs, content
+from tests.faults.oracle import (
+    assert_no_instruction,
+    assert_no_segment_left,
+    assert_nothing_runs,
+    content,
+    unused_segments,
+)
 
 STARTED = 8.0
 """No driver has done anything before so many seconds: Ray and imports. Kills come later, mostly."""
@@ -61,8 +67,10 @@ def ids(run_dir: Path) -> dict[str, list[str]]:
     return {stage: sorted(keys) for stage, keys in found.items()}
 
 
-def check(run_dir: Path, undisturbed: Path, *, is_scripted: bool) -> None:
-    """Asserts that a finished run equals the undisturbed one."""
+def check(run_dir: Path, undisturbed: Path, unused_before: set[Path], *, is_scripted: bool) -> None:
+    """Asserts that a finished run equals the undisturbed one, and that nothing is left of it but
+    its files.
+    """
     found = verify(run_dir)
     assert found.findings == [], found.findings
     assert found.notes == [], found.notes
@@ -73,11 +81,13 @@ def check(run_dir: Path, undisturbed: Path, *, is_scripted: bool) -> None:
         assert content(run_dir, frozenset()) == content(undisturbed, frozenset())
     assert_no_instruction(run_dir)
     assert_nothing_runs()
+    assert_no_segment_left(unused_before)
 
 
 def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Path) -> None:
     """Prints a line per kill and the figures as JSON."""
     is_scripted = load_config(config_file, sets).student.engine == "scripted"
+    unused_before = unused_segments()
     undisturbed = folder / "undisturbed"
     seconds = finish(config_file, undisturbed, sets)
     print(f"undisturbed: {seconds:.0f} s, {len(read_ledger(undisturbed).units)} units", flush=True)
@@ -97,12 +107,12 @@ def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Pat
             print(f"kill {done} after {delay:.1f} s: {units} units committed", flush=True)
             continue
         assert process.returncode == 0, printed
-        check(run_dir, undisturbed, is_scripted=is_scripted)
+        check(run_dir, undisturbed, unused_before, is_scripted=is_scripted)
         runs += 1
         print(f"run {runs} ended before its kill and is whole", flush=True)
         run_dir = folder / f"run-{runs}"
     finish(config_file, run_dir, sets)
-    check(run_dir, undisturbed, is_scripted=is_scripted)
+    check(run_dir, undisturbed, unused_before, is_scripted=is_scripted)
     summary = {
         "config": config_file.name,
         "kills": done,

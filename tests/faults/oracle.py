@@ -3,7 +3,7 @@
 I1  accepted + rejected + not_needed = input, by id; no id twice
 I2  every listed file has its size, rows and digest
 I3  the content is that of an undisturbed run
-I4  no temporary file, no unlisted file, no process and no placement group is left
+I4  no temporary file, no unlisted file, no process, no placement group and no shared memory is left
 I5  a resume redoes no committed unit
 I6  exit code and reason (asserted by each test, they differ)
 I7  no instruction of the teacher in the output
@@ -29,6 +29,7 @@ from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.shards import read_table
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
+from ray_jobs.orphans import SEGMENTS, SHARED_MEMORY, processes, segments
 
 SESSION = "ORCA2_TEST_SESSION"
 os.environ.setdefault(SESSION, str(os.getpid()))
@@ -93,6 +94,20 @@ def assert_nothing_runs(seconds: float = 10.0) -> None:
     while (left := engine_processes()) and time.monotonic() < end:
         time.sleep(0.1)
     assert left == []
+
+
+def unused_segments() -> set[Path]:
+    """Shared memory as engines make it that no process has mapped."""
+    made = {path for path in SHARED_MEMORY.iterdir() if path.name.startswith(SEGMENTS)}
+    return made - segments(processes())
+
+
+def assert_no_segment_left(before: set[Path], seconds: float = 20.0) -> None:
+    """Asserts that within some seconds no shared memory is left unused that was not before."""
+    end = time.monotonic() + seconds
+    while (left := unused_segments() - before) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == set()
 
 
 def engine_processes() -> list[str]:

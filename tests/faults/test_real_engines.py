@@ -22,7 +22,13 @@ from ray_jobs.demo import CONFIG
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.faults.drivers import ROOT, wait_until
-from tests.faults.oracle import assert_no_instruction, assert_nothing_runs, engine_processes
+from tests.faults.oracle import (
+    assert_no_instruction,
+    assert_no_segment_left,
+    assert_nothing_runs,
+    engine_processes,
+    unused_segments,
+)
 from tests.ray_jobs.test_real_engines import small
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -49,6 +55,7 @@ class Faulted:
     """Fault -> process ids it was done to."""
     orphans_seconds: float = -1.0
     """From the death of an actor to that of its EngineCore."""
+    unused_before: set[Path] = field(default_factory=unused_segments)
 
 
 def strike(run: Faulted, fault: str) -> None:
@@ -134,10 +141,12 @@ def test_3_to_6_the_run_is_whole_and_every_problem_is_there_once(faulted: Faulte
 def test_6_no_engine_outlives_its_actor_and_none_its_stage(faulted: Faulted) -> None:
     assert 0 <= faulted.orphans_seconds < 10
     assert_nothing_runs()
+    assert_no_segment_left(faulted.unused_before)
 
 
 def test_6_no_engine_outlives_a_killed_driver_and_its_own_ray(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
+    unused_before = unused_segments()
     words = [word for value in small(run_dir, 24) for word in ("--set", value)]
     process = subprocess.Popen(
         [sys.executable, "-m", "orca2_gen", "run", str(CONFIG), *words],
@@ -151,3 +160,4 @@ def test_6_no_engine_outlives_a_killed_driver_and_its_own_ray(tmp_path: Path) ->
     process.kill()
     process.communicate()
     assert_nothing_runs(seconds=10)
+    assert_no_segment_left(unused_before)

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
-from ray_jobs.orphans import MARK, marked
+from ray_jobs.orphans import LOOK_SECONDS, MARK, SHARED_MEMORY, marked, segments
 
 ACTOR = """
 import os, subprocess, sys, time
@@ -67,3 +69,73 @@ def test_a_guard_that_is_told_to_goes_by_itself() -> None:
     )
     assert done.stdout.strip() == "0"
     assert MARK not in os.environ
+
+
+MAPPER = """
+import mmap, sys, time
+files = [open(name, "r+b") for name in sys.argv[1:]]
+held = [mmap.mmap(file.fileno(), 0) for file in files]
+print("mapped", flush=True)
+time.sleep(600)
+"""
+
+STARTING_ACTOR = """
+import subprocess, sys, time
+from ray_jobs.orphans import guard, tell_it_is_up
+
+keeper = guard()
+command = [sys.executable, "-c", *sys.argv[2:]]
+engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+assert engine.stdout.readline() == "mapped\\n"
+if sys.argv[1] == "up":
+    tell_it_is_up(keeper)
+print(keeper.pid, engine.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def shared() -> Iterator[dict[str, Path]]:
+    """Files in shared memory: of an engine alone, of one and a stranger, and a user's model."""
+    names = {"engine": "psm_", "both": "nccl-", "model": "weights-", "strangers": "psm_"}
+    found = {key: SHARED_MEMORY / f"{name}orca2test{uuid4().hex}" for key, name in names.items()}
+    for path in found.values():
+        path.write_bytes(bytes(4096))
+    yield found
+    for path in found.values():
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("state", ["starting", "up"])
+def test_shared_memory_of_a_killed_actors_engine_is_removed_and_no_other(
+    shared: dict[str, Path], state: str
+) -> None:
+    def mapper(*keys: str) -> list[str]:
+        return [MAPPER, *(str(shared[key]) for key in keys)]
+
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", *mapper("both")], stdout=subprocess.PIPE, text=True
+    )
+    actor = subprocess.Popen(
+        [sys.executable, "-c", STARTING_ACTOR, state, *mapper("engine", "both", "model")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert actor.stdout is not None and stranger.stdout is not None
+    try:
+        assert stranger.stdout.readline() == "mapped\n"
+        keeper, engine = map(int, actor.stdout.readline().split())
+        time.sleep(2.5 * LOOK_SECONDS)
+        os.kill(engine, signal.SIGKILL)  # first, so that nothing can be learnt from it any more
+        actor.kill()
+        actor.wait()
+        assert becomes_true(lambda: not is_running(keeper))
+        assert {key for key, path in shared.items() if path.exists()} == {
+            "both",
+            "model",
+            "strangers",
+        }
+        assert segments([stranger.pid]) == {shared["both"]}
+    finally:
+        stranger.kill()
+        actor.kill()
