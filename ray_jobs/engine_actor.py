@@ -9,14 +9,13 @@ import functools
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import ray
 
@@ -103,7 +102,7 @@ class EngineActor:
         self._read_scores = functools.lru_cache(SCORE_FILES_IN_MEMORY)(self._read_block)
         engine: Engine
         self._asked: dict[str, Problem] = {}
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: IO[bytes] | None = None
         if isinstance(config, VLLMEngineConfig):
             set_engine_environment(config)
             self._guard = guard()
@@ -163,8 +162,8 @@ class EngineActor:
     async def close(self) -> None:
         """Ends the engine and its processes."""
         self._engine.close()
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
+        if self._guard is not None:
+            self._guard.close()
 
     def _end_process(self, reason: str) -> None:
         """Ends this process, and with it, Ray sees to that, the engine's children."""

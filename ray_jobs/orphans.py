@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 MARK = "ORCA2_ENGINE"
 """A variable that all processes of an engine inherit; its value is the engine's own."""
@@ -37,26 +38,30 @@ SEGMENTS = ("psm_", "sem.mp-", "vllm_", "nccl-")
 people keep models in /dev/shm, and engines map them too."""
 
 
-def guard() -> subprocess.Popen[bytes]:
-    """A new guard of this process, and the mark in its environment, which its children inherit.
+def guard() -> IO[bytes]:
+    """The line to a new guard of this process, whose mark is in the environment from now on, so
+    that children inherit it.
 
-    Closing the guard's standard input tells it that nothing of the engine should be left.
+    Closing the line, or this process's end, tells the guard that nothing of the engine should be
+    left.
     """
     unmarked = {name: value for name, value in os.environ.items() if name != MARK}
     os.environ[MARK] = secrets.token_hex(8)
-    return subprocess.Popen(
+    parent = subprocess.Popen(
         [sys.executable, "-I", __file__, os.environ[MARK]],
         stdin=subprocess.PIPE,
         env=unmarked,
         start_new_session=True,  # no signal that is meant for the actor's group ends it
     )
+    parent.wait()
+    assert parent.stdin is not None
+    return parent.stdin
 
 
-def tell_it_is_up(keeper: subprocess.Popen[bytes]) -> None:
+def tell_it_is_up(line: IO[bytes]) -> None:
     """Tells a guard that the engine has started: it need not look for its shared memory again."""
-    assert keeper.stdin is not None
     with suppress(BrokenPipeError):  # without its guard an engine still works
-        os.write(keeper.stdin.fileno(), b"1")
+        os.write(line.fileno(), b"1")
 
 
 def processes() -> list[int]:
@@ -76,15 +81,24 @@ def marked(mark: str) -> list[int]:
 
 
 def segments(pids: Iterable[int]) -> set[Path]:
-    """Shared memory of SEGMENTS' names that any of these processes has mapped."""
-    found = set()
+    """Shared memory of SEGMENTS' names that any of these processes has mapped.
+
+    Files are compared by device and inode: who makes a semaphore maps it by another name.
+    """
+    named: dict[tuple[str, str], Path] = {}
+    for path in SHARED_MEMORY.iterdir():
+        if path.name.startswith(SEGMENTS):
+            with suppress(OSError):
+                found = path.stat()
+                device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+                named[device, str(found.st_ino)] = path
+    mapped = set()
     for pid in pids:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                path = Path(line.split(maxsplit=5)[-1])
-                if path.parent == SHARED_MEMORY and path.name.startswith(SEGMENTS):
-                    found.add(path)
-    return found
+                _, _, _, device, inode, *_ = line.split(maxsplit=5)
+                mapped.add((device, inode))
+    return {path for key, path in named.items() if key in mapped}
 
 
 def watch(mark: str) -> set[Path]:
@@ -121,4 +135,6 @@ def end_orphans(mark: str, mapped: set[Path]) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)  # Ray kills an actor's children when it exits: the guard must not be one
     end_orphans(sys.argv[1], watch(sys.argv[1]))

@@ -107,7 +107,7 @@ def assert_no_segment_left(before: set[Path], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while (left := unused_segments() - before) and time.monotonic() < end:
         time.sleep(0.1)
-    assert left == set()
+    assert left == set(), left
 
 
 def engine_processes() -> list[str]:

@@ -20,13 +20,13 @@ ACTOR = """
 import os, subprocess, sys, time
 from ray_jobs.orphans import MARK, guard
 
-keeper = guard()
+line = guard()
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
 grandchild = f"import subprocess; subprocess.Popen({sleep!r}, start_new_session=True).wait()"
 child = subprocess.Popen([sys.executable, "-c", grandchild])
 without = {name: value for name, value in os.environ.items() if name != MARK}
 stranger = subprocess.Popen(sleep, env=without)
-print(os.environ[MARK], keeper.pid, stranger.pid, flush=True)
+print(os.environ[MARK], stranger.pid, flush=True)
 time.sleep(600)
 """
 
@@ -42,13 +42,26 @@ def is_running(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def guards(mark: str) -> list[int]:
+    """The running guards of this mark."""
+    found = psutil.process_iter(["cmdline", "status"])
+    return [
+        process.pid
+        for process in found
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+        and (process.info["cmdline"] or [""])[-1] == mark
+    ]
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_children_of_a_killed_actor_are_gone_and_nobody_elses(stopped: bool) -> None:
     actor = subprocess.Popen([sys.executable, "-c", ACTOR], stdout=subprocess.PIPE, text=True)
     assert actor.stdout is not None
-    mark, keeper, stranger = actor.stdout.readline().split()
+    mark, stranger = actor.stdout.readline().split()
     try:
         assert becomes_true(lambda: len(marked(mark)) == 2)
+        [keeper] = guards(mark)
+        assert keeper not in (child.pid for child in psutil.Process(actor.pid).children())
         children = marked(mark)
         if stopped:
             for pid in children:
@@ -56,40 +69,46 @@ def test_children_of_a_killed_actor_are_gone_and_nobody_elses(stopped: bool) -> 
         actor.kill()
         actor.wait()
         assert becomes_true(lambda: not any(map(is_running, children)))
-        assert becomes_true(lambda: not is_running(int(keeper)))
+        assert becomes_true(lambda: not is_running(keeper))
         assert is_running(int(stranger))
     finally:
         os.kill(int(stranger), signal.SIGKILL)
 
 
 def test_a_guard_that_is_told_to_goes_by_itself() -> None:
-    code = "from ray_jobs.orphans import guard; k = guard(); k.stdin.close(); print(k.wait())"
+    code = "import os; from ray_jobs.orphans import MARK, guard; guard().close()"
+    code += "; print(os.environ[MARK])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.strip() == "0"
+    mark = done.stdout.strip()
+    assert mark
+    assert becomes_true(lambda: guards(mark) == [])
     assert MARK not in os.environ
 
 
 MAPPER = """
-import mmap, sys, time
+import mmap, multiprocessing, sys, time
+from multiprocessing import resource_tracker
 files = [open(name, "r+b") for name in sys.argv[1:]]
+lock = multiprocessing.get_context("spawn").Lock()
+resource_tracker.unregister(lock._semlock.name, "semaphore")  # which removes it, unless killed
 held = [mmap.mmap(file.fileno(), 0) for file in files]
-print("mapped", flush=True)
+print("/dev/shm/sem." + lock._semlock.name.strip("/"), flush=True)
 time.sleep(600)
 """
 
 STARTING_ACTOR = """
-import subprocess, sys, time
-from ray_jobs.orphans import guard, tell_it_is_up
+import os, subprocess, sys, time
+from ray_jobs.orphans import MARK, guard, tell_it_is_up
 
-keeper = guard()
+line = guard()
 command = [sys.executable, "-c", *sys.argv[2:]]
 engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-assert engine.stdout.readline() == "mapped\\n"
+semaphore = engine.stdout.readline().strip()
 if sys.argv[1] == "up":
-    tell_it_is_up(keeper)
-print(keeper.pid, engine.pid, flush=True)
+    tell_it_is_up(line)
+print(os.environ[MARK], engine.pid, semaphore, flush=True)
 time.sleep(600)
 """
 
@@ -123,19 +142,23 @@ def test_shared_memory_of_a_killed_actors_engine_is_removed_and_no_other(
     )
     assert actor.stdout is not None and stranger.stdout is not None
     try:
-        assert stranger.stdout.readline() == "mapped\n"
-        keeper, engine = map(int, actor.stdout.readline().split())
+        shared["stranger's semaphore"] = Path(stranger.stdout.readline().strip())
+        mark, engine, semaphore = actor.stdout.readline().split()
+        shared["semaphore"] = Path(semaphore)
+        assert all(path.exists() for path in shared.values())
+        assert guards(mark)
         time.sleep(2.5 * LOOK_SECONDS)
-        os.kill(engine, signal.SIGKILL)  # first, so that nothing can be learnt from it any more
+        os.kill(int(engine), signal.SIGKILL)  # first: nothing can be learnt from it now
         actor.kill()
         actor.wait()
-        assert becomes_true(lambda: not is_running(keeper))
+        assert becomes_true(lambda: guards(mark) == [])
         assert {key for key, path in shared.items() if path.exists()} == {
             "both",
             "model",
             "strangers",
+            "stranger's semaphore",
         }
-        assert segments([stranger.pid]) == {shared["both"]}
+        assert segments([stranger.pid]) == {shared["both"], shared["stranger's semaphore"]}
     finally:
         stranger.kill()
         actor.kill()
