@@ -1,4 +1,4 @@
-"""Ends what the actor of an engine leaves behind, however it ended.
+"""Ends what the actor of an engine leaves behind on its node.
 
 Ray ends an actor's children when the actor exits, but not when it aborts, as it does where its
 raylet dies just before its constructor returns (Ray 2.60: "Check failed: ActorCreationTaskDone").
@@ -8,6 +8,10 @@ others: sglang pull request 28089, llm-d issue 352); Python's resource tracker w
 is killed with the rest. So every actor has a guard beside it: this file, run as a script, whose
 standard input closes when the actor is gone. Only the standard library is imported, so that a guard
 is small and up at once.
+
+Out of its reach: processes of an engine that Ray starts itself (`executor` "ray", on several
+nodes), a container that ends whole, and clusters that turn Ray's subreaper on, which ends the guard
+too.
 """
 
 from __future__ import annotations
@@ -29,9 +33,9 @@ MARK = "ORCA2_ENGINE"
 GRACE_SECONDS = 2.0
 """For Ray and vLLM to end them first, in their own order."""
 LAST_SECONDS = 30.0
-"""So long it is looked whether any is left: one may just be starting another."""
-LOOK_SECONDS = 1.0
-"""Between two looks at the shared memory of an engine that starts."""
+"""So long it is looked whether anything is left: one may just be starting another."""
+LOOK_SECONDS = 0.1
+"""Between two looks for new shared memory while an engine starts."""
 SHARED_MEMORY = Path("/dev/shm")
 SEGMENTS = ("psm_", "sem.mp-", "vllm_", "nccl-")
 """How names begin there that multiprocessing, vLLM and NCCL give. No other file is ever removed:
@@ -53,7 +57,8 @@ def guard() -> IO[bytes]:
         env=unmarked,
         start_new_session=True,  # no signal that is meant for the actor's group ends it
     )
-    parent.wait()
+    if parent.wait():
+        print("warning: this engine has no guard: what it leaves is not ended", file=sys.stderr)
     assert parent.stdin is not None
     return parent.stdin
 
@@ -80,58 +85,67 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def segments(pids: Iterable[int]) -> set[Path]:
-    """Shared memory of SEGMENTS' names that any of these processes has mapped.
+def segments() -> set[Path]:
+    """All shared memory of SEGMENTS' names."""
+    return {path for path in SHARED_MEMORY.glob("*") if path.name.startswith(SEGMENTS)}
 
-    Files are compared by device and inode: who makes a semaphore maps it by another name.
+
+def mapped(paths: Iterable[Path], pids: Iterable[int]) -> set[Path]:
+    """Those of these files that any of these processes has mapped.
+
+    They are compared by device and inode: who makes a semaphore maps it by another name.
     """
-    named: dict[tuple[str, str], Path] = {}
-    for path in SHARED_MEMORY.iterdir():
-        if path.name.startswith(SEGMENTS):
-            with suppress(OSError):
-                found = path.stat()
-                device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-                named[device, str(found.st_ino)] = path
-    mapped = set()
-    for pid in pids:
+    named: dict[tuple[bytes, bytes], Path] = {}
+    for path in paths:
+        with suppress(OSError):  # it has just been removed
+            found = path.stat()
+            device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+            named[device.encode(), str(found.st_ino).encode()] = path
+    in_use = set()
+    for pid in pids if named else ():
         with suppress(OSError):
-            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                _, _, _, device, inode, *_ = line.split(maxsplit=5)
-                mapped.add((device, inode))
-    return {path for key, path in named.items() if key in mapped}
+            for line in Path(f"/proc/{pid}/maps").read_bytes().split(b"\n")[:-1]:
+                _, _, _, device_of_line, inode, *_ = line.split(maxsplit=5)
+                in_use.add((device_of_line, inode))
+    return {path for key, path in named.items() if key in in_use}
 
 
 def watch(mark: str) -> set[Path]:
-    """The segments that the engine's processes mapped, once its actor is gone.
+    """The shared memory that the engine's processes had mapped, once its actor is gone.
 
-    They are sought while the engine starts and once more when it is up: afterwards it makes no
-    other, and a look reads something of every process on the node.
+    It is sought while the engine starts, whenever a file appears, and once more when it is up:
+    afterwards an engine makes no other, and a look reads something of every process on the node.
     """
     found: set[Path] = set()
+    last_two: list[set[Path]] = [set(), set()]
     seconds: float | None = LOOK_SECONDS
     while True:
         is_told = bool(select.select([sys.stdin], [], [], seconds)[0])
-        found |= segments(marked(mark))
+        now = segments()
+        if is_told or last_two != [now, now]:  # two looks at a new file: it is made, then mapped
+            found |= mapped(now, marked(mark))
+        last_two = [last_two[1], now]
         if is_told:
             if not os.read(sys.stdin.fileno(), 1):
                 return found
             seconds = None
 
 
-def end_orphans(mark: str, mapped: set[Path]) -> None:
-    """Returns once no process carries the mark, or LAST_SECONDS are over. What they had mapped of
-    shared memory is then removed, unless another process has it mapped.
+def end_orphans(mark: str, left: set[Path]) -> None:
+    """Returns once no process carries the mark and what they had mapped of shared memory is
+    removed, or LAST_SECONDS are over. What another process has mapped stays.
     """
     time.sleep(GRACE_SECONDS)
     end = time.monotonic() + LAST_SECONDS
-    while (left := marked(mark)) and time.monotonic() < end:
-        for pid in left:
+    while ((pids := marked(mark)) or left) and time.monotonic() < end:
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for path in left - mapped(left, processes()):
+            with suppress(OSError):  # most are gone, removed by vLLM
+                path.unlink()
+            left.discard(path)
         time.sleep(0.5)
-    for path in mapped - segments(processes()):
-        with suppress(OSError):  # most are gone, removed by vLLM
-            path.unlink()
 
 
 if __name__ == "__main__":

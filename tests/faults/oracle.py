@@ -29,7 +29,7 @@ from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.shards import read_table
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
-from ray_jobs.orphans import SEGMENTS, SHARED_MEMORY, processes, segments
+from ray_jobs.orphans import SHARED_MEMORY, mapped, processes
 
 SESSION = "ORCA2_TEST_SESSION"
 os.environ.setdefault(SESSION, str(os.getpid()))
@@ -97,9 +97,9 @@ def assert_nothing_runs(seconds: float = 10.0) -> None:
 
 
 def unused_segments() -> set[Path]:
-    """Shared memory as engines make it that no process has mapped."""
-    made = {path for path in SHARED_MEMORY.iterdir() if path.name.startswith(SEGMENTS)}
-    return made - segments(processes())
+    """Files in shared memory, whatever their names, that no process has mapped."""
+    files = {path for path in SHARED_MEMORY.iterdir() if path.is_file()}
+    return files - mapped(files, processes())
 
 
 def assert_no_segment_left(before: set[Path], seconds: float = 20.0) -> None:

@@ -19,6 +19,7 @@ from orca2_gen.config import load_config
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
+from ray_jobs.orphans import segments
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.faults.drivers import ROOT, wait_until
@@ -156,7 +157,8 @@ def test_6_no_engine_outlives_a_killed_driver_and_its_own_ray(tmp_path: Path) ->
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_until(process, lambda: any("VLLM" in line for line in engine_processes()))
+    wait_until(process, lambda: segments() - unused_before != set())
+    assert any("VLLM" in line for line in engine_processes())
     process.kill()
     process.communicate()
     assert_nothing_runs(seconds=10)

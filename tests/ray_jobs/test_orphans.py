@@ -14,7 +14,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from ray_jobs.orphans import LOOK_SECONDS, MARK, SHARED_MEMORY, marked, segments
+from ray_jobs.orphans import LOOK_SECONDS, SHARED_MEMORY, mapped, marked
 
 ACTOR = """
 import os, subprocess, sys, time
@@ -76,15 +76,21 @@ def test_children_of_a_killed_actor_are_gone_and_nobody_elses(stopped: bool) -> 
 
 
 def test_a_guard_that_is_told_to_goes_by_itself() -> None:
-    code = "import os; from ray_jobs.orphans import MARK, guard; guard().close()"
-    code += "; print(os.environ[MARK])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    code = "import os; from ray_jobs.orphans import MARK, guard; line = guard()"
+    code += "; print(os.environ[MARK], flush=True); input(); line.close(); input()"
+    actor = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    mark = done.stdout.strip()
-    assert mark
-    assert becomes_true(lambda: guards(mark) == [])
-    assert MARK not in os.environ
+    assert actor.stdin is not None and actor.stdout is not None
+    try:
+        mark = actor.stdout.readline().strip()
+        assert len(guards(mark)) == 1
+        print(file=actor.stdin, flush=True)
+        assert becomes_true(lambda: guards(mark) == [])
+        assert actor.poll() is None
+    finally:
+        actor.kill()
+        actor.wait()
 
 
 MAPPER = """
@@ -116,7 +122,8 @@ time.sleep(600)
 @pytest.fixture
 def shared() -> Iterator[dict[str, Path]]:
     """Files in shared memory: of an engine alone, of one and a stranger, and a user's model."""
-    names = {"engine": "psm_", "both": "nccl-", "model": "weights-", "strangers": "psm_"}
+    odd = os.fsdecode(b"weights \x0c\x85\xe9-")  # legal in a file's name, and no UTF-8
+    names = {"engine": "psm_", "both": "nccl-", "model": odd, "strangers": "psm_"}
     found = {key: SHARED_MEMORY / f"{name}orca2test{uuid4().hex}" for key, name in names.items()}
     for path in found.values():
         path.write_bytes(bytes(4096))
@@ -147,18 +154,19 @@ def test_shared_memory_of_a_killed_actors_engine_is_removed_and_no_other(
         shared["semaphore"] = Path(semaphore)
         assert all(path.exists() for path in shared.values())
         assert guards(mark)
-        time.sleep(2.5 * LOOK_SECONDS)
+        time.sleep(5 * LOOK_SECONDS)
         os.kill(int(engine), signal.SIGKILL)  # first: nothing can be learnt from it now
         actor.kill()
         actor.wait()
+        gone = ("engine", "semaphore")
+        assert becomes_true(lambda: not any(shared[key].exists() for key in gone))
+        of_stranger = {shared["both"], shared["stranger's semaphore"]}
+        assert mapped(shared.values(), [stranger.pid]) == of_stranger
+        stranger.kill()
+        stranger.wait()
         assert becomes_true(lambda: guards(mark) == [])
-        assert {key for key, path in shared.items() if path.exists()} == {
-            "both",
-            "model",
-            "strangers",
-            "stranger's semaphore",
-        }
-        assert segments([stranger.pid]) == {shared["both"], shared["stranger's semaphore"]}
+        left = {key for key, path in shared.items() if path.exists()}
+        assert left == {"model", "strangers", "stranger's semaphore"}
     finally:
         stranger.kill()
         actor.kill()
