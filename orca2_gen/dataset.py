@@ -117,8 +117,8 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
         "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
     }
+    _remove_others(root, files)  # before the manifest: with it, nobody would look again
     write_bytes(root / "manifest.json", _json(manifest))
-    _remove_others(root, files)
     return summary
 
 

@@ -1,5 +1,4 @@
-"""What is committed: one checksummed line per unit, one writer; the only file that knows the run
-directory.
+"""What is committed: one checksummed line per unit, one writer; only this knows the directory.
 
     RUN/config.json      the resolved config and what each stage's key was made of
     RUN/ledger.jsonl     the commits, in order
@@ -235,6 +234,7 @@ def unlisted_files(ledger: Ledger) -> list[Path]:
 def remove_unlisted(ledger: Ledger) -> None:
     """Removes what `unlisted_files` finds; their units are made again."""
     assert ledger.writable
+    ledger.fence()  # another driver's files are unlisted here too
     for path in unlisted_files(ledger):
         path.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch import dispatch
 from ray_jobs.placement import placement_here
-from ray_jobs.run import Run, engine_work, sweep, task_work
+from ray_jobs.run import Run, engine_work, task_work
 from ray_jobs.sharing import Side, share
 from ray_jobs.units import (
     committed_problems,
@@ -88,5 +88,4 @@ def score_and_teach(run: Run) -> None:
         on_gpus = "gpu" in (first.placement.device, second.placement.device)
         devices = _Devices("gpu" if on_gpus else "cpu")
         dispatch(run.ledger, works, lambda: share(first, second, devices.by_node()))
-    sweep(run, scoring.replicas.has_died or teaching.replicas.has_died or selecting.has_lost)
     run.seconds[STAGE] = time.monotonic() - started

@@ -98,7 +98,7 @@ class Replicas:
         """
         self._start, self._limits, self._say = start, limits, say
         self.has_died = False
-        """Whether any engine did: it may have left files that nobody will commit."""
+        """Whether any engine did; a time that was taken then says nothing."""
         self._versions: tuple[tuple[str, str], ...] | None = None
         self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
@@ -152,8 +152,9 @@ class Replicas:
         if replica.deaths >= MAX_DEATHS_IN_A_ROW:
             self._give_up(replica, f"died {replica.deaths} times in a row")
         replica.is_held = replica.is_leaving
-        # Nothing says yet that it will not start: only failures to start are waited out.
-        replica.due = time.monotonic()
+        # A problem that ran alone is to blame for a death, and a first death may be anything's.
+        wait = 0.0 if is_alone or replica.deaths == 1 else self._back_off(replica.deaths - 1)
+        replica.due = time.monotonic() + wait
         return units
 
     def release(self, replica: Replica, node: str = "") -> None:
@@ -224,9 +225,13 @@ class Replicas:
         if replica.failed_starts >= self._limits.max_failed_starts:
             self._give_up(replica, f"failed to start {replica.failed_starts} times in a row")
             return
-        wait = self._limits.backoff_seconds * 2.0 ** (replica.failed_starts - 1)
-        replica.due = time.monotonic() + min(wait, MAX_BACKOFF_SECONDS)
+        wait = self._back_off(replica.failed_starts)
+        replica.due = time.monotonic() + wait
         self._say(f"engine {replica.index} did not start, again in {wait:.0f} s: {reason}")
+
+    def _back_off(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        return min(self._limits.backoff_seconds * 2.0 ** (failures - 1), MAX_BACKOFF_SECONDS)
 
     def _give_up(self, replica: Replica, what: str) -> None:
         replica.is_given_up = True

@@ -60,7 +60,9 @@ def _say(line: str) -> None:
 
 @contextmanager
 def open_run(config: Config, track: Track, say: Callable[[str], None] = _say) -> Iterator[Run]:
-    """A Run whose directory is locked and whose committed units fit the config, with Ray up."""
+    """A Run whose directory is locked and whose committed units fit the config, with Ray up. What
+    no receipt lists is removed when it begins and when it ends well.
+    """
     run_dir = Path(config.run_dir).resolve()
     determinants = stage_determinants(config)
     keys = stage_keys(determinants)
@@ -82,6 +84,9 @@ def open_run(config: Config, track: Track, say: Callable[[str], None] = _say) ->
                 say=say,
                 driver=secrets.token_hex(3),
             )
+        # What died left files, and a killed predecessor's engine may have written its last ones
+        # after we began. Nobody writes any more.
+        remove_unlisted(ledger)
 
 
 def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:
@@ -106,7 +111,6 @@ def run_files(
         with run.track(stage, len(leases) if total == -1 else total) as advance:
             work = task_work(run, function, leases, advance)
             dispatch(run.ledger, [work])
-        sweep(run, work.has_lost)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
 
@@ -138,14 +142,7 @@ def run_engines(
 
             with engine_work(run, engine, units, advance) as work:
                 dispatch(run.ledger, [work])
-        sweep(run, work.replicas.has_died)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
-
-
-def sweep(run: Run, has_lost: bool) -> None:
-    """Removes what lost processes may have left; only once nobody writes any more."""
-    if has_lost:
-        remove_unlisted(run.ledger)
 
 
 def task_work(

@@ -28,8 +28,6 @@ class TaskWork:
     waiting: deque[FileLease]
     open_: dict[Any, FileLease] = field(default_factory=dict)
     taken: list[Receipt] = field(default_factory=list)
-    has_lost: bool = False
-    """Whether a task was lost: it may have left files that nobody will commit."""
 
     @property
     def is_done(self) -> bool:
@@ -62,7 +60,6 @@ class TaskWork:
                     else:
                         self.taken.append(receipt)
             except LOST as error:
-                self.has_lost = True
                 left = self._left(self.open_.pop(generator), error)
                 if left is not None:
                     self.waiting.append(left)

@@ -19,6 +19,7 @@ from orca2_gen.ledger import (
     unlisted_files,
     write_unit,
 )
+from orca2_gen.lock import RunInUse
 from orca2_gen.records import Rejection
 from orca2_gen.shards import read_records
 
@@ -131,6 +132,16 @@ def test_unlisted_files_are_found_and_removed_and_listed_ones_stay(tmp_path: Pat
     remove_unlisted(ledger)
     assert unlisted_files(ledger) == []
     assert all((tmp_path / entry.path).exists() for entry in receipt.files)
+
+
+def test_nothing_is_removed_once_another_driver_has_the_run(tmp_path: Path) -> None:
+    def fence() -> None:
+        raise RunInUse("taken over")
+
+    others = receipt_of(tmp_path, "sums-000000")
+    with pytest.raises(RunInUse):
+        remove_unlisted(read_ledger(tmp_path, writable=True, fence=fence))
+    assert all((tmp_path / entry.path).exists() for entry in others.files)
 
 
 def test_what_no_run_wrote_is_never_removed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A driver's life without Ray, ended at every call that reaches the disk: `python -m ... all
-FOLDER`; or one driver's alone, `drive RUN` and `resume RUN`.
+FOLDER`; the writing of a dataset over an older one likewise, `dataset FOLDER TOKENIZER`; or one
+driver's life alone, `drive RUN` and `resume RUN`.
 
 Prints how many points there were. At each point a child process ends, before the call or after it,
 and a second driver must make the run whole without redoing what was committed (FAULTS 17).
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from orca2_gen.chat import load_chat
 from orca2_gen.ledger import (
     Ledger,
     Receipt,
@@ -28,6 +31,8 @@ from orca2_gen.ledger import (
 from orca2_gen.lock import run_lock
 from orca2_gen.records import Rejection
 from orca2_gen.shards import read_records
+from orca2_gen.strategies import load_strategies
+from tests.test_dataset import build
 
 CALLS = ("fsync", "replace", "rename", "link", "unlink", "truncate", "ftruncate", "mkdir")
 """Functions of `os` through which the commit protocol changes the disk."""
@@ -99,26 +104,62 @@ def check(ledger: Ledger, before: dict[tuple[str, str], Receipt], made: list[str
     assert names == {"config.json", "ledger.jsonl", "problems", "rejections", "done.json"}
 
 
-def main(folder: Path) -> int:
-    """The number of points at which a driver was ended."""
+def end_everywhere(
+    folders: Iterator[Path], live: Callable[[Path], object], go_on: Callable[[Path], object]
+) -> int:
+    """The number of points at which a life was ended; after each, another goes on in its folder."""
     for point in itertools.count():
         is_over = False
         for after in (False, True):
-            run_dir = folder / f"{point}-{after}"
+            run_dir = next(folders)
             child = os.fork()
             if child == 0:
                 die_at(point, after=after)
-                drive(run_dir, "aa")
+                live(run_dir)
                 os._exit(0)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             assert code in (0, DIED), code
             is_over = code == 0
-            before = dict(read_ledger(run_dir).units)
-            made = drive(run_dir, "bb")
-            check(read_ledger(run_dir), before, made)
+            go_on(run_dir)
         if is_over:
             return point
     raise AssertionError("unreachable")
+
+
+def drivers(folder: Path) -> int:
+    folders = (folder / str(number) for number in itertools.count())
+    return end_everywhere(folders, lambda run_dir: drive(run_dir, "aa"), resume)
+
+
+def dataset(folder: Path, tokenizer: str) -> int:
+    """The points of writing a dataset where there is another with more shards."""
+    chat, strategies = load_chat(tokenizer), load_strategies(None)
+
+    def write(run_dir: Path) -> None:
+        build(run_dir, chat, strategies, 7, per_shard=3)
+
+    build(folder / "older", chat, strategies, 7, per_shard=2)
+    older = files_of(folder / "older")
+    write(folder / "wanted")
+    wanted = files_of(folder / "wanted")
+    assert older.keys() - wanted.keys() and wanted["manifest.json"] != older["manifest.json"]
+
+    def go_on(run_dir: Path) -> None:
+        found = files_of(run_dir)
+        if manifest := found.get("manifest.json"):  # declared: nothing is missing or too many
+            assert found == (older if manifest == older["manifest.json"] else wanted)
+        write(run_dir)
+        assert files_of(run_dir) == wanted
+
+    folders = (
+        Path(shutil.copytree(folder / "older", folder / str(number)))
+        for number in itertools.count()
+    )
+    return end_everywhere(folders, write, go_on)
+
+
+def files_of(run_dir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run_dir / "dataset").iterdir()}
 
 
 def resume(run_dir: Path) -> str:
@@ -130,8 +171,6 @@ def resume(run_dir: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(
-        {"all": main, "drive": lambda run_dir: drive(run_dir, "aa"), "resume": resume}[sys.argv[1]](
-            Path(sys.argv[2])
-        )
-    )
+    what = {"all": drivers, "drive": lambda run_dir: drive(run_dir, "aa"), "resume": resume}
+    what["dataset"] = dataset
+    print(what[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:]))

@@ -34,6 +34,22 @@ def test_17_a_driver_ended_before_or_after_any_disk_call_loses_and_doubles_nothi
     assert int(child.stdout) > 5 * 2 * 3
 
 
+def test_17_a_dataset_ended_at_any_disk_call_is_either_declared_and_whole_or_made_again(
+    tmp_path: Path, chatml_dir: Path
+) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", fail_points.__name__, "dataset", str(tmp_path), str(chatml_dir)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    # Three shards, two descriptions, a card and the manifest, each with three calls.
+    assert int(child.stdout) > 7 * 3
+
+
 def test_17_a_ledger_cut_at_any_byte_keeps_its_whole_lines(tmp_path: Path) -> None:
     drive(tmp_path / "run", "aa")
     path = tmp_path / "run" / "ledger.jsonl"

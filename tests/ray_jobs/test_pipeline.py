@@ -19,7 +19,7 @@ import ray
 
 from orca2_gen.config import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
-from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger, unlisted_files
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.shards import read_records
 from orca2_gen.verify import RECORDS, verify
@@ -214,6 +214,19 @@ def test_a_prompt_too_long_for_the_context_never_reaches_an_engine(
     [found] = [r for r in rejected if r.problem_id == "sums/train/long"]
     assert found.reason == "prompt_too_long" and "max_model_len is 4096" in found.detail
     assert "sums/train/long" not in ids(problems) and "sums/train/long" not in ids(scores)
+
+
+def test_a_file_that_a_killed_predecessor_finishes_late_is_gone_at_the_end(
+    undisturbed: FinishedRun, run_copy: Path
+) -> None:
+    config = load_config(undisturbed.config_file, [f"run_dir={run_copy}"])
+    with open_run(config, quiet) as run:
+        run_all(run)
+        listed = run_copy / run.ledger.committed("rationales")[0].files[0].path
+        token = listed.stem.rsplit("-", 1)[1]
+        late = Path(shutil.copy(listed, listed.with_name(listed.name.replace(token, "abcdef"))))
+        assert unlisted_files(run.ledger) == [late]
+    assert unlisted_files(read_ledger(run_copy)) == []
 
 
 def test_a_second_driver_is_refused(undisturbed: FinishedRun) -> None:
