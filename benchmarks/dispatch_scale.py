@@ -3,14 +3,17 @@
     python -m benchmarks.dispatch_scale --rows 5000000
 
 Real Ray actors, the real dispatch loop and ledger; the actors answer each unit with a receipt at
-once, without generating or writing rows, so what is measured is the driver's side alone. A bare
-Ray loop with the same actors and no dispatch is measured beside it, alternating. The last line is
-one JSON document.
+once, without generating or writing rows, so what is measured is the driver's side alone. The driver
+holds what a run of that many rows of one task makes it hold: the receipts of its problems and
+examples too, and the order in which they would be scored. A bare Ray loop with the same actors, as
+many units open, leases of the same mean size and no dispatch is measured beside it, alternating.
+The last line is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -26,10 +29,15 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
+from orca2_gen.blocks import permutation
+from orca2_gen.config import load_config
 from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.groups import Group
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger
+from orca2_gen.plan import selection_rule
 from orca2_gen.shards import FileEntry
 from ray_jobs.cluster import ray_instance
+from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_actor import EngineReport
 from ray_jobs.engine_work import EngineWork
@@ -39,17 +47,22 @@ from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replicas
 
 UNITS_PER_ENGINE = 64
-BARE_LEASES_OPEN = 16
-"""Per actor, of the bare loop; what dispatch keeps open with UNITS_PER_ENGINE."""
 
 
 class ReceiptActor:
     """Answers like an EngineActor that needs no time."""
 
+    def __init__(self) -> None:
+        self._num_leases = 0
+
+    async def num_leases(self) -> int:
+        return self._num_leases
+
     async def ready(self) -> EngineReport:
         return EngineReport(pid=os.getpid(), node="", node_id="", versions=())
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
+        self._num_leases += 1
         for unit in units:
             yield receipt_of(unit)
 
@@ -87,8 +100,10 @@ def units_of(num_units: int, rows_per_unit: int) -> Iterator[EngineUnit]:
         yield TeachUnit(name=name, problems=entry, selection=entry)
 
 
-def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple[float, Ledger]:
-    """Seconds in which dispatch worked the units off and committed them, and their ledger."""
+def dispatched(ledger: Ledger, units: list[EngineUnit], num_actors: int) -> tuple[float, int]:
+    """Seconds in which dispatch worked the units off and committed them, and the leases of which
+    it made them.
+    """
     actor = ray.remote(num_cpus=0, max_concurrency=4 * UNITS_PER_ENGINE)(ReceiptActor)
     limits = DispatchConfig()
     replicas = Replicas(
@@ -99,8 +114,6 @@ def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple
     )
     replicas.settle()
     ray.get(replicas.pending)
-    run_dir.mkdir()
-    ledger = read_ledger(run_dir, writable=True)
     started = time.perf_counter()
     work = EngineWork(
         replicas=replicas,
@@ -111,8 +124,22 @@ def dispatched(run_dir: Path, units: list[EngineUnit], num_actors: int) -> tuple
     )
     dispatch(ledger, [work])
     seconds = time.perf_counter() - started
+    actors = [replica.engine.actor for replica in replicas.all if replica.engine is not None]
+    num_leases = sum(ray.get([actor.num_leases.remote() for actor in actors]))
     replicas.kill()
-    return seconds, ledger
+    return seconds, num_leases
+
+
+def new_ledger(run_dir: Path) -> Ledger:
+    run_dir.mkdir()
+    return read_ledger(run_dir, writable=True)
+
+
+def fill(ledger: Ledger, units: list[EngineUnit]) -> None:
+    """Commits what a run has when its teacher begins, and the examples that come after it."""
+    receipts = [receipt_of(unit) for unit in units]
+    for stage in ("problems", "examples"):
+        ledger.commit(dataclasses.replace(receipt, stage=stage) for receipt in receipts)
 
 
 def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> float:
@@ -126,7 +153,7 @@ def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> floa
     started = time.perf_counter()
     while waiting or open_:
         for index, handle in enumerate(actors):
-            while waiting and load[index] < BARE_LEASES_OPEN:
+            while waiting and load[index] < UNITS_PER_ENGINE // units_per_lease:
                 lease = [waiting.popleft() for _ in range(min(units_per_lease, len(waiting)))]
                 open_[handle.work.options(num_returns="streaming").remote(*lease)] = index
                 load[index] += 1
@@ -142,10 +169,8 @@ def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> floa
     return seconds
 
 
-def commits_per_second(run_dir: Path, units: list[EngineUnit]) -> float:
+def commits_per_second(ledger: Ledger, units: list[EngineUnit]) -> float:
     """Durable commits of one receipt each."""
-    run_dir.mkdir()
-    ledger = read_ledger(run_dir, writable=True)
     started = time.perf_counter()
     for unit in units:
         ledger.commit([receipt_of(unit)])
@@ -169,20 +194,26 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ray_instance():
         sample = list(units_of(4_000, arguments.rows_per_unit))
-        per_lease = UNITS_PER_ENGINE // 4
         ratios = []
         for pair in range(arguments.pairs):
-            ours, _ = dispatched(Path(folder) / f"pair-{pair}", sample, arguments.actors)
+            ledger = new_ledger(Path(folder) / f"pair-{pair}")
+            ours, num_leases = dispatched(ledger, sample, arguments.actors)
+            per_lease = max(1, round(len(sample) / num_leases))
             ratios.append(bare(sample, arguments.actors, per_lease) / ours)
-        single = commits_per_second(Path(folder) / "commits", sample[:500])
+        single = commits_per_second(new_ledger(Path(folder) / "commits"), sample[:500])
         before = peak_mb()
         units = list(units_of(arguments.rows // arguments.rows_per_unit, arguments.rows_per_unit))
-        seconds, ledger = dispatched(Path(folder) / "all", units, arguments.actors)
+        ledger = new_ledger(Path(folder) / "all")
+        fill(ledger, units)
+        group = Group(name="task", num_problems=arguments.rows, num_groups=1)
+        rule = selection_rule(load_config(CONFIG, ["run_dir=unused"]))
+        order = permutation(group, rule)
+        seconds, num_leases = dispatched(ledger, units, arguments.actors)
         after = peak_mb()
         lines = (Path(folder) / "all" / "ledger.jsonl").read_bytes().count(b"\n")
-    assert lines == len(units) == len(ledger.units)
+    assert lines == 3 * len(units) == len(ledger.units) and order
     figures = {
-        "leases_per_second": round(len(units) / per_lease / seconds, 1),
+        "leases_per_second": round(num_leases / seconds, 1),
         "receipts_per_second": round(len(units) / seconds, 1),
         "commits_per_second": round(single, 1),
         "rows_per_unit": arguments.rows_per_unit,

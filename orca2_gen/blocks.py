@@ -13,6 +13,7 @@ import functools
 import hashlib
 import math
 import random
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -70,7 +71,7 @@ class Block:
 @functools.lru_cache(maxsize=4096)
 def permutation(group: Group, rule: Rule) -> tuple[int, ...]:
     """The numbers of the problems that may be scored, in the order in which they are."""
-    order = list(range(group.num_problems))
+    order = array("Q", range(group.num_problems))  # of millions, a list would take 36 bytes each
     draws(rule, group.name, "permutation").shuffle(order)
     return tuple(order[: rule.scored_problems])
 

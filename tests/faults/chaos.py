@@ -1,8 +1,9 @@
 """Kills the driver of a run at random moments, starts it again each time, and compares the end
 with an undisturbed run: `python -m tests.faults.chaos [--config FILE] [--kills 20]` (`make chaos`).
 
-With real engines ids and invariants must be equal, with scripted engines content too. A run that
-ends before its kill is checked, and the next begins anew. The last line is one JSON document.
+With real engines ids and invariants must be equal, with scripted engines content too; what was
+committed before a kill must be the same file after it. A run that ends before its kill is checked,
+and the next begins anew. The last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ import time
 from pathlib import Path
 
 from orca2_gen.config import load_config
-from orca2_gen.ledger import STAGES, read_ledger
+from orca2_gen.ledger import STAGES, Receipt, read_ledger
 from orca2_gen.shards import read_table
 from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
 from tests.faults.oracle import (
+    SECRET,
     assert_no_instruction,
     assert_no_segment_left,
     assert_nothing_runs,
     content,
+    inodes,
     unused_segments,
 )
 
+Kept = dict[tuple[str, str], tuple[Receipt, tuple[tuple[int, int], ...]]]
+"""(stage, unit) -> its receipt, and inode and time of each of its files."""
 STARTED = 8.0
 """No driver has done anything before so many seconds: Ray and imports. Kills come later, mostly."""
 
@@ -42,6 +47,7 @@ def start(config_file: Path, run_dir: Path, sets: list[str]) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=os.environ | {"API_KEY": SECRET},
     )
 
 
@@ -51,6 +57,7 @@ def finish(config_file: Path, run_dir: Path, sets: list[str]) -> float:
     process = start(config_file, run_dir, sets)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
+    assert_no_secret(run_dir, printed)
     return time.monotonic() - started
 
 
@@ -84,6 +91,25 @@ def check(run_dir: Path, undisturbed: Path, unused_before: set[Path], *, is_scri
     assert_no_segment_left(unused_before)
 
 
+def assert_no_secret(run_dir: Path, printed: str) -> None:
+    """Asserts that the secret of the environment is nowhere (I8)."""
+    assert SECRET not in printed
+    for path in run_dir.rglob("*.json*"):
+        assert SECRET not in path.read_text(), path
+
+
+def check_kept(run_dir: Path, before: Kept) -> Kept:
+    """What is committed now, after asserting that what was is what it was (I5)."""
+    ledger = read_ledger(run_dir)
+    files = inodes(ledger)
+    now = {
+        key: (receipt, tuple(files[entry.path] for entry in receipt.files))
+        for key, receipt in ledger.units.items()
+    }
+    assert before.items() <= now.items()
+    return now
+
+
 def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Path) -> None:
     """Prints a line per kill and the figures as JSON."""
     is_scripted = load_config(config_file, sets).student.engine == "scripted"
@@ -93,6 +119,7 @@ def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Pat
     print(f"undisturbed: {seconds:.0f} s, {len(read_ledger(undisturbed).units)} units", flush=True)
     rng = random.Random(seed)
     runs = done = 0
+    kept: Kept = {}
     run_dir = folder / "run-0"
     while done < kills:
         process = start(config_file, run_dir, sets)
@@ -103,15 +130,18 @@ def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Pat
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
             done += 1
-            units = len(read_ledger(run_dir).units)
-            print(f"kill {done} after {delay:.1f} s: {units} units committed", flush=True)
+            kept = check_kept(run_dir, kept)
+            print(f"kill {done} after {delay:.1f} s: {len(kept)} units committed", flush=True)
             continue
         assert process.returncode == 0, printed
+        assert_no_secret(run_dir, printed)
+        kept = check_kept(run_dir, kept)
         check(run_dir, undisturbed, unused_before, is_scripted=is_scripted)
         runs += 1
         print(f"run {runs} ended before its kill and is whole", flush=True)
-        run_dir = folder / f"run-{runs}"
+        run_dir, kept = folder / f"run-{runs}", {}
     finish(config_file, run_dir, sets)
+    check_kept(run_dir, kept)
     check(run_dir, undisturbed, unused_before, is_scripted=is_scripted)
     summary = {
         "config": config_file.name,
