@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+import ray
 
 from orca2_gen.config import load_config
 from orca2_gen.ledger import Receipt, read_ledger
@@ -22,6 +27,8 @@ from tests.ray_jobs.test_pipeline import dataset_bytes, ids, rows
 from tests.ray_jobs.test_real_engines import small
 
 pytestmark = pytest.mark.usefixtures("local_ray")
+# Ray's processes cannot import a test module.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 OVERLAPPED = "dispatch.schedule=overlapped"
 AFTER_SUMS = {f"letters/train/{n}": "rationales/sums-*" for n in range(NUM_LETTERS)}
@@ -101,12 +108,47 @@ def test_a_policy_that_scores_nothing_starts_no_student(
     assert dataset_bytes(run_dir) == dataset_bytes(phased)
 
 
+def worker_cores(actor: Any) -> list[set[int]]:
+    """The cores on which each rank of this living engine may compute."""
+    pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+    workers = [
+        process
+        for process in psutil.Process(pid).children(recursive=True)
+        if process.name().startswith("VLLM::Worker")
+        and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+    ]
+    # vLLM binds the thread that computes, which is the first, and not those that wait for messages.
+    return [set(os.sched_getaffinity(worker.pid)) for worker in workers]
+
+
 @pytest.mark.engine
 @pytest.mark.slow
-def test_two_real_engines_run_at_once_on_a_core_each(tmp_path: Path) -> None:
+def test_two_real_engines_run_at_once_on_a_core_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(placement, "EngineActor", FaultyActor)
     run_dir = tmp_path / "run"
+    # The last of the student's answers wait until the teacher has been seen beside it.
+    plant(run_dir, waits_for={f"river/train/river-train-{n:03d}": "../seen" for n in range(24)})
     config = load_config(CONFIG, small(run_dir, 24, OVERLAPPED))
-    with open_run(config, quiet) as opened:
+    together: list[list[list[set[int]]]] = []
+
+    @contextmanager
+    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        def advance(receipt: Receipt) -> None:
+            if receipt.stage == "rationales" and not together:
+                engines = [replicas.all[0] for replicas in opened.replicas]
+                assert engines[0].open_, "the student has work as well"
+                together.append([worker_cores(r.engine.actor) for r in engines if r.engine])
+                (tmp_path / "seen").touch()
+
+        yield advance
+
+    with open_run(config, track) as opened:
         run_all(opened)
+    [[student, teacher]] = together
+    [on_student], [on_teacher] = student, teacher
+    assert len(on_student) == len(on_teacher) == 1
+    if len(os.sched_getaffinity(0)) > 1:
+        assert not on_student & on_teacher
     assert verify(run_dir).findings == []
-    assert read_ledger(run_dir).committed("rationales")

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.util import placement_group, placement_group_table
 
 from orca2_gen.engine_schema import ScriptedEngineConfig, VLLMEngineConfig
 from ray_jobs.cluster import Node, devices_by_node, ray_instance
 from ray_jobs.placement import (
-    PlacedEngine,
     Placement,
     actor_environment,
     actor_options,
@@ -34,16 +31,6 @@ def test_a_ray_that_is_up_already_is_used_and_left_up() -> None:
 
 def test_our_own_ray_listens_on_the_loopback_address_only() -> None:
     assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
-
-
-def test_every_ray_process_is_offline() -> None:
-    @ray.remote(num_cpus=0)
-    def environment() -> dict[str, str]:
-        return dict(os.environ)
-
-    found = ray.get(environment.remote())
-    assert found["HF_HUB_OFFLINE"] == found["VLLM_NO_USAGE_STATS"] == "1"
-    assert found["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -152,23 +139,6 @@ def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:
 def test_a_gpu_build_without_gpus_is_refused_before_anything_starts() -> None:
     with pytest.raises(ValueError, match=r"the cluster has no GPU \(1 nodes\)"):
         plan_placement(engine(), [Node(gpus=0)], has_cpu_build=False)
-
-
-def test_a_placement_group_ends_with_its_engine() -> None:
-    @ray.remote(num_cpus=0)
-    class Sleeper:
-        def up(self) -> None: ...
-
-    group = placement_group([{"CPU": 0.01}], strategy="PACK")
-    engine = PlacedEngine(actor=Sleeper.remote(), group=group)
-    ray.get(engine.actor.up.remote())
-    engine.end()
-    end = time.monotonic() + 30
-    while placement_group_table(group)["state"] != "REMOVED" and time.monotonic() < end:
-        time.sleep(0.1)
-    assert placement_group_table(group)["state"] == "REMOVED"
-    with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(engine.actor.up.remote())
 
 
 def test_nodes_that_have_lost_all_gpus_offer_no_cores_instead() -> None:

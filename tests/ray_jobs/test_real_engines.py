@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
-import psutil
 import pytest
 
 from benchmarks.models import make_random_llama
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
-from orca2_gen.ledger import read_ledger
+from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.progress import show_stage
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.regrading import open_source
 from orca2_gen.shards import read_records
 from orca2_gen.verify import verify
+from ray_jobs import placement
+from ray_jobs import run as run_module
 from ray_jobs.demo import CONFIG
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
+from ray_jobs.placement import Placement
 from ray_jobs.regrading import regrade
 from ray_jobs.run import open_run
 from ray_jobs.training import train_student, trained_student
+from tests.faults.oracle import engine_processes
 
 pytestmark = pytest.mark.engine
 
@@ -50,25 +56,60 @@ def small(run_dir: Path, rows: int, *overrides: str) -> list[str]:
     ]
 
 
+def vllm_processes() -> list[str]:
+    """This session's processes of vLLM that live now."""
+    return [line for line in engine_processes() if "VLLM" in line]
+
+
 def run(config: Config) -> Path:
     with open_run(config, show_stage) as opened:
         run_all(opened)
     return Path(config.run_dir)
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A finished run, and what ran of vLLM at some of its moments."""
+
+    run_dir: Path
+    overrides: list[str]
+    at_entry: dict[str, list[str]] = field(default_factory=dict)
+    """Of a stage."""
+    at_start: dict[int, list[str]] = field(default_factory=dict)
+    """Of the first engine with so many ranks."""
+    at_receipt: dict[str, list[str]] = field(default_factory=dict)
+    """The first of a stage."""
+
+    @contextmanager
+    def track(self, stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        self.at_entry[stage] = vllm_processes()
+        yield lambda receipt: self._note(self.at_receipt, receipt.stage)
+
+    def start_engine(self, config: Any, placed: Placement, **arguments: Any) -> Any:
+        self._note(self.at_start, placed.ranks)
+        return placement.start_engine(config, placed, **arguments)
+
+    @staticmethod
+    def _note(found: dict[Any, list[str]], key: Any) -> None:
+        if key not in found:
+            found[key] = vllm_processes()
+
+
 @pytest.fixture(scope="module")
-def tensor_parallel_run(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, list[str]]]:
+def tensor_parallel_run(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     run_dir = tmp_path_factory.mktemp("tp") / "run"
-    overrides = small(run_dir, 24, "teacher.tensor_parallel_size=2")
-    yield run(load_config(CONFIG, overrides)), overrides
+    watched = Watched(run_dir, small(run_dir, 24, "teacher.tensor_parallel_size=2"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_module, "start_engine", watched.start_engine)
+        with open_run(load_config(CONFIG, watched.overrides), watched.track) as opened:
+            run_all(opened)
+    return watched
 
 
 def test_a_student_and_a_tensor_parallel_teacher_make_a_verified_dataset(
-    tensor_parallel_run: tuple[Path, list[str]],
+    tensor_parallel_run: Watched,
 ) -> None:
-    run_dir, _ = tensor_parallel_run
+    run_dir = tensor_parallel_run.run_dir
     found = verify(run_dir)
     assert found.findings == []
     table = {stage: row for stage, *row in found.table}
@@ -80,9 +121,9 @@ def test_a_student_and_a_tensor_parallel_teacher_make_a_verified_dataset(
 
 
 def test_scores_of_a_real_engine_keep_text_and_token_counts(
-    tensor_parallel_run: tuple[Path, list[str]],
+    tensor_parallel_run: Watched,
 ) -> None:
-    ledger = read_ledger(tensor_parallel_run[0])
+    ledger = read_ledger(tensor_parallel_run.run_dir)
     scores = [
         score
         for receipt in ledger.committed("scores")
@@ -96,16 +137,28 @@ def test_scores_of_a_real_engine_keep_text_and_token_counts(
         assert 0 <= score.num_cached_tokens < score.num_prompt_tokens
 
 
-def test_no_engine_process_outlives_its_stage(tensor_parallel_run: tuple[Path, list[str]]) -> None:
-    names = [process.name() for process in psutil.process_iter(["name"])]
-    assert [name for name in names if name.startswith("VLLM")] == []
+def test_the_students_engines_are_gone_before_the_teacher_is_loaded(
+    tensor_parallel_run: Watched,
+) -> None:
+    student, teacher = 1, 2  # ranks
+    while_scored = tensor_parallel_run.at_receipt["scores"]
+    assert any("EngineCore" in line for line in while_scored)
+    assert tensor_parallel_run.at_entry["rationales"] == []
+    assert tensor_parallel_run.at_start == {student: [], teacher: []}
+    while_taught = tensor_parallel_run.at_receipt["rationales"]
+    assert sum("Worker" in line for line in while_taught) == teacher
+    assert not set(while_taught) & set(while_scored)
+
+
+def test_no_engine_process_outlives_its_stage(tensor_parallel_run: Watched) -> None:
+    assert tensor_parallel_run.at_entry["examples"] == []
+    assert vllm_processes() == []
 
 
 def test_a_trained_student_is_loaded_by_vllm_and_evaluated(
-    tensor_parallel_run: tuple[Path, list[str]],
+    tensor_parallel_run: Watched,
 ) -> None:
-    _, overrides = tensor_parallel_run
-    overrides = [*overrides, "training.num_steps=2"]
+    overrides = [*tensor_parallel_run.overrides, "training.num_steps=2"]
     train_student(CONFIG, overrides)
     config = load_config(CONFIG, overrides)
     with open_run(config, show_stage) as opened:

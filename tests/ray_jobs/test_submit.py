@@ -15,8 +15,16 @@ from ray.job_submission import JobStatus
 
 from orca2_gen.config import load_config, read_config
 from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
+from orca2_gen.offline import OFFLINE_ENVIRONMENT
 from ray_jobs import submit
-from ray_jobs.submit import fill_working_dir, follow_job, job_client, next_id
+from ray_jobs.submit import (
+    PACKAGES,
+    fill_working_dir,
+    follow_job,
+    job_client,
+    next_id,
+    submit_run,
+)
 from tests.conftest import Write
 from tests.faults.drivers import ROOT
 
@@ -65,6 +73,38 @@ def test_ids_are_the_runs_name_and_the_next_number() -> None:
     assert next_id("run", ["run-1", "run-10", "run-x", "rerun-70", "run-a-90", ""]) == "run-11"
     assert next_id("run-a", ["run-1", "run-a-90"]) == "run-a-91"
     assert next_id("my#run?/x y", ["my_run__x_y-3"]) == "my_run__x_y-4"
+
+
+class Cluster:
+    """Takes jobs, and keeps what it was given besides what the working directory held."""
+
+    def __init__(self, *jobs: Any) -> None:
+        self._jobs = jobs
+        self.given: dict[str, Any] = {}
+        self.files: set[str] = set()
+
+    def list_jobs(self) -> list[Any]:
+        return list(self._jobs)
+
+    def submit_job(self, **given: Any) -> str:
+        self.given = given
+        self.files = {file.name for file in Path(given["runtime_env"]["working_dir"]).iterdir()}
+        return str(given["submission_id"])
+
+
+def test_a_submitted_job_is_offline_from_its_first_process_on(write_config: Write) -> None:
+    config = load_config(write_config())
+    cluster = Cluster()
+    assert submit_run(cluster, config, "/venv/bin/python") == "run-1"  # type: ignore[arg-type]
+    runtime_env = cluster.given["runtime_env"]
+    assert runtime_env["env_vars"] == OFFLINE_ENVIRONMENT
+    for name in ("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
+        assert runtime_env["env_vars"][name] == "1"
+    assert runtime_env["env_vars"]["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert cluster.files == {"config.json", *PACKAGES}
+    assert cluster.given["entrypoint"] == "/venv/bin/python -m orca2_gen run config.json"
+    assert cluster.given["metadata"] == {"run_dir": os.path.abspath(config.run_dir)}
+    assert not Path(runtime_env["working_dir"]).exists()
 
 
 @pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])

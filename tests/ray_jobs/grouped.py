@@ -1,0 +1,36 @@
+"""`orca2` with planned faults whose engines are placed as those that span nodes are, in a group
+each: `python -m tests.ray_jobs.grouped`. Here the groups hold CPUs, for want of GPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orca2_gen.engine_schema import EngineConfig
+from ray_jobs import placement
+from ray_jobs import run as run_module
+from ray_jobs.placement import Placement
+from tests.faults import faulty
+
+RANKS = 2
+
+
+def across_nodes(config: EngineConfig) -> Placement:
+    """What plan_placement makes of an engine that no node has enough GPUs for."""
+    return Placement(replicas=config.replicas, ranks=RANKS, device="gpu", executor="ray")
+
+
+def place_in_groups(setattr_: Callable[[Any, str, Any], None], cpus_per_rank: float) -> None:
+    """Makes every engine of a run one across nodes, its actor a faulty one."""
+    bundles = property(lambda self: [{"CPU": cpus_per_rank}] * self.ranks)
+    setattr_(Placement, "bundles", bundles)
+    setattr_(run_module, "placement_here", across_nodes)
+    setattr_(placement, "EngineActor", faulty.FaultyActor)
+
+
+if __name__ == "__main__":
+    from orca2_gen.cli import main
+
+    place_in_groups(setattr, cpus_per_rank=0.6)
+    main()
