@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.faults.oracle import SECRET
+import psutil
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
+OFFLINE = ("unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""Before a command: it has no network but its own loopback."""
+
+
 def start_driver(
-    config_file: Path, run_dir: Path, *sets: str, address: str | None = None, **environment: str
+    config_file: Path,
+    run_dir: Path,
+    *sets: str,
+    address: str | None = None,
+    through: Sequence[str] = (),
+    **environment: str,
 ) -> subprocess.Popen[str]:
-    """A driver that runs `orca2 run`, on the Ray at `address` or on one of its own."""
-    variables = {**os.environ, "API_KEY": SECRET, **environment}
+    """A driver that runs `orca2 run`, on the Ray at `address` or on one of its own, started
+    `through` a command that ends in it.
+    """
+    variables = {**os.environ, **environment}
     variables.pop("RAY_ADDRESS", None)
     if address is not None:
         variables["RAY_ADDRESS"] = address
     overrides = [f"run_dir={run_dir}", "dispatch.backoff_seconds=0.1", *sets]
     arguments = [word for override in overrides for word in ("--set", override)]
+    driver = [sys.executable, "-m", "tests.faults.faulty", "run", str(config_file), *arguments]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.faulty", "run", str(config_file), *arguments],
+        [*through, *driver],
         cwd=ROOT,
         env=variables,
         stdout=subprocess.PIPE,
@@ -35,12 +49,58 @@ def start_driver(
 
 
 def run_driver(
-    config_file: Path, run_dir: Path, *sets: str, address: str | None = None, **environment: str
+    config_file: Path,
+    run_dir: Path,
+    *sets: str,
+    address: str | None = None,
+    through: Sequence[str] = (),
+    **environment: str,
 ) -> tuple[int, str]:
     """Exit code and all that was printed by a driver that nobody disturbs."""
-    process = start_driver(config_file, run_dir, *sets, address=address, **environment)
+    process = start_driver(
+        config_file, run_dir, *sets, address=address, through=through, **environment
+    )
     printed, _ = process.communicate(timeout=600)
     return process.returncode, printed
+
+
+def assert_one_reason(printed: str, *of_ray: str) -> None:
+    """Asserts that a driver that failed said why in one line, and showed no traceback.
+
+    Args:
+        printed: by it.
+        of_ray: sentences of Ray's own that are such a reason, where Ray ends the process.
+    """
+    assert "Traceback" not in printed, printed
+    reasons = [
+        line
+        for line in printed.splitlines()
+        if line.startswith("Error: ") or any(sentence in line for sentence in of_ray)
+    ]
+    assert len(reasons) == 1, printed
+
+
+def little_memory(taken_mb: int, used_mb: int = 0) -> dict[str, str]:
+    """Variables with which Ray kills who takes so much memory and nobody who takes less; a run is
+    expected to use some besides. Skips the test where the machine has not so much.
+    """
+    memory = psutil.virtual_memory()
+    wanted = (used_mb + taken_mb // 2) << 20
+    threshold = 1 - (memory.available - wanted) / memory.total
+    if threshold > 0.95 or memory.available < (used_mb + taken_mb) << 20:
+        pytest.skip(f"only {memory.available >> 20} MB are free")
+    return {
+        "RAY_memory_usage_threshold": f"{threshold:.3f}",
+        "RAY_memory_monitor_refresh_ms": "100",
+    }
+
+
+def skip_without_network_namespaces() -> None:
+    if shutil.which("ip") is None:
+        pytest.skip("no ip here")
+    probe = subprocess.run([*OFFLINE, "true"], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no network namespace here: {probe.stderr.strip()}")
 
 
 def wait_until(

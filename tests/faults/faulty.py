@@ -10,14 +10,16 @@ The plan is `faults.json` beside the run directory:
     waits_for     problem id -> a pattern of files in the run directory, one of which must be there
     fail_starts   so many starts of an engine raise
     slow_start    seconds
+    skewed        so many engines report another version of vLLM
     allocate_mb   of memory that one engine takes and touches at its first request
 
-What happened is counted in files, since processes die.
+What happened is counted in files, since processes die; so are the requests, by their ids.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -34,6 +36,10 @@ from ray_jobs.engine_actor import EngineActor, EngineReport
 from ray_jobs.watchdog import WatchedEngine
 
 PLAN = "faults.json"
+REQUESTS = "requests.log"
+RESOURCE = "ORCA2_TEST_RESOURCE"
+"""A variable that names what a node must have for an engine to go there: scripted ones need nothing
+and may go to the head, which no test can remove."""
 
 
 def plant(run_dir: Path, **faults: Any) -> None:
@@ -47,6 +53,13 @@ def happened(run_dir: Path, what: str) -> int:
     return len(list(run_dir.parent.glob(f"{what}.*.happened")))
 
 
+def asked(run_dir: Path) -> list[tuple[int, str]]:
+    """(process id of the engine's actor, request id) of all requests to faulty engines so far."""
+    log = run_dir.parent / REQUESTS
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(int(pid), name) for pid, name in (line.split(" ", 1) for line in lines)]
+
+
 class FaultyEngine:
     """An Engine that fails by plan."""
 
@@ -58,7 +71,8 @@ class FaultyEngine:
     async def generate(self, request: Request) -> Completion:
         if request.problem_id == WARM_UP:
             return await self._engine.generate(request)
-        mark(self._run_dir, "request", sys.maxsize)
+        with open(self._run_dir.parent / REQUESTS, "a") as log:
+            print(os.getpid(), request.request_id, file=log)
         self._requests += 1
         if self._plan.get("allocate_mb", 0) and mark(self._run_dir, "allocate_mb", 1):
             self._allocated = bytearray(self._plan["allocate_mb"] << 20)
@@ -100,6 +114,7 @@ class FaultyActor(EngineActor):
         if mark(run_dir, "fail_starts", plan.get("fail_starts", 0)):
             raise RuntimeError("planned: this engine does not start")
         self._slow_start = plan.get("slow_start", 0.0)
+        self._skewed = plan.get("skewed", 0)
         super().__init__(run_dir, **arguments)
         watched = self._engine
         watched._engine = FaultyEngine(watched._engine, run_dir, plan)
@@ -107,7 +122,10 @@ class FaultyActor(EngineActor):
 
     async def ready(self) -> EngineReport:
         await asyncio.sleep(self._slow_start)
-        return await super().ready()
+        report = await super().ready()
+        if mark(self._run_dir, "skewed", self._skewed):
+            return dataclasses.replace(report, versions=(("vllm", "0.0"),))
+        return report
 
 
 def mark(run_dir: Path, what: str, most: int) -> bool:
@@ -127,4 +145,8 @@ if __name__ == "__main__":
     from orca2_gen.cli import main
 
     placement.EngineActor = FaultyActor  # type: ignore[misc]
+    if RESOURCE in os.environ:
+        options = placement.actor_options
+        needed = {"resources": {os.environ[RESOURCE]: 0.001}}
+        placement.actor_options = lambda placed: options(placed) | needed
     main()

@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +26,125 @@ from ray.util import placement_group_table
 
 from orca2_gen.config_schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
-from orca2_gen.ledger import STAGES, Ledger, read_ledger
+from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
 from orca2_gen.shards import read_table
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
 from ray_jobs.orphans import SHARED_MEMORY, mapped, processes
+from tests.faults.faulty import asked
 
 SESSION = "ORCA2_TEST_SESSION"
 os.environ.setdefault(SESSION, str(os.getpid()))
 SECRET = "orca2-test-secret-7f3a"
-"""Put into the environment of every faulty run; must never be printed or written."""
+"""In the environment of every faulty run, since who imports this is collected before any Ray
+starts; must never be printed or written."""
+os.environ["API_KEY"] = SECRET
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """What was committed when a driver ended; taken before the next one begins."""
+
+    units: dict[tuple[str, str], Receipt]
+    files: dict[str, tuple[int, int]]
+    requests: int
+    """That faulty engines were asked so far."""
+    done: frozenset[tuple[str, ...]]
+    """(role, strategy, problem id) of each committed score, (role, problem id) of each rationale,
+    rejected or not."""
+
+
+def snapshot(run_dir: Path) -> Snapshot:
+    """Of a run whose driver has ended."""
+    ledger = read_ledger(run_dir)
+    done: set[tuple[str, ...]] = set()
+    for receipt in ledger.units.values():
+        for entry in receipt.files if receipt.stage in ("scores", "rationales") else ():
+            for row in read_table(run_dir, entry).to_pylist():
+                if receipt.stage == "scores":
+                    done.add((row["role"], row["strategy"], row["problem_id"]))
+                else:
+                    done.add(("teacher", row["problem_id"]))
+    return Snapshot(
+        units=dict(ledger.units),
+        files=inodes(ledger),
+        requests=len(asked(run_dir)),
+        done=frozenset(done),
+    )
+
+
+def assert_not_redone(run_dir: Path, before: Snapshot) -> None:
+    """Asserts I5: what was committed stands untouched, and no engine was asked for it again."""
+    ledger = read_ledger(run_dir)
+    assert before.units.items() <= ledger.units.items()
+    assert before.files.items() <= inodes(ledger).items()
+    for _, request in asked(run_dir)[before.requests :]:
+        role, strategy, _, _, problem_id = request.split("|", 4)
+        assert (role, strategy, problem_id) not in before.done, request
+        assert (role, problem_id) not in before.done, request
 
 
 def assert_whole(
-    run_dir: Path, undisturbed: Path, *, lost: frozenset[str] = frozenset(), printed: str = ""
+    run_dir: Path,
+    undisturbed: Path,
+    *,
+    lost: frozenset[str] = frozenset(),
+    printed: str = "",
+    before: Snapshot | None = None,
 ) -> None:
-    """Asserts I1 to I4, I7 and I8; problems in `lost` may be rejected because engines died of
-    them.
+    """Asserts I1 to I4, I7 and I8, and of a resumed run I5.
+
+    Args:
+        run_dir: of the run.
+        undisturbed: the run directory of one that met no fault.
+        lost: problems that may be rejected because engines died of them.
+        printed: by all its drivers.
+        before: what was committed when the driver before the last had ended.
     """
-    found = verify(run_dir)  # I1, I2 and the proof of erasure
-    assert found.findings == []
-    assert found.notes == []
+    assert_sound(run_dir, printed=printed, before=before)
     ours, theirs = content(run_dir, lost), content(undisturbed, lost)  # I3
     for stage in STAGES:
         assert ours[stage] == theirs[stage], stage
     assert {r["problem_id"] for r in rejections(run_dir) if r["reason"] == "engine_died"} == lost
+
+
+def assert_sound(
+    run_dir: Path,
+    *,
+    printed: str,
+    before: Snapshot | None = None,
+    unused_before: set[Path] | None = None,
+    is_finished: bool = True,
+) -> None:
+    """Asserts all but I3: of a run whose texts no other run has, or that stopped before its end.
+
+    Args:
+        run_dir: of the run, whose driver has ended in good order.
+        printed: by all its drivers.
+        before: what was committed when the driver before the last had ended.
+        unused_before: of a run on real engines what unused_segments() was before it.
+        is_finished: whether nothing is open.
+    """
+    found = verify(run_dir)  # I1, I2 and the proof of erasure
+    assert found.findings == []
+    assert found.notes == [] or not is_finished
     assert [str(path) for path in run_dir.rglob("*.tmp-*")] == []  # I4
     assert not (run_dir / "driver.lock").exists()
     assert_nothing_runs()
+    if unused_before is not None:
+        assert_no_segment_left(unused_before)
+    if before is not None:
+        assert_not_redone(run_dir, before)  # I5
     assert_no_instruction(run_dir)  # I7
-    assert SECRET not in printed  # I8
-    for path in run_dir.rglob("*.json*"):
-        assert SECRET not in path.read_text()
+    assert_no_secret(run_dir, printed)  # I8
+
+
+def assert_no_secret(run_dir: Path, printed: str) -> None:
+    """Asserts I8 of what was printed and of every file in the run directory."""
+    assert os.environ["API_KEY"] == SECRET, "nothing would be shown"
+    assert SECRET not in printed
+    for path in run_dir.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
 def content(run_dir: Path, lost: frozenset[str]) -> dict[str, list[str]]:
@@ -110,20 +198,28 @@ def assert_no_segment_left(before: set[Path], seconds: float = 20.0) -> None:
     assert left == set(), left
 
 
+ACTORS = ("ray::EngineActor", "ray::FaultyActor")
+
+
 def engine_processes() -> list[str]:
-    """What runs of this session's engines: actors of ours and vLLM's processes, as `pid name`.
+    """What runs of this session's engines: actors of ours and vLLM's processes, as `pid name`."""
+    found = named("VLLM", *ACTORS)
+    return [f"{process.pid} {process.info['name'] or process.info['cmdline']}" for process in found]
+
+
+def named(*prefixes: str) -> list[psutil.Process]:
+    """The running processes of this session whose name or command begins with one of these.
 
     They are known by a variable that every descendant inherits, orphans too: other runs may share
     the machine.
     """
     found = []
-    for process in psutil.process_iter(["pid", "name", "cmdline", "status", "environ"]):
+    for process in psutil.process_iter(["name", "cmdline", "status", "environ"]):
         line = " ".join(process.info["cmdline"] or ())
-        name = process.info["name"] or ""
-        is_engine = name.startswith("VLLM") or "ray::EngineActor" in line or "ray::Faulty" in line
+        is_named = (process.info["name"] or "").startswith(prefixes) or line.startswith(prefixes)
         is_ours = (process.info["environ"] or {}).get(SESSION) == os.environ[SESSION]
-        if is_engine and is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(f"{process.info['pid']} {name or line}")
+        if is_named and is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
     return found
 
 

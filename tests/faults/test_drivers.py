@@ -1,27 +1,33 @@
-"""Drivers that are killed, interrupted, started twice, cut off (FAULTS 7, 8, 18, 39, 45, 47)."""
+"""Drivers that are killed, interrupted, started twice, cut off or started in odd places
+(FAULTS 7, 8, 18, 39, 42, 45, 47).
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import random
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import ray
 
-from orca2_gen.endings import INTERRUPTED
+from orca2_gen.endings import FAILED, INTERRUPTED
 from orca2_gen.ledger import read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
-from tests.conftest import FinishedRun
-from tests.faults.drivers import ROOT, run_driver, start_driver, wait_until
-from tests.faults.faulty import happened, plant
-from tests.faults.oracle import assert_whole, inodes
+from tests.conftest import FinishedRun, write_run_config
+from tests.faults.drivers import ROOT, assert_one_reason, run_driver, start_driver, wait_until
+from tests.faults.faulty import asked, plant
+from tests.faults.oracle import assert_sound, assert_whole, snapshot
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
+OUT_WITHIN_SECONDS = 3.0
+"""DESIGN.md 6: then `ray job stop` kills."""
 SLOW = {f"sums/train/s{n}": 0.4 for n in range(28)}
 
 
@@ -44,14 +50,11 @@ def test_7_a_driver_killed_at_a_random_moment_goes_on_where_it_was(
     wait_until(process, lambda: len(read_ledger(run_dir).units) >= wanted)
     process.kill()
     process.communicate()
-    before = read_ledger(run_dir)
-    files = inodes(before)
+    before = snapshot(run_dir)
+    assert len(before.units) >= wanted
     code, printed = run_driver(undisturbed.config_file, run_dir, address=address)
     assert code == 0, printed
-    after = read_ledger(run_dir)
-    assert before.units.items() <= after.units.items()  # I5
-    assert files.items() <= inodes(after).items()
-    assert_whole(run_dir, undisturbed.run_dir, printed=printed)
+    assert_whole(run_dir, undisturbed.run_dir, printed=printed, before=before)
 
 
 @pytest.mark.parametrize(
@@ -67,18 +70,17 @@ def test_8_a_signal_ends_a_run_in_good_order_and_the_same_command_goes_on(
     process.send_signal(signum)
     sent = time.monotonic()
     printed, _ = process.communicate(timeout=120)
-    print(f"out after {time.monotonic() - sent:.1f} s")
+    seconds = time.monotonic() - sent
     assert process.returncode == INTERRUPTED, printed
+    assert seconds < OUT_WITHIN_SECONDS
     assert "run the same command again" in printed and "Traceback" not in printed
     assert not (run_dir / "driver.lock").exists()
-    committed = read_ledger(run_dir).units
-    requests = happened(run_dir, "request")
+    before = snapshot(run_dir)
     plant(run_dir)
-    code, printed = run_driver(undisturbed.config_file, run_dir, address=address)
-    assert code == 0, printed
-    assert committed.items() <= read_ledger(run_dir).units.items()
-    assert happened(run_dir, "request") > requests
-    assert_whole(run_dir, undisturbed.run_dir, printed=printed)
+    code, again = run_driver(undisturbed.config_file, run_dir, address=address)
+    assert code == 0, again
+    assert len(asked(run_dir)) > before.requests
+    assert_whole(run_dir, undisturbed.run_dir, printed=printed + again, before=before)
 
 
 @pytest.mark.slow
@@ -91,12 +93,16 @@ def test_8_a_second_signal_ends_it_at_once(
     wait_until(process, lambda: len(read_ledger(run_dir).committed("scores")) > 0)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=120)
     assert process.returncode == INTERRUPTED
+    # After one signal it says that it was interrupted and gives its lock back.
+    assert "Interrupted" not in printed
+    assert json.loads((run_dir / "driver.lock").read_text())["pid"] == process.pid
+    before = snapshot(run_dir)
     plant(run_dir)
-    code, printed = run_driver(undisturbed.config_file, run_dir, address=address)
-    assert code == 0, printed
-    assert_whole(run_dir, undisturbed.run_dir, printed=printed)
+    code, again = run_driver(undisturbed.config_file, run_dir, address=address)
+    assert code == 0, again
+    assert_whole(run_dir, undisturbed.run_dir, printed=printed + again, before=before)
 
 
 def test_18_a_second_driver_on_the_same_directory_is_refused(
@@ -124,6 +130,30 @@ def test_39_no_wait_and_no_decision_looks_at_the_clock_on_the_wall() -> None:
 
 
 @pytest.mark.slow
+def test_42_a_run_works_in_odd_paths_under_a_strict_umask_with_a_tokenizer_nobody_may_write(
+    undisturbed: FinishedRun, tmp_path: Path, chatml_dir: Path
+) -> None:
+    folder = tmp_path / "l\u00e4ufe und m\u0101ori"
+    tokenizer = Path(shutil.copytree(chatml_dir, folder / "token izer \u00e9"))
+    config_file = write_run_config(folder / "c\u00f6nfig 1", tokenizer)
+    run_dir = folder / "run 1"
+    plant(run_dir)
+    # A bind mount, since root may write whatever its mode; seen by all that the driver starts.
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && umask 077 && exec "$@"'
+    through = ["unshare", "-rm", "sh", "-c", script, str(tokenizer)]
+    probe = subprocess.run(
+        [*through, "touch", str(tokenizer / "new")], capture_output=True, text=True, check=False
+    )
+    if "Read-only file system" not in probe.stderr:
+        pytest.skip(f"no mount namespaces here: {probe.stderr.strip()}")
+    code, printed = run_driver(config_file, run_dir, through=through)
+    assert code == 0, printed
+    assert_whole(run_dir, undisturbed.run_dir, printed=printed)
+    written = [path for path in [run_dir, *run_dir.rglob("*")] if path.stat().st_mode & 0o077]
+    assert written == [], "others may read what the umask keeps from them"
+
+
+@pytest.mark.slow
 def test_45_lost_and_failed_calls_between_ray_processes_double_nothing(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
@@ -139,12 +169,14 @@ def test_45_lost_and_failed_calls_between_ray_processes_double_nothing(
         RAY_testing_rpc_failure=failing,
         RAY_testing_asio_delay_us="*=0:2000",
     )
+    before = None
     if code != 0:  # what Ray itself could not mend must still be one clear, resumable end
-        assert code == 1, printed
-        assert "Traceback" not in printed
+        assert code == FAILED, printed
+        assert_one_reason(printed)
+        before = snapshot(run_dir)
         code, printed = run_driver(undisturbed.config_file, run_dir)
     assert code == 0, printed
-    assert_whole(run_dir, undisturbed.run_dir, printed=printed)
+    assert_whole(run_dir, undisturbed.run_dir, printed=printed, before=before)
 
 
 @pytest.mark.parametrize("rows", ["", "{not json\n", '{"question": "1 + 1?", "answer": "2"}\n'])
@@ -173,3 +205,4 @@ def test_47_no_row_bad_rows_and_a_single_row_give_a_valid_dataset(
     assert code == (0 if wanted else 3), printed
     assert "Traceback" not in printed
     assert "messages" in found.column_names
+    assert_sound(run_dir, printed=printed)

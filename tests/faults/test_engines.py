@@ -1,5 +1,5 @@
-"""Engines that die, hang, start badly or are slow (FAULTS 1, 2, 12, 13, 36, 37, 40, 47), on the
-scripted engine; test_real_engines.py has the real ones.
+"""Engines that die, hang, start badly, are slow or differ (FAULTS 1, 2, 4, 12, 13, 36, 37, 43),
+on the scripted engine; test_real_engines.py has the real ones.
 """
 
 from __future__ import annotations
@@ -8,19 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orca2_gen.config import load_config
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
-from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.conftest import NUM_LETTERS, NUM_SUMS, FinishedRun, quiet
 from tests.faults.faulty import FaultyActor, happened, plant
-from tests.faults.oracle import assert_whole, content, engine_processes, rejections
+from tests.faults.oracle import (
+    ACTORS,
+    SECRET,
+    assert_sound,
+    assert_whole,
+    content,
+    named,
+    rejections,
+    snapshot,
+)
 
 pytestmark = pytest.mark.usefixtures("local_ray", "faulty_engines")
 
@@ -43,18 +52,21 @@ def run_to_the_end(undisturbed: FinishedRun, run_dir: Path, *overrides: str) -> 
 
 
 def test_the_oracle_sees_an_engine_that_runs(undisturbed: FinishedRun, tmp_path: Path) -> None:
-    seen: list[list[str]] = []
+    seen: list[list[psutil.Process]] = []
 
     @contextmanager
     def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
-        yield lambda receipt: seen.append(engine_processes() if stage == "scores" else ["none"])
+        yield lambda receipt: seen.append(named(*ACTORS) if stage == "scores" else [])
 
     plant(tmp_path / "run")
     with open_run(
         load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"]), track
     ) as run:
         run_all(run)
-    assert seen and all(seen)
+    engines = [process for processes in seen for process in processes]
+    assert engines
+    # What is never to be printed is where it can be.
+    assert all(process.info["environ"]["API_KEY"] == SECRET for process in engines)
 
 
 @pytest.mark.parametrize("die_after", [1, 100])
@@ -93,9 +105,9 @@ def test_2_a_race_goes_on_without_the_problem_that_kills_every_engine(
 ) -> None:
     run_dir = tmp_path / "run"
     plant(run_dir, die_on={"letters/train/0": -1})
-    run_to_the_end(undisturbed, run_dir)
-    found = verify(run_dir)  # what is selected follows from the scores that there are
-    assert (found.findings, found.notes) == ([], [])
+    said = run_to_the_end(undisturbed, run_dir)
+    # What is selected follows from the scores that there are.
+    assert_sound(run_dir, printed="\n".join(said))
     ledger = read_ledger(run_dir)
     lost = {"letters/train/0"}
     assert {r["problem_id"] for r in rejections(run_dir) if r["reason"] == "engine_died"} == lost
@@ -141,9 +153,10 @@ def test_12_starts_that_fail_are_tried_again_a_bounded_number_of_times(
     with pytest.raises(RuntimeError, match=r"failed to start 3 times.*planned: this engine"):
         run_to_the_end(undisturbed, again)
     assert happened(again, "fail_starts") == 3
+    before = snapshot(again)
     plant(again)
     run_to_the_end(undisturbed, again)
-    assert_whole(again, undisturbed.run_dir)
+    assert_whole(again, undisturbed.run_dir, before=before)
 
 
 def test_13_a_slow_start_is_no_failure(undisturbed: FinishedRun, tmp_path: Path) -> None:
@@ -160,25 +173,43 @@ def test_36_a_slow_request_is_cut_off_at_its_deadline_and_the_others_are_not(
 ) -> None:
     run_dir = tmp_path / "run"
     plant(run_dir, slow={POISON: 1e5})
-    run_to_the_end(undisturbed, run_dir, "dispatch.request_seconds=2")
+    said = run_to_the_end(undisturbed, run_dir, "dispatch.request_seconds=2")
     ours = content(run_dir, frozenset([POISON]))
     theirs = content(undisturbed.run_dir, frozenset([POISON]))
     assert ours == theirs
     reasons = [row["reason"] for row in rejections(run_dir) if row["problem_id"] == POISON]
     assert reasons == ["truncated"]
+    assert_sound(run_dir, printed="\n".join(said))
 
 
 def test_37_a_run_that_rejects_everything_stops_early(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
+    run_dir = tmp_path / "run"
     nobody = "{" + ", ".join(f"{name} = 0.0" for name in STRATEGY_NAMES) + "}"
-    with pytest.raises(TooManyRejections, match=r"rationales: .* were rejected"):
+    with pytest.raises(TooManyRejections, match=r"rationales: .* were rejected") as stopped:
         run_to_the_end(
             undisturbed,
-            tmp_path / "run",
+            run_dir,
             f"teacher.accuracy={nobody}",
             "dispatch.rejection_rows=8",
             "teacher.max_num_seqs=1",
         )
-    committed = read_ledger(tmp_path / "run").committed("rationales")
+    committed = read_ledger(run_dir).committed("rationales")
     assert 8 <= sum(receipt.counts["input"] for receipt in committed) < NUM_SUMS + NUM_LETTERS
+    assert_sound(run_dir, printed=str(stopped.value), is_finished=False)
+
+
+def test_43_engines_of_other_versions_are_refused_and_the_run_goes_on_without_them(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, skewed=1, slow={POISON: 60.0})  # still asked when the second engine is up
+    with pytest.raises(ValueError, match=r"other versions than the first: .*vllm"):
+        run_to_the_end(undisturbed, run_dir, "student.replicas=2")
+    assert happened(run_dir, "skewed") == 1
+    assert_sound(run_dir, printed="", is_finished=False)
+    before = snapshot(run_dir)
+    plant(run_dir)
+    said = run_to_the_end(undisturbed, run_dir, "student.replicas=2")
+    assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said), before=before)

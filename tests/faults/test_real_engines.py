@@ -24,10 +24,11 @@ from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.faults.drivers import ROOT, wait_until
 from tests.faults.oracle import (
-    assert_no_instruction,
     assert_no_segment_left,
     assert_nothing_runs,
+    assert_sound,
     engine_processes,
+    named,
     unused_segments,
 )
 from tests.ray_jobs.test_real_engines import small
@@ -35,15 +36,6 @@ from tests.ray_jobs.test_real_engines import small
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 STALL_SECONDS = 8.0
-
-
-def named(prefix: str) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if (process.info["name"] or "").startswith(prefix)
-        or " ".join(process.info["cmdline"] or ()).startswith(prefix)
-    ]
 
 
 @dataclass
@@ -129,14 +121,14 @@ def test_3_to_6_every_fault_hit_an_engine_and_was_noticed(faulted: Faulted, faul
 
 
 def test_3_to_6_the_run_is_whole_and_every_problem_is_there_once(faulted: Faulted) -> None:
-    found = verify(faulted.run_dir)
-    assert (found.findings, found.notes) == ([], [])
-    table = {stage: row for stage, *row in found.table}
+    assert_sound(
+        faulted.run_dir, printed="\n".join(faulted.said), unused_before=faulted.unused_before
+    )
+    table = {stage: row for stage, *row in verify(faulted.run_dir).table}
     assert table["problems"] == [48, 48, 0, 0]
     assert table["rationales"][0] == 48
     ledger = read_ledger(faulted.run_dir)
     assert max(receipt.attempt for receipt in ledger.units.values()) > 1
-    assert_no_instruction(faulted.run_dir)
 
 
 def test_6_no_engine_outlives_its_actor_and_none_its_stage(faulted: Faulted) -> None:

@@ -1,0 +1,38 @@
+"""Prints which rows of FAULTS.md's matrix have a test here, by the numbers in the tests' names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+NUM_ROWS = 47
+NUMBERED = re.compile(r"test_(\d+)_(?:to_(\d+)_)?")
+COVERED = pytest.StashKey[set[int]]()
+
+
+def rows_of(test: str) -> set[int]:
+    """The rows that a test's name begins with: `test_7_...` or `test_3_to_6_...`."""
+    found = NUMBERED.match(test)
+    if found is None:
+        return set()
+    first, last = int(found[1]), int(found[2] or found[1])
+    return set(range(first, last + 1))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    here = [item for item in session.items if item.path.is_relative_to(Path(__file__).parent)]
+    covered = {row for item in here for row in rows_of(item.name)}
+    session.config.stash[COVERED] = covered
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if covered := sorted(config.stash.get(COVERED, set())):
+        terminalreporter.section("fault matrix (tests/faults)")
+        terminalreporter.write_line(
+            f"{len(covered)} of {NUM_ROWS} rows of FAULTS.md have a test among these: "
+            f"{', '.join(map(str, covered))}"
+        )
