@@ -18,11 +18,10 @@ from tests.faults.fail_points import UNITS, drive, row
 ROOT = Path(__file__).parents[2]
 
 
-def test_17_a_driver_ended_before_or_after_any_disk_call_loses_and_doubles_nothing(
-    tmp_path: Path,
-) -> None:
+def num_points(*arguments: str) -> int:
+    """At how many points a life was ended, each of which another then made whole."""
     child = subprocess.run(
-        [sys.executable, "-m", fail_points.__name__, "all", str(tmp_path)],
+        [sys.executable, "-m", fail_points.__name__, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -30,24 +29,21 @@ def test_17_a_driver_ended_before_or_after_any_disk_call_loses_and_doubles_nothi
         check=False,
     )
     assert child.returncode == 0, child.stderr
+    return int(child.stdout)
+
+
+def test_17_a_driver_ended_before_or_after_any_disk_call_loses_and_doubles_nothing(
+    tmp_path: Path,
+) -> None:
     # Each of five units has two files, each with a fsync, a rename and a fsync of its directory.
-    assert int(child.stdout) > 5 * 2 * 3
+    assert num_points("all", str(tmp_path)) > 5 * 2 * 3
 
 
 def test_17_a_dataset_ended_at_any_disk_call_is_either_declared_and_whole_or_made_again(
     tmp_path: Path, chatml_dir: Path
 ) -> None:
-    child = subprocess.run(
-        [sys.executable, "-m", fail_points.__name__, "dataset", str(tmp_path), str(chatml_dir)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr
     # Three shards, two descriptions, a card and the manifest, each with three calls.
-    assert int(child.stdout) > 7 * 3
+    assert num_points("dataset", str(tmp_path), str(chatml_dir)) > 7 * 3
 
 
 def test_17_a_ledger_cut_at_any_byte_keeps_its_whole_lines(tmp_path: Path) -> None:
