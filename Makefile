@@ -1,6 +1,8 @@
 # Everything runs in .venv, which `make setup` makes once. EXTRA=gpu takes vLLM's GPU build instead of the CPU one.
 
-EXTRA ?= cpu
+# A .venv that was set up for GPUs stays so.
+EXTRA ?= $(if $(wildcard .venv/.setup-gpu),gpu,cpu)
+OTHER = $(if $(filter cpu,$(EXTRA)),gpu,cpu)
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # Where torch's CPU build is published; where it cannot be reached pip loses some seconds and looks on.
@@ -17,7 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 setup: $(DONE)
 
 $(DONE): pyproject.toml constraints.txt constraints-cpu.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "orca2-gen needs Python 3.11 or later; set PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "orca2-gen needs Python 3.11 to 3.13; set PYTHON=python3.11")'
+	@test ! -e .venv/.setup-$(OTHER) || { echo "error: .venv holds vLLM's $(OTHER) build; remove .venv first" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 ifeq ($(EXTRA),cpu)
 	$(BIN)/pip install -q --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu" || \

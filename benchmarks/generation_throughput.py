@@ -21,8 +21,7 @@ on the same problems, their order reversed from pair to pair; the first, smaller
 discarded; all engines of a comparison stay up, and how much the idle ones burn is printed. The
 peers have a round of their own, with our path run again beside them, so that Ray Data's threads are
 not there while our loop is compared with vLLM's. Rates are completion tokens per second of the
-driver's clock. On a GPU the whole path's fraction of the roofline (PERFORMANCE.md 4.2) is printed
-too.
+driver's clock. On a GPU the whole path's fraction of the roofline (roofline.py) is printed too.
 
 The last line on stdout is one JSON document.
 """

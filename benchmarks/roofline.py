@@ -1,4 +1,4 @@
-"""What a GPU could do at most: limits of a job and of one decode step (PERFORMANCE.md 4.2).
+"""What a GPU could do at most: limits of a job and of one decode step.
 
     KV bytes/token  2 L Hkv Dh k
     decode step     t = max((Q w + B c KV) / BW, (2 Q B + 4 L H Dh c B) / peak)

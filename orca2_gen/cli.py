@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
 from orca2_gen.endings import INTERRUPTED, REJECTED, exit_code
 from orca2_gen.inspection import print_selections, print_table, status, tasks, verify
+from orca2_gen.records import ROLES, Role
 
 
 def main() -> None:
@@ -82,6 +83,7 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Score the student and select one strategy per task; print the table."""
     from ray_jobs.pipeline import judge_answers, read_tasks, score_student, select_strategies
     from ray_jobs.run import Run
+    from ray_jobs.units import scores_teacher
 
     def stages(run: Run) -> None:
         read_tasks(run)
@@ -90,7 +92,8 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
         select_strategies(run)
         print_selections(run.ledger)
 
-    _with_run(load_config(config_file, overrides), stages)
+    config = load_config(config_file, overrides)
+    _with_run(config, stages, {"teacher" if scores_teacher(config) else "student", "judge"})
 
 
 @cli.command()
@@ -107,7 +110,7 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
         erase(run)
         return build_dataset(run)
 
-    _with_run(load_config(config_file, overrides), _dataset_of(stages))
+    _with_run(load_config(config_file, overrides), _dataset_of(stages), {"teacher"})
 
 
 @cli.command()
@@ -144,7 +147,8 @@ def synthesise(
             raise click.exceptions.Exit(REJECTED)
 
     kept = run_dir or out.with_name(f"{out.name}.run")
-    _with_run(synthesis_config(load_config(config_file, overrides), topics, kept), stages)
+    config = synthesis_config(load_config(config_file, overrides), topics, kept)
+    _with_run(config, stages, {"teacher"})
 
 
 @cli.command()
@@ -183,7 +187,7 @@ def regrade(
         for line in found.lines:
             click.echo(line)
 
-    _with_run(config, stages)
+    _with_run(config, stages, set())
 
 
 @cli.command()
@@ -216,7 +220,7 @@ def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) 
         print_table(accuracy_table({label: evaluate_model(run, label, model)}))
 
     label = "student" if model is None else model.name
-    _with_run(load_config(config_file, overrides), stages)
+    _with_run(load_config(config_file, overrides), stages, {"student"})
 
 
 @cli.command()
@@ -230,11 +234,13 @@ def demo(overrides: tuple[str, ...]) -> None:
     run_demo(overrides)
 
 
-def _with_run(config: Config, stages: Callable[[Any], None]) -> None:
+def _with_run(
+    config: Config, stages: Callable[[Any], None], roles: Collection[Role] = ROLES
+) -> None:
     from orca2_gen.progress import show_stage
     from ray_jobs.run import open_run
 
-    with open_run(config, show_stage) as opened:
+    with open_run(config, show_stage, roles=roles) as opened:
         stages(opened)
 
 
@@ -247,8 +253,7 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
         click.echo(dataset_line(summary, opened.ledger))
         if summary.rows == 0:
             click.echo(
-                "Error: every row was rejected; see the reasons with `orca2 verify` and "
-                "rejections/",
+                f"Error: every row was rejected; each reason stands in {opened.run_dir}/rejections",
                 err=True,
             )
             raise click.exceptions.Exit(REJECTED)

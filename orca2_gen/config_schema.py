@@ -151,7 +151,7 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Held-out problems, under the cautious message and under none."""
+    """Held-out problems, under the cautious message, under none, or under both."""
 
     tasks: tuple[TaskConfig, ...] = ()
     messages: tuple[Literal["cautious", "empty"], ...] = ("cautious",)
@@ -166,7 +166,8 @@ class DispatchConfig(Section):
     schedule: Literal["phased", "overlapped"] = "phased"
     """phased: the student's engines are gone before the teacher's load. overlapped: the teacher
     starts on tasks that are decided while others are still scored, as far as there is room for
-    both. A run with open answers is phased: they are judged in between."""
+    both. A run whose open answers are judged is phased, since that comes in between, and so is one
+    of policy teacher_best."""
 
     max_failed_starts: int = Field(3, ge=1)
     """A replica that fails so often in a row to start is given up; the others go on."""

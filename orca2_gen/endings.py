@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,11 @@ INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: the same command goes on."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ENDED = (
+    "Error: this process was ended from outside, or by Ray, which does so where its head or this "
+    "node is lost; what is committed stays: run the same command again to go on"
+)
+_TELL = "import sys; sys.stdin.readline() or print(sys.argv[1], file=sys.stderr)"
 
 
 class TooManyRejections(RuntimeError):
@@ -43,6 +50,26 @@ def exit_code(error: BaseException) -> int | None:
     if isinstance(error, (RuntimeError, OSError)) or type(error).__module__.startswith("ray."):
         return FAILED
     return None
+
+
+@contextmanager
+def told_if_ended() -> Iterator[None]:
+    """Where this process ends inside without a word, one beside it says so on stderr.
+
+    Ray ends a driver from C++, with exit code 1 and a line in a log file at most, when it writes to
+    a raylet or an object store that is gone (ray 2.60: connection.cc, "The connection to the plasma
+    store is failed"). No handler and no `finally` runs then, nor after SIGKILL.
+    """
+    teller = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _TELL, ENDED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the process that it watches
+    )
+    try:
+        yield
+    finally:
+        teller.communicate(b"\n")
 
 
 @contextmanager

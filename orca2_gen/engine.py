@@ -103,8 +103,7 @@ class VLLMEngine:
             top_p=request.top_p,
             max_tokens=request.max_tokens,
             seed=request.seed if request.temperature > 0 else None,
-            # One RequestOutput at the end: the default makes one per live request and step
-            # (PERFORMANCE: 2.2).
+            # One RequestOutput at the end: the default makes one per live request and step.
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._starts += 1

@@ -7,9 +7,10 @@ fields, so the order and names below are also the file format.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Role = Literal["student", "teacher", "judge"]
+ROLES: tuple[Role, ...] = get_args(Role)
 AnswerType = Literal[
     "exact",
     "numeric",

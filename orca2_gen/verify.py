@@ -62,7 +62,7 @@ class _Rows:
 
 
 def verify(run_dir: Path) -> Verification:
-    """What is wrong with a run directory, from its files alone.
+    """What is wrong with a run directory, from its files, the student's tokenizer and strategies.
 
     Raises:
         ValueError: it is no run directory, or its ledger cannot be read.

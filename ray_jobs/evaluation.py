@@ -1,5 +1,5 @@
-"""A model on the held-out tasks -> accuracies per task, under the cautious message and under none;
-no race.
+"""A model on the held-out tasks -> accuracies per task, under the cautious message, under none, or
+under both, as `evaluation.messages` says; no race.
 """
 
 from __future__ import annotations

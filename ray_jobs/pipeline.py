@@ -52,7 +52,7 @@ def run_all(run: Run) -> DatasetSummary:
 
 
 def _is_overlapped(run: Run) -> bool:
-    if run.config.dispatch.schedule != "overlapped" or scores_teacher(run):
+    if run.config.dispatch.schedule != "overlapped" or scores_teacher(run.config):
         return False
     # A third model beside two that share the devices would start and end with every block.
     is_judged = run.config.needed_judge is not None
@@ -71,7 +71,7 @@ def score_student(run: Run) -> None:
     problems = committed_problems(run)
     found = {group.name: group for group in groups(problems)}
     units = [unit for group in found.values() for unit in score_units(run, group, problems)]
-    scored = run.config.teacher if scores_teacher(run) else run.config.student
+    scored = run.config.teacher if scores_teacher(run.config) else run.config.student
 
     def next_block(receipt: Receipt) -> list[EngineUnit]:
         group = found[receipt.group]
@@ -98,7 +98,11 @@ def select_strategies(run: Run) -> None:
 
 
 def teach(run: Run) -> None:
-    """Commits the teacher's rationales for every problem, under the strategy its group selected."""
+    """Commits the teacher's rationales for every problem, under the strategy its group selected.
+
+    Raises:
+        ValueError: a group has no selection yet.
+    """
     problems = committed_problems(run)
     found = groups(problems)
     undecided = [g.name for g in found if ("selections", g.stem) not in run.ledger.units]

@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import (
 
 from orca2_gen.config_schema import Config
 from orca2_gen.engine_schema import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, cluster_nodes, is_cpu_build
 from ray_jobs.engine_actor import EngineActor
 
@@ -77,8 +78,8 @@ def plan_placement(
     if not any(gpus):  # vLLM's CPU ranks share the machine's cores; its ray executor refuses CPUs
         if not has_cpu_build:
             raise ValueError(
-                f"{config.model}: the cluster has no GPU ({len(gpus)} nodes) and vLLM's GPU build "
-                f"is installed here; start the GPU nodes first, or install the extra cpu"
+                f"{config.model}: the cluster has no GPU ({len(gpus)} nodes) and no CPU build of "
+                f"vLLM is installed here; start the GPU nodes first, or install the extra cpu"
             )
         executor: Literal["mp", "ray"] | None = "mp" if ranks > 1 else None
         return Placement(replicas=config.replicas, ranks=ranks, device="cpu", executor=executor)
@@ -106,15 +107,20 @@ def placement_here(config: EngineConfig) -> Placement:
     return plan_placement(config, cluster_nodes(), has_cpu_build=is_cpu_build())
 
 
-def plan_lines(config: Config) -> list[str]:
+def plan_lines(config: Config, roles: Collection[Role] = ROLES) -> list[str]:
     """Where the engines of each model go on this cluster, a line each.
+
+    Args:
+        config: of the run.
+        roles: of the models that are to be started; no others need room.
 
     Raises:
         ValueError: one of them does not fit.
     """
     engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
-    lines = [f"{role}: {placement_here(engine)}" for role, engine in engines.items() if engine]
-    if config.judge is not None and config.needed_judge is None:
+    wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
+    lines = [f"{role}: {placement_here(engine)}" for role, engine in wanted.items()]
+    if "judge" in roles and config.judge is not None and config.needed_judge is None:
         lines.append("judge: not started, since no task is open or the policy needs no scores")
     return lines
 

@@ -137,7 +137,12 @@ class Replicas:
                 replica.due = now + self._limits.start_seconds
 
     def died(self, replica: Replica, error: Exception, *, is_alone: bool) -> list[EngineUnit]:
-        """The units that were open on an engine that died; the replica will be started again."""
+        """The units that were open on an engine that died. The replica is started again, unless it
+        has died too often in a row or was leaving.
+
+        Raises:
+            RuntimeError: it is given up, and fewer than min_replicas are left.
+        """
         units = [unit for lease in replica.open_.values() for unit in lease.values()]
         replica.open_.clear()
         replica.deaths += 1

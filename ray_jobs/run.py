@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,12 @@ import ray
 
 from orca2_gen.config import engine_directory, resolved
 from orca2_gen.config_schema import Config
+from orca2_gen.endings import told_if_ended
 from orca2_gen.engine_schema import EngineConfig
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import cluster_nodes, ray_instance
 from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_work import EngineWork
@@ -59,9 +61,24 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def open_run(config: Config, track: Track, say: Callable[[str], None] = _say) -> Iterator[Run]:
+def open_run(
+    config: Config,
+    track: Track,
+    say: Callable[[str], None] = _say,
+    roles: Collection[Role] = ROLES,
+) -> Iterator[Run]:
     """A Run whose directory is locked and whose committed units fit the config, with Ray up. What
     no receipt lists is removed when it begins and when it ends well.
+
+    Args:
+        config: the run's.
+        track: shows progress.
+        say: takes lines for people.
+        roles: of the models that will be started: they have to fit the cluster, others do not.
+
+    Raises:
+        RunInUse: another driver has the directory.
+        ValueError: committed units were made under other settings, or an engine does not fit.
     """
     run_dir = Path(config.run_dir).resolve()
     determinants = stage_determinants(config)
@@ -72,8 +89,8 @@ def open_run(config: Config, track: Track, say: Callable[[str], None] = _say) ->
             say(line)
         record_stages(run_dir, resolved(config), determinants, keys, ledger)
         remove_unlisted(ledger)
-        with ray_instance():
-            for line in plan_lines(config):
+        with told_if_ended(), ray_instance():
+            for line in plan_lines(config, roles):
                 say(line)
             yield Run(
                 config=config,
@@ -103,8 +120,8 @@ def run_files(
     leases: Sequence[FileLease],
     total: int | None = -1,
 ) -> None:
-    """Works leases that need no engine off as Ray tasks; `total` units are to come, None if
-    unknown.
+    """Works leases that need no engine off as Ray tasks; `total` units are to come: -1 for one
+    per lease, None if unknown.
     """
     started = time.monotonic()
     if leases:

@@ -10,12 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.config_schema import Config
+from orca2_gen.endings import USAGE
 
 
 def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: int = 1) -> None:
-    """Runs `torchrun -m train.sft CONFIG` to its end.
+    """Runs `python -m train.sft CONFIG`, or torchrun with as many processes, to its end.
+
+    Args:
+        config_file: the run's config.
+        overrides: `KEY=VALUE`, over the file's.
+        nproc_per_node: torchrun's own.
 
     Raises:
+        ValueError: it refused the config or the dataset; torchrun hides that behind its own exit
+            code, 1.
         RuntimeError: it failed; it has said why on stderr.
     """
     launcher = [
@@ -31,10 +39,10 @@ def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: i
     if nproc_per_node == 1:
         launcher, program = [sys.executable], program
     code = subprocess.run([*launcher, *program], check=False).returncode
-    if code != 0:
-        raise RuntimeError(
-            f"the training program ended with exit code {code}; its own message stands above"
-        )
+    if code == 0:
+        return
+    ended = f"the training program ended with exit code {code}; its own message stands above"
+    raise ValueError(ended) if code == USAGE else RuntimeError(ended)
 
 
 def trained_student(config: Config) -> Path:

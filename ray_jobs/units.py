@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.blocks import Block, Rule, most_blocks, open_blocks
 from orca2_gen.calls import Budget
+from orca2_gen.config_schema import Config
 from orca2_gen.groups import OPEN, Group, block_unit, rows_by_file
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
@@ -55,9 +56,9 @@ def groups(problems: Problems) -> list[Group]:
     ]
 
 
-def scores_teacher(run: Run) -> bool:
+def scores_teacher(config: Config) -> bool:
     """Whether the policy looks at the teacher's own scores."""
-    return run.config.selection.policy == "teacher_best"
+    return config.selection.policy == "teacher_best"
 
 
 def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
@@ -69,7 +70,7 @@ def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
             name=unit_name(run, "scores", block_unit(group, block.index), group.name),
             rows=_block_rows(problems[group.name], block),
             strategies=block.strategies,
-            role="teacher" if scores_teacher(run) else "student",
+            role="teacher" if scores_teacher(run.config) else "student",
             budget=_scoring_budget(run),
             race=_race_so_far(group, rule, block, receipts) if rule.is_race else None,
         )
@@ -104,7 +105,7 @@ def _block_rows(receipts: Sequence[Receipt], block: Block) -> Rows:
 
 
 def _scoring_budget(run: Run) -> Budget:
-    scored = run.config.teacher if scores_teacher(run) else run.config.student
+    scored = run.config.teacher if scores_teacher(run.config) else run.config.student
     return Budget(
         max_tokens=run.config.scoring.max_tokens,
         retry_max_tokens=run.config.scoring.most_tokens,

@@ -106,10 +106,16 @@ def test_score_then_teach_is_a_run(
     file = write_config()
     code, _, err = orca2("teach", file)
     assert code == 2 and "orca2 score" in err
+    assert "teacher: 1 scripted" in err and "student: " not in err  # not started, not planned
     code, out, _ = orca2("score", file)
     assert code == 0 and "step by step" in " ".join(out.split())
     code, out, _ = orca2("teach", file)
     assert code == 0 and "rows in 1 shards" in " ".join(out.split())
+
+
+def test_training_that_refuses_its_dataset_is_exit_code_2(orca2: Call, write_config: Write) -> None:
+    code, _, err = orca2("train", write_config())
+    assert code == 2 and "ended with exit code 2" in err
 
 
 def test_a_run_without_a_single_row_is_exit_code_3(

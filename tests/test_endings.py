@@ -1,4 +1,6 @@
-"""Signals: the first waits for the end of what stands inside, the second does not."""
+"""Signals: the first waits for the end of what stands inside, the second does not; and ends
+without a word.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import threading
 
 import pytest
 
-from orca2_gen.endings import INTERRUPTED, deferred_interrupts
+from orca2_gen.endings import ENDED, INTERRUPTED, deferred_interrupts
 
 ENDLESS = """
 import time
@@ -66,3 +68,27 @@ def test_handlers_are_as_before_and_other_threads_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("inside", "told"),
+    [
+        ("os._exit(1)", f"{ENDED}\n"),
+        ("os.kill(os.getpid(), 9)", f"{ENDED}\n"),
+        ("print('done')", ""),
+        ("sys.exit(3)", ""),
+        ("raise KeyboardInterrupt", ""),
+    ],
+)
+def test_only_an_end_without_a_word_is_told(inside: str, told: str) -> None:
+    program = f"""
+import os, sys
+from orca2_gen.endings import told_if_ended
+sys.excepthook = lambda *_: None
+with told_if_ended():
+    {inside}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == told

@@ -1,4 +1,4 @@
-"""Prints which rows of FAULTS.md's matrix have a test here, by the numbers in the tests' names."""
+"""Prints which faults of README.md have a test here, by the numbers in the tests' names."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def pytest_terminal_summary(
     if covered := sorted(config.stash.get(COVERED, set())):
         terminalreporter.section("fault matrix (tests/faults)")
         terminalreporter.write_line(
-            f"{len(covered)} of {NUM_ROWS} rows of FAULTS.md have a test among these: "
+            f"{len(covered)} of {NUM_ROWS} faults of the matrix have a test among these: "
             f"{', '.join(map(str, covered))}"
         )

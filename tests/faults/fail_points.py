@@ -3,7 +3,7 @@ FOLDER`; the writing of a dataset over an older one likewise, `dataset FOLDER TO
 driver's life alone, `drive RUN` and `resume RUN`.
 
 Prints how many points there were. At each point a child process ends, before the call or after it,
-and a second driver must make the run whole without redoing what was committed (FAULTS 17).
+and a second driver must make the run whole without redoing what was committed (faults 17).
 """
 
 from __future__ import annotations

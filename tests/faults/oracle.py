@@ -1,4 +1,4 @@
-"""One oracle for every fault: what must hold of a run after whatever happened to it (FAULTS I1-I8).
+"""One oracle for every fault: what must hold of a run after whatever happened to it (I1 to I8).
 
 I1  accepted + rejected + not_needed = input, by id; no id twice
 I2  every listed file has its size, rows and digest

@@ -1,5 +1,5 @@
 """What happens to the cluster under a run: a node or the head is lost, memory or a disk is full,
-there is no network (FAULTS 10, 11, 15, 40, 41).
+there is no network (faults 10, 11, 15, 40, 41).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commit protocol, ended at every step (FAULTS 14, 16, 17, 42, 46)."""
+"""The commit protocol, ended at every step (faults 14, 16, 17, 42, 46)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Drivers that are killed, interrupted, started twice, cut off or started in odd places
-(FAULTS 7, 8, 18, 39, 42, 45, 47).
+(faults 7, 8, 18, 39, 42, 45, 47).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.faults.oracle import assert_sound, assert_whole, snapshot
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 OUT_WITHIN_SECONDS = 3.0
-"""DESIGN.md 6: then `ray job stop` kills."""
+"""Then `ray job stop` kills."""
 SLOW = {f"sums/train/s{n}": 0.4 for n in range(28)}
 
 

@@ -1,4 +1,4 @@
-"""Engines that die, hang, start badly, are slow or differ (FAULTS 1, 2, 4, 12, 13, 36, 37, 43),
+"""Engines that die, hang, start badly, are slow or differ (faults 1, 2, 4, 12, 13, 36, 37, 43),
 on the scripted engine; test_real_engines.py has the real ones.
 """
 

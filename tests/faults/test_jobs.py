@@ -1,5 +1,5 @@
 """Runs on a cluster of `ray start`, as jobs: killed, stopped, with and without a token; and the
-raylet's death (FAULTS 9, and of 6 the raylet).
+raylet's death (faults 9, and of 6 the raylet).
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def drivers(run_dir: Path) -> list[psutil.Process]:
     return [psutil.Process(json.loads(lock.read_text())["pid"])] if lock.exists() else []
 
 
-def scored(run_dir: Path) -> int:
-    return len(read_ledger(run_dir).committed("scores")) if run_dir.exists() else 0
+def committed(run_dir: Path, stage: str = "scores") -> int:
+    return len(read_ledger(run_dir).committed(stage)) if run_dir.exists() else 0
 
 
 def test_a_job_that_is_killed_goes_on_when_it_is_submitted_again(
@@ -115,7 +115,7 @@ def test_a_job_that_is_killed_goes_on_when_it_is_submitted_again(
 ) -> None:
     run_dir = tmp_path / "run"
     first = start_submit(head, long_config, run_dir)
-    wait_until(first, lambda: scored(run_dir) > 3)
+    wait_until(first, lambda: committed(run_dir) > 3)
     drivers(run_dir)[0].kill()
     printed, _ = first.communicate(timeout=60)
     assert first.returncode == FAILED, printed
@@ -135,7 +135,7 @@ def test_9_a_stopped_job_ends_in_good_order_before_ray_kills_it(
 ) -> None:
     run_dir = tmp_path / "stopped"
     process = start_submit(head, long_config, run_dir)
-    wait_until(process, lambda: scored(run_dir) > 3)
+    wait_until(process, lambda: committed(run_dir) > 3)
     [driver] = drivers(run_dir)
     client = JobSubmissionClient(head.dashboard)
     assert client.stop_job("stopped-1")
@@ -158,7 +158,7 @@ def test_a_second_submission_of_a_run_that_goes_on_is_refused_and_a_wrong_config
 ) -> None:
     run_dir = tmp_path / "twice"
     process = start_submit(head, long_config, run_dir)
-    wait_until(process, lambda: scored(run_dir) > 0)
+    wait_until(process, lambda: committed(run_dir) > 0)
     second = start_submit(head, long_config, run_dir)
     printed, _ = second.communicate(timeout=60)
     assert second.returncode == USAGE
@@ -196,14 +196,14 @@ def test_jobs_run_where_a_token_is_asked_for_and_it_is_never_printed(
     assert_whole(run_dir, undisturbed_run, printed=printed)
 
 
+@pytest.mark.parametrize("stage", ["problems", "scores"])  # made by Ray tasks, by an engine
 def test_6_nothing_is_left_of_a_killed_raylet_and_the_run_goes_on_with_another(
-    long_config: Path, undisturbed_run: Path, tmp_path: Path
+    long_config: Path, undisturbed_run: Path, tmp_path: Path, stage: str
 ) -> None:
     run_dir = tmp_path / "run"
     with ray_head(tmp_path / "home") as head:
         process = start_run(head, long_config, run_dir)
-        wait_until(process, lambda: scored(run_dir) > 3)
-        assert engine_processes()
+        wait_until(process, lambda: committed(run_dir, stage) > 3)
         head.raylet.kill()
         assert_nothing_runs(seconds=10)
         printed, _ = process.communicate(timeout=120)
@@ -223,7 +223,7 @@ def test_6_no_process_of_vllm_outlives_its_raylet(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with ray_head(tmp_path / "home") as head:
         process = start_run(head, config, run_dir)
-        wait_until(process, lambda: scored(run_dir) > 0)
+        wait_until(process, lambda: committed(run_dir) > 0)
         assert any("VLLM" in line for line in engine_processes())
         head.raylet.kill()
         assert_nothing_runs(seconds=10)

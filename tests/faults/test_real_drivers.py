@@ -1,5 +1,5 @@
 """`orca2 run` as a process with real vLLM engines: one killed for its memory, one whose processes
-Ray does not end, and no network (FAULTS 6, 40, 41).
+Ray does not end, and no network (faults 6, 40, 41).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real vLLM engines that are killed, stopped and orphaned in one run (FAULTS 3, 4, 5, 6)."""
+"""Real vLLM engines that are killed, stopped and orphaned in one run (faults 3, 4, 5, 6)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.engine_schema import ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.records import ROLES
+from ray_jobs import placement
 from ray_jobs.cluster import Node, devices_by_node, ray_instance
 from ray_jobs.placement import (
     Placement,
@@ -15,8 +17,10 @@ from ray_jobs.placement import (
     actor_options,
     bound_to,
     cores_of,
+    plan_lines,
     plan_placement,
 )
+from tests.conftest import FinishedRun
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 VLLM = VLLMEngineConfig(model="/models/student")
@@ -139,6 +143,18 @@ def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:
 def test_a_gpu_build_without_gpus_is_refused_before_anything_starts() -> None:
     with pytest.raises(ValueError, match=r"the cluster has no GPU \(1 nodes\)"):
         plan_placement(engine(), [Node(gpus=0)], has_cpu_build=False)
+
+
+def test_only_models_that_are_to_be_started_need_room(
+    undisturbed: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "is_cpu_build", lambda: False)
+    config = undisturbed.config.model_copy(update={"teacher": VLLM})
+    assert plan_lines(config, {"student", "judge"}) == ["student: 1 scripted, no devices"]
+    assert plan_lines(config, set()) == []
+    for roles in ({"teacher"}, ROLES):
+        with pytest.raises(ValueError, match=r"/models/student: the cluster has no GPU"):
+            plan_lines(config, roles)
 
 
 def test_nodes_that_have_lost_all_gpus_offer_no_cores_instead() -> None:
