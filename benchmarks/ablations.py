@@ -35,9 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orca2_gen.config import load_config
-from orca2_gen.fork import fork_run
-from orca2_gen.ledger import Receipt, read_ledger, write_summary
-from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.ledger import Receipt, write_summary
 from orca2_gen.progress import console
 from orca2_gen.records import StudentScore
 from ray_jobs.cluster import ray_instance
@@ -127,10 +125,8 @@ def _make_dataset(options: argparse.Namespace, arm: str, seed: int) -> dict[str,
     where they fit.
     """
     config = load_config(options.config, _overrides(options, arm, seed))
-    run_dir = Path(config.run_dir)
-    if arm != "ours" and not read_ledger(run_dir).units:
-        fork_run(options.runs / "ours", run_dir, stage_keys(stage_determinants(config)))
-    with open_run(config, _lines(arm)) as run:
+    fork = None if arm == "ours" else options.runs / "ours"
+    with open_run(config, _lines(arm), fork=fork) as run:
         return run_all(run).rows_by_task
 
 

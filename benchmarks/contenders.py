@@ -29,7 +29,7 @@ from orca2_gen.records import Completion, Problem
 from orca2_gen.shards import read_records
 from ray_jobs.dispatch import dispatch
 from ray_jobs.leases import EngineUnit, ScoreUnit
-from ray_jobs.run import Run, engine_work
+from ray_jobs.run import Run, engine_work, tally_of
 from ray_jobs.units import committed_problems, groups, score_units
 from ray_jobs.watchdog import WatchedEngine
 
@@ -199,7 +199,7 @@ class WholePath:
         self._problems = committed_problems(run)
         self._stack = ExitStack()
         self._work = self._stack.enter_context(
-            engine_work(run, run.config.student, (), lambda receipt: None)
+            engine_work(run, run.config.student, (), tally_of(run, "scores"), lambda receipt: None)
         )
         replicas = self._work.replicas
         replicas.settle()

@@ -69,6 +69,7 @@ from orca2_gen.chat import load_chat
 from orca2_gen.engine_schema import VLLMEngineConfig
 from orca2_gen.ledger import Receipt
 from orca2_gen.strategies import load_strategies
+from ray_jobs.cluster import is_cpu_build
 from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import open_run
 
@@ -148,7 +149,7 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
     if options.problems is not None:
         warm_up = min(options.problems, size.warm_up_problems)
         size = replace(size, problems=options.problems, warm_up_problems=warm_up)
-    on_gpu = bool(ray.cluster_resources().get("GPU", 0))
+    on_gpu = bool(ray.cluster_resources().get("GPU", 0)) and not is_cpu_build()
     ceiling = ray.get(ray.remote(num_gpus=1)(measured_ceiling).remote()) if on_gpu else None
     model = model_directory(name, folder)
     engine = engine_config(model, size, on_gpu=on_gpu)

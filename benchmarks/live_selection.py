@@ -27,7 +27,7 @@ from orca2_gen.shards import read_records
 from orca2_gen.summaries import cell_value
 from ray_jobs.dispatch import dispatch
 from ray_jobs.pipeline import read_tasks
-from ray_jobs.run import Run, engine_work, open_run
+from ray_jobs.run import Run, engine_work, open_run, tally_of
 from ray_jobs.units import Problems, committed_problems, groups, score_units
 
 CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "microworld.toml"
@@ -107,7 +107,7 @@ def _score(
             work.waiting.extendleft(score_units(run, found[receipt.group], problems))
 
     seconds = []
-    with engine_work(run, run.config.student, (), advance) as work:
+    with engine_work(run, run.config.student, (), tally_of(run, "scores"), advance) as work:
         for names in rounds:
             for name in names:
                 work.waiting.extend(score_units(run, found[name], problems))

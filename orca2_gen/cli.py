@@ -69,11 +69,10 @@ for command in (tasks, verify, status, submit, plan):
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides)
-    if fork is not None:
-        _fork(fork, config)
     from ray_jobs.pipeline import run_all
+    from ray_jobs.units import roles_of_run
 
-    _with_run(config, _dataset_of(run_all))
+    _with_run(config, _dataset_of(run_all), roles_of_run(config), fork)
 
 
 @cli.command()
@@ -83,7 +82,7 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Score the student and select one strategy per task; print the table."""
     from ray_jobs.pipeline import judge_answers, read_tasks, score_student, select_strategies
     from ray_jobs.run import Run
-    from ray_jobs.units import scores_teacher
+    from ray_jobs.units import scored_roles
 
     def stages(run: Run) -> None:
         read_tasks(run)
@@ -93,7 +92,7 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
         print_selections(run.ledger)
 
     config = load_config(config_file, overrides)
-    _with_run(config, stages, {"teacher" if scores_teacher(config) else "student", "judge"})
+    _with_run(config, stages, {*scored_roles(config), "judge"})
 
 
 @cli.command()
@@ -235,12 +234,15 @@ def demo(overrides: tuple[str, ...]) -> None:
 
 
 def _with_run(
-    config: Config, stages: Callable[[Any], None], roles: Collection[Role] = ROLES
+    config: Config,
+    stages: Callable[[Any], None],
+    roles: Collection[Role] = ROLES,
+    fork: Path | None = None,
 ) -> None:
     from orca2_gen.progress import show_stage
     from ray_jobs.run import open_run
 
-    with open_run(config, show_stage, roles=roles) as opened:
+    with open_run(config, show_stage, roles=roles, fork=fork) as opened:
         stages(opened)
 
 
@@ -259,11 +261,3 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
             raise click.exceptions.Exit(REJECTED)
 
     return report
-
-
-def _fork(source: Path, config: Config) -> None:
-    from orca2_gen.fork import fork_run
-    from orca2_gen.plan import stage_determinants, stage_keys
-
-    stages = fork_run(source, Path(config.run_dir), stage_keys(stage_determinants(config)))
-    click.echo(f"forked {', '.join(stages) or 'nothing'} from {source}", err=True)

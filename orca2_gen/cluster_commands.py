@@ -58,10 +58,11 @@ def submit(
 @set_option
 def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
-    from ray_jobs.cluster import ray_instance
+    from ray_jobs.cluster import cluster_nodes, ray_instance
     from ray_jobs.placement import plan_lines
+    from ray_jobs.units import roles_of_run
 
     config = load_config(config_file, overrides)
     with ray_instance():
-        for line in plan_lines(config):
+        for line in plan_lines(config, cluster_nodes(), roles_of_run(config)):
             click.echo(line)

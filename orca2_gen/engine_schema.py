@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, field_validator
 
 from orca2_gen.sections import Fraction, Section
+
+_SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
 
 
 class VLLMEngineConfig(Section):
@@ -34,7 +37,20 @@ class VLLMEngineConfig(Section):
     """Engines of this model, each on its own tensor_parallel_size x pipeline_parallel_size
     devices."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Further environment variables of the engine's process, e.g. VLLM_CPU_OMP_THREADS_BIND."""
+    """Further environment variables of the engine's process, e.g. VLLM_CPU_OMP_THREADS_BIND. A
+    config is recorded and travels, so no secret may stand in it."""
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _holds_no_secret(cls, env: Any) -> Any:
+        # Before the types are looked at: what is said of a wrong one quotes the value.
+        found = [name for name in env if _SECRET.search(str(name))] if isinstance(env, dict) else []
+        if found:
+            raise ValueError(
+                f"{found[0]} reads like a secret, and a config is recorded in config.json and in "
+                f"Ray's logs; set it in the environment of the nodes instead"
+            )
+        return env
 
 
 class ScriptedEngineConfig(Section):

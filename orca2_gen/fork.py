@@ -5,35 +5,53 @@ behind.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.ledger import Ledger, Receipt, read_ledger
-from orca2_gen.shards import inside
+from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.shards import DamagedFile, checked_bytes, inside, sync_directory, write_bytes
 
 
-def fork_run(source: Path, target: Path, keys: Mapping[str, str]) -> list[str]:
-    """Takes over the source's committed units whose stage key is in `keys`; returns their stages.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fork:
+    """What was taken over from another run."""
+
+    stages: tuple[str, ...]
+    """In the order of the source's commits."""
+    damaged: tuple[str, ...] = ()
+    """A line for each file that was left behind, with all that was made from it."""
+
+
+def fork_run(source: Path, target: Ledger, keys: Mapping[str, str]) -> Fork:
+    """Takes over the source's committed units whose stage key is in `keys`, except damaged ones and
+    what was made from them: this is how a run with a damaged file is gone on with.
 
     Files are hard links where the file system allows, so a fork costs no space: committed files
-    never change.
+    never change. Into a run that holds some of these units and nothing else, the others are taken:
+    that fork was cut short. One that has units of its own is left as it is.
 
     Raises:
-        ValueError: the target has commits already.
+        ValueError: the source holds no unit, or the target holds some made under other keys.
     """
-    before, after = read_ledger(source), read_ledger(target, writable=True)
+    before = read_ledger(source)
     if not before.units:
         raise ValueError(
             f"{source} holds no committed unit; give the directory of a run to fork from"
         )
-    if after.units and all(fits(r, keys) for r in after.units.values()):
-        return []  # the same command, once more
-    if after.units:
+    if not all(fits(receipt, keys) for receipt in target.units.values()):
         raise ValueError(
-            f"{target} has commits already; fork into a new directory, or run it without --fork"
+            f"{target.run_dir} has commits already; fork into a new directory, or run it without "
+            f"--fork"
         )
-    return take_over(before, after, [r for r in before.units.values() if fits(r, keys)])
+    if any(before.units.get(name) != receipt for name, receipt in target.units.items()):
+        return Fork(stages=())  # the same command, once more
+    left = {n: r for n, r in before.units.items() if fits(r, keys) and n not in target.units}
+    damaged = {name: line for name, receipt in left.items() if (line := _damage(before, receipt))}
+    wanted = [r for r in left.values() if not any(_falls_with(r, left[name]) for name in damaged)]
+    take_over(before, target, wanted)
+    stages = tuple(dict.fromkeys(receipt.stage for receipt in wanted))
+    return Fork(stages=stages, damaged=tuple(damaged.values()))
 
 
 def fits(receipt: Receipt, keys: Mapping[str, str]) -> bool:
@@ -41,21 +59,47 @@ def fits(receipt: Receipt, keys: Mapping[str, str]) -> bool:
     return keys.get(receipt.stage) == receipt.stage_key
 
 
-def take_over(before: Ledger, after: Ledger, receipts: Sequence[Receipt]) -> list[str]:
-    """Links these units of one run into another and commits them; returns their stages."""
+def take_over(before: Ledger, after: Ledger, receipts: Sequence[Receipt]) -> None:
+    """Links these units of one run into another, durably, and commits them."""
+    folders = set()
     for receipt in receipts:
         for entry in receipt.files:
             destination = after.run_dir / entry.path
             destination.parent.mkdir(parents=True, exist_ok=True)
+            folders.add(destination.parent)
             _link(inside(before.run_dir, entry.path), destination)
-    after.run_dir.mkdir(parents=True, exist_ok=True)
-    after.commit(receipts)
-    return list(dict.fromkeys(receipt.stage for receipt in receipts))
+    for folder in sorted(folders):
+        sync_directory(folder)
+    if receipts:
+        after.commit(receipts)
+
+
+def _damage(ledger: Ledger, receipt: Receipt) -> str:
+    """What is wrong with a unit's files, the first of them; empty where nothing is."""
+    try:
+        for entry in receipt.files:
+            checked_bytes(ledger.run_dir, entry)
+    except DamagedFile as error:
+        return str(error)
+    return ""
+
+
+def _falls_with(receipt: Receipt, damaged: Receipt) -> bool:
+    """Whether a unit is the damaged one, or was made from it and might now come out otherwise: what
+    no engine makes comes out as before.
+    """
+    if damaged.stage in ("scores", "judgements"):  # a race's next block depends on those before
+        later = STAGES[STAGES.index(damaged.stage) : STAGES.index("examples") + 1]
+        return receipt.group == damaged.group and receipt.stage in later
+    is_same = receipt.unit == damaged.unit
+    if damaged.stage == "rationales":
+        return is_same and receipt.stage in ("rationales", "examples")
+    return is_same and receipt.stage == damaged.stage
 
 
 def _link(source: Path, destination: Path) -> None:
     destination.unlink(missing_ok=True)
     try:
         os.link(source, destination)
-    except OSError:
-        shutil.copyfile(source, destination)
+    except OSError:  # another file system
+        write_bytes(destination, source.read_bytes())

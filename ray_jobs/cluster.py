@@ -34,31 +34,51 @@ def ray_instance(
     if ray.is_initialized():
         yield
         return
-    runtime_env = {"env_vars": _not_in_job(OFFLINE_ENVIRONMENT)}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env=runtime_env, log_to_driver=False)
-    else:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=object_store_memory,
-            log_to_driver=False,
-            # Ray otherwise asks a public name server which address this machine has.
-            _node_ip_address="127.0.0.1",
-            runtime_env=runtime_env,
-        )
-    # Ray puts its own in place, which ends the driver with exit code 1 and its lock in place.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)
     try:
+        with _sigterm_kept():
+            _init(num_cpus, object_store_memory)
         yield
     finally:
         ray.shutdown()
+
+
+def _init(num_cpus: int | None, object_store_memory: int) -> None:
+    runtime_env = {"env_vars": _not_in_job(OFFLINE_ENVIRONMENT)}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env=runtime_env, log_to_driver=False)
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        object_store_memory=object_store_memory,
+        log_to_driver=False,
+        # Ray otherwise asks a public name server which address this machine has.
+        _node_ip_address="127.0.0.1",
+        runtime_env=runtime_env,
+    )
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """What handled SIGTERM before does so afterwards; a SIGTERM meanwhile is an interrupt.
+
+    The first thing that `ray.init` does in a main thread is to put its own handler in place, which
+    calls `sys.exit` with the signal's number (ray 2.60: worker.py, `sigterm_handler`) and stays.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _not_in_job(variables: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from ray_jobs.watchdog import WatchedEngine
 PROBLEM_FILES_IN_MEMORY = 64
 SCORE_FILES_IN_MEMORY = 256
 """Of races that are open: each block's scores are looked at again after every block behind it."""
+LAST_WORDS_SECONDS = 5.0
 WHOLE = Part(first=0, last=sys.maxsize)
 
 
@@ -167,9 +169,15 @@ class EngineActor:
 
     def _end_process(self, reason: str) -> None:
         """Ends this process, and with it, Ray sees to that, the engine's children."""
+        # In a thread: what hangs may be the very file system that this is written to.
+        writing = threading.Thread(target=self._write_last_words, args=(reason,), daemon=True)
+        writing.start()
+        writing.join(LAST_WORDS_SECONDS)
+        os._exit(1)
+
+    def _write_last_words(self, reason: str) -> None:
         with suppress(OSError):
             self._last_words.write_text(reason + "\n")
-        os._exit(1)
 
     async def _work_on(self, unit: EngineUnit) -> Receipt:
         part = unit.part or WHOLE

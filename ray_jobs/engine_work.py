@@ -77,7 +77,7 @@ class EngineWork:
         up = self.replicas.working
         self.alone = self._elected(up)
         if self.alone is not None and self.alone in up and not self.alone.open_:
-            self.trial = _open(self.alone, [self.suspects.next()])
+            self._try_alone(self.alone)
         takers = [replica for replica in up if replica is not self.alone]
         coming = sum(replica.starting is not None for replica in self.replicas.all)
         left = sum(replica.num_open for replica in takers) + len(self.waiting)
@@ -126,6 +126,16 @@ class EngineWork:
             if self.alone.is_up or self.trial is not None or not idle:
                 return self.alone
         return min(up, key=lambda replica: replica.num_open, default=None)
+
+    def _try_alone(self, replica: Replica) -> None:
+        """Opens the next suspect, or, before problems are given up on an engine that has done
+        nothing since it died, another unit if there is one: it may be the engine.
+        """
+        is_doubtful = self.suspects.is_blaming and replica.deaths > 0
+        if is_doubtful and not self.suspects.postpone() and self.waiting:
+            _open(replica, [self.waiting.popleft()])
+            return
+        self.trial = _open(replica, [self.suspects.next()])
 
     def _take_in(self, replica: Replica, generator: Any, receipt: Receipt) -> None:
         """Keeps what is to be committed for a receipt that came: itself, unless it is for a part of

@@ -11,8 +11,8 @@ from orca2_gen.plan import selection_rule
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch import dispatch
-from ray_jobs.placement import placement_here
-from ray_jobs.run import Run, engine_work, task_work
+from ray_jobs.placement import placement_on
+from ray_jobs.run import Run, engine_work, tally_of, task_work
 from ray_jobs.sharing import Side, share
 from ray_jobs.units import (
     committed_problems,
@@ -73,16 +73,19 @@ def score_and_teach(run: Run) -> None:
     student, teacher = run.config.student, run.config.teacher
     blocks = [unit for units in to_score.values() for unit in units]
     is_race = selection_rule(run.config).is_race
+    scored, chosen, taught = (tally_of(run, s) for s in ("scores", "selections", "rationales"))
     with (
         run.track(STAGE, None) as show,
         engine_work(
-            run, student, blocks, after_scores, is_shared=True, are_held=not blocks
+            run, student, blocks, scored, after_scores, is_shared=True, are_held=not blocks
         ) as scoring,
-        engine_work(run, teacher, to_teach, show, is_shared=True, are_held=True) as teaching,
+        engine_work(
+            run, teacher, to_teach, taught, show, is_shared=True, are_held=True
+        ) as teaching,
     ):
-        selecting = task_work(run, file_stages.select_strategy, to_select, after_selection)
-        first = Side(work=scoring, placement=placement_here(student))
-        second = Side(work=teaching, placement=placement_here(teacher))
+        selecting = task_work(run, file_stages.select_strategy, to_select, chosen, after_selection)
+        first = Side(work=scoring, placement=placement_on(student, run.nodes))
+        second = Side(work=teaching, placement=placement_on(teacher, run.nodes))
         works = (scoring, selecting, teaching)
         # As planned: while all nodes with GPUs are lost, cores are none.
         on_gpus = "gpu" in (first.placement.device, second.placement.device)

@@ -31,6 +31,7 @@ from ray_jobs.units import (
     groups,
     judge_units,
     score_units,
+    scored_roles,
     scores_teacher,
     select_leases,
     teach_units,
@@ -52,7 +53,8 @@ def run_all(run: Run) -> DatasetSummary:
 
 
 def _is_overlapped(run: Run) -> bool:
-    if run.config.dispatch.schedule != "overlapped" or scores_teacher(run.config):
+    # Only the student's scoring overlaps with anything.
+    if run.config.dispatch.schedule != "overlapped" or "student" not in scored_roles(run.config):
         return False
     # A third model beside two that share the devices would start and end with every block.
     is_judged = run.config.needed_judge is not None

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import (
 from orca2_gen.config_schema import Config
 from orca2_gen.engine_schema import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.records import ROLES, Role
-from ray_jobs.cluster import Node, cluster_nodes, is_cpu_build
+from ray_jobs.cluster import Node, is_cpu_build
 from ray_jobs.engine_actor import EngineActor
 
 MAX_CONCURRENCY = 1000
@@ -43,7 +43,8 @@ class Placement:
     @property
     def bundles(self) -> list[dict[str, float]]:
         """Of an engine's placement group; empty where its actor holds all its devices itself."""
-        return [{"GPU": 1.0, "CPU": 1.0}] * self.ranks if self.executor == "ray" else []
+        # No CPU: vLLM's workers ask for none, and nodes of GPUs may be started with none.
+        return [{"GPU": 1.0}] * self.ranks if self.executor == "ray" else []
 
     def __str__(self) -> str:
         if self.device == "none":
@@ -58,14 +59,15 @@ class Placement:
 
 
 def plan_placement(
-    config: EngineConfig, nodes: Sequence[Node], *, has_cpu_build: bool = True
+    config: EngineConfig, nodes: Sequence[Node], *, has_cpu_build: bool
 ) -> Placement:
     """The Placement of a model's engines on these nodes.
 
     Args:
         config: of the model.
         nodes: the living ones.
-        has_cpu_build: whether engines can do without GPUs.
+        has_cpu_build: whether vLLM's build for CPUs is installed, which uses no GPU where there is
+            one.
 
     Raises:
         ValueError: they have no room for all replicas, or no GPU where one is needed.
@@ -75,12 +77,12 @@ def plan_placement(
     tensor, pipeline = config.tensor_parallel_size, config.pipeline_parallel_size
     ranks = tensor * pipeline
     gpus = [node.gpus for node in nodes]
-    if not any(gpus):  # vLLM's CPU ranks share the machine's cores; its ray executor refuses CPUs
-        if not has_cpu_build:
-            raise ValueError(
-                f"{config.model}: the cluster has no GPU ({len(gpus)} nodes) and no CPU build of "
-                f"vLLM is installed here; start the GPU nodes first, or install the extra cpu"
-            )
+    if not (has_cpu_build or any(gpus)):
+        raise ValueError(
+            f"{config.model}: the cluster has no GPU ({len(gpus)} nodes) and no CPU build of vLLM "
+            f"is installed here; start the GPU nodes first, or install the extra cpu"
+        )
+    if has_cpu_build:  # its ranks share the machine's cores, and its ray executor refuses CPUs
         executor: Literal["mp", "ray"] | None = "mp" if ranks > 1 else None
         return Placement(replicas=config.replicas, ranks=ranks, device="cpu", executor=executor)
     inside = sum(num // ranks for num in gpus)
@@ -98,20 +100,21 @@ def plan_placement(
     )
 
 
-def placement_here(config: EngineConfig) -> Placement:
-    """The Placement of a model's engines on this cluster.
+def placement_on(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
+    """The Placement of a model's engines on these nodes, with the vLLM that is installed here.
 
     Raises:
         ValueError: see plan_placement.
     """
-    return plan_placement(config, cluster_nodes(), has_cpu_build=is_cpu_build())
+    return plan_placement(config, nodes, has_cpu_build=is_cpu_build())
 
 
-def plan_lines(config: Config, roles: Collection[Role] = ROLES) -> list[str]:
-    """Where the engines of each model go on this cluster, a line each.
+def plan_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role] = ROLES) -> list[str]:
+    """Where the engines of each model go on these nodes, a line each.
 
     Args:
         config: of the run.
+        nodes: the living ones.
         roles: of the models that are to be started; no others need room.
 
     Raises:
@@ -119,7 +122,7 @@ def plan_lines(config: Config, roles: Collection[Role] = ROLES) -> list[str]:
     """
     engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
     wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
-    lines = [f"{role}: {placement_here(engine)}" for role, engine in wanted.items()]
+    lines = [f"{role}: {placement_on(engine, nodes)}" for role, engine in wanted.items()]
     if "judge" in roles and config.judge is not None and config.needed_judge is None:
         lines.append("judge: not started, since no task is open or the policy needs no scores")
     return lines

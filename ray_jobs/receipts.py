@@ -37,7 +37,7 @@ RECEIPTS_AT_ONCE = 64
 
 @dataclass(kw_only=True, slots=True)
 class Tally:
-    """Rows of a stage so far, and whether to go on."""
+    """Rows of a stage so far, those of earlier drivers included, and whether to go on."""
 
     limits: DispatchConfig
     input: int = 0
@@ -60,8 +60,9 @@ class Tally:
             raise TooManyRejections(
                 f"{stage}: {self.rejected} of {self.input} rows were rejected "
                 f"({rate:.1%}, max_rejection_rate is {self.limits.max_rejection_rate:.1%}); their "
-                f"reasons stand in rejections/. Mend what causes them, or raise "
-                f"dispatch.max_rejection_rate, and run the same command again"
+                f"reasons stand in rejections/, and they stay rejected in this run. Mend what "
+                f"causes them and begin another run_dir, or raise dispatch.max_rejection_rate and "
+                f"run the same command again"
             )
 
 

@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +18,16 @@ from orca2_gen.config import engine_directory, resolved
 from orca2_gen.config_schema import Config
 from orca2_gen.endings import told_if_ended
 from orca2_gen.engine_schema import EngineConfig
+from orca2_gen.fork import fork_run
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
-from ray_jobs.cluster import cluster_nodes, ray_instance
+from ray_jobs.cluster import Node, cluster_nodes, ray_instance
 from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_work import EngineWork
 from ray_jobs.leases import EngineUnit, FileLease
-from ray_jobs.placement import PlacedEngine, placement_here, plan_lines, start_engine
+from ray_jobs.placement import PlacedEngine, placement_on, plan_lines, start_engine
 from ray_jobs.receipts import Advance, Tally
 from ray_jobs.replicas import Replicas
 from ray_jobs.task_work import TaskWork
@@ -50,6 +51,9 @@ class Run:
     """Takes a line for people: engines that died, what is tried again."""
     driver: str
     """Hexadecimal, of this driver alone: in the name of every file that is written for it."""
+    nodes: tuple[Node, ...]
+    """Of the cluster as the run began, for which its engines are planned: where one is lost later,
+    those that have no room wait, and the others go on."""
     replicas: list[Replicas] = field(default_factory=list)
     """Engines that there are now, by model."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -66,6 +70,7 @@ def open_run(
     track: Track,
     say: Callable[[str], None] = _say,
     roles: Collection[Role] = ROLES,
+    fork: Path | None = None,
 ) -> Iterator[Run]:
     """A Run whose directory is locked and whose committed units fit the config, with Ray up. What
     no receipt lists is removed when it begins and when it ends well.
@@ -75,10 +80,12 @@ def open_run(
         track: shows progress.
         say: takes lines for people.
         roles: of the models that will be started: they have to fit the cluster, others do not.
+        fork: another run, of which what fits the config is taken over first.
 
     Raises:
         RunInUse: another driver has the directory.
-        ValueError: committed units were made under other settings, or an engine does not fit.
+        ValueError: committed units were made under other settings, there is nothing to fork, or an
+            engine does not fit.
     """
     run_dir = Path(config.run_dir).resolve()
     determinants = stage_determinants(config)
@@ -87,10 +94,14 @@ def open_run(
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
         for line in ledger.torn:
             say(line)
+        if fork is not None:
+            for line in _forked(fork, ledger, keys):
+                say(line)
         record_stages(run_dir, resolved(config), determinants, keys, ledger)
         remove_unlisted(ledger)
         with told_if_ended(), ray_instance():
-            for line in plan_lines(config, roles):
+            nodes = tuple(cluster_nodes())
+            for line in plan_lines(config, nodes, roles):
                 say(line)
             yield Run(
                 config=config,
@@ -100,10 +111,19 @@ def open_run(
                 track=track,
                 say=say,
                 driver=secrets.token_hex(3),
+                nodes=nodes,
             )
         # What died left files, and a killed predecessor's engine may have written its last ones
         # after we began. Nobody writes any more.
         remove_unlisted(ledger)
+
+
+def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:
+    """Forks and says what came of it."""
+    fork = fork_run(source, ledger, keys)
+    yield f"forked {', '.join(fork.stages) or 'nothing'} from {source}"
+    for line in fork.damaged:
+        yield f"left behind, to be made again with what was made from it: {line}"
 
 
 def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:
@@ -124,9 +144,10 @@ def run_files(
     per lease, None if unknown.
     """
     started = time.monotonic()
+    tally = tally_of(run, stage)
     if leases:
         with run.track(stage, len(leases) if total == -1 else total) as advance:
-            work = task_work(run, function, leases, advance)
+            work = task_work(run, function, leases, tally, advance)
             dispatch(run.ledger, [work])
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
@@ -149,6 +170,7 @@ def run_engines(
             others; None where all are known from the start.
     """
     started = time.monotonic()
+    tally = tally_of(run, stage)
     if units:
         with run.track(stage, len(units) if following is None else None) as show:
 
@@ -157,13 +179,30 @@ def run_engines(
                     work.waiting.extendleft(following(receipt))
                 show(receipt)
 
-            with engine_work(run, engine, units, advance) as work:
+            with engine_work(run, engine, units, tally, advance) as work:
                 dispatch(run.ledger, [work])
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
 
+def tally_of(run: Run, stage: str) -> Tally:
+    """The Tally of a stage with the rows that it has committed, by any driver.
+
+    Raises:
+        TooManyRejections: they are too many already; a run that was stopped for it stays stopped.
+    """
+    tally = Tally(limits=run.config.dispatch)
+    for receipt in run.ledger.committed(stage):
+        tally.add(receipt)
+    tally.check(stage)
+    return tally
+
+
 def task_work(
-    run: Run, function: Callable[..., Any], leases: Iterable[FileLease], advance: Advance
+    run: Run,
+    function: Callable[..., Any],
+    leases: Iterable[FileLease],
+    tally: Tally,
+    advance: Advance,
 ) -> TaskWork:
     """File leases to be dispatched, each as a Ray task of this function."""
     remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
@@ -172,7 +211,7 @@ def task_work(
         ledger=run.ledger,
         submit=lambda lease: remote.remote(run.run_dir, config, lease),
         in_flight=max(2, int(ray.cluster_resources().get("CPU", 2))),
-        tally=Tally(limits=run.config.dispatch),
+        tally=tally,
         advance=advance,
         waiting=deque(leases),
     )
@@ -183,6 +222,7 @@ def engine_work(
     run: Run,
     engine: EngineConfig,
     units: Iterable[EngineUnit],
+    tally: Tally,
     advance: Advance,
     *,
     is_shared: bool = False,
@@ -194,6 +234,7 @@ def engine_work(
         run: whose engines they are.
         engine: the model.
         units: to begin with.
+        tally: of their stage.
         advance: see Work.
         is_shared: another model's engines may run at the same time.
         are_held: no engine starts before it is released.
@@ -204,15 +245,14 @@ def engine_work(
         run.say(f"{model}: {line}" if is_shared else line)
 
     start = _starter(run, engine, is_shared)
-    limits = run.config.dispatch
-    replicas = Replicas(start, engine.replicas, limits, say, are_held=are_held)
+    replicas = Replicas(start, engine.replicas, run.config.dispatch, say, are_held=are_held)
     run.replicas.append(replicas)
     try:
         yield EngineWork(
             replicas=replicas,
             # Twice the batch: one half generates, the other waits where the engine sees it.
             requests_per_engine=2 * engine.max_num_seqs,
-            tally=Tally(limits=limits),
+            tally=tally,
             advance=advance,
             waiting=deque(units),
         )
@@ -226,7 +266,7 @@ def engine_work(
 
 def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, str], PlacedEngine]:
     """Replica and node -> a new engine of a model, on cores that no other engine of the run has."""
-    placement = placement_here(engine)
+    placement = placement_on(engine, run.nodes)
     prefix = f"{len(run.replicas)}-" if run.replicas else ""
 
     def start(replica: int, node: str) -> PlacedEngine:

@@ -164,6 +164,7 @@ def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
         if 0 < count <= len(may_go):
             choices.append(may_go[-count:])
     choice = min(choices, key=len, default=[])
-    if giver.is_finished or any(r.is_up and r not in choice for r in engines):
+    # Not where only nothing waits: a block of a race that is open brings the next one.
+    if giver.work.is_done or any(r.is_up and r not in choice for r in engines):
         for replica in choice:
             giver.work.replicas.leave(replica)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from ray.exceptions import AuthenticationError
@@ -49,6 +50,11 @@ def job_client(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):  # others make Ray import a module by name
         raise ValueError(
             f"--address {address!r} is not a dashboard's; expected one like http://127.0.0.1:8265"
+        )
+    if "@" in urlsplit(address).netloc:
+        raise ValueError(
+            "--address holds credentials, which would stand in logs; set RAY_AUTH_TOKEN_PATH, or a "
+            "header in RAY_JOB_HEADERS, and leave them out"
         )
     # Ray prefers these to the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = address

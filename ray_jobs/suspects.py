@@ -2,8 +2,10 @@
 
 A unit that only shared the engine runs alone once and is done. One that kills an engine while alone
 is halved, and its halves run alone, down to single problems; one that kills twice while alone is
-given up and becomes a Rejection. Halves that went well are kept as parts, so that a unit which was
-merely too much at once is done in pieces. Pure: no engine, no clock.
+given up and becomes a Rejection, but, as long as anything else can be tried, only once the engine
+has done something again (`postpone`): one that dies of everything is no problem's doing. Halves
+that went well are kept as parts, so that a unit which was merely too much at once is done in
+pieces. Pure: no engine, no clock.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ class _Search:
     is_whole: bool = True
     """Whether the unit is still tried as one piece, whose receipt is the unit's own."""
 
+    @property
+    def is_blaming(self) -> bool:
+        """Whether nothing is left of it but to put its parts together without the lost ones."""
+        return bool(self.lost) and not self.open_
+
 
 @dataclass(kw_only=True, slots=True)
 class Suspects:
@@ -48,6 +55,17 @@ class Suspects:
         """Takes in a unit that was open, among others, on an engine that died."""
         assert unit.part is None
         self.searches.append(_Search(unit=unit, open_=deque([(0, unit.num_problems)])))
+
+    @property
+    def is_blaming(self) -> bool:
+        """Whether what runs next gives problems up for good."""
+        return bool(self.searches) and self.searches[0].is_blaming
+
+    def postpone(self) -> bool:
+        """Puts one before it that gives none up yet; whether there is such a one."""
+        place = next((i for i, each in enumerate(self.searches) if not each.is_blaming), 0)
+        self.searches.rotate(-place)
+        return place > 0
 
     def next(self) -> EngineUnit:
         """What to run now, alone; then `survived` or `died` must be told."""

@@ -10,6 +10,7 @@ from orca2_gen.config_schema import Config
 from orca2_gen.groups import OPEN, Group, block_unit, rows_by_file
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
+from orca2_gen.records import Role
 from ray_jobs.counts import survivors_of
 from ray_jobs.leases import (
     EngineUnit,
@@ -59,6 +60,18 @@ def groups(problems: Problems) -> list[Group]:
 def scores_teacher(config: Config) -> bool:
     """Whether the policy looks at the teacher's own scores."""
     return config.selection.policy == "teacher_best"
+
+
+def scored_roles(config: Config) -> set[Role]:
+    """Of the model whose scores the policy looks at; none where it looks at none."""
+    if not selection_rule(config).needs_scores:
+        return set()
+    return {"teacher" if scores_teacher(config) else "student"}
+
+
+def roles_of_run(config: Config) -> set[Role]:
+    """Of the models that are started for a dataset, if there is anything for them to do."""
+    return {*scored_roles(config), "judge", "teacher"}
 
 
 def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:

@@ -35,7 +35,7 @@ class WatchedEngine:
             engine: that does the work.
             stall_seconds: without any token while requests are open, after which it hangs.
             request_seconds: after which one request is cut off, its wait for a place in the batch
-                included; None lets it run.
+                included, if the engine made any token in that time; None lets it run.
             on_stall: called, in the watching thread, with what was seen.
         """
         self._engine = engine
@@ -47,16 +47,27 @@ class WatchedEngine:
 
     async def generate(self, request: Request) -> Completion:
         self._num_open += 1
-        limit = asyncio.timeout(self._request_seconds)
         try:
-            async with limit:
+            if self._request_seconds is None:
                 return await self._engine.generate(request)
-        except TimeoutError:
-            if not limit.expired():  # the engine's own
-                raise
-            return cut_off(request)
+            return await self._generate_within(request, self._request_seconds)
         finally:
             self._num_open -= 1
+
+    async def _generate_within(self, request: Request, seconds: float) -> Completion:
+        """Cut off only where tokens came meanwhile: where none did, the engine hangs, which is for
+        the watching thread to end. Its requests are not too long, and will be asked again.
+        """
+        generating = asyncio.ensure_future(self._engine.generate(request))
+        try:
+            while True:
+                before = self._engine.num_generated_tokens
+                if (await asyncio.wait({generating}, timeout=seconds))[0]:
+                    return generating.result()
+                if self._engine.num_generated_tokens != before:
+                    return cut_off(request)
+        finally:
+            generating.cancel()
 
     @property
     def is_dead(self) -> bool:

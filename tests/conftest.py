@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ hypothesis.settings.load_profile("shared_cpu")
 from orca2_gen.chat import Chat, load_chat  # noqa: E402
 from orca2_gen.config import load_config  # noqa: E402
 from orca2_gen.config_schema import Config  # noqa: E402
-from orca2_gen.ledger import Receipt  # noqa: E402
+from orca2_gen.fork import fork_run  # noqa: E402
+from orca2_gen.ledger import Receipt, read_ledger  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
 
@@ -316,6 +317,12 @@ def undisturbed(
 def run_copy(undisturbed: FinishedRun, tmp_path: Path) -> Path:
     """A copy of the undisturbed run's directory, to be damaged."""
     return Path(shutil.copytree(undisturbed.run_dir, tmp_path / "copy"))
+
+
+def forked(source: Path, target: Path, keys: Mapping[str, str]) -> tuple[str, ...]:
+    """Forks into a run directory; the stages that were taken over."""
+    target.mkdir(exist_ok=True)
+    return fork_run(source, read_ledger(target, writable=True), keys).stages
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -302,3 +302,16 @@ def test_a_judge_with_fewer_replicas_than_the_floor_is_refused(
     assert load_config(file, sets).needed_judge is None
     with pytest.raises(ValueError, match=r"min_replicas is 2 and judge.replicas is 1"):
         load_config(file, [*sets, "tasks.0.answer_type=open"])
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "API_KEY", "VLLM_API_KEY", "db_password", "SECRET"])
+def test_what_reads_like_a_secret_is_refused_in_an_engines_env_and_not_shown(
+    write_config: Write, name: str
+) -> None:
+    student = Path(__file__).parents[1] / "orca2_gen" / "microworld" / "student"
+    file = write_config(sections=f'[judge]\nmodel = "{student}"\n[judge.env]\nHOME = "/"\n')
+    for value in ("hunter2", "1234567"):  # the second is no string
+        with pytest.raises(ValueError, match=f"judge.env: {name} reads like a secret") as refused:
+            load_config(file, [f"judge.env.{name}={value}"])
+        assert value not in str(refused.value)
+    load_config(file, ["judge.env.VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE='1'"])

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from orca2_gen.config import load_config
-from orca2_gen.fork import fork_run
 from orca2_gen.ledger import read_ledger
 from orca2_gen.lineage import lineage_faults
 from orca2_gen.plan import stage_determinants, stage_keys
@@ -16,7 +15,7 @@ from orca2_gen.records import Example, Message, Rationale, Selection, StudentSco
 from orca2_gen.shards import read_records, write_records
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
-from tests.conftest import FinishedRun, quiet
+from tests.conftest import FinishedRun, forked, quiet
 from tests.test_verify import rewrite_ledger
 
 Change = Callable[[Any], Any]
@@ -109,8 +108,8 @@ def test_a_fork_to_a_policy_without_scores_verifies(
     overrides = [f"run_dir={tmp_path / 'fork'}", f"selection.policy={policy}"]
     config = load_config(undisturbed.config_file, overrides)
     keys = stage_keys(stage_determinants(config))
-    assert fork_run(undisturbed.run_dir, Path(config.run_dir), keys) == ["problems"]
-    assert fork_run(undisturbed.run_dir, Path(config.run_dir), keys) == []
+    assert forked(undisturbed.run_dir, Path(config.run_dir), keys) == ("problems",)
+    assert forked(undisturbed.run_dir, Path(config.run_dir), keys) == ()
     with open_run(config, quiet) as run:
         run_all(run)
     assert verify(Path(config.run_dir)).findings == []

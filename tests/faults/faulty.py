@@ -4,9 +4,10 @@ The plan is `faults.json` beside the run directory:
 
     die_on        problem id, or `role|problem id` -> how often a request for it ends the actor's
                   process (-1: always)
+    die_on_role   every request for this role ends the actor's process
     die_after     the actor's process ends after so many requests, once
     hang_on       problem ids whose requests never come back, once
-    slow          problem id -> seconds
+    slow          problem id -> seconds, in which its requests go on making tokens
     waits_for     problem id -> a pattern of files in the run directory, one of which must be there
     fail_starts   so many starts of an engine raise
     slow_start    seconds
@@ -67,6 +68,7 @@ class FaultyEngine:
         self._engine, self._run_dir, self._plan = engine, run_dir, plan
         self._requests = 0
         self._allocated = bytearray()
+        self._slow_tokens = 0
 
     async def generate(self, request: Request) -> Completion:
         if request.problem_id == WARM_UP:
@@ -85,11 +87,16 @@ class FaultyEngine:
         slug = problem_id.replace("/", "_")
         if times and mark(self._run_dir, f"die_on.{slug}", sys.maxsize if times < 0 else times):
             os._exit(1)
+        if request.role == self._plan.get("die_on_role"):
+            os._exit(1)
         if self._requests == self._plan.get("die_after") and mark(self._run_dir, "die_after", 1):
             os._exit(1)
         if problem_id in self._plan.get("hang_on", ()) and mark(self._run_dir, "hang_on", 1):
             await asyncio.sleep(1e6)
-        await asyncio.sleep(self._plan.get("slow", {}).get(problem_id, 0.0))
+        end = time.monotonic() + self._plan.get("slow", {}).get(problem_id, 0.0)
+        while time.monotonic() < end:
+            await asyncio.sleep(0.1)
+            self._slow_tokens += 1
         if pattern := self._plan.get("waits_for", {}).get(problem_id):
             while not any(self._run_dir.glob(pattern)):
                 await asyncio.sleep(0.1)
@@ -101,7 +108,7 @@ class FaultyEngine:
 
     @property
     def num_generated_tokens(self) -> int:
-        return self._engine.num_generated_tokens
+        return self._engine.num_generated_tokens + self._slow_tokens
 
     def close(self) -> None:
         self._engine.close()

@@ -82,6 +82,22 @@ def test_1_an_engine_that_dies_costs_no_row(
 
 
 @pytest.mark.slow
+def test_1_an_engine_that_dies_of_everything_ends_the_run_and_no_problem_is_blamed(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    plant(run_dir, die_on_role="teacher")
+    with pytest.raises(RuntimeError, match="died 48 times in a row") as stopped:
+        run_to_the_end(undisturbed, run_dir)
+    assert read_ledger(run_dir).committed("rationales") == []
+    assert_sound(run_dir, printed=str(stopped.value), is_finished=False)
+    before = snapshot(run_dir)
+    plant(run_dir)
+    said = run_to_the_end(undisturbed, run_dir)
+    assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said), before=before)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("poison", [{POISON}, {POISON, "sums/train/s12", "letters/train/0"}])
 def test_2_a_problem_that_kills_every_engine_is_the_only_one_lost(
     undisturbed: FinishedRun, tmp_path: Path, poison: set[str]
@@ -187,17 +203,22 @@ def test_37_a_run_that_rejects_everything_stops_early(
 ) -> None:
     run_dir = tmp_path / "run"
     nobody = "{" + ", ".join(f"{name} = 0.0" for name in STRATEGY_NAMES) + "}"
+    settings = (
+        f"teacher.accuracy={nobody}",
+        "dispatch.rejection_rows=8",
+        "teacher.max_num_seqs=1",
+    )
     with pytest.raises(TooManyRejections, match=r"rationales: .* were rejected") as stopped:
-        run_to_the_end(
-            undisturbed,
-            run_dir,
-            f"teacher.accuracy={nobody}",
-            "dispatch.rejection_rows=8",
-            "teacher.max_num_seqs=1",
-        )
+        run_to_the_end(undisturbed, run_dir, *settings)
     committed = read_ledger(run_dir).committed("rationales")
     assert 8 <= sum(receipt.counts["input"] for receipt in committed) < NUM_SUMS + NUM_LETTERS
     assert_sound(run_dir, printed=str(stopped.value), is_finished=False)
+    # A cluster that submits a job again must not end it well for having forgotten.
+    with pytest.raises(TooManyRejections, match=r"rationales: .* were rejected"):
+        run_to_the_end(undisturbed, run_dir, *settings)
+    assert read_ledger(run_dir).committed("rationales") == committed
+    run_to_the_end(undisturbed, run_dir, *settings, "dispatch.max_rejection_rate=1.0")
+    assert_sound(run_dir, printed=str(stopped.value))
 
 
 def test_43_engines_of_other_versions_are_refused_and_the_run_goes_on_without_them(

@@ -23,10 +23,12 @@ from tests.faults.drivers import ROOT, SOON_LOST, assert_one_reason, wait_until
 from tests.faults.heads import Head, ray_head
 from tests.faults.oracle import (
     assert_no_secret,
+    assert_no_segment_left,
     assert_nothing_runs,
     assert_whole,
     engine_processes,
     snapshot,
+    unused_segments,
 )
 
 pytestmark = pytest.mark.slow
@@ -221,6 +223,7 @@ def test_6_nothing_is_left_of_a_killed_raylet_and_the_run_goes_on_with_another(
 def test_6_no_process_of_vllm_outlives_its_raylet(tmp_path: Path) -> None:
     config = ROOT / "ray_jobs" / "configs" / "microworld.toml"
     run_dir = tmp_path / "run"
+    unused_before = unused_segments()
     with ray_head(tmp_path / "home") as head:
         process = start_run(head, config, run_dir)
         wait_until(process, lambda: committed(run_dir) > 0)
@@ -230,6 +233,7 @@ def test_6_no_process_of_vllm_outlives_its_raylet(tmp_path: Path) -> None:
         printed, _ = process.communicate(timeout=120)
     assert process.returncode == FAILED, printed
     assert_one_reason(printed)
+    assert_no_segment_left(unused_before)
     # Ray ended it: it could not even give its lock back, which binds nobody.
     assert verify(run_dir).findings == []
     assert_no_secret(run_dir, printed)

@@ -4,19 +4,20 @@ each: `python -m tests.ray_jobs.grouped`. Here the groups hold CPUs, for want of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orca2_gen.engine_schema import EngineConfig
 from ray_jobs import placement
 from ray_jobs import run as run_module
+from ray_jobs.cluster import Node
 from ray_jobs.placement import Placement
 from tests.faults import faulty
 
 RANKS = 2
 
 
-def across_nodes(config: EngineConfig) -> Placement:
+def across_nodes(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
     """What plan_placement makes of an engine that no node has enough GPUs for."""
     return Placement(replicas=config.replicas, ranks=RANKS, device="gpu", executor="ray")
 
@@ -25,7 +26,7 @@ def place_in_groups(setattr_: Callable[[Any, str, Any], None], cpus_per_rank: fl
     """Makes every engine of a run one across nodes, its actor a faulty one."""
     bundles = property(lambda self: [{"CPU": cpus_per_rank}] * self.ranks)
     setattr_(Placement, "bundles", bundles)
-    setattr_(run_module, "placement_here", across_nodes)
+    setattr_(run_module, "placement_on", across_nodes)
     setattr_(placement, "EngineActor", faulty.FaultyActor)
 
 

@@ -14,6 +14,7 @@ from orca2_gen.config_schema import DispatchConfig
 from ray_jobs.engine_work import EngineWork
 from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replicas
+from ray_jobs.suspects import KILLS_OF_A_PROBLEM
 from tests.ray_jobs.test_suspects import unit_of
 
 
@@ -123,3 +124,31 @@ def test_an_engine_that_has_just_died_gets_one_unit(num_up: int, num_units: int,
         or min(given_[1:]) >= room
         or min(given_[1:]) >= math.ceil(num_units / num_up)
     )
+
+
+def test_problems_are_given_up_only_on_an_engine_that_has_done_something_since_it_died() -> None:
+    work = work_of(1, 0, 1, 4)
+    [replica] = work.replicas.all
+    work.suspects.add(unit_of("suspect", 1))
+    for _ in range(KILLS_OF_A_PROBLEM):
+        work.suspects.died()
+    replica.deaths = KILLS_OF_A_PROBLEM + 1
+    work.grant(())
+    [units] = replica.open_.values()
+    assert list(units) == ["u-0"] and work.trial is None, "the engine may die of everything"
+    replica.open_.clear()
+    replica.deaths = 0  # it has done that unit
+    work.grant(())
+    [[merge]] = [list(units.values()) for units in replica.open_.values()]
+    assert merge.part is not None and merge.part.lost == (0,) and work.trial in replica.open_
+
+
+def test_where_nothing_else_is_left_a_problem_that_killed_twice_is_given_up() -> None:
+    work = work_of(1, 0, 0, 4)
+    [replica] = work.replicas.all
+    work.suspects.add(unit_of("suspect", 1))
+    for _ in range(KILLS_OF_A_PROBLEM):
+        work.suspects.died()
+    replica.deaths = KILLS_OF_A_PROBLEM + 1
+    work.grant(())
+    assert work.trial in replica.open_

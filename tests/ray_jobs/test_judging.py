@@ -13,7 +13,6 @@ import pytest
 
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
-from orca2_gen.fork import fork_run
 from orca2_gen.groups import Group
 from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.plan import selection_rule, stage_determinants, stage_keys
@@ -28,7 +27,7 @@ from ray_jobs.counts import REGRADED
 from ray_jobs.pipeline import judge_answers, read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading import Regrading, regrade
 from ray_jobs.run import open_run
-from tests.conftest import FinishedRun, quiet, write_run_config
+from tests.conftest import FinishedRun, forked, quiet, write_run_config
 from tests.faults.faulty import FaultyActor, happened, plant
 from tests.faults.oracle import assert_whole, committed
 from tests.ray_jobs.test_pipeline import dataset_bytes, run_config
@@ -470,4 +469,4 @@ def test_an_arm_of_an_ablation_shares_the_problems_of_a_judged_run(
     sets = [f"run_dir={tmp_path / 'fork'}", "selection.policy=random"]
     config = load_config(judged_run.config_file, sets)
     keys = stage_keys(stage_determinants(config))
-    assert fork_run(judged_run.run_dir, Path(config.run_dir), keys) == ["problems"]
+    assert forked(judged_run.run_dir, Path(config.run_dir), keys) == ("problems",)

@@ -38,7 +38,7 @@ run_dir = Path(tempfile.mkdtemp())
 with ray_instance():
     engine = placement.start_engine(
         config,
-        placement.placement_here(config),
+        placement.placement_on(config, []),
         taken=(),
         is_shared=False,
         node_id="",

@@ -229,33 +229,54 @@ def test_a_file_that_a_killed_predecessor_finishes_late_is_gone_at_the_end(
     assert unlisted_files(read_ledger(run_copy)) == []
 
 
-def test_a_second_driver_is_refused(undisturbed: FinishedRun) -> None:
-    with (
-        open_run(undisturbed.config, quiet),
-        pytest.raises(ValueError, match="is in use by process"),
-        open_run(undisturbed.config, quiet),
-    ):
-        pass
+@pytest.mark.parametrize("is_fork", [False, True])
+def test_a_second_driver_is_refused_before_it_writes_anything(
+    undisturbed: FinishedRun, tmp_path: Path, is_fork: bool
+) -> None:
+    fork = undisturbed.run_dir if is_fork else None
+    config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"])
+    with open_run(config, quiet):
+        before = sorted((tmp_path / "run").rglob("*"))
+        with (
+            pytest.raises(ValueError, match="is in use by process"),
+            open_run(config, quiet, fork=fork),
+        ):
+            pass
+        assert sorted((tmp_path / "run").rglob("*")) == before
 
 
 def test_a_changed_setting_is_refused_and_a_fork_takes_over_what_stays(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
-    from orca2_gen.fork import fork_run
-    from orca2_gen.plan import stage_determinants, stage_keys
-
     change = "rationales.temperature=0.1"
     with pytest.raises(ValueError, match=r"rationales made otherwise: temperature: 0.7 -> 0.1"):
         run_config(undisturbed.config_file, change)
     config = load_config(undisturbed.config_file, [change, f"run_dir={tmp_path / 'fork'}"])
-    stages = fork_run(
-        undisturbed.run_dir, tmp_path / "fork", stage_keys(stage_determinants(config))
-    )
-    assert stages == ["problems", "scores", "selections"]
-    run_dir, _ = run_config(undisturbed.config_file, change, f"run_dir={tmp_path / 'fork'}")
+    lines: list[str] = []
+    with open_run(config, quiet, lines.append, fork=undisturbed.run_dir) as run:
+        run_all(run)
+    assert lines[0] == f"forked problems, scores, selections from {undisturbed.run_dir}"
+    run_dir = tmp_path / "fork"
     assert verify(run_dir).findings == []
     before, after = read_ledger(undisturbed.run_dir), read_ledger(run_dir)
     assert before.committed("scores") == after.committed("scores")
+
+
+@pytest.mark.parametrize("stage", ["problems", "scores", "rationales"])
+def test_a_run_with_a_damaged_file_is_gone_on_with_in_a_fork(
+    undisturbed: FinishedRun, run_copy: Path, tmp_path: Path, stage: str
+) -> None:
+    hit = run_copy / read_ledger(run_copy).committed(stage)[0].files[0].path
+    hit.write_bytes(hit.read_bytes()[:-1])
+    config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'fork'}"])
+    lines: list[str] = []
+    with open_run(config, quiet, lines.append, fork=run_copy) as run:
+        run_all(run)
+    assert "left behind" in lines[1] and str(hit) in lines[1]
+    assert verify(tmp_path / "fork").findings == []
+    for name in STAGES:
+        ours, theirs = (rows(read_ledger(d), name) for d in (run.run_dir, undisturbed.run_dir))
+        assert ours == theirs, name
 
 
 def test_tasks_without_a_single_problem_give_an_empty_dataset(

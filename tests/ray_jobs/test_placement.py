@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import ray
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orca2_gen.engine_schema import ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config import load_config
+from orca2_gen.engine_schema import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.records import ROLES
 from ray_jobs import placement
+from ray_jobs import run as run_module
 from ray_jobs.cluster import Node, devices_by_node, ray_instance
 from ray_jobs.placement import (
     Placement,
@@ -20,7 +23,9 @@ from ray_jobs.placement import (
     plan_lines,
     plan_placement,
 )
-from tests.conftest import FinishedRun
+from ray_jobs.run import engine_work, open_run, tally_of
+from ray_jobs.units import roles_of_run
+from tests.conftest import FinishedRun, quiet
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 VLLM = VLLMEngineConfig(model="/models/student")
@@ -80,7 +85,7 @@ def test_a_lone_engine_a_scripted_one_and_one_on_gpus_are_left_alone() -> None:
 
 def test_no_actor_is_restarted_by_ray_itself() -> None:
     for config in (VLLM, ScriptedEngineConfig(engine="scripted", tokenizer="/models/student")):
-        options = actor_options(plan_placement(config, [Node(gpus=8)]))
+        options = actor_options(plan_placement(config, [Node(gpus=8)], has_cpu_build=False))
         assert options["max_restarts"] == options["max_task_retries"] == 0
 
 
@@ -98,27 +103,36 @@ sizes = st.sampled_from([1, 2, 4, 8])
 
 
 @given(
-    st.lists(st.integers(0, 8), min_size=1, max_size=6), sizes, st.integers(1, 4), st.integers(1, 9)
+    st.lists(st.integers(0, 8), min_size=1, max_size=6),
+    sizes,
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.booleans(),
 )
 def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
-    gpus: list[int], tensor: int, pipeline: int, replicas: int
+    gpus: list[int], tensor: int, pipeline: int, replicas: int, has_cpu_build: bool
 ) -> None:
+    assume(has_cpu_build or any(gpus))
     nodes = [Node(gpus=num) for num in gpus]
     ranks = tensor * pipeline
     inside = sum(num // ranks for num in gpus)
     try:
-        plan = plan_placement(engine(tensor=tensor, pipeline=pipeline, replicas=replicas), nodes)
+        plan = plan_placement(
+            engine(tensor=tensor, pipeline=pipeline, replicas=replicas),
+            nodes,
+            has_cpu_build=has_cpu_build,
+        )
     except ValueError as error:
-        assert inside < replicas
+        assert inside < replicas and not has_cpu_build
         assert ranks <= max(gpus) or sum(gpus) < ranks * replicas
         assert f"{replicas} replicas" in str(error) and f"= {ranks} GPUs" in str(error)
         return
     assert (plan.replicas, plan.ranks) == (replicas, ranks)
-    if not any(gpus):
+    if has_cpu_build:  # it would leave GPUs idle
         assert plan.device == "cpu" and plan.bundles == []
     elif plan.executor == "ray":
         assert ranks > max(gpus) and ranks * replicas <= sum(gpus)
-        assert len(plan.bundles) == ranks
+        assert plan.bundles == [{"GPU": 1.0}] * ranks
         assert "num_gpus" not in actor_options(plan)
     else:
         assert inside >= replicas
@@ -128,16 +142,26 @@ def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
 
 def test_a_plan_reads_as_one_line() -> None:
     nodes = [Node(gpus=8)] * 2
-    assert str(plan_placement(engine(replicas=16), nodes)) == "16 x 1 GPU (one process)"
-    four = plan_placement(engine(tensor=4, replicas=2), nodes)
-    assert str(four) == "2 x 4 GPUs (ranks on one node)"
-    across = plan_placement(engine(tensor=8, pipeline=2), nodes)
-    assert str(across) == "1 x 16 GPUs (ranks across nodes in a placement group)"
+    lines = [
+        str(plan_placement(config, nodes, has_cpu_build=False))
+        for config in (
+            engine(replicas=16),
+            engine(tensor=4, replicas=2),
+            engine(tensor=8, pipeline=2),
+        )
+    ]
+    assert lines == [
+        "16 x 1 GPU (one process)",
+        "2 x 4 GPUs (ranks on one node)",
+        "1 x 16 GPUs (ranks across nodes in a placement group)",
+    ]
 
 
 def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match=r"nodes have 8 \+ 4 GPUs, room for 3"):
-        plan_placement(engine(tensor=4, replicas=4), [Node(gpus=8), Node(gpus=4)])
+        plan_placement(
+            engine(tensor=4, replicas=4), [Node(gpus=8), Node(gpus=4)], has_cpu_build=False
+        )
 
 
 def test_a_gpu_build_without_gpus_is_refused_before_anything_starts() -> None:
@@ -150,14 +174,65 @@ def test_only_models_that_are_to_be_started_need_room(
 ) -> None:
     monkeypatch.setattr(placement, "is_cpu_build", lambda: False)
     config = undisturbed.config.model_copy(update={"teacher": VLLM})
-    assert plan_lines(config, {"student", "judge"}) == ["student: 1 scripted, no devices"]
-    assert plan_lines(config, set()) == []
+    nodes = [Node(gpus=0)]
+    assert plan_lines(config, nodes, {"student", "judge"}) == ["student: 1 scripted, no devices"]
+    assert plan_lines(config, nodes, set()) == []
     for roles in ({"teacher"}, ROLES):
         with pytest.raises(ValueError, match=r"/models/student: the cluster has no GPU"):
-            plan_lines(config, roles)
+            plan_lines(config, nodes, roles)
 
 
 def test_nodes_that_have_lost_all_gpus_offer_no_cores_instead() -> None:
     nodes = [Node(gpus=0, node_id="head"), Node(gpus=4, node_id="worker")]
     assert devices_by_node(nodes, "gpu") == {"head": 0, "worker": 4}
     assert devices_by_node(nodes[:1], "gpu") == {"head": 0}
+
+
+@pytest.mark.parametrize(
+    ("policy", "roles"),
+    [
+        ("student_best", {"student", "judge", "teacher"}),
+        ("teacher_best", {"judge", "teacher"}),
+        ("random", {"judge", "teacher"}),
+        ("fixed:direct_answer", {"judge", "teacher"}),
+    ],
+)
+def test_a_student_that_no_policy_looks_at_needs_no_room(
+    undisturbed: FinishedRun, policy: str, roles: set[str]
+) -> None:
+    config = load_config(undisturbed.config_file, [f"selection.policy={policy}"])
+    assert roles_of_run(config) == roles
+
+
+class StandIn:
+    """An engine that starts for ever."""
+
+    cores = ()
+
+    def __getattr__(self, name: str) -> StandIn:
+        return self
+
+    def __call__(self) -> StandIn:
+        return self
+
+
+def test_a_node_that_is_lost_between_two_stages_leaves_the_plan_as_it_was(
+    undisturbed: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[Placement] = []
+
+    def start(config: EngineConfig, placement: Placement, **arguments: object) -> StandIn:
+        placed.append(placement)
+        return StandIn()
+
+    monkeypatch.setattr(placement, "is_cpu_build", lambda: False)
+    monkeypatch.setattr(run_module, "start_engine", start)
+    with pytest.raises(ValueError, match="the cluster has no GPU"):
+        plan_lines(undisturbed.config.model_copy(update={"teacher": VLLM}), [Node(gpus=0)])
+    config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"])
+    with open_run(config, quiet) as run:
+        run.nodes = (Node(gpus=8), Node(gpus=8))  # as they were; there is no GPU now
+        tally = tally_of(run, "rationales")
+        with engine_work(run, engine(replicas=16), [], tally, lambda receipt: None) as work:
+            work.replicas.settle()
+    assert [each.device for each in placed] == ["gpu"] * 16

@@ -70,7 +70,7 @@ def started(undisturbed: FinishedRun, run_dir: Path) -> PlacedEngine:
     config = undisturbed.config
     return start_engine(
         config.student,
-        across_nodes(config.student),
+        across_nodes(config.student, []),
         taken=(),
         is_shared=False,
         node_id="",
@@ -161,7 +161,7 @@ def test_every_replica_has_a_group_while_its_stage_runs_and_none_afterwards(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    plant(run_dir)
+    plant(run_dir, slow={"sums/train/s11": 15.0})  # still asked when the second engine is up
     seen = Seen()
     seen.score(undisturbed, run_dir, "student.replicas=2", "student.max_num_seqs=1")
     assert max(len(groups) for groups in seen.of_actors) == 2
@@ -247,7 +247,7 @@ def test_vllm_is_told_to_put_the_ranks_of_such_an_engine_on_ray() -> None:
     config = VLLMEngineConfig(
         model="/models/teacher", tensor_parallel_size=8, pipeline_parallel_size=2
     )
-    plan = plan_placement(config, [Node(gpus=8)] * 2)
+    plan = plan_placement(config, [Node(gpus=8)] * 2, has_cpu_build=False)
     arguments = engine_arguments(config, plan.executor)
     assert arguments["distributed_executor_backend"] == "ray"
     assert (arguments["tensor_parallel_size"], arguments["pipeline_parallel_size"]) == (8, 2)

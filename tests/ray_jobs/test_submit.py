@@ -213,6 +213,12 @@ def test_an_address_that_is_no_dashboards_is_refused_before_ray_sees_it(address:
         job_client(address)
 
 
+def test_credentials_in_an_address_are_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError, match="holds credentials") as refused:
+        job_client("http://user:hunter2@127.0.0.1:8265")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_where_no_dashboard_answers_one_line_says_so(write_config: Write) -> None:
     words = ["submit", str(write_config()), "--address", "http://127.0.0.1:9"]
     done = subprocess.run(

@@ -137,3 +137,18 @@ def test_a_unit_that_has_no_problem_left_is_tried_again_and_loses_none() -> None
         suspects.died()
     unit = suspects.next()
     assert unit.part is None and suspects.survived(receipt_of(unit)) is not None and not suspects
+
+
+def test_what_gives_problems_up_waits_for_what_does_not() -> None:
+    suspects = Suspects()
+    for name, size in (("u", 1), ("v", 4)):
+        suspects.add(unit_of(name, size))
+    for _ in range(KILLS_OF_A_PROBLEM):
+        assert suspects.next().name.unit == "u" and not suspects.is_blaming
+        suspects.died()
+    assert suspects.is_blaming and suspects.postpone() and not suspects.is_blaming
+    assert suspects.next().name.unit == "v"
+    assert suspects.survived(receipt_of(suspects.next())) is not None
+    assert suspects.is_blaming and not suspects.postpone(), "nothing else is left to try"
+    merge = suspects.next()
+    assert merge.name.unit == "u" and merge.part is not None and merge.part.lost == (0,)

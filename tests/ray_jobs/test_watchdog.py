@@ -111,3 +111,22 @@ def test_a_request_past_its_deadline_is_a_truncated_completion(chatml: Chat) -> 
     slow, quick = asyncio.run(scenario())
     assert (slow.problem_id, slow.finish_reason, slow.text) == ("slow", "length", "")
     assert (quick.finish_reason, quick.text) == ("stop", "Answer: 4")
+
+
+def test_requests_of_an_engine_that_hangs_are_not_cut_off_but_end_with_it() -> None:
+    stalled = threading.Event()
+
+    async def scenario() -> None:
+        engine = WatchedEngine(
+            HangingEngine(0.0),
+            stall_seconds=1.0,
+            request_seconds=0.1,
+            on_stall=lambda reason: stalled.set(),
+        )
+        asking = [asyncio.create_task(engine.generate(request_of(f"p{i}"))) for i in range(3)]
+        assert await asyncio.to_thread(stalled.wait, 30), "each expiry looked like progress"
+        assert not any(task.done() for task in asking), "rows that nobody asked anything about"
+        for task in asking:
+            task.cancel()
+
+    asyncio.run(scenario())
