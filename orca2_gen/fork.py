@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.plan import PREVIOUS
 from orca2_gen.shards import DamagedFile, checked_bytes, inside, sync_directory, write_bytes
 
 
@@ -39,7 +40,9 @@ def fork_run(source: Path, target: Ledger, keys: Mapping[str, str]) -> Fork:
         raise ValueError(
             f"{source} holds no committed unit; give the directory of a run to fork from"
         )
-    if not all(fits(receipt, keys) for receipt in target.units.values()):
+    # Evaluations have keys of their own, of the model that was evaluated.
+    keyed = [receipt for receipt in target.units.values() if receipt.stage in PREVIOUS]
+    if not all(fits(receipt, keys) for receipt in keyed):
         raise ValueError(
             f"{target.run_dir} has commits already; fork into a new directory, or run it without "
             f"--fork"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import load_chat
-from orca2_gen.config import engine_directory
+from orca2_gen.config import engine_directory, read_config
 from orca2_gen.config_schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import is_erased, prove
@@ -71,7 +71,7 @@ def verify(run_dir: Path) -> Verification:
         raise ValueError(
             f"{run_dir} holds no config.json: it is no run directory; give the one a run wrote"
         )
-    config = Config.model_validate(json.loads((run_dir / "config.json").read_text())["config"])
+    config = read_config(run_dir / "config.json")
     ledger = read_ledger(run_dir)
     found = Verification(notes=list(ledger.torn))
     for path in unlisted_files(ledger):

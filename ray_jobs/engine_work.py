@@ -121,7 +121,10 @@ class EngineWork:
         """The engine that runs the suspects; None while there are none."""
         if not self.suspects:
             return None
-        if self.alone is not None and not self.alone.is_given_up:
+        if self.alone is not None and self.alone.is_given_up:
+            self.suspects.doubt()
+            self.alone = None
+        if self.alone is not None:
             idle = not self.waiting and any(not replica.open_ for replica in up)
             if self.alone.is_up or self.trial is not None or not idle:
                 return self.alone

@@ -67,6 +67,15 @@ class Suspects:
         self.searches.rotate(-place)
         return place > 0
 
+    def doubt(self) -> None:
+        """Takes back what is held against problems: the engine they ended was given up. Another one
+        need not die of each more than once, though, before it is given up itself.
+        """
+        for search in self.searches:
+            search.open_.extend((first, first + 1) for first in search.lost)
+            search.lost.clear()
+            search.kills = dict.fromkeys(search.kills, KILLS_OF_A_PROBLEM - 1)
+
     def next(self) -> EngineUnit:
         """What to run now, alone; then `survived` or `died` must be told."""
         search = self.searches[0]

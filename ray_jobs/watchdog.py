@@ -12,6 +12,9 @@ from collections.abc import Callable
 from orca2_gen.engine import Engine, Request, cut_off
 from orca2_gen.records import Completion
 
+LOOK_SECONDS = 0.5
+"""So often it is looked, of a request past its time, whether the engine makes tokens."""
+
 
 class WatchedEngine:
     """An Engine that reports its own standstill.
@@ -35,7 +38,7 @@ class WatchedEngine:
             engine: that does the work.
             stall_seconds: without any token while requests are open, after which it hangs.
             request_seconds: after which one request is cut off, its wait for a place in the batch
-                included, if the engine made any token in that time; None lets it run.
+                included, as soon as the engine makes a token; None lets it run.
             on_stall: called, in the watching thread, with what was seen.
         """
         self._engine = engine
@@ -55,17 +58,17 @@ class WatchedEngine:
             self._num_open -= 1
 
     async def _generate_within(self, request: Request, seconds: float) -> Completion:
-        """Cut off only where tokens came meanwhile: where none did, the engine hangs, which is for
-        the watching thread to end. Its requests are not too long, and will be asked again.
+        """Cut off at the first token that anyone gets after its time: where none comes, the engine
+        hangs, which is for the watching thread to end. Its requests are not too long, and will be
+        asked again.
         """
         generating = asyncio.ensure_future(self._engine.generate(request))
         try:
-            while True:
-                before = self._engine.num_generated_tokens
-                if (await asyncio.wait({generating}, timeout=seconds))[0]:
-                    return generating.result()
-                if self._engine.num_generated_tokens != before:
-                    return cut_off(request)
+            done = (await asyncio.wait({generating}, timeout=seconds))[0]
+            at_deadline = self._engine.num_generated_tokens
+            while not done and self._engine.num_generated_tokens == at_deadline:
+                done = (await asyncio.wait({generating}, timeout=LOOK_SECONDS))[0]
+            return generating.result() if done else cut_off(request)
         finally:
             generating.cancel()
 

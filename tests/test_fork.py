@@ -53,6 +53,10 @@ def test_a_fork_that_was_cut_short_is_completed_and_one_that_went_on_is_left_alo
     assert file.read_text() == "".join(lines)
     own = read_ledger(tmp_path / "fork").committed("scores")[0]
     kept = read_ledger(undisturbed.run_dir).committed("problems")
+    # What a command that is repeated after `orca2 evaluate` finds.
+    evaluated = dataclasses.replace(own, stage="evaluation", stage_key="of a model")
+    read_ledger(tmp_path / "fork", writable=True).commit([evaluated])
+    assert forked(undisturbed.run_dir, tmp_path / "fork", keys) == ()
     target = tmp_path / "own"
     target.mkdir()
     read_ledger(target, writable=True).commit([*kept, dataclasses.replace(own, attempt=9)])

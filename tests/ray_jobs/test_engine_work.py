@@ -152,3 +152,21 @@ def test_where_nothing_else_is_left_a_problem_that_killed_twice_is_given_up() ->
     replica.deaths = KILLS_OF_A_PROBLEM + 1
     work.grant(())
     assert work.trial in replica.open_
+
+
+def test_what_an_engine_that_was_given_up_died_of_is_tried_on_another() -> None:
+    work = work_of(2, 0, 0, 4)
+    work.suspects.add(unit_of("suspect", 1))
+    work.grant(())
+    bad = work.alone
+    assert bad is not None
+    for _ in range(KILLS_OF_A_PROBLEM):
+        work.suspects.died()
+    bad.open_.clear()
+    work.trial, bad.engine, bad.is_given_up = None, None, True
+    work.grant(())
+    assert work.alone not in (None, bad)
+    [[again]] = [list(units.values()) for units in work.alone.open_.values()]  # type: ignore[union-attr]
+    assert again.part is not None and not again.part.is_merge and again.part.lost == ()
+    work.suspects.died()
+    assert work.suspects.is_blaming, "it ended two engines, or one of them twice"

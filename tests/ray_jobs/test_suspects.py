@@ -152,3 +152,31 @@ def test_what_gives_problems_up_waits_for_what_does_not() -> None:
     assert suspects.is_blaming and not suspects.postpone(), "nothing else is left to try"
     merge = suspects.next()
     assert merge.name.unit == "u" and merge.part is not None and merge.part.lost == (0,)
+
+
+@given(st.integers(2, 20), st.data())
+def test_after_an_engine_that_died_of_everything_another_finds_what_kills(
+    size: int, data: st.DataObject
+) -> None:
+    poison = data.draw(st.sets(st.integers(0, size - 1), max_size=3))
+    suspects = Suspects()
+    suspects.add(unit_of("u", size))
+    for _ in range(data.draw(st.integers(0, 3 * size))):
+        suspects.next()
+        suspects.died()
+    suspects.doubt()
+    assert not suspects.is_blaming
+    committed = []
+    done: list[int] = []
+    while suspects:
+        unit = suspects.next()
+        if poison & set(covered(unit)):
+            suspects.died()
+            continue
+        done += covered(unit)
+        if suspects.survived(receipt_of(unit)) is not None:
+            committed.append(unit)
+    [unit] = committed
+    lost = unit.part.lost if unit.part is not None else ()
+    assert set(lost) == poison
+    assert sorted([*done, *lost]) == list(range(size))

@@ -113,14 +113,15 @@ def test_a_request_past_its_deadline_is_a_truncated_completion(chatml: Chat) -> 
     assert (quick.finish_reason, quick.text) == ("stop", "Answer: 4")
 
 
-def test_requests_of_an_engine_that_hangs_are_not_cut_off_but_end_with_it() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_requests_of_an_engine_that_hangs_are_not_cut_off_but_end_with_it(seconds: float) -> None:
     stalled = threading.Event()
 
     async def scenario() -> None:
         engine = WatchedEngine(
-            HangingEngine(0.0),
-            stall_seconds=1.0,
-            request_seconds=0.1,
+            HangingEngine(seconds),  # 0.3: it made tokens after they were asked
+            stall_seconds=2.0,
+            request_seconds=0.6,
             on_stall=lambda reason: stalled.set(),
         )
         asking = [asyncio.create_task(engine.generate(request_of(f"p{i}"))) for i in range(3)]
