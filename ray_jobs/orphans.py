@@ -52,7 +52,7 @@ def guard() -> IO[bytes]:
     unmarked = {name: value for name, value in os.environ.items() if name != MARK}
     os.environ[MARK] = secrets.token_hex(8)
     parent = subprocess.Popen(
-        [sys.executable, "-I", __file__, os.environ[MARK]],
+        [sys.executable, "-I", __file__, str(os.getpid()), os.environ[MARK]],
         stdin=subprocess.PIPE,
         env=unmarked,
         start_new_session=True,  # no signal that is meant for the actor's group ends it
@@ -110,8 +110,9 @@ def mapped(paths: Iterable[Path], pids: Iterable[int]) -> set[Path]:
     return {path for key, path in named.items() if key in in_use}
 
 
-def watch(mark: str) -> set[Path]:
-    """The shared memory that the engine's processes had mapped, once its actor is gone.
+def watch(actor: int, mark: str) -> set[Path]:
+    """The shared memory that the actor and its engine's processes had mapped, once it is gone. It
+    carries no mark itself: it had been started before there was one.
 
     It is sought while the engine starts, whenever a file appears, and once more when it is up:
     afterwards an engine makes no other, and a look reads something of every process on the node.
@@ -123,7 +124,7 @@ def watch(mark: str) -> set[Path]:
         is_told = bool(select.select([sys.stdin], [], [], seconds)[0])
         now = segments()
         if is_told or last_two != [now, now]:  # two looks at a new file: it is made, then mapped
-            found |= mapped(now, marked(mark))
+            found |= mapped(now, [actor, *marked(mark)])
         last_two = [last_two[1], now]
         if is_told:
             if not os.read(sys.stdin.fileno(), 1):
@@ -151,4 +152,4 @@ def end_orphans(mark: str, left: set[Path]) -> None:
 if __name__ == "__main__":
     if os.fork():
         os._exit(0)  # Ray kills an actor's children when it exits: the guard must not be one
-    end_orphans(sys.argv[1], watch(sys.argv[1]))
+    end_orphans(sys.argv[2], watch(int(sys.argv[1]), sys.argv[2]))

@@ -170,3 +170,21 @@ def test_shared_memory_of_a_killed_actors_engine_is_removed_and_no_other(
     finally:
         stranger.kill()
         actor.kill()
+
+
+def test_shared_memory_that_a_killed_actor_made_itself_is_removed(shared: dict[str, Path]) -> None:
+    guarded = "from ray_jobs.orphans import guard\nline = guard()\n" + MAPPER
+    actor = subprocess.Popen(
+        [sys.executable, "-c", guarded, str(shared["engine"])], stdout=subprocess.PIPE, text=True
+    )
+    assert actor.stdout is not None
+    try:
+        semaphore = Path(actor.stdout.readline().strip())
+        assert semaphore.exists()
+        time.sleep(5 * LOOK_SECONDS)
+        actor.kill()
+        actor.wait()
+        assert becomes_true(lambda: not (semaphore.exists() or shared["engine"].exists()))
+        assert shared["strangers"].exists()
+    finally:
+        actor.kill()
