@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orca2_gen.config_schema import DispatchConfig
 from ray_jobs.engine_work import EngineWork
 from ray_jobs.receipts import Tally
-from ray_jobs.replicas import Replicas
+from ray_jobs.replicas import Replica, Replicas
 from ray_jobs.suspects import KILLS_OF_A_PROBLEM
 from tests.ray_jobs.test_suspects import unit_of
 
@@ -126,13 +126,19 @@ def test_an_engine_that_has_just_died_gets_one_unit(num_up: int, num_units: int,
     )
 
 
-def test_problems_are_given_up_only_on_an_engine_that_has_done_something_since_it_died() -> None:
-    work = work_of(1, 0, 1, 4)
+def died_of_a_problem(work: EngineWork) -> Replica:
+    """The only engine, up again after a single problem ended it as often as it may."""
     [replica] = work.replicas.all
     work.suspects.add(unit_of("suspect", 1))
     for _ in range(KILLS_OF_A_PROBLEM):
         work.suspects.died()
     replica.deaths = KILLS_OF_A_PROBLEM + 1
+    return replica
+
+
+def test_problems_are_given_up_only_on_an_engine_that_has_done_something_since_it_died() -> None:
+    work = work_of(1, 0, 1, 4)
+    replica = died_of_a_problem(work)
     work.grant(())
     [units] = replica.open_.values()
     assert list(units) == ["u-0"] and work.trial is None, "the engine may die of everything"
@@ -145,13 +151,10 @@ def test_problems_are_given_up_only_on_an_engine_that_has_done_something_since_i
 
 def test_where_nothing_else_is_left_a_problem_that_killed_twice_is_given_up() -> None:
     work = work_of(1, 0, 0, 4)
-    [replica] = work.replicas.all
-    work.suspects.add(unit_of("suspect", 1))
-    for _ in range(KILLS_OF_A_PROBLEM):
-        work.suspects.died()
-    replica.deaths = KILLS_OF_A_PROBLEM + 1
+    replica = died_of_a_problem(work)
     work.grant(())
-    assert work.trial in replica.open_
+    [merge] = replica.open_[work.trial].values()
+    assert merge.part is not None and merge.part.lost == (0,)
 
 
 def test_what_an_engine_that_was_given_up_died_of_is_tried_on_another() -> None:
