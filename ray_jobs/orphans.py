@@ -11,7 +11,8 @@ is small and up at once.
 
 Out of its reach: processes of an engine that Ray starts itself (`executor` "ray", on several
 nodes), a container that ends whole, and clusters that turn Ray's subreaper on, which ends the guard
-too.
+too. Whether a file is in use it knows only of the processes that it can see: containers that share
+the host's /dev/shm should share its process ids too.
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ def segments() -> set[Path]:
     return {path for path in SHARED_MEMORY.glob("*") if path.name.startswith(SEGMENTS)}
 
 
+def is_own(path: Path) -> bool:
+    """Whether the file is this user's, and still there."""
+    with suppress(OSError):
+        return path.stat().st_uid == os.getuid()
+    return False
+
+
 def mapped(paths: Iterable[Path], pids: Iterable[int]) -> set[Path]:
     """Those of these files that any of these processes has mapped.
 
@@ -110,14 +118,16 @@ def mapped(paths: Iterable[Path], pids: Iterable[int]) -> set[Path]:
     return {path for key, path in named.items() if key in in_use}
 
 
-def watch(actor: int, mark: str) -> set[Path]:
-    """The shared memory that the actor and its engine's processes had mapped, once it is gone. It
-    carries no mark itself: it had been started before there was one.
+def watch(actor: int, mark: str) -> tuple[set[Path], set[Path]]:
+    """The shared memory that the actor and its engine's processes had mapped, once it is gone, and
+    all that need not be looked at again. The actor carries no mark itself: it had been started
+    before there was one.
 
     It is sought while the engine starts, whenever a file appears, and once more when it is up:
     afterwards an engine makes no other, and a look reads something of every process on the node.
     """
     found: set[Path] = set()
+    others = segments()
     last_two: list[set[Path]] = [set(), set()]
     seconds: float | None = LOOK_SECONDS
     while True:
@@ -125,23 +135,31 @@ def watch(actor: int, mark: str) -> set[Path]:
         now = segments()
         if is_told or last_two != [now, now]:  # two looks at a new file: it is made, then mapped
             found |= mapped(now, [actor, *marked(mark)])
-        last_two = [last_two[1], now]
         if is_told:
             if not os.read(sys.stdin.fileno(), 1):
-                return found
+                return found, now if seconds is None else others | last_two[0]
             seconds = None
+        last_two = [last_two[1], now]
 
 
-def end_orphans(mark: str, left: set[Path]) -> None:
+def end_orphans(mark: str, left: set[Path], seen: set[Path]) -> None:
     """Returns once no process carries the mark and what they had mapped of shared memory is
     removed, or LAST_SECONDS are over. What another process has mapped stays.
+
+    A process may make a file just before it is killed, or while it outlives the actor: whose that
+    was cannot be looked up. So what is this user's, not among `seen`, and mapped by no process once
+    all of them are gone is removed too.
     """
     time.sleep(GRACE_SECONDS)
     end = time.monotonic() + LAST_SECONDS
-    while ((pids := marked(mark)) or left) and time.monotonic() < end:
+    while (pids := marked(mark)) and time.monotonic() < end:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(LOOK_SECONDS)
+    unseen = {path for path in segments() - seen if is_own(path)}
+    left |= unseen - mapped(unseen, processes())
+    while left and time.monotonic() < end:
         for path in left - mapped(left, processes()):
             with suppress(OSError):  # most are gone, removed by vLLM
                 path.unlink()
@@ -152,4 +170,4 @@ def end_orphans(mark: str, left: set[Path]) -> None:
 if __name__ == "__main__":
     if os.fork():
         os._exit(0)  # Ray kills an actor's children when it exits: the guard must not be one
-    end_orphans(sys.argv[2], watch(int(sys.argv[1]), sys.argv[2]))
+    end_orphans(sys.argv[2], *watch(int(sys.argv[1]), sys.argv[2]))

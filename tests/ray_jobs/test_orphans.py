@@ -188,3 +188,43 @@ def test_shared_memory_that_a_killed_actor_made_itself_is_removed(shared: dict[s
         assert shared["strangers"].exists()
     finally:
         actor.kill()
+
+
+LATE_MAPPER = f"""
+import os, sys
+sys.stdin.read()
+{MAPPER}
+"""
+
+
+@pytest.mark.parametrize("moment", ["before its end", "after its actor's"])
+def test_shared_memory_that_no_look_could_see_is_removed_and_a_strangers_is_not(
+    moment: str, shared: dict[str, Path]
+) -> None:
+    wait = "import os, subprocess, sys, time\nfrom ray_jobs.orphans import guard\n"
+    wait += "line = guard()\nsys.stdin.read()\n"
+    ended = "import os\nos.kill(os.getpid(), 9)\n"
+    made = MAPPER.replace("time.sleep(600)\n", ended)
+    if moment == "before its end":
+        code = wait + made
+    else:  # the engine outlives its actor, and ends by itself
+        late = f"import time\ntime.sleep(0.5)\n{made}"
+        code = f"{wait}subprocess.Popen([sys.executable, '-c', {late!r}])\n{ended}"
+    command = [sys.executable, "-c", code]
+    actor = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", LATE_MAPPER]
+    stranger = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert actor.stdin is not None and stranger.stdin is not None
+    try:
+        time.sleep(10 * LOOK_SECONDS)  # the guard has seen what was there before
+        stranger.stdin.close()
+        actor.stdin.close()
+        assert stranger.stdout is not None and actor.stdout is not None
+        of_stranger = Path(stranger.stdout.readline().strip())
+        of_engine = Path(actor.stdout.readline().strip())
+        assert becomes_true(lambda: not of_engine.exists())
+        assert of_stranger.exists()
+        assert shared["strangers"].exists()
+    finally:
+        stranger.kill()
+        actor.kill()
