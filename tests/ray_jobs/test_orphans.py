@@ -220,10 +220,10 @@ def test_shared_memory_that_no_look_could_see_is_removed_and_a_strangers_is_not(
         stranger.stdin.close()
         actor.stdin.close()
         assert stranger.stdout is not None and actor.stdout is not None
-        of_stranger = Path(stranger.stdout.readline().strip())
+        shared["stranger's semaphore"] = Path(stranger.stdout.readline().strip())
         of_engine = Path(actor.stdout.readline().strip())
         assert becomes_true(lambda: not of_engine.exists())
-        assert of_stranger.exists()
+        assert shared["stranger's semaphore"].exists()
         assert shared["strangers"].exists()
     finally:
         stranger.kill()
