@@ -191,7 +191,7 @@ def test_shared_memory_that_a_killed_actor_made_itself_is_removed(shared: dict[s
 
 
 LATE_MAPPER = f"""
-import os, sys
+import sys
 sys.stdin.read()
 {MAPPER}
 """
@@ -208,7 +208,7 @@ def test_shared_memory_that_no_look_could_see_is_removed_and_a_strangers_is_not(
     if moment == "before its end":
         code = wait + made
     else:  # the engine outlives its actor, and ends by itself
-        late = f"import time\ntime.sleep(0.5)\n{made}"
+        late = f"import time\ntime.sleep({2 * LOOK_SECONDS})\n{made}"  # well within the grace
         code = f"{wait}subprocess.Popen([sys.executable, '-c', {late!r}])\n{ended}"
     command = [sys.executable, "-c", code]
     actor = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
