@@ -1,0 +1,127 @@
+"""A run directory of an older version, kept in older_run/: what users have on their disks.
+
+Commit 0e1946c made it, in a checkout that lay at /orca2-gen, with
+
+    orca2 run tests/older_run/run.toml && orca2 evaluate tests/older_run/run.toml
+
+and it is never made anew: a change that breaks these tests breaks its users' runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orca2_gen.config import load_config
+from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.ledger import STAGES, Ledger, read_ledger
+from orca2_gen.shards import read_records
+from orca2_gen.verify import RECORDS, verify
+from ray_jobs.evaluation import evaluate_model
+from ray_jobs.pipeline import run_all
+from ray_jobs.run import open_run
+from tests.conftest import quiet
+
+OLDER_RUN = Path(__file__).with_name("older_run")
+MADE_AT = "/orca2-gen/tests/older_run"
+
+
+@pytest.fixture
+def older_run(tmp_path: Path) -> Path:
+    """A copy of the run, moved to where its config and models lie now."""
+    run_dir = Path(shutil.copytree(OLDER_RUN / "RUN", tmp_path / "RUN"))
+    config = run_dir / "config.json"
+    config.write_text(config.read_text().replace(MADE_AT, str(OLDER_RUN)))
+    return run_dir
+
+
+def resume(run_dir: Path, *overrides: str, fork: Path | None = None) -> list[str]:
+    """Runs the recorded config to its end; the lines for people."""
+    said: list[str] = []
+    config_file = (fork or run_dir) / "config.json"
+    config = load_config(config_file, (f"run_dir={run_dir}", *overrides))
+    with open_run(config, quiet, said.append, fork=fork) as run:
+        run_all(run)
+        evaluate_model(run, "student")
+    return said
+
+
+def rows(ledger: Ledger) -> dict[str, list[Any]]:
+    """Stage -> its committed rows, in the order of units."""
+    return {
+        stage: [
+            row
+            for receipt in ledger.committed(stage)
+            for row in read_records(ledger.run_dir, receipt.files[0], RECORDS[stage])
+        ]
+        for stage in STAGES
+    }
+
+
+def dataset_rows(run_dir: Path) -> Iterator[Any]:
+    return read_examples(run_dir / "dataset", checked_manifest(run_dir / "dataset"))
+
+
+def test_an_older_run_holds_a_row_of_every_stage() -> None:
+    assert all(rows(read_ledger(OLDER_RUN / "RUN")).values())
+
+
+def test_an_older_run_verifies(older_run: Path) -> None:
+    found = verify(older_run)
+    assert (found.findings, found.notes) == ([], [])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_resuming_an_older_run_makes_nothing_again(older_run: Path) -> None:
+    before = {path: path.read_bytes() for path in older_run.glob("*/*.arrow")}
+    lines = (older_run / "ledger.jsonl").read_bytes()
+    resume(older_run)
+    assert (older_run / "ledger.jsonl").read_bytes() == lines
+    assert {path: path.read_bytes() for path in older_run.glob("*/*.arrow")} == before
+    assert verify(older_run).findings == []
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("num_lines", [9, 25])
+def test_an_older_run_that_was_cut_short_is_resumed_to_the_same_rows(
+    older_run: Path, num_lines: int
+) -> None:
+    ledger = older_run / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    assert num_lines < len(lines)
+    ledger.write_bytes(b"".join(lines[:num_lines]))
+    shutil.rmtree(older_run / "dataset")
+    resume(older_run)
+    assert ledger.read_bytes().splitlines(keepends=True)[:num_lines] == lines[:num_lines]
+    assert rows(read_ledger(older_run)) == rows(read_ledger(OLDER_RUN / "RUN"))
+    assert list(dataset_rows(older_run)) == list(dataset_rows(OLDER_RUN / "RUN"))
+    assert verify(older_run).findings == []
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_fork_of_an_older_run_takes_over_the_stages_that_did_not_change(
+    older_run: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    said = resume(new, "rationales.max_attempts=3", fork=older_run)
+    assert any(
+        line.startswith("forked problems, scores, judgements, selections, evaluation_problems")
+        for line in said
+    ), said
+    old_rows, new_rows = rows(read_ledger(older_run)), rows(read_ledger(new))
+    for stage in ("problems", "scores", "judgements", "selections", "evaluation"):
+        assert new_rows[stage] == old_rows[stage], stage
+    assert len(new_rows["rationales"]) >= len(old_rows["rationales"])
+    assert verify(new).findings == []
+
+
+def test_the_older_run_names_no_machine() -> None:
+    recorded = json.loads((OLDER_RUN / "RUN" / "config.json").read_text())["config"]
+    assert recorded["strategies"] == f"{MADE_AT}/strategies.toml"
+    paths = [task["path"] for task in recorded["tasks"]] + [recorded["student"]["tokenizer"]]
+    assert all(path.startswith(MADE_AT) for path in paths)
