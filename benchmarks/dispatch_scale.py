@@ -29,12 +29,11 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from orca2_gen.blocks import permutation
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import DispatchConfig
-from orca2_gen.groups import Group
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger
 from orca2_gen.plan import selection_rule
+from orca2_gen.selection.blocks import Group, permutation
 from orca2_gen.shards import FileEntry
 from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hand_made import read_hand_made
-from orca2_gen import grading, mathematics
-from orca2_gen.grading import grade
+from orca2_gen.grading import formula_equality
+from orca2_gen.grading.grade import grade, remembered
 from orca2_gen.records import AnswerType, Problem
 
 WORKING = "First 343 + 706 is 1049, as the digits show. " * 10 + "\n"
@@ -73,7 +73,7 @@ def measure(answer_type: AnswerType, num_strategies: int, seed: int) -> Speed:
     """The Speed of a grader."""
     items = read_items(answer_type)
     grade(*items[0], "stop")  # imports what it needs
-    memo, num_fresh, seconds, slowest = grading.remembered, 0, 0.0, 0.0
+    memo, num_fresh, seconds, slowest = remembered, 0, 0.0, 0.0
     while num_fresh < (400 if answer_type == "summary" else FRESH_ANSWERS):
         memo.cache_clear()  # the answers are new, the golds are not: they are read once per problem
         more, slow = seconds_of(items)
@@ -99,20 +99,20 @@ def measure_children(seed: int) -> dict[str, float]:
     """Items a second of one child, and the wall of an item that never ends."""
     draw = random.Random(seed)
     start = time.perf_counter()
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
     starting = time.perf_counter() - start
     factors = [(draw.randint(2, 99), draw.randint(2, 99)) for _ in range(100)]
     start, slowest = time.perf_counter(), 0.0
     for a, b in factors:
         before = time.perf_counter()
         expanded = f"x^2 + {a + b}x + {a * b}"
-        assert mathematics.compare((expanded,), f"(x+{a})(x+{b})") == "correct"
+        assert formula_equality.compare((expanded,), f"(x+{a})(x+{b})") == "correct"
         slowest = max(slowest, time.perf_counter() - before)
     seconds = time.perf_counter() - start
     start = time.perf_counter()
-    assert mathematics.compare(("5",), TOWER) == "ungraded"
+    assert formula_equality.compare(("5",), TOWER) == "ungraded"
     tower = time.perf_counter() - start
-    mathematics.close()
+    formula_equality.close()
     return {
         "items_per_second": round(len(factors) / seconds, 1),
         "slowest_milliseconds": round(1000 * slowest, 2),

@@ -18,13 +18,12 @@ import numpy as np
 from benchmarks.score_tables import ScoreTable
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
-from orca2_gen.groups import Group
 from orca2_gen.ledger import Receipt
 from orca2_gen.plan import selection_rule
 from orca2_gen.records import Selection, StudentScore
-from orca2_gen.selection import next_step
+from orca2_gen.selection.blocks import Group
+from orca2_gen.selection.decision import cell_value, next_step
 from orca2_gen.shards import read_records
-from orca2_gen.summaries import cell_value
 from ray_jobs.dispatch import dispatch
 from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import Run, engine_work, open_run, tally_of

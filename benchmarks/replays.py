@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.score_tables import Floats, ScoreTable
-from orca2_gen.race import ROUNDING, Terms, advance, start
+from orca2_gen.selection.race import ROUNDING, Terms, advance, start
 
 Order = NDArray[np.int64]
 

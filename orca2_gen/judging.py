@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt
 from orca2_gen.engine import Engine, Request
-from orca2_gen.grading import MAX_SHOWN_CHARS, final_text
+from orca2_gen.grading.grade import MAX_SHOWN_CHARS, final_text
 from orca2_gen.records import Completion, Message, Problem, StudentScore
 
 JUDGING_VERSION = 1
-"""Raise it with every change of what is asked or how a reply is read, grading.final_text included:
+"""Raise it with every change of what is asked or how a reply is read, grade.final_text included:
 part of the stage keys.
 """
 

@@ -13,19 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.blocks import BLOCKS_VERSION, MOST_IN_BLOCK, Rule
 from orca2_gen.calls import CALLS_VERSION
 from orca2_gen.chat import ENCODING_VERSION
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import Config
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
-from orca2_gen.grading import GRADER_VERSION
-from orca2_gen.groups import Group
+from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
 from orca2_gen.ledger import stage_key
 from orca2_gen.lengths import Room
 from orca2_gen.rationales import ACCEPTANCE_VERSION
+from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK, Group, Rule
 from orca2_gen.shots import SHOTS_VERSION
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
 from orca2_gen.task_schema import TaskConfig

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orca2_gen.calls import Budget, Sampling, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
-from orca2_gen.grading import Grade, graded
+from orca2_gen.grading.grade import Grade, graded
 from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies, user_text
 

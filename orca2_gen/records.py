@@ -144,7 +144,8 @@ class StrategySummary:
     fell_to: str
     """The strategy whose lead it was; empty if none."""
     fell_by: str
-    """`bet` (race.py), `certain` (the problems left could not make up for the lead), or empty."""
+    """`bet` (selection/race.py), `certain` (the problems left could not make up for the lead), or
+    empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from orca2_gen.ledger import Ledger, differences, read_ledger, stage_key
 from orca2_gen.plan import stage_determinants
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.scoring import regraded
-from orca2_gen.summaries import cell_value
+from orca2_gen.selection.decision import cell_value
 
 MAY_DIFFER = ("grader", "race")
 """Of what determines scores."""

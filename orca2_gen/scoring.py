@@ -9,7 +9,7 @@ import dataclasses
 from orca2_gen.calls import Budget, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
-from orca2_gen.grading import graded
+from orca2_gen.grading.grade import graded
 from orca2_gen.records import Completion, Problem, StudentScore
 from orca2_gen.strategies import Strategies
 

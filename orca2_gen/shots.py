@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from orca2_gen.answers import ANSWER_SENTENCES, split_items
-from orca2_gen.choices import read_yes_no, render_choices
+from orca2_gen.grading.answers import ANSWER_SENTENCES, split_items
+from orca2_gen.grading.choices import read_yes_no, render_choices
 from orca2_gen.records import AnswerType, Problem, Shot
 
 SHOTS_VERSION = 1

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from orca2_gen.answers import ANSWER_SENTENCES
-from orca2_gen.choices import render_choices
+from orca2_gen.grading.answers import ANSWER_SENTENCES
+from orca2_gen.grading.choices import render_choices
 from orca2_gen.records import AnswerType, Message, Problem
 from orca2_gen.shots import render_shots
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca2_gen.blocks import Rule
-from orca2_gen.groups import Group
 from orca2_gen.ledger import Receipt
 from orca2_gen.records import Rationale, StudentScore
-from orca2_gen.selection import survivors
+from orca2_gen.selection.blocks import Group, Rule
+from orca2_gen.selection.decision import survivors
 
 SURVIVORS = "survivors"
 """A count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the

@@ -11,17 +11,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orca2_gen.blocks import open_blocks
 from orca2_gen.chat import load_chat
 from orca2_gen.config import engine_directory
 from orca2_gen.config_schema import Config
 from orca2_gen.erasure import erase
-from orca2_gen.groups import OPEN, block_unit, group_name, rows_by_file
 from orca2_gen.ledger import Receipt, UnitName, write_unit
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.regrading import asked_cells, regrade_all, rejudge_all
-from orca2_gen.selection import next_step
+from orca2_gen.selection.blocks import OPEN, block_unit, group_name, open_blocks, rows_by_file
+from orca2_gen.selection.decision import next_step
 from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
 from orca2_gen.task_schema import TaskConfig

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.blocks import Rule, most_blocks
 from orca2_gen.calls import Budget
-from orca2_gen.groups import Group, block_unit
 from orca2_gen.ledger import Receipt, UnitName
 from orca2_gen.lengths import Room
+from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
 from orca2_gen.shards import FileEntry
 from orca2_gen.task_schema import TaskConfig
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orca2_gen.engine_schema import VLLMEngineConfig
 from orca2_gen.fork import fits, take_over
-from orca2_gen.grading import GRADER_VERSION
+from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.ledger import Receipt, UnitName
 from orca2_gen.plan import evaluation_key
 from orca2_gen.records import StudentScore

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orca2_gen.blocks import Block, Rule, most_blocks, open_blocks
 from orca2_gen.calls import Budget
 from orca2_gen.config_schema import Config
-from orca2_gen.groups import OPEN, Group, block_unit, rows_by_file
 from orca2_gen.ledger import Ledger, Receipt
 from orca2_gen.plan import selection_rule
 from orca2_gen.records import Role
+from orca2_gen.selection.blocks import (
+    OPEN,
+    Block,
+    Group,
+    Rule,
+    block_unit,
+    most_blocks,
+    open_blocks,
+    rows_by_file,
+)
 from ray_jobs.counts import survivors_of
 from ray_jobs.leases import (
     EngineUnit,

@@ -9,8 +9,8 @@ import pytest
 
 import orca2_gen
 from orca2_gen.config import load_config
-from orca2_gen.groups import Group
 from orca2_gen.plan import PREVIOUS, rooms, selection_rule, stage_determinants, stage_keys
+from orca2_gen.selection.blocks import Group
 from tests.conftest import Write
 
 

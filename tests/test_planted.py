@@ -9,7 +9,7 @@ import pytest
 from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Request, ScriptedEngine
-from orca2_gen.grading import grade
+from orca2_gen.grading.grade import grade
 from orca2_gen.judging import judge
 from orca2_gen.planted import planted_script
 from orca2_gen.records import AnswerType, Problem

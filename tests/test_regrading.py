@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.config import load_config, resolved
-from orca2_gen.grading import GRADER_VERSION
+from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import judged
 from orca2_gen.ledger import UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.plan import stage_determinants, stage_keys
@@ -23,9 +23,9 @@ from orca2_gen.regrading import (
     winner_lines,
 )
 from orca2_gen.scoring import completion_of
-from orca2_gen.selection import Group, next_step
+from orca2_gen.selection.decision import Group, next_step
 from tests.conftest import Write
-from tests.test_selection import OUTCOMES, RULE, score_of
+from tests.selection.test_decision import OUTCOMES, RULE, score_of
 
 NAMES = RULE.strategies
 OLDER = GRADER_VERSION - 1

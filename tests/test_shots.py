@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.answers import ANSWER_SENTENCES
-from orca2_gen.grading import grade
+from orca2_gen.grading.answers import ANSWER_SENTENCES
+from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Shot
 from orca2_gen.shots import asked_answer, render_shots
 from orca2_gen.strategies import Strategies, user_text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.answers import ANSWER_SENTENCES
+from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.rationales import quotes_instruction
 from orca2_gen.records import Problem
 from orca2_gen.strategies import (

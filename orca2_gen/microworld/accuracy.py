@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import encode_prompt, load_chat
-from orca2_gen.grading import grade
+from orca2_gen.grading.grade import grade
 from orca2_gen.microworld.corpus import problem_of
 from orca2_gen.microworld.families import FAMILIES
 from orca2_gen.microworld.instructions import microworld_strategies

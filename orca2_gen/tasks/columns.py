@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca2_gen.choices import LETTERS
+from orca2_gen.grading.choices import LETTERS
 from orca2_gen.tasks.statements import BadRowError, Row, describe
 
 FIELDS = ("question", "answer", "answer_index", "choices", "id", "category", "sub_category")

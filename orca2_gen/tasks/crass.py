@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from orca2_gen.choices import LETTERS
+from orca2_gen.grading.choices import LETTERS
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.rows import SourceRow, decode_text, read_bytes, source_row

@@ -5,9 +5,9 @@
          "date": {"day": "", "month": "", "year": ""}}, "validated_answers": []}]}}
 
 A number makes the row numeric; spans, or a date (day, month, year), make it span. Several spans are
-one gold answer on as many lines: DROP's rule pairs them in any order (free_text.span_f1). Validated
-answers of the same kind count as well. Exports with one question per row, each with its passage,
-are read too. Category is the id without its number: nfl, history.
+one gold answer on as many lines: DROP's rule pairs them in any order (text_overlap.span_f1).
+Validated answers of the same kind count as well. Exports with one question per row, each with its
+passage, are read too. Category is the id without its number: nfl, history.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orca2_gen.numerals import parse_number
+from orca2_gen.grading.numbers import parse_number
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.rows import Part, document_object

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 
-from orca2_gen.answers import normalise
-from orca2_gen.choices import LETTERS
+from orca2_gen.grading.answers import normalise
+from orca2_gen.grading.choices import LETTERS
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.statements import (
     Row,

@@ -8,7 +8,7 @@ The target is the number after the last `####`, without thousands commas; the so
 
 from __future__ import annotations
 
-from orca2_gen.numerals import parse_number
+from orca2_gen.grading.numbers import parse_number
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.statements import BadRowError, Row, Statement, describe, read_id, read_text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from orca2_gen.answers import normalise
-from orca2_gen.choices import LETTERS
+from orca2_gen.grading.answers import normalise
+from orca2_gen.grading.choices import LETTERS
 from orca2_gen.tasks.statements import BadRowError, Row, check_text, describe
 
 _MARKED = re.compile(r"\s*(?:\(\s*([A-Z])\s*\)|([A-Z])\)|([A-Z])[.:](?=\s))\s*")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from orca2_gen.answers import normalise
-from orca2_gen.choices import LETTERS, read_yes_no
-from orca2_gen.numerals import parse_number
+from orca2_gen.grading.answers import normalise
+from orca2_gen.grading.choices import LETTERS, read_yes_no
+from orca2_gen.grading.numbers import parse_number
 from orca2_gen.records import AnswerType
 
 MAX_TEXT_CHARS = 100_000

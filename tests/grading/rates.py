@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 from benchmarks.hand_made import HandMade, read_hand_made
-from orca2_gen.grading import Grade, grade
+from orca2_gen.grading.grade import Grade, grade
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.formats import CLOSED
 

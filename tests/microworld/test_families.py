@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.grading import grade
+from orca2_gen.grading.grade import grade
 from orca2_gen.microworld.corpus import problem_of
 from orca2_gen.microworld.families import FAMILIES
 from orca2_gen.microworld.item import DIRECT, Item, Split

@@ -5,14 +5,13 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.blocks import Block, Rule
-from orca2_gen.groups import Group
 from orca2_gen.ledger import Receipt
 from orca2_gen.records import StudentScore
-from orca2_gen.selection import next_step, survivors
+from orca2_gen.selection.blocks import Block, Group, Rule
+from orca2_gen.selection.decision import next_step, survivors
 from ray_jobs.counts import SURVIVORS, survivor_bits, survivors_of, token_counts
-from tests.test_blocks import RULE, rules
-from tests.test_selection import draw_scores
+from tests.selection.test_blocks import RULE, rules
+from tests.selection.test_decision import draw_scores
 
 
 @given(data=st.data(), rule=rules, num_problems=st.integers(1, 30))

@@ -14,7 +14,6 @@ from orca2_gen.config import engine_directory, load_config
 from orca2_gen.config_schema import Config
 from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import prove
-from orca2_gen.groups import Group
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
 from orca2_gen.lengths import length_budget
 from orca2_gen.lineage import lineage_faults
@@ -22,6 +21,7 @@ from orca2_gen.plan import rooms, selection_rule
 from orca2_gen.planted import planted_script
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
+from orca2_gen.selection.blocks import Group
 from orca2_gen.shards import read_records
 from orca2_gen.strategies import load_strategies, user_text
 from orca2_gen.tasks.pools import question_key

@@ -13,12 +13,12 @@ import pytest
 
 from orca2_gen.config import load_config
 from orca2_gen.config_schema import Config
-from orca2_gen.groups import Group
 from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.plan import selection_rule, stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.regrading import open_source
-from orca2_gen.selection import next_step
+from orca2_gen.selection.blocks import Group
+from orca2_gen.selection.decision import next_step
 from orca2_gen.shards import read_records, write_records
 from orca2_gen.verify import verify
 from ray_jobs import placement

@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.groups import Group, block_unit
 from orca2_gen.ledger import Receipt, UnitName
+from orca2_gen.selection.blocks import Group, block_unit
 from orca2_gen.shards import FileEntry
 from orca2_gen.task_schema import TaskConfig
 from ray_jobs.leases import (
@@ -17,7 +17,7 @@ from ray_jobs.leases import (
     SelectLease,
     again,
 )
-from tests.test_blocks import RULE
+from tests.selection.test_blocks import RULE
 
 GROUP = Group(name="sums", num_problems=40, num_groups=2)
 

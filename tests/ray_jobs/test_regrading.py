@@ -16,18 +16,17 @@ import pytest
 import ray
 from click.testing import CliRunner
 
-from orca2_gen.blocks import Block
 from orca2_gen.cli import cli
 from orca2_gen.config import load_config, resolved
 from orca2_gen.config_schema import Config
 from orca2_gen.fork import take_over
-from orca2_gen.grading import GRADER_VERSION
-from orca2_gen.groups import Group, block_unit
+from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.ledger import Receipt, UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.plan import evaluation_key, selection_rule, stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.regrading import open_source
-from orca2_gen.selection import next_step
+from orca2_gen.selection.blocks import Block, Group, block_unit
+from orca2_gen.selection.decision import next_step
 from orca2_gen.shards import DamagedFile, read_records
 from orca2_gen.tables import selections
 from orca2_gen.verify import verify

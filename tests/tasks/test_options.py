@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.choices import LETTERS
+from orca2_gen.grading.choices import LETTERS
 from orca2_gen.tasks.options import resolve_letter, strip_letters
 from orca2_gen.tasks.statements import BadRowError
 

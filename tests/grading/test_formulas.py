@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.formulas import as_latex, read_formula, squeeze
-from orca2_gen.mathematics import MAX_FORMULA_CHARS
+from orca2_gen.grading.formula_equality import MAX_FORMULA_CHARS
+from orca2_gen.grading.formulas import as_latex, read_formula, squeeze
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orca2_gen.blocks import (
+from orca2_gen.records import Selection, StrategySummary, StudentScore
+from orca2_gen.selection.blocks import (
     Block,
+    Group,
     Rule,
     most_blocks,
     num_in_block,
     open_blocks,
     permutation,
 )
-from orca2_gen.groups import Group
-from orca2_gen.records import Selection, StrategySummary, StudentScore
-from orca2_gen.selection import choose, next_step, survivors
+from orca2_gen.selection.decision import choose, next_step, summarise, survivors, wilson_interval
 from orca2_gen.strategies import CAUTIOUS, STRATEGY_NAMES
-from orca2_gen.summaries import summarise
-from tests.test_blocks import RULE, blocks, groups, races, rules
+from tests.selection.test_blocks import RULE, blocks, groups, races, rules
 
 OUTCOMES = ("correct", "incorrect", "truncated", "unparsed", "ungraded")
 
@@ -341,3 +341,30 @@ def test_a_few_unjudged_cells_behind_a_clear_lead_make_no_race_fragile() -> None
     assert step.strategy == steps and any(s.num_truncated for s in step.summaries)
     assert {s.fell_to for s in step.summaries if s.fell_to} == {steps}
     assert not step.fragile
+
+
+@given(num=st.integers(0, 500), data=st.data())
+def test_the_wilson_interval_holds_the_mean_and_lies_in_the_unit_interval(
+    num: int, data: st.DataObject
+) -> None:
+    mean = data.draw(st.integers(0, num)) / num if num else 0.0
+    low, high = wilson_interval(mean, num)
+    assert 0.0 <= low <= mean <= high <= 1.0
+
+
+@given(outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=30))
+def test_a_summary_counts_every_cell_once(outcomes: list[str]) -> None:
+    summary = summarise(
+        "step_by_step", [score_of(n, "step_by_step", o, 2) for n, o in enumerate(outcomes)]
+    )
+    assert summary.num_scored == len(outcomes)
+    assert round(summary.mean * len(outcomes)) == outcomes.count("correct")
+    counts = summary.num_truncated, summary.num_unparsed, summary.num_ungraded
+    assert counts == tuple(outcomes.count(word) for word in OUTCOMES[2:])
+
+
+def test_a_score_that_is_no_number_counts_nothing_and_is_ungraded() -> None:
+    scores = [score_of(n, "step_by_step", "correct", 2) for n in range(4)]
+    scores[1] = dataclasses.replace(scores[1], outcome="ungraded", score=math.nan)
+    summary = summarise("step_by_step", scores)
+    assert (summary.mean, summary.num_scored, summary.num_ungraded) == (0.75, 4, 1)

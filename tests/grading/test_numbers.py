@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.numerals import MAX_DIGITS, Number, parse_number, read_number
+from orca2_gen.grading.numbers import MAX_DIGITS, Number, parse_number, read_number
 
 Dress = Callable[[int], str]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from orca2_gen import mathematics
-from orca2_gen.grading import grade
+from orca2_gen.grading import formula_equality
+from orca2_gen.grading.grade import grade
 from orca2_gen.records import Problem
 
 TOWER = "9^{9^{9^{9}}}"
@@ -23,7 +23,7 @@ TOWER = "9^{9^{9^{9}}}"
 @pytest.fixture(autouse=True, scope="module")
 def no_child_is_left() -> Iterator[None]:
     yield  # not after every test: a start takes a second
-    mathematics.close()
+    formula_equality.close()
     assert children() == []
 
 
@@ -32,7 +32,7 @@ def children(pid: int | None = None) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         try:
-            if "orca2_gen.mathematics" in process.cmdline():
+            if "orca2_gen.grading.formula_equality" in process.cmdline():
                 found.append(process)
         except psutil.Error:  # it ended meanwhile
             continue
@@ -55,53 +55,57 @@ def outcome(target: str, text: str) -> str:
 
 
 def test_an_item_that_never_ends_is_ungraded_in_time_and_the_next_is_graded() -> None:
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
     started = time.monotonic()
-    assert mathematics.compare(("1",), "(10!)!") == "ungraded"
-    assert time.monotonic() - started < mathematics.DEADLINE_SECONDS + 10  # the machine may be busy
-    assert mathematics.compare(("1/2",), "x/(3x)") == "incorrect"
-    assert mathematics.compare(("x^2-1", "1/2"), "0.5") == "correct"
+    assert formula_equality.compare(("1",), "(10!)!") == "ungraded"
+    assert (
+        time.monotonic() - started < formula_equality.DEADLINE_SECONDS + 10
+    )  # the machine may be busy
+    assert formula_equality.compare(("1/2",), "x/(3x)") == "incorrect"
+    assert formula_equality.compare(("x^2-1", "1/2"), "0.5") == "correct"
 
 
 def test_waiting_for_a_child_does_not_count_as_grading() -> None:
     with ThreadPoolExecutor(8) as threads:
-        towers = [threads.submit(mathematics.compare, ("1",), TOWER) for _ in range(2)]
-        right = [threads.submit(mathematics.compare, (f"{n}x^2",), f"{n}x*x") for n in range(2, 12)]
+        towers = [threads.submit(formula_equality.compare, ("1",), TOWER) for _ in range(2)]
+        right = [
+            threads.submit(formula_equality.compare, (f"{n}x^2",), f"{n}x*x") for n in range(2, 12)
+        ]
         assert [future.result() for future in towers] == ["ungraded"] * 2
         assert [future.result() for future in right] == ["correct"] * 10
-    assert len(children()) <= mathematics.MAX_CHILDREN
+    assert len(children()) <= formula_equality.MAX_CHILDREN
 
 
 def test_a_child_killed_at_rest_costs_no_verdict() -> None:
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
     for child in children():
         child.kill()
-    assert mathematics.compare(("1/2",), "y/(2y)") == "correct"
+    assert formula_equality.compare(("1/2",), "y/(2y)") == "correct"
 
 
 def test_a_child_killed_over_an_item_ends_without_a_hang() -> None:
-    mathematics.close()
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
+    formula_equality.close()
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
     [child] = wait_for_children(1)
     threading.Timer(0.3, child.kill).start()
-    assert mathematics.compare(("1",), TOWER) == "ungraded"
-    assert mathematics.compare(("1/2",), "y/(2y)") == "correct"
+    assert formula_equality.compare(("1",), TOWER) == "ungraded"
+    assert formula_equality.compare(("1/2",), "y/(2y)") == "correct"
 
 
 def test_closing_ends_the_children_and_may_be_repeated() -> None:
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
-    mathematics.close()
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
+    formula_equality.close()
     assert children() == []
-    mathematics.close()
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
+    formula_equality.close()
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
 
 
 PARENT = f"""
 import sys, threading
-from orca2_gen import mathematics
-mathematics.compare(("1/2",), "x/(2x)")
+from orca2_gen.grading import formula_equality
+formula_equality.compare(("1/2",), "x/(2x)")
 if sys.argv[1] == "busy":
-    threading.Thread(target=mathematics.compare, args=(("1",), "{TOWER}")).start()
+    threading.Thread(target=formula_equality.compare, args=(("1",), "{TOWER}")).start()
 print("ready", flush=True)
 threading.Event().wait()
 """
@@ -110,36 +114,36 @@ threading.Event().wait()
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_no_child_outlives_a_parent_that_was_killed(state: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     ) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
         [child] = wait_for_children(1, parent.pid)
         parent.send_signal(signal.SIGKILL)
-    gone, _ = psutil.wait_procs([child], timeout=2 * mathematics.DEADLINE_SECONDS + 30)
+    gone, _ = psutil.wait_procs([child], timeout=2 * formula_equality.DEADLINE_SECONDS + 30)
     assert gone == [child]
 
 
 def test_a_child_sees_nothing_of_our_environment_but_where_modules_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mathematics.close()
+    formula_equality.close()
     monkeypatch.setenv("ORCA2_SECRET", "token")
-    assert mathematics.compare(("1/2",), "x/(2x)") == "correct"
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
     child = children()[0]
     assert set(child.environ()) == {"PYTHONPATH", "PATH", "LC_ALL"}
-    assert child.rlimit(psutil.RLIMIT_AS)[0] == mathematics.CHILD_BYTES
+    assert child.rlimit(psutil.RLIMIT_AS)[0] == formula_equality.CHILD_BYTES
     assert os.getsid(child.pid) != os.getsid(0)
 
 
 def test_a_child_that_cannot_start_is_an_error_and_not_a_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mathematics.close()
+    formula_equality.close()
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    for _ in range(mathematics.MAX_CHILDREN + 1):  # no place is lost by it
+    for _ in range(formula_equality.MAX_CHILDREN + 1):  # no place is lost by it
         with pytest.raises(RuntimeError, match="did not start"):
-            mathematics.compare(("1/2",), "x/(2x)")
+            formula_equality.compare(("1/2",), "x/(2x)")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_a_child_that_cannot_start_is_an_error_and_not_a_verdict(
     ],
 )
 def test_what_is_plain_asks_no_child(target: str, text: str, expected: str) -> None:
-    mathematics.close()
+    formula_equality.close()
     assert outcome(target, text) == expected
     assert children() == []
 
@@ -166,7 +170,7 @@ def test_the_same_answer_is_asked_once_whatever_its_dress(monkeypatch: pytest.Mo
         asked.append(answer)
         return "correct"
 
-    monkeypatch.setattr(mathematics, "compare", count)
+    monkeypatch.setattr(formula_equality, "compare", count)
     for text in ("Answer: 7+z^2", "**Answer:** $7+z^2$", "So \\boxed{7+z^2}", "7+z^2"):
         assert outcome("z^2+7", text) == "correct"
     assert len(asked) <= 2  # a bare answer is read by another rule

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.race import BETS, Floats, Standing, Terms, advance, nearly_best, start
+from orca2_gen.selection.race import BETS, Floats, Standing, Terms, advance, nearly_best, start
 
 LETTERS = "abcdef"
 tables = st.tuples(st.integers(1, 5), st.integers(1, 60), st.integers(0, 2**32 - 1)).map(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.answers import (
+from orca2_gen.grading.answers import (
     ANSWER_SENTENCES,
     find_answers,
     normalise,

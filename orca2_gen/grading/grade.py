@@ -3,7 +3,7 @@
 Rules that are choices:
 - What cannot be read as an answer of the type (`Answer: unknown` where a number is due, two
   letters, yes and no) is unparsed, not incorrect: both score 0, but unparsed counts as a cell that
-  was not really judged (selection.py). What the grader could not judge is ungraded.
+  was not really judged (selection/decision.py). What the grader could not judge is ungraded.
 - Any of a problem's gold answers counts.
 - A percent sign is a hundredth. `60%` is 0.6, not 60, unless the gold has a percent sign or the
   question asks for a percentage; then `60` and `60%` are both right.
@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from orca2_gen import mathematics
-from orca2_gen.answers import (
+from orca2_gen.grading import formula_equality
+from orca2_gen.grading.answers import (
     LINE_MARK,
     MAX_BARE_CHARS,
     TAIL_CHARS,
@@ -34,10 +34,10 @@ from orca2_gen.answers import (
     split_items,
     unwrap,
 )
-from orca2_gen.choices import read_letter, read_yes_no
-from orca2_gen.formulas import read_formula, squeeze
-from orca2_gen.free_text import rouge_l, span_f1
-from orca2_gen.numerals import Number, parse_number, read_number
+from orca2_gen.grading.choices import read_letter, read_yes_no
+from orca2_gen.grading.formulas import read_formula, squeeze
+from orca2_gen.grading.numbers import Number, parse_number, read_number
+from orca2_gen.grading.text_overlap import rouge_l, span_f1
 from orca2_gen.records import Completion, Outcome, Problem
 
 GRADER_VERSION = 3
@@ -117,7 +117,7 @@ async def graded(problem: Problem, completion: Completion) -> Grade:
     work = functools.partial(grade, problem, completion.text, completion.finish_reason)
     if problem.answer_type != "mathematics":  # a thread's hop costs more than the grading
         return work()
-    return await asyncio.get_running_loop().run_in_executor(mathematics.THREADS, work)
+    return await asyncio.get_running_loop().run_in_executor(formula_equality.THREADS, work)
 
 
 @functools.lru_cache(maxsize=4_096)
@@ -246,7 +246,7 @@ def _grade_span(gold: Gold, piece: Piece) -> Grade | None:
 
 
 def _grade_mathematics(gold: Gold, piece: Piece) -> Grade | None:
-    answer = read_formula(piece.text[: mathematics.MAX_FORMULA_CHARS + 1])
+    answer = read_formula(piece.text[: formula_equality.MAX_FORMULA_CHARS + 1])
     if answer is None:
         return None
     number = parse_number(answer)
@@ -257,7 +257,7 @@ def _grade_mathematics(gold: Gold, piece: Piece) -> Grade | None:
         return _verdict(answer, 1.0)
     if number is not None and None not in numbers:
         return _verdict(answer, 0.0)
-    outcome = mathematics.compare(gold.targets, answer)
+    outcome = formula_equality.compare(gold.targets, answer)
     if outcome == "unparsed":
         return None
     return Grade(outcome=outcome, score=float(outcome == "correct"), answer=answer)

@@ -1,6 +1,8 @@
 """Whether two formulas are equal, by math-verify in child processes that can be killed.
 
-    python -m orca2_gen.mathematics     one child: a JSON object per line in, one per line out
+    python -m orca2_gen.grading.formula_equality
+
+is one child: it reads a JSON object per line and writes one per line.
 
 SymPy hangs on a power tower and eats the machine's memory, in C, where no exception reaches it; so
 it never runs in a process that holds an engine. A child is started by exec, not by fork, and lives
@@ -25,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from orca2_gen.formulas import as_latex
+from orca2_gen.grading.formulas import as_latex
 from orca2_gen.records import Outcome
 
 MAX_CHILDREN = 2
@@ -50,7 +52,7 @@ class _Child:
         # Nothing of the parent's environment but where modules are found: no credentials, no CUDA.
         search = os.pathsep.join((root, *(os.path.abspath(path) for path in sys.path if path)))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "orca2_gen.mathematics"],
+            [sys.executable, "-P", "-m", "orca2_gen.grading.formula_equality"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -64,8 +66,9 @@ class _Child:
         if reply.get("error", "") is not None:
             self.kill()
             raise RuntimeError(
-                "a child process for mathematics (python -m orca2_gen.mathematics) did not start: "
-                f"{reply.get('error') or 'it ended or said nothing'}; is math-verify installed?"
+                "a child process for formulas (python -m orca2_gen.grading.formula_equality) did "
+                f"not start: {reply.get('error') or 'it ended or said nothing'}; is math-verify "
+                "installed?"
             )
 
     def ask(self, golds: tuple[str, ...], answer: str) -> Outcome | None:

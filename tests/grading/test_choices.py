@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orca2_gen.choices import read_letter, read_yes_no, render_choices
+from orca2_gen.grading.choices import read_letter, read_yes_no, render_choices
 
 CHOICES = ("dog", "Paris", "none of these")
 

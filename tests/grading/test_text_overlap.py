@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.free_text import MAX_ROUGE_CHARS, best_pairing, rouge_l, span_f1
+from orca2_gen.grading.text_overlap import MAX_ROUGE_CHARS, best_pairing, rouge_l, span_f1
 
 WORDS = st.lists(st.sampled_from(["red", "green", "the", "a", "7", "blue-ish"]), max_size=6).map(
     " ".join

@@ -14,7 +14,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from orca2_gen.answers import split_items
+from orca2_gen.grading.answers import split_items
 
 MAX_SPANS = 40
 """More pieces than this in one answer are no answer; their alignment takes cubic time."""

@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from orca2_gen.answers import normalise
+from orca2_gen.grading.answers import normalise
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen import mathematics
-from orca2_gen.answers import ANSWER_SENTENCES
-from orca2_gen.choices import LETTERS
-from orca2_gen.grading import SPAN_BAR, SUMMARY_BAR, grade, graded
+from orca2_gen.grading import formula_equality
+from orca2_gen.grading.answers import ANSWER_SENTENCES
+from orca2_gen.grading.choices import LETTERS
+from orca2_gen.grading.grade import SPAN_BAR, SUMMARY_BAR, grade, graded
 from orca2_gen.records import AnswerType, Completion, Problem
 from tests.grading.rates import ANSWER_TYPES, graded_set, rates_line
 
@@ -259,7 +259,7 @@ PARTS = st.sampled_from(
 
 @given(
     text=st.lists(st.one_of(PARTS, st.text(max_size=8)), max_size=30).map("".join),
-    # Not mathematics: its text is of no harm to us, only to the child (test_mathematics.py).
+    # Not mathematics: its text is of no harm to us, only to the child (test_formula_equality.py).
     answer_type=st.sampled_from([t for t in (*ANSWER_TYPES, "unheard_of") if t != "mathematics"]),
     target=st.one_of(
         st.sampled_from(["B", "12", "60%", "1e999", "", "no", "a\nb"]), st.text(max_size=5)
@@ -391,7 +391,7 @@ def test_a_loop_goes_on_while_mathematics_is_graded() -> None:
         return num_turns
 
     assert asyncio.run(grade_and_count()) > 10
-    mathematics.close()
+    formula_equality.close()
 
 
 @pytest.mark.parametrize(

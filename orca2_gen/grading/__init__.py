@@ -1,0 +1,1 @@
+"""A completion -> its verdict: the answer is found, read as its type, and compared with gold."""

@@ -1,0 +1,1 @@
+"""Scores -> one strategy per group: which problems are asked next, who is out, who is chosen."""
