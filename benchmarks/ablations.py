@@ -34,7 +34,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import Receipt, write_summary
 from orca2_gen.progress import console
 from orca2_gen.records import StudentScore

@@ -18,13 +18,8 @@ from typing import Any
 import ray
 
 from benchmarks.workload import Pass, Prompt
-from orca2_gen.engine import (
-    Request,
-    VLLMEngine,
-    engine_arguments,
-    set_engine_environment,
-)
-from orca2_gen.engine_schema import VLLMEngineConfig
+from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.engine import Request, VLLMEngine, engine_arguments, set_engine_environment
 from orca2_gen.records import Completion, Problem
 from orca2_gen.shards import read_records
 from ray_jobs.dispatch import dispatch

@@ -29,10 +29,10 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from orca2_gen.config import load_config
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.load import load_config
+from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger
-from orca2_gen.plan import selection_rule
 from orca2_gen.selection.blocks import Group, permutation
 from orca2_gen.shards import FileEntry
 from ray_jobs.cluster import ray_instance

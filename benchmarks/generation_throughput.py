@@ -66,7 +66,7 @@ from benchmarks.workload import (
     with_geometric_lengths,
 )
 from orca2_gen.chat import load_chat
-from orca2_gen.engine_schema import VLLMEngineConfig
+from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.ledger import Receipt
 from orca2_gen.strategies import load_strategies
 from ray_jobs.cluster import is_cpu_build

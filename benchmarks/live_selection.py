@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.score_tables import ScoreTable
-from orca2_gen.config import load_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.load import load_config
+from orca2_gen.config.schema import Config
 from orca2_gen.ledger import Receipt
-from orca2_gen.plan import selection_rule
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import cell_value, next_step

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.config_schema import Config, RationalesConfig, ScoringConfig, SelectionConfig
-from orca2_gen.engine_schema import VLLMEngineConfig
+from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.config.schema import Config, RationalesConfig, ScoringConfig, SelectionConfig
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.strategies import load_strategies
-from orca2_gen.task_schema import TaskConfig
 from ray_jobs.demo import CONFIG
 
 STUDENT = CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"

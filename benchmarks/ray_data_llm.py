@@ -24,8 +24,8 @@ from typing import Any
 import ray
 
 from benchmarks.workload import Pass, Prompt
+from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.engine import engine_arguments
-from orca2_gen.engine_schema import VLLMEngineConfig
 
 BATCH_SIZE = 32
 """Rows of a batch: ray.data.llm's default, and of a block of the dataset, so that no batch waits

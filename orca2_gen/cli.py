@@ -17,8 +17,8 @@ import click
 
 from orca2_gen.arguments import PATH, config_argument, set_option
 from orca2_gen.cluster_commands import plan, submit
-from orca2_gen.config import load_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import load_config
+from orca2_gen.config.schema import Config
 from orca2_gen.endings import INTERRUPTED, REJECTED, exit_code
 from orca2_gen.inspection import print_selections, print_table, status, tasks, verify
 from orca2_gen.records import ROLES, Role
@@ -69,8 +69,8 @@ for command in (tasks, verify, status, submit, plan):
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides)
+    from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.pipeline import run_all
-    from ray_jobs.units import roles_of_run
 
     _with_run(config, _dataset_of(run_all), roles_of_run(config), fork)
 
@@ -80,9 +80,9 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> Non
 @set_option
 def score(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Score the student and select one strategy per task; print the table."""
+    from orca2_gen.config.arguments import scored_roles
     from ray_jobs.pipeline import judge_answers, read_tasks, score_student, select_strategies
     from ray_jobs.run import Run
-    from ray_jobs.units import scored_roles
 
     def stages(run: Run) -> None:
         read_tasks(run)

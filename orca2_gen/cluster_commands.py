@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orca2_gen.arguments import config_argument, set_option
-from orca2_gen.config import load_config, read_config
+from orca2_gen.config.load import load_config, read_config
 from orca2_gen.endings import INTERRUPTED
 
 
@@ -58,9 +58,9 @@ def submit(
 @set_option
 def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
+    from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.cluster import cluster_nodes, ray_instance
     from ray_jobs.placement import plan_lines
-    from ray_jobs.units import roles_of_run
 
     config = load_config(config_file, overrides)
     with ray_instance():

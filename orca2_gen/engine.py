@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orca2_gen.chat import Chat, encode_text
-from orca2_gen.engine_schema import VLLMEngineConfig
+from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.records import Completion
 
 WARM_UP = "warm-up"

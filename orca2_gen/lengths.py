@@ -11,24 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, load_chat
+from orca2_gen.config.arguments import Room
 from orca2_gen.judging import judging_messages
 from orca2_gen.records import Message, Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
-    """What one engine offers a prompt and its answer together."""
-
-    role: str
-    tokenizer: str
-    """Directory of the engine's tokenizer and chat template."""
-    max_model_len: int
-    max_tokens: int
-    """Of a call's answer."""
-    judged_tokens: int | None = None
-    """Of the longest answer that a judge is shown, in tokens of whoever gives it; None of an engine
-    that is asked the problems themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from orca2_gen.calls import compose
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.schema import Config
 from orca2_gen.judging import judged
 from orca2_gen.ledger import Ledger, Receipt
-from orca2_gen.plan import selection_rule
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.scoring import completion_of
 from orca2_gen.selection.blocks import OPEN, Block, Group, block_unit, group_name

@@ -6,7 +6,6 @@ a run happens: `config.json` records them, no key knows them.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,19 +14,19 @@ from typing import Any
 
 from orca2_gen.calls import CALLS_VERSION
 from orca2_gen.chat import ENCODING_VERSION
-from orca2_gen.config import engine_directory
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, selection_rule
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.load import engine_directory
+from orca2_gen.config.schema import Config
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
-from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
 from orca2_gen.ledger import stage_key
-from orca2_gen.lengths import Room
 from orca2_gen.rationales import ACCEPTANCE_VERSION
-from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK, Group, Rule
+from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK
 from orca2_gen.shots import SHOTS_VERSION
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
-from orca2_gen.task_schema import TaskConfig
 from orca2_gen.tasks import READER_VERSION
 from orca2_gen.tasks.formats import format_digest
 
@@ -148,58 +147,6 @@ def evaluation_key(
         "grader": grader,
     }
     return stage_key(problems_key, determinants)
-
-
-def selection_rule(config: Config, group: Group | None = None) -> Rule:
-    """The Rule of a config, for one group where it is given: judged ones use the full grid, since a
-    race would have to wait for the judge after every block.
-    """
-    is_judged = group is not None and group.is_judged
-    return Rule(
-        policy=config.selection.policy,
-        strategies=load_strategies(config.strategies).names,
-        method="full_grid" if is_judged else config.selection.method,
-        delta=config.selection.delta,
-        scored_problems=config.selection.scored_problems,
-        block_size=config.selection.block_size,
-        open_requests=config.selection.open_requests,
-        indifference=config.selection.indifference,
-        none_solved=config.selection.none_solved,
-        cautious_arm=config.selection.cautious_arm,
-        run_seed=config.run_seed,
-    )
-
-
-def rooms(config: Config) -> tuple[Room, ...]:
-    """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for
-    rationales, the judge's for the answers to open ones.
-    """
-    student = _room("student", config.student, config.scoring.most_tokens)
-    # With teacher_best it is the teacher that is scored.
-    teacher = _room(
-        "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.most_tokens)
-    )
-    if config.judge_of_open is None:
-        return student, teacher
-    further_calls = load_strategies(config.strategies).further_calls.values()
-    num_calls = 1 + max(map(len, further_calls), default=0)
-    judge = _room("judge", config.judge_of_open, config.judging.max_tokens)
-    judged_tokens = num_calls * config.scoring.most_tokens
-    return student, teacher, dataclasses.replace(judge, judged_tokens=judged_tokens)
-
-
-def evaluation_rooms(config: Config) -> tuple[Room, ...]:
-    """The room that a held-out problem's prompts must fit in."""
-    return (_room("student", config.student, config.evaluation.max_tokens),)
-
-
-def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
-    return Room(
-        role=role,
-        tokenizer=engine_directory(engine),
-        max_model_len=engine.max_model_len,
-        max_tokens=max_tokens,
-    )
 
 
 def _reading(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.config_schema import Config
+from orca2_gen.config.schema import Config
 from orca2_gen.judging import awaits_judge, judged
 from orca2_gen.ledger import Ledger, differences, read_ledger, stage_key
 from orca2_gen.plan import stage_determinants

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import load_chat
-from orca2_gen.config import engine_directory, read_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import engine_directory, read_config
+from orca2_gen.config.schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import is_erased, prove
 from orca2_gen.ledger import Ledger, Receipt, read_ledger, unlisted_files

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import write_summary
 from orca2_gen.progress import console as progress_console
 from orca2_gen.progress import show_stage

@@ -21,8 +21,9 @@ from typing import IO, Any, Literal
 import ray
 
 from orca2_gen.chat import encode_text, load_chat
-from orca2_gen.config import engine_directory
-from orca2_gen.config_schema import RationalesConfig
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.load import engine_directory
+from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import (
     WARM_UP,
     Engine,
@@ -31,7 +32,6 @@ from orca2_gen.engine import (
     VLLMEngine,
     set_engine_environment,
 )
-from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.judging import judge
 from orca2_gen.ledger import Receipt
 from orca2_gen.planted import planted_script

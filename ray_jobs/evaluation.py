@@ -8,9 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from orca2_gen.calls import Budget
-from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.arguments import evaluation_rooms
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.ledger import UnitName
-from orca2_gen.plan import evaluation_key, evaluation_rooms
+from orca2_gen.plan import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.shards import FileEntry, read_records
 from ray_jobs.leases import EngineUnit, ScoreUnit

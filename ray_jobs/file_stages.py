@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orca2_gen.chat import load_chat
-from orca2_gen.config import engine_directory
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import engine_directory
+from orca2_gen.config.schema import Config
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.erasure import erase
 from orca2_gen.ledger import Receipt, UnitName, write_unit
 from orca2_gen.lengths import length_budget, plan_length
@@ -23,7 +24,6 @@ from orca2_gen.selection.blocks import OPEN, block_unit, group_name, open_blocks
 from orca2_gen.selection.decision import next_step
 from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
-from orca2_gen.task_schema import TaskConfig
 from orca2_gen.tasks import TaskSource, read_task
 from orca2_gen.tasks.taxonomy import load_taxonomy
 from ray_jobs.counts import (

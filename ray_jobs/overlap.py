@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orca2_gen.config.arguments import selection_rule
 from orca2_gen.ledger import Receipt
-from orca2_gen.plan import selection_rule
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch import dispatch

@@ -14,13 +14,12 @@ from collections.abc import Sequence
 import ray
 from ray.exceptions import RayTaskError
 
-from orca2_gen.config import engine_directory
+from orca2_gen.config.arguments import Room, rooms, scored_roles, scores_teacher, selection_rule
+from orca2_gen.config.load import engine_directory
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset
 from orca2_gen.ledger import Receipt
-from orca2_gen.lengths import Room
-from orca2_gen.plan import rooms, selection_rule
 from orca2_gen.strategies import load_strategies
-from orca2_gen.task_schema import TaskConfig
 from ray_jobs import file_stages
 from ray_jobs.leases import EngineUnit, EraseLease, ReadLease
 from ray_jobs.overlap import score_and_teach
@@ -31,8 +30,6 @@ from ray_jobs.units import (
     groups,
     judge_units,
     score_units,
-    scored_roles,
-    scores_teacher,
     select_leases,
     teach_units,
 )

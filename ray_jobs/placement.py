@@ -16,8 +16,8 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
-from orca2_gen.config_schema import Config
-from orca2_gen.engine_schema import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config.schema import Config
 from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
 from ray_jobs.engine_actor import EngineActor

@@ -16,7 +16,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Receipt
 from ray_jobs.placement import reason_of

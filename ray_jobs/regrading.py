@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.engine_schema import VLLMEngineConfig
+from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.fork import fits, take_over
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.ledger import Receipt, UnitName
@@ -26,13 +26,7 @@ from ray_jobs.evaluation import engine_of, evaluation_unit
 from ray_jobs.leases import RegradeEvaluationLease
 from ray_jobs.pipeline import select_strategies
 from ray_jobs.run import Run, run_files
-from ray_jobs.units import (
-    committed_problems,
-    groups,
-    is_decided,
-    regrade_lease,
-    rejudge_leases,
-)
+from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease, rejudge_leases
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.engine_actor import EngineReport
 from ray_jobs.leases import EngineUnit
 from ray_jobs.placement import PlacedEngine

@@ -14,10 +14,10 @@ from typing import Any
 
 import ray
 
-from orca2_gen.config import engine_directory, resolved
-from orca2_gen.config_schema import Config
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.load import engine_directory, resolved
+from orca2_gen.config.schema import Config
 from orca2_gen.endings import told_if_ended
-from orca2_gen.engine_schema import EngineConfig
 from orca2_gen.fork import fork_run
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, record_stages, remove_unlisted
 from orca2_gen.lock import run_lock

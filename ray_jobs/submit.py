@@ -23,8 +23,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from orca2_gen.config import resolved
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import resolved
+from orca2_gen.config.schema import Config
 from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orca2_gen.config_schema import Config
+from orca2_gen.config.schema import Config
 from orca2_gen.endings import USAGE
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import scores_teacher, selection_rule
 from orca2_gen.ledger import Ledger, Receipt
-from orca2_gen.plan import selection_rule
-from orca2_gen.records import Role
 from orca2_gen.selection.blocks import (
     OPEN,
     Block,
@@ -63,23 +61,6 @@ def groups(problems: Problems) -> list[Group]:
         )
         for name, num in counts.items()
     ]
-
-
-def scores_teacher(config: Config) -> bool:
-    """Whether the policy looks at the teacher's own scores."""
-    return config.selection.policy == "teacher_best"
-
-
-def scored_roles(config: Config) -> set[Role]:
-    """Of the model whose scores the policy looks at; none where it looks at none."""
-    if not selection_rule(config).needs_scores:
-        return set()
-    return {"teacher" if scores_teacher(config) else "student"}
-
-
-def roles_of_run(config: Config) -> set[Role]:
-    """Of the models that are started for a dataset, if there is anything for them to do."""
-    return {*scored_roles(config), "judge", "teacher"}
 
 
 def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:

@@ -23,8 +23,8 @@ hypothesis.settings.register_profile("shared_cpu", deadline=None, max_examples=4
 hypothesis.settings.load_profile("shared_cpu")
 
 from orca2_gen.chat import Chat, load_chat  # noqa: E402
-from orca2_gen.config import load_config  # noqa: E402
-from orca2_gen.config_schema import Config  # noqa: E402
+from orca2_gen.config.load import load_config  # noqa: E402
+from orca2_gen.config.schema import Config  # noqa: E402
 from orca2_gen.fork import fork_run  # noqa: E402
 from orca2_gen.ledger import Receipt, read_ledger  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402

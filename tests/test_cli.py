@@ -9,8 +9,8 @@ import pytest
 
 from orca2_gen.cli import cli, main
 from orca2_gen.ledger import read_ledger
+from tests.config.test_load import MISTAKES, mistaken
 from tests.conftest import FinishedRun, Write
-from tests.test_config import MISTAKES, mistaken
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import read_ledger
 from orca2_gen.lineage import lineage_faults
 from orca2_gen.plan import stage_determinants, stage_keys

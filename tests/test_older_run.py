@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.shards import read_records

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.config import load_config, resolved
+from orca2_gen.config.load import load_config, resolved
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import judged
 from orca2_gen.ledger import UnitName, read_ledger, record_stages, write_unit

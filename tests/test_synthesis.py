@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import Ledger, UnitName, read_ledger, write_unit
 from orca2_gen.records import Completion, Problem, Rationale
 from orca2_gen.strategies import load_strategies

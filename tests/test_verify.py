@@ -140,7 +140,7 @@ def rewrite_dataset(
     undisturbed: FinishedRun, run_dir: Path, rows: list[Example], prompts: str
 ) -> None:
     """A dataset of these rows with a whole manifest that says `prompts`, be it a lie."""
-    from orca2_gen.config import engine_directory
+    from orca2_gen.config.load import engine_directory
     from orca2_gen.dataset import DatasetPlan
 
     entry = write_records(run_dir, "examples-other/all.arrow", rows, Example)
@@ -162,7 +162,7 @@ def test_a_dataset_row_with_its_instruction_kept_is_named(
     undisturbed: FinishedRun, run_copy: Path, prompts: str
 ) -> None:
     from orca2_gen.chat import load_chat
-    from orca2_gen.config import engine_directory
+    from orca2_gen.config.load import engine_directory
 
     rows = list(read_examples(run_copy / "dataset", checked_manifest(run_copy / "dataset")))
     ledger = read_ledger(run_copy)

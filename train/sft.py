@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 import transformers
 
-from orca2_gen.config import engine_directory, load_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import engine_directory, load_config
+from orca2_gen.config.schema import Config
 from orca2_gen.digests import model_digest
 from train.batches import packed_batches
 from train.checkpoint import (

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 from orca2_gen.microworld.closed_book import draw_codesum, draw_emblem, draw_river
 from orca2_gen.microworld.item import Item, Split
-from orca2_gen.microworld.open_book import (
-    draw_add,
-    draw_compare,
-    draw_reverse,
-)
+from orca2_gen.microworld.open_book import draw_add, draw_compare, draw_reverse
 from orca2_gen.microworld.world import World
 from orca2_gen.records import AnswerType
 

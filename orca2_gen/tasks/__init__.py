@@ -15,14 +15,7 @@ from pathlib import Path
 from orca2_gen.records import AnswerType, Problem, Rejection
 from orca2_gen.tasks.columns import Columns, check_columns, map_columns
 from orca2_gen.tasks.formats import FORMATS, PLAIN, read_files
-from orca2_gen.tasks.pools import (
-    Group,
-    Pool,
-    fill_pools,
-    group_of,
-    question_key,
-    with_examples,
-)
+from orca2_gen.tasks.pools import Group, Pool, fill_pools, group_of, question_key, with_examples
 from orca2_gen.tasks.rows import SourceRow, reject
 from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
 from orca2_gen.tasks.statements import BadRowError, Statement, check_statement

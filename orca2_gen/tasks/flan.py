@@ -16,13 +16,7 @@ import re
 from orca2_gen.grading.answers import normalise
 from orca2_gen.grading.choices import LETTERS
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.statements import (
-    Row,
-    Statement,
-    read_id,
-    read_label,
-    read_text,
-)
+from orca2_gen.tasks.statements import Row, Statement, read_id, read_label, read_text
 
 _OPTIONS = re.compile(r"(?:^|\n)[ \t]*OPTIONS:[ \t]*\n((?:- [^\n]*(?:\n|$))+)")
 

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import STAGES, read_ledger
 from orca2_gen.shards import read_table
 from ray_jobs.demo import CONFIG

@@ -24,7 +24,7 @@ import psutil
 import ray
 from ray.util import placement_group_table
 
-from orca2_gen.config_schema import Config
+from orca2_gen.config.schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
 from orca2_gen.shards import read_table

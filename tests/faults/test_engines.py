@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES

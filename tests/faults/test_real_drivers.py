@@ -21,12 +21,7 @@ from tests.faults.drivers import (
     wait_until,
 )
 from tests.faults.faulty import asked, happened, plant
-from tests.faults.oracle import (
-    ACTORS,
-    assert_sound,
-    named,
-    unused_segments,
-)
+from tests.faults.oracle import ACTORS, assert_sound, named, unused_segments
 from tests.ray_jobs.test_real_engines import small
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

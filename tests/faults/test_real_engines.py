@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG

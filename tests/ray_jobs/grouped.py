@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orca2_gen.engine_schema import EngineConfig
+from orca2_gen.config.engine import EngineConfig
 from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.cluster import Node

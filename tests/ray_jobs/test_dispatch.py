@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, unlisted_files, write_unit
 from orca2_gen.records import Rejection

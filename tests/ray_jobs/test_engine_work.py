@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.engine_work import EngineWork
 from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replica, Replicas

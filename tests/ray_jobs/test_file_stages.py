@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import encode_text, load_chat
-from orca2_gen.config import engine_directory, load_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import rooms, selection_rule
+from orca2_gen.config.load import engine_directory, load_config
+from orca2_gen.config.schema import Config
 from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import prove
 from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
 from orca2_gen.lengths import length_budget
 from orca2_gen.lineage import lineage_faults
-from orca2_gen.plan import rooms, selection_rule
 from orca2_gen.planted import planted_script
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection

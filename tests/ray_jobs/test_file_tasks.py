@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.ledger import Receipt, UnitName, read_ledger, remove_unlisted, write_unit
 from orca2_gen.records import Rejection
 from orca2_gen.shards import FileEntry

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from orca2_gen.calls import compose
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.ledger import Ledger, read_ledger
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.config import load_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.load import load_config
+from orca2_gen.config.schema import Config
 from orca2_gen.ledger import STAGES, Ledger, read_ledger
-from orca2_gen.plan import selection_rule, stage_determinants, stage_keys
+from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.regrading import open_source
 from orca2_gen.selection.blocks import Group

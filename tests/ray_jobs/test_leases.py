@@ -6,17 +6,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, block_unit
 from orca2_gen.shards import FileEntry
-from orca2_gen.task_schema import TaskConfig
-from ray_jobs.leases import (
-    EraseLease,
-    ReadLease,
-    RegradeGroupLease,
-    SelectLease,
-    again,
-)
+from ray_jobs.leases import EraseLease, ReadLease, RegradeGroupLease, SelectLease, again
 from tests.selection.test_blocks import RULE
 
 GROUP = Group(name="sums", num_problems=40, num_groups=2)

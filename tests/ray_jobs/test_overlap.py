@@ -13,7 +13,7 @@ import psutil
 import pytest
 import ray
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.verify import verify
 from ray_jobs import placement

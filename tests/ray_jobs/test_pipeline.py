@@ -17,7 +17,7 @@ import psutil
 import pytest
 import ray
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
 from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger, unlisted_files
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore

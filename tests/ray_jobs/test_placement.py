@@ -8,8 +8,9 @@ import ray
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orca2_gen.config import load_config
-from orca2_gen.engine_schema import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config.arguments import roles_of_run
+from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config.load import load_config
 from orca2_gen.records import ROLES
 from ray_jobs import placement
 from ray_jobs import run as run_module
@@ -24,7 +25,6 @@ from ray_jobs.placement import (
     plan_placement,
 )
 from ray_jobs.run import engine_work, open_run, tally_of
-from ray_jobs.units import roles_of_run
 from tests.conftest import FinishedRun, quiet
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -14,8 +14,8 @@ import datasets
 import pytest
 
 from benchmarks.models import make_random_llama
-from orca2_gen.config import load_config
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import load_config
+from orca2_gen.config.schema import Config
 from orca2_gen.ledger import Receipt, read_ledger
 from orca2_gen.progress import show_stage
 from orca2_gen.records import Rationale, StudentScore

@@ -17,12 +17,13 @@ import ray
 from click.testing import CliRunner
 
 from orca2_gen.cli import cli
-from orca2_gen.config import load_config, resolved
-from orca2_gen.config_schema import Config
+from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.load import load_config, resolved
+from orca2_gen.config.schema import Config
 from orca2_gen.fork import take_over
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.ledger import Receipt, UnitName, read_ledger, record_stages, write_unit
-from orca2_gen.plan import evaluation_key, selection_rule, stage_determinants, stage_keys
+from orca2_gen.plan import evaluation_key, stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.regrading import open_source
 from orca2_gen.selection.blocks import Block, Group, block_unit

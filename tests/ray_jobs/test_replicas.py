@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.placement import PlacedEngine
 from ray_jobs.replicas import MAX_BACKOFF_SECONDS, Replica, Replicas
 

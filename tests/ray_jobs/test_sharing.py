@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from orca2_gen.config_schema import DispatchConfig
+from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.engine_work import EngineWork
 from ray_jobs.placement import Placement
 from ray_jobs.receipts import Tally

@@ -13,18 +13,11 @@ import pytest
 import requests
 from ray.job_submission import JobStatus
 
-from orca2_gen.config import load_config, read_config
+from orca2_gen.config.load import load_config, read_config
 from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 from ray_jobs import submit
-from ray_jobs.submit import (
-    PACKAGES,
-    fill_working_dir,
-    follow_job,
-    job_client,
-    next_id,
-    submit_run,
-)
+from ray_jobs.submit import PACKAGES, fill_working_dir, follow_job, job_client, next_id, submit_run
 from tests.conftest import Write
 from tests.faults.drivers import ROOT
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Rejection
-from orca2_gen.task_schema import TaskConfig
 from orca2_gen.tasks import TaskSource, read_task
 from orca2_gen.tasks.formats import FORMATS
 from tests.tasks.reading import (

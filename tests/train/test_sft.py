@@ -19,7 +19,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from orca2_gen.config import load_config
+from orca2_gen.config.load import load_config
 from orca2_gen.records import Example
 from train.batches import Batch, build_batch, packed_batches
 from train.examples import read_examples

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from orca2_gen.config import load_config, resolved
-from orca2_gen.config_schema import Config
+from orca2_gen.config.load import load_config, resolved
+from orca2_gen.config.schema import Config
 from tests.conftest import Write
 
-CONFIGS = sorted((Path(__file__).parents[1] / "ray_jobs" / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "ray_jobs" / "configs").glob("*.toml"))
 
 
 def stand_ins(file: Path, folder: Path) -> list[str]:
@@ -243,7 +243,7 @@ def test_a_floor_above_the_replicas_is_refused(write_config: Write) -> None:
 
 def open_config(write_config: Write, judge: str) -> Path:
     """A config with an open task, the microworld's models, and this one for a judge."""
-    models = Path(__file__).parents[1] / "orca2_gen" / "microworld"
+    models = Path(__file__).parents[2] / "orca2_gen" / "microworld"
     file = write_config(sections=f'[judge]\nmodel = "{judge}"\n' if judge else "")
     text = file.read_text()
     for name in ("student", "teacher"):
@@ -262,7 +262,7 @@ def test_an_open_task_needs_a_judge_exactly_where_it_is_scored(write_config: Wri
 
 
 def test_a_judge_is_never_the_model_that_is_scored(write_config: Write, tmp_path: Path) -> None:
-    models = Path(__file__).parents[1] / "orca2_gen" / "microworld"
+    models = Path(__file__).parents[2] / "orca2_gen" / "microworld"
     file = open_config(write_config, str(models / "teacher"))
     assert load_config(file).needed_judge is not None
     with pytest.raises(ValueError, match="is the teacher's model, whose answers it would judge"):
@@ -308,7 +308,7 @@ def test_a_judge_with_fewer_replicas_than_the_floor_is_refused(
 def test_what_reads_like_a_secret_is_refused_in_an_engines_env_and_not_shown(
     write_config: Write, name: str
 ) -> None:
-    student = Path(__file__).parents[1] / "orca2_gen" / "microworld" / "student"
+    student = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "student"
     file = write_config(sections=f'[judge]\nmodel = "{student}"\n[judge.env]\nHOME = "/"\n')
     for value in ("hunter2", "1234567"):  # the second is no string
         with pytest.raises(ValueError, match=f"judge.env: {name} reads like a secret") as refused:

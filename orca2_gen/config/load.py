@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orca2_gen.config_schema import Config
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.schema import Config
 from orca2_gen.digests import model_digest
-from orca2_gen.engine_schema import EngineConfig, VLLMEngineConfig
 from orca2_gen.strategies import load_strategies
 from orca2_gen.tasks.taxonomy import load_taxonomy
 

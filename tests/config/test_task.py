@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.config import load_config, resolved
-from orca2_gen.config_schema import Config
-from orca2_gen.task_schema import TaskConfig, check_held_out
+from orca2_gen.config.load import load_config, resolved
+from orca2_gen.config.schema import Config
+from orca2_gen.config.task import TaskConfig, check_held_out
 from tests.conftest import Write
 
 HELD_OUT = "[[evaluation.tasks]]\nname = 'e'\nformat = 'jsonl'\npath = 'letters.jsonl'\n"

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from orca2_gen.engine_schema import EngineConfig
-from orca2_gen.sections import Fraction, Name, Section
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.section import Fraction, Name, Section
+from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
-from orca2_gen.task_schema import TaskConfig, check_held_out
 
 
 class ScoringConfig(Section):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from orca2_gen.config.section import Name, Section
 from orca2_gen.records import AnswerType
-from orca2_gen.sections import Name, Section
 
 NumExamples = Annotated[int, Field(ge=1, le=16)]
 

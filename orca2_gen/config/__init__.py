@@ -1,0 +1,1 @@
+"""One TOML file -> a checked, frozen Config, and the arguments that are unpacked from it."""
