@@ -21,7 +21,7 @@ from benchmarks.workload import Pass, Prompt
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.engine import Request, VLLMEngine, engine_arguments, set_engine_environment
 from orca2_gen.records import Completion, Problem
-from orca2_gen.shards import read_records
+from orca2_gen.run_directory.arrow_files import read_records
 from ray_jobs.dispatch import dispatch
 from ray_jobs.leases import EngineUnit, ScoreUnit
 from ray_jobs.run import Run, engine_work, tally_of

@@ -32,9 +32,9 @@ from rich.table import Table
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import DispatchConfig
-from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger
+from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger
 from orca2_gen.selection.blocks import Group, permutation
-from orca2_gen.shards import FileEntry
 from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch import TURN_SECONDS, dispatch

@@ -19,11 +19,11 @@ from benchmarks.score_tables import ScoreTable
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.ledger import Receipt
 from orca2_gen.records import Selection, StudentScore
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import cell_value, next_step
-from orca2_gen.shards import read_records
 from ray_jobs.dispatch import dispatch
 from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import Run, engine_work, open_run, tally_of

@@ -24,7 +24,7 @@ import pyarrow as pa
 from orca2_gen.chat import Chat, load_chat
 from orca2_gen.erasure import ErasureProof, prove
 from orca2_gen.records import Example
-from orca2_gen.shards import (
+from orca2_gen.run_directory.arrow_files import (
     FileEntry,
     arrow_schema,
     checked_bytes,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orca2_gen.lock import RunInUse
-from orca2_gen.shards import DamagedFile
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.lock import RunInUse
 
 FAILED = 1
 """Stopped by a failure; the same command goes on."""

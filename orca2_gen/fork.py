@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.ledger import STAGES, Ledger, Receipt, read_ledger
 from orca2_gen.plan import PREVIOUS
-from orca2_gen.shards import DamagedFile, checked_bytes, inside, sync_directory, write_bytes
+from orca2_gen.run_directory.arrow_files import (
+    DamagedFile,
+    checked_bytes,
+    inside,
+    sync_directory,
+    write_bytes,
+)
+from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from orca2_gen.endings import FAILED
 from orca2_gen.records import AnswerType, Problem
 
 if TYPE_CHECKING:
-    from orca2_gen.ledger import Ledger
+    from orca2_gen.run_directory.ledger import Ledger
     from orca2_gen.tasks import TaskRows
 
 
@@ -106,7 +106,7 @@ def verify(run_dir: Path) -> None:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_dir: Path) -> None:
     """Print what a run directory has committed and which strategies it selected."""
-    from orca2_gen.ledger import STAGES, read_ledger
+    from orca2_gen.run_directory.ledger import STAGES, read_ledger
 
     ledger = read_ledger(run_dir)
     if not ledger.units:

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from orca2_gen.ledger import Receipt
+from orca2_gen.run_directory.ledger import Receipt
 
 console = Console(stderr=True)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import final_text
-from orca2_gen.ledger import Ledger
 from orca2_gen.records import Problem, Rationale
-from orca2_gen.shards import read_records, write_bytes
+from orca2_gen.run_directory.arrow_files import read_records, write_bytes
+from orca2_gen.run_directory.ledger import Ledger
 
 STRATEGY = "write_conversation"
 REQUEST = "Summarise this conversation."

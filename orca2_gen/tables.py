@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from orca2_gen.ledger import Ledger
 from orca2_gen.records import Example, Rationale, Selection
-from orca2_gen.shards import read_records
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import Ledger
 
 if TYPE_CHECKING:
     from orca2_gen.dataset import DatasetSummary

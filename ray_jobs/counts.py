@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca2_gen.ledger import Receipt
 from orca2_gen.records import Rationale, StudentScore
+from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.selection.blocks import Group, Rule
 from orca2_gen.selection.decision import survivors
 

@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from orca2_gen.config.load import load_config
-from orca2_gen.ledger import write_summary
 from orca2_gen.progress import console as progress_console
 from orca2_gen.progress import show_stage
 from orca2_gen.records import Example, Rationale
-from orca2_gen.shards import read_records
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import write_summary
 from orca2_gen.tables import (
     accuracy_table,
     example_table,

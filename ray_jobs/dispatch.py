@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from orca2_gen.endings import deferred_interrupts
-from orca2_gen.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger, Receipt
 from ray_jobs.receipts import Advance, Tally, ready_refs
 
 TURN_SECONDS = 0.5

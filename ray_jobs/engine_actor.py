@@ -33,12 +33,12 @@ from orca2_gen.engine import (
     set_engine_environment,
 )
 from orca2_gen.judging import judge
-from orca2_gen.ledger import Receipt
 from orca2_gen.planted import planted_script
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.scoring import score
-from orca2_gen.shards import FileEntry, read_records
 from orca2_gen.strategies import load_strategies
 from ray_jobs.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 from ray_jobs.orphans import guard, tell_it_is_up

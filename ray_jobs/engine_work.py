@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca2_gen.ledger import Receipt
+from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.leases import EngineUnit
 from ray_jobs.receipts import LOST, Advance, Tally, ready_receipts
 from ray_jobs.replicas import Replica, Replicas

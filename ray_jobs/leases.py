@@ -15,9 +15,9 @@ from pathlib import Path
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.ledger import Receipt, UnitName
+from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
-from orca2_gen.shards import FileEntry
 
 Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]
 """Problem files and the rows wanted of each."""

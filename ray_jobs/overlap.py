@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orca2_gen.config.arguments import selection_rule
-from orca2_gen.ledger import Receipt
+from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch import dispatch

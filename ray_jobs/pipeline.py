@@ -18,7 +18,7 @@ from orca2_gen.config.arguments import Room, rooms, scored_roles, scores_teacher
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset
-from orca2_gen.ledger import Receipt
+from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.strategies import load_strategies
 from ray_jobs import file_stages
 from ray_jobs.leases import EngineUnit, EraseLease, ReadLease

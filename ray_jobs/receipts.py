@@ -18,7 +18,7 @@ from ray.exceptions import (
 
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.endings import TooManyRejections
-from orca2_gen.ledger import Receipt
+from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.placement import reason_of
 
 LOST = (

@@ -19,10 +19,17 @@ from orca2_gen.config.load import engine_directory, resolved
 from orca2_gen.config.schema import Config
 from orca2_gen.endings import told_if_ended
 from orca2_gen.fork import fork_run
-from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, record_stages, remove_unlisted
-from orca2_gen.lock import run_lock
 from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
+from orca2_gen.run_directory.ledger import (
+    Ledger,
+    Receipt,
+    UnitName,
+    read_ledger,
+    record_stages,
+    remove_unlisted,
+)
+from orca2_gen.run_directory.lock import run_lock
 from ray_jobs.cluster import Node, cluster_nodes, ray_instance
 from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_work import EngineWork

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca2_gen.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger, Receipt
 from ray_jobs.leases import FileLease, again
 from ray_jobs.placement import reason_of
 from ray_jobs.receipts import LOST, Advance, Tally, ready_receipts

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.ledger import Receipt, write_unit
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
-from orca2_gen.shards import FileEntry, read_records
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.ledger import Receipt, write_unit
 from ray_jobs.counts import SURVIVORS, reply_counts, survivor_bits, token_counts
 from ray_jobs.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import scores_teacher, selection_rule
-from orca2_gen.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger, Receipt
 from orca2_gen.selection.blocks import (
     OPEN,
     Block,

@@ -26,8 +26,8 @@ from orca2_gen.chat import Chat, load_chat  # noqa: E402
 from orca2_gen.config.load import load_config  # noqa: E402
 from orca2_gen.config.schema import Config  # noqa: E402
 from orca2_gen.fork import fork_run  # noqa: E402
-from orca2_gen.ledger import Receipt, read_ledger  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402
+from orca2_gen.run_directory.ledger import Receipt, read_ledger  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
 
 CHATML = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.cli import cli, main
-from orca2_gen.ledger import read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
 from tests.config.test_load import MISTAKES, mistaken
 from tests.conftest import FinishedRun, Write
 

@@ -15,7 +15,7 @@ from orca2_gen.dataset import (
     write_dataset,
 )
 from orca2_gen.records import Example
-from orca2_gen.shards import FileEntry, write_records
+from orca2_gen.run_directory.arrow_files import FileEntry, write_records
 from orca2_gen.strategies import Strategies
 from tests.test_erasure import erased, rationale_of
 

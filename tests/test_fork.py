@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orca2_gen.fork import fork_run
-from orca2_gen.ledger import read_ledger
 from orca2_gen.plan import stage_determinants, stage_keys
-from orca2_gen.shards import checked_bytes
+from orca2_gen.run_directory.arrow_files import checked_bytes
+from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import FinishedRun, forked
 
 STAGES = ("problems", "scores", "selections", "rationales", "examples")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from orca2_gen.ledger import Receipt
 from orca2_gen.progress import show_stage
+from orca2_gen.run_directory.ledger import Receipt
 
 
 def receipt(**counts: int) -> Receipt:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orca2_gen.ledger import UnitName, read_ledger, write_unit
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.regrading import Changes
-from orca2_gen.shards import read_records
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
 from orca2_gen.tables import (
     accuracy_table,
     example_table,

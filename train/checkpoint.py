@@ -31,8 +31,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from orca2_gen.ledger import differences
-from orca2_gen.shards import sync_directory, temporary_name
+from orca2_gen.run_directory.arrow_files import sync_directory, temporary_name
+from orca2_gen.run_directory.ledger import differences
 from train.ranks import rank, wait_for_ranks
 
 TRAINING_RECORD = "training.json"

@@ -19,7 +19,7 @@ import transformers
 
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.digests import model_digest
+from orca2_gen.run_directory.digests import model_digest
 from train.batches import packed_batches
 from train.checkpoint import (
     TrainingState,

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
-from orca2_gen.digests import model_digest
+from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.strategies import load_strategies
 from orca2_gen.tasks.taxonomy import load_taxonomy
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orca2_gen.records import Problem
-from orca2_gen.shards import FileEntry
+from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.strategies import CAUTIOUS
 
 OPEN = "open"

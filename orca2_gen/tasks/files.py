@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import quote_from_bytes
 
-from orca2_gen.digests import file_digest
+from orca2_gen.run_directory.digests import file_digest
 
 MAX_FILES = 200_000
 """In one directory: RACE, the largest of the published trees, has 28,000."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-from orca2_gen.digests import file_digest
 from orca2_gen.records import AnswerType
+from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.tasks.agieval import read_agieval_row
 from orca2_gen.tasks.aqua import read_aqua_row
 from orca2_gen.tasks.bbh import read_bbh_row, split_bbh

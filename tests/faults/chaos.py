@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from orca2_gen.config.load import load_config
-from orca2_gen.ledger import STAGES, read_ledger
-from orca2_gen.shards import read_table
+from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.ledger import STAGES, read_ledger
 from ray_jobs.demo import CONFIG
 from tests.faults.oracle import (
     Snapshot,

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import load_chat
-from orca2_gen.ledger import (
+from orca2_gen.records import Rejection
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import (
     Ledger,
     Receipt,
     UnitName,
@@ -28,9 +30,7 @@ from orca2_gen.ledger import (
     write_summary,
     write_unit,
 )
-from orca2_gen.lock import run_lock
-from orca2_gen.records import Rejection
-from orca2_gen.shards import read_records
+from orca2_gen.run_directory.lock import run_lock
 from orca2_gen.strategies import load_strategies
 from tests.test_dataset import build
 

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 from orca2_gen.endings import FAILED, INTERRUPTED
-from orca2_gen.ledger import read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
 from tests.conftest import FinishedRun, write_run_config
 from tests.faults.drivers import ROOT, assert_one_reason, run_driver, start_driver, wait_until

@@ -16,7 +16,7 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orca2_gen.endings import FAILED, INTERRUPTED, USAGE
-from orca2_gen.ledger import read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.verify import verify
 from tests.conftest import write_run_config
 from tests.faults.drivers import ROOT, SOON_LOST, assert_one_reason, wait_until

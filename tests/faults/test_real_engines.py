@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import Receipt, read_ledger
 from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
 from ray_jobs.orphans import segments

@@ -15,9 +15,16 @@ import ray
 
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.endings import TooManyRejections
-from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, unlisted_files, write_unit
 from orca2_gen.records import Rejection
-from orca2_gen.shards import FileEntry, read_records
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.ledger import (
+    Ledger,
+    Receipt,
+    UnitName,
+    read_ledger,
+    unlisted_files,
+    write_unit,
+)
 from ray_jobs.dispatch import dispatch
 from ray_jobs.engine_actor import EngineReport
 from ray_jobs.engine_work import EngineWork

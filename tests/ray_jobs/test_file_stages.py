@@ -15,14 +15,14 @@ from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import prove
-from orca2_gen.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
 from orca2_gen.lengths import length_budget
 from orca2_gen.lineage import lineage_faults
 from orca2_gen.planted import planted_script
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
 from orca2_gen.selection.blocks import Group
-from orca2_gen.shards import read_records
 from orca2_gen.strategies import load_strategies, user_text
 from orca2_gen.tasks.pools import question_key
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy

@@ -13,9 +13,15 @@ import pytest
 import ray
 
 from orca2_gen.config.schema import DispatchConfig
-from orca2_gen.ledger import Receipt, UnitName, read_ledger, remove_unlisted, write_unit
 from orca2_gen.records import Rejection
-from orca2_gen.shards import FileEntry
+from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.ledger import (
+    Receipt,
+    UnitName,
+    read_ledger,
+    remove_unlisted,
+    write_unit,
+)
 from ray_jobs.dispatch import dispatch
 from ray_jobs.leases import EraseLease, FileLease
 from ray_jobs.receipts import Tally

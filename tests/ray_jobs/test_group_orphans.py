@@ -15,7 +15,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from orca2_gen.ledger import read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import NUM_SUMS, FinishedRun
 from tests.faults.drivers import ROOT, wait_until
 from tests.faults.faulty import plant

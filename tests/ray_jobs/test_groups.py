@@ -13,9 +13,9 @@ import pytest
 from orca2_gen.calls import compose
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
-from orca2_gen.ledger import Ledger, read_ledger
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
-from orca2_gen.shards import read_records, write_records
+from orca2_gen.run_directory.arrow_files import read_records, write_records
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.strategies import load_strategies
 from orca2_gen.verify import verify
 from ray_jobs.pipeline import run_all

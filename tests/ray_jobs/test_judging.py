@@ -14,13 +14,13 @@ import pytest
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.plan import stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.regrading import open_source
+from orca2_gen.run_directory.arrow_files import read_records, write_records
+from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import next_step
-from orca2_gen.shards import read_records, write_records
 from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs import run as run_module

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.ledger import Receipt, UnitName
+from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, block_unit
-from orca2_gen.shards import FileEntry
 from ray_jobs.leases import EraseLease, ReadLease, RegradeGroupLease, SelectLease, again
 from tests.selection.test_blocks import RULE
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from orca2_gen.config.load import load_config
-from orca2_gen.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import Receipt, read_ledger
 from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs.demo import CONFIG

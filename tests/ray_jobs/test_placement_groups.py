@@ -23,7 +23,7 @@ from ray.util import placement_group_table, remove_placement_group
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.engine import engine_arguments
-from orca2_gen.ledger import Receipt
+from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.cluster import Node
 from ray_jobs.demo import CONFIG
 from ray_jobs.pipeline import read_tasks, score_student

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orca2_gen.records import Problem
+from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.selection.blocks import (
     MOST_IN_BLOCK,
     Block,
@@ -19,7 +20,6 @@ from orca2_gen.selection.blocks import (
     permutation,
     rows_by_file,
 )
-from orca2_gen.shards import FileEntry
 from orca2_gen.strategies import STRATEGY_NAMES
 
 

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen import records, shards
+from orca2_gen import records
 from orca2_gen.records import Example, Message, Rejection
-from orca2_gen.shards import DamagedFile, FileEntry, read_records, write_bytes, write_records
+from orca2_gen.run_directory.arrow_files import (
+    DamagedFile,
+    FileEntry,
+    read_records,
+    write_bytes,
+    write_records,
+)
 
 CLASSES = [c for c in vars(records).values() if dataclasses.is_dataclass(c)]
 
@@ -32,7 +38,7 @@ def resolve(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def record_of(record: Any) -> st.SearchStrategy[Any]:
-    hints = shards.typing.get_type_hints(record)
+    hints = arrow_files.typing.get_type_hints(record)
     return st.builds(record, **{f.name: resolve(hints[f.name]) for f in dataclasses.fields(record)})
 
 
@@ -67,7 +73,7 @@ def rejections(num: int) -> list[Rejection]:
 
 
 def test_many_batches_come_back_in_order(tmp_path: Path) -> None:
-    rows = rejections(3 * shards.ROWS_PER_BATCH + 1)
+    rows = rejections(3 * arrow_files.ROWS_PER_BATCH + 1)
     assert (
         read_records(tmp_path, write_records(tmp_path, "a.arrow", rows, Rejection), Rejection)
         == rows

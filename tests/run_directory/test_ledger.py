@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.ledger import (
+from orca2_gen.records import Rejection
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import (
     Receipt,
     UnitName,
     differences,
@@ -19,9 +21,7 @@ from orca2_gen.ledger import (
     unlisted_files,
     write_unit,
 )
-from orca2_gen.lock import RunInUse
-from orca2_gen.records import Rejection
-from orca2_gen.shards import read_records
+from orca2_gen.run_directory.lock import RunInUse
 
 
 def receipt_of(run_dir: Path, unit: str, *, attempt: int = 1, key: str = "k") -> Receipt:

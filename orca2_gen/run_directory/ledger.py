@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Rejection
-from orca2_gen.shards import FileEntry, naming, sync_directory, write_bytes, write_records
+from orca2_gen.run_directory.arrow_files import (
+    FileEntry,
+    naming,
+    sync_directory,
+    write_bytes,
+    write_records,
+)
 
 STAGES = (
     "problems",

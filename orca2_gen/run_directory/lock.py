@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.shards import temporary_name, write_bytes
+from orca2_gen.run_directory.arrow_files import temporary_name, write_bytes
 
 TOUCH_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 45.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.digests import file_digest, model_digest, tokenizer_files_digest
+from orca2_gen.run_directory.digests import file_digest, model_digest, tokenizer_files_digest
 
 
 def weights(path: Path, body: bytes, header: dict[str, object] | None = None) -> None:

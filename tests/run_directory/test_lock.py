@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.ledger import read_ledger
-from orca2_gen.lock import RunInUse, run_lock
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.lock import RunInUse, run_lock
 
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "started": "1"}
 
