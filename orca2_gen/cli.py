@@ -172,7 +172,7 @@ def regrade(
     instructions are others. `orca2 run CONFIG` then goes on; it asks the teacher again, since
     rationales are not carried over: answers that were refused are not stored.
     """
-    from orca2_gen.regrading import open_source
+    from orca2_gen.provenance.regrade import open_source
     from orca2_gen.tables import regrading_table
     from ray_jobs.regrading import regrade as regrade_run
     from ray_jobs.run import Run

@@ -87,8 +87,8 @@ def _print_task(name: str, read: TaskRows, show: int) -> None:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def verify(run_dir: Path) -> None:
     """Check a run directory: every file, every id's way, the proof of erasure."""
+    from orca2_gen.provenance.verify import verify as verify_run
     from orca2_gen.tables import verification_table
-    from orca2_gen.verify import verify as verify_run
 
     found = verify_run(run_dir)
     print_table(verification_table(found))

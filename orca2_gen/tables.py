@@ -16,8 +16,8 @@ from orca2_gen.run_directory.ledger import Ledger
 
 if TYPE_CHECKING:
     from orca2_gen.dataset import DatasetSummary
-    from orca2_gen.regrading import Changes
-    from orca2_gen.verify import Verification
+    from orca2_gen.provenance.regrade import Changes
+    from orca2_gen.provenance.verify import Verification
 
 Accuracies = Mapping[str, Mapping[str, float]]
 """Message -> task -> accuracy, with the macro average under `macro`."""

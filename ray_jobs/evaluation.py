@@ -10,7 +10,7 @@ from pathlib import Path
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.plan import evaluation_key
+from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import UnitName

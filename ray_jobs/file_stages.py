@@ -17,8 +17,8 @@ from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.erasure import erase
 from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.regrading import asked_cells, regrade_all, rejudge_all
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, block_unit, group_name, open_blocks, rows_by_file

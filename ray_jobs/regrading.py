@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.fork import fits, take_over
 from orca2_gen.grading.grade import GRADER_VERSION
-from orca2_gen.plan import evaluation_key
+from orca2_gen.provenance.fork import fits, take_over
+from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
+from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
-from orca2_gen.regrading import Changes, Source, count_changes, winner_lines
 from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.tables import selections

@@ -18,8 +18,8 @@ from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory, resolved
 from orca2_gen.config.schema import Config
 from orca2_gen.endings import told_if_ended
-from orca2_gen.fork import fork_run
-from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.provenance.fork import fork_run
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
 from orca2_gen.run_directory.ledger import (
     Ledger,

@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("shared_cpu")
 from orca2_gen.chat import Chat, load_chat  # noqa: E402
 from orca2_gen.config.load import load_config  # noqa: E402
 from orca2_gen.config.schema import Config  # noqa: E402
-from orca2_gen.fork import fork_run  # noqa: E402
+from orca2_gen.provenance.fork import fork_run  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402
 from orca2_gen.run_directory.ledger import Receipt, read_ledger  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402

@@ -19,9 +19,9 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.provenance.verify import RECORDS, verify
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
-from orca2_gen.verify import RECORDS, verify
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run

@@ -16,8 +16,8 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orca2_gen.endings import FAILED, INTERRUPTED, USAGE
+from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
-from orca2_gen.verify import verify
 from tests.conftest import write_run_config
 from tests.faults.drivers import ROOT, SOON_LOST, assert_one_reason, wait_until
 from tests.faults.heads import Head, ray_head

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
-from orca2_gen.verify import verify
 from ray_jobs.demo import CONFIG
 from tests.faults.drivers import (
     OFFLINE,

@@ -16,8 +16,8 @@ from orca2_gen.config.schema import Config
 from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import prove
 from orca2_gen.lengths import length_budget
-from orca2_gen.lineage import lineage_faults
 from orca2_gen.planted import planted_script
+from orca2_gen.provenance.lineage import lineage_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.run_directory.arrow_files import read_records
@@ -28,7 +28,7 @@ from orca2_gen.tasks.pools import question_key
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy
 from ray_jobs.leases import EraseLease, ReadLease, SelectLease
 from tests.conftest import NUM_BAD, NUM_SUMS, Write
-from tests.test_lineage import change_first_row
+from tests.provenance.test_lineage import change_first_row
 from tests.test_rationales import ASKING
 
 FEW_SHOT = "tasks.0.few_shot=[3, 5]"

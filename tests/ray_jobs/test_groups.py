@@ -13,16 +13,16 @@ import pytest
 from orca2_gen.calls import compose
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.strategies import load_strategies
-from orca2_gen.verify import verify
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from ray_jobs.units import committed_problems
 from tests.conftest import Write, quiet
-from tests.test_verify import rewrite_ledger
+from tests.provenance.test_verify import rewrite_ledger
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

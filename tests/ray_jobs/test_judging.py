@@ -14,14 +14,14 @@ import pytest
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.provenance.regrade import open_source
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
-from orca2_gen.regrading import open_source
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import next_step
-from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.counts import REGRADED
@@ -31,9 +31,9 @@ from ray_jobs.run import open_run
 from tests.conftest import FinishedRun, forked, quiet, write_run_config
 from tests.faults.faulty import FaultyActor, happened, plant
 from tests.faults.oracle import assert_whole, committed
+from tests.provenance.test_lineage import change_first_row
+from tests.provenance.test_verify import rewrite_ledger
 from tests.ray_jobs.test_pipeline import dataset_bytes, run_config
-from tests.test_lineage import change_first_row
-from tests.test_verify import rewrite_ledger
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

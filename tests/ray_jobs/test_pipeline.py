@@ -19,10 +19,10 @@ import ray
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.provenance.verify import RECORDS, verify
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger, unlisted_files
-from orca2_gen.verify import RECORDS, verify
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import Run, open_run
 from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet

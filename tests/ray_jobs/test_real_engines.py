@@ -17,11 +17,11 @@ from benchmarks.models import make_random_llama
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.progress import show_stage
+from orca2_gen.provenance.regrade import open_source
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
-from orca2_gen.regrading import open_source
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
-from orca2_gen.verify import verify
 from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.demo import CONFIG

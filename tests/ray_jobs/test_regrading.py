@@ -20,17 +20,17 @@ from orca2_gen.cli import cli
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
-from orca2_gen.fork import take_over
 from orca2_gen.grading.grade import GRADER_VERSION
-from orca2_gen.plan import evaluation_key, stage_determinants, stage_keys
+from orca2_gen.provenance.fork import take_over
+from orca2_gen.provenance.regrade import open_source
+from orca2_gen.provenance.stage_keys import evaluation_key, stage_determinants, stage_keys
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
-from orca2_gen.regrading import open_source
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.selection.blocks import Block, Group, block_unit
 from orca2_gen.selection.decision import next_step
 from orca2_gen.tables import selections
-from orca2_gen.verify import verify
 from ray_jobs.counts import REGRADED, SURVIVORS, survivor_bits, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
 from ray_jobs.file_stages import regrade_group

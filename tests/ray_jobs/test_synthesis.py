@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from orca2_gen.cli import cli
-from orca2_gen.verify import verify
+from orca2_gen.provenance.verify import verify
 from tests.conftest import Write
 
 pytestmark = pytest.mark.usefixtures("local_ray")

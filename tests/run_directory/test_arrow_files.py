@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orca2_gen import records
 from orca2_gen.records import Example, Message, Rejection
+from orca2_gen.run_directory import arrow_files
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,

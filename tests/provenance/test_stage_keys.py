@@ -10,7 +10,7 @@ import pytest
 import orca2_gen
 from orca2_gen.config.arguments import rooms, selection_rule
 from orca2_gen.config.load import load_config
-from orca2_gen.plan import PREVIOUS, stage_determinants, stage_keys
+from orca2_gen.provenance.stage_keys import PREVIOUS, stage_determinants, stage_keys
 from orca2_gen.selection.blocks import Group
 from tests.conftest import Write
 

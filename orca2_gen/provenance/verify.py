@@ -17,7 +17,7 @@ from orca2_gen.config.load import engine_directory, read_config
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import is_erased, prove
-from orca2_gen.lineage import judged_cells, lineage_faults
+from orca2_gen.provenance.lineage import judged_cells, lineage_faults
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Ledger, Receipt, read_ledger, unlisted_files

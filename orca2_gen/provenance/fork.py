@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.plan import PREVIOUS
+from orca2_gen.provenance.stage_keys import PREVIOUS
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     checked_bytes,

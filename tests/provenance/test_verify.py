@@ -10,11 +10,11 @@ import pytest
 
 from orca2_gen.dataset import checked_manifest, read_examples, write_dataset
 from orca2_gen.erasure import erase
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import STAGES, Receipt, read_ledger
 from orca2_gen.strategies import load_strategies
-from orca2_gen.verify import verify
 from tests.conftest import FinishedRun
 
 # No problem of the undisturbed run is open, so it holds no judgements: tests/ray_jobs/test_judging.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orca2_gen.fork import fork_run
-from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.provenance.fork import fork_run
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.run_directory.arrow_files import checked_bytes
 from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import FinishedRun, forked

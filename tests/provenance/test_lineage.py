@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.lineage import lineage_faults
-from orca2_gen.plan import stage_determinants, stage_keys
+from orca2_gen.provenance.lineage import lineage_faults
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Message, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.strategies import load_strategies
-from orca2_gen.verify import verify
 from tests.conftest import FinishedRun, forked, quiet
-from tests.test_verify import rewrite_ledger
+from tests.provenance.test_verify import rewrite_ledger
 
 Change = Callable[[Any], Any]
 

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import judged
-from orca2_gen.plan import stage_determinants, stage_keys
-from orca2_gen.records import Problem, Rejection, Selection, StudentScore
-from orca2_gen.regrading import (
+from orca2_gen.provenance.regrade import (
     Changes,
     asked_cells,
     count_changes,
@@ -21,6 +19,8 @@ from orca2_gen.regrading import (
     rejudge_all,
     winner_lines,
 )
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
+from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.ledger import UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.scoring import completion_of
 from orca2_gen.selection.decision import Group, next_step

@@ -19,7 +19,7 @@ from typing import Any
 
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import awaits_judge, judged
-from orca2_gen.plan import stage_determinants
+from orca2_gen.provenance.stage_keys import stage_determinants
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.ledger import Ledger, differences, read_ledger, stage_key
 from orca2_gen.scoring import regraded

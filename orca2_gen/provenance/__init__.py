@@ -1,0 +1,1 @@
+"""What a row was made from, and whether it may be used again."""
