@@ -22,8 +22,8 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.engine import Request, VLLMEngine, engine_arguments, set_engine_environment
 from orca2_gen.records import Completion, Problem
 from orca2_gen.run_directory.arrow_files import read_records
-from ray_jobs.dispatch import dispatch
-from ray_jobs.leases import EngineUnit, ScoreUnit
+from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
+from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.run import Run, engine_work, tally_of
 from ray_jobs.units import committed_problems, groups, score_units
 from ray_jobs.watchdog import WatchedEngine

@@ -37,12 +37,12 @@ from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledge
 from orca2_gen.selection.blocks import Group, permutation
 from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
-from ray_jobs.dispatch import TURN_SECONDS, dispatch
+from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
+from ray_jobs.dispatch.loop import TURN_SECONDS, dispatch
+from ray_jobs.dispatch.receipts import Tally, ready_receipts, ready_refs
 from ray_jobs.engine_actor import EngineReport
 from ray_jobs.engine_work import EngineWork
-from ray_jobs.leases import EngineUnit, TeachUnit
 from ray_jobs.placement import PlacedEngine
-from ray_jobs.receipts import Tally, ready_receipts, ready_refs
 from ray_jobs.replicas import Replicas
 
 UNITS_PER_ENGINE = 64

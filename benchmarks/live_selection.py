@@ -24,7 +24,7 @@ from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import cell_value, next_step
-from ray_jobs.dispatch import dispatch
+from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import Run, engine_work, open_run, tally_of
 from ray_jobs.units import Problems, committed_problems, groups, score_units

@@ -40,9 +40,9 @@ from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.scoring import score
 from orca2_gen.strategies import load_strategies
-from ray_jobs.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
+from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
+from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.orphans import guard, tell_it_is_up
-from ray_jobs.unit_files import write_made
 from ray_jobs.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64

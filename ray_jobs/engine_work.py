@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.run_directory.ledger import Receipt
-from ray_jobs.leases import EngineUnit
-from ray_jobs.receipts import LOST, Advance, Tally, ready_receipts
+from ray_jobs.dispatch.leases import EngineUnit
+from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
 from ray_jobs.replicas import Replica, Replicas
 from ray_jobs.suspects import Suspects
 
@@ -26,7 +26,7 @@ LEASES_PER_ENGINE = 4
 
 @dataclass(kw_only=True, slots=True)
 class EngineWork:
-    """Units of one model and its engines: a Work of dispatch.py."""
+    """Units of one model and its engines: a Work of dispatch/loop.py."""
 
     replicas: Replicas
     requests_per_engine: int

@@ -14,7 +14,7 @@ from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import UnitName
-from ray_jobs.leases import EngineUnit, ScoreUnit
+from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.pipeline import read_files
 from ray_jobs.run import Run, run_engines
 

@@ -26,21 +26,21 @@ from orca2_gen.selection.decision import next_step
 from orca2_gen.strategies import load_strategies
 from orca2_gen.tasks import TaskSource, read_task
 from orca2_gen.tasks.taxonomy import load_taxonomy
-from ray_jobs.counts import (
-    REGRADED,
-    SURVIVORS,
-    reply_counts,
-    survivor_bits,
-    survivors_of,
-    token_counts,
-)
-from ray_jobs.leases import (
+from ray_jobs.dispatch.leases import (
     EraseLease,
     ReadLease,
     RegradeEvaluationLease,
     RegradeGroupLease,
     RejudgeLease,
     SelectLease,
+)
+from ray_jobs.dispatch.unit_receipts import (
+    REGRADED,
+    SURVIVORS,
+    reply_counts,
+    survivor_bits,
+    survivors_of,
+    token_counts,
 )
 
 

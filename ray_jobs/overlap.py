@@ -10,9 +10,9 @@ from orca2_gen.config.arguments import selection_rule
 from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
-from ray_jobs.dispatch import dispatch
+from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.placement import placement_on
-from ray_jobs.run import Run, engine_work, tally_of, task_work
+from ray_jobs.run import Run, engine_work, file_work, tally_of
 from ray_jobs.sharing import Side, share
 from ray_jobs.units import (
     committed_problems,
@@ -83,7 +83,7 @@ def score_and_teach(run: Run) -> None:
             run, teacher, to_teach, taught, show, is_shared=True, are_held=True
         ) as teaching,
     ):
-        selecting = task_work(run, file_stages.select_strategy, to_select, chosen, after_selection)
+        selecting = file_work(run, file_stages.select_strategy, to_select, chosen, after_selection)
         first = Side(work=scoring, placement=placement_on(student, run.nodes))
         second = Side(work=teaching, placement=placement_on(teacher, run.nodes))
         works = (scoring, selecting, teaching)

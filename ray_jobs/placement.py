@@ -20,6 +20,7 @@ from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngi
 from orca2_gen.config.schema import Config
 from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
+from ray_jobs.dispatch.receipts import reason_of
 from ray_jobs.engine_actor import EngineActor
 
 MAX_CONCURRENCY = 1000
@@ -196,16 +197,6 @@ def start_engine(
         config=placed, executor=placement.executor, last_words=last_words, **arguments
     )
     return PlacedEngine(actor=started, cores=cores, last_words=last_words, group=group)
-
-
-def reason_of(error: Exception) -> str:
-    """The last line of a Ray error, without Ray's frames and its advice: the exception that was
-    raised far away, or how the process ended.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[-1].partition(" Some common causes include:")[0]
 
 
 def actor_options(placement: Placement) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.tables import selections
 from ray_jobs import file_stages
-from ray_jobs.counts import REGRADED
+from ray_jobs.dispatch.leases import RegradeEvaluationLease
+from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.evaluation import engine_of, evaluation_unit
-from ray_jobs.leases import RegradeEvaluationLease
 from ray_jobs.pipeline import select_strategies
 from ray_jobs.run import Run, run_files
 from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease, rejudge_leases

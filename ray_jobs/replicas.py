@@ -15,8 +15,8 @@ import ray
 from ray.exceptions import RayError
 
 from orca2_gen.config.schema import DispatchConfig
+from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.engine_actor import EngineReport
-from ray_jobs.leases import EngineUnit
 from ray_jobs.placement import PlacedEngine
 
 MAX_DEATHS_IN_A_ROW = 48

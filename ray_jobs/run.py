@@ -31,13 +31,13 @@ from orca2_gen.run_directory.ledger import (
 )
 from orca2_gen.run_directory.lock import run_lock
 from ray_jobs.cluster import Node, cluster_nodes, ray_instance
-from ray_jobs.dispatch import dispatch
+from ray_jobs.dispatch.file_work import FileWork
+from ray_jobs.dispatch.leases import EngineUnit, FileLease
+from ray_jobs.dispatch.loop import dispatch
+from ray_jobs.dispatch.receipts import Advance, Tally
 from ray_jobs.engine_work import EngineWork
-from ray_jobs.leases import EngineUnit, FileLease
 from ray_jobs.placement import PlacedEngine, placement_on, plan_lines, start_engine
-from ray_jobs.receipts import Advance, Tally
 from ray_jobs.replicas import Replicas
-from ray_jobs.task_work import TaskWork
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
 """(stage, number of units or None) -> a context that shows progress; its value is called with each
@@ -154,7 +154,7 @@ def run_files(
     tally = tally_of(run, stage)
     if leases:
         with run.track(stage, len(leases) if total == -1 else total) as advance:
-            work = task_work(run, function, leases, tally, advance)
+            work = file_work(run, function, leases, tally, advance)
             dispatch(run.ledger, [work])
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
@@ -204,17 +204,17 @@ def tally_of(run: Run, stage: str) -> Tally:
     return tally
 
 
-def task_work(
+def file_work(
     run: Run,
     function: Callable[..., Any],
     leases: Iterable[FileLease],
     tally: Tally,
     advance: Advance,
-) -> TaskWork:
+) -> FileWork:
     """File leases to be dispatched, each as a Ray task of this function."""
     remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
     config = ray.put(run.config)
-    return TaskWork(
+    return FileWork(
         ledger=run.ledger,
         submit=lambda lease: remote.remote(run.run_dir, config, lease),
         in_flight=max(2, int(ray.cluster_resources().get("CPU", 2))),

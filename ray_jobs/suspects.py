@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from orca2_gen.run_directory.ledger import Receipt
-from ray_jobs.leases import EngineUnit, Part
+from ray_jobs.dispatch.leases import EngineUnit, Part
 
 KILLS_OF_A_PROBLEM = 2
 """So often a single problem may end an engine while alone: an engine can also die by itself."""

@@ -17,8 +17,7 @@ from orca2_gen.selection.blocks import (
     open_blocks,
     rows_by_file,
 )
-from ray_jobs.counts import survivors_of
-from ray_jobs.leases import (
+from ray_jobs.dispatch.leases import (
     EngineUnit,
     JudgeUnit,
     RaceSoFar,
@@ -29,6 +28,7 @@ from ray_jobs.leases import (
     SelectLease,
     TeachUnit,
 )
+from ray_jobs.dispatch.unit_receipts import survivors_of
 from ray_jobs.run import Run, unit_name
 
 Problems = Mapping[str, Sequence[Receipt]]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.config.schema import DispatchConfig
+from ray_jobs.dispatch.receipts import Tally
 from ray_jobs.engine_work import EngineWork
-from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replica, Replicas
 from ray_jobs.suspects import KILLS_OF_A_PROBLEM
 from tests.ray_jobs.test_suspects import unit_of

@@ -25,8 +25,8 @@ from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledge
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import load_strategies, user_text
 from orca2_gen.tasks.pools import question_key
+from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy
-from ray_jobs.leases import EraseLease, ReadLease, SelectLease
 from tests.conftest import NUM_BAD, NUM_SUMS, Write
 from tests.provenance.test_lineage import change_first_row
 from tests.test_rationales import ASKING

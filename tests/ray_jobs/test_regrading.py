@@ -31,14 +31,14 @@ from orca2_gen.run_directory.ledger import Receipt, UnitName, read_ledger, recor
 from orca2_gen.selection.blocks import Block, Group, block_unit
 from orca2_gen.selection.decision import next_step
 from orca2_gen.tables import selections
-from ray_jobs.counts import REGRADED, SURVIVORS, survivor_bits, token_counts
+from ray_jobs.dispatch.leases import RegradeGroupLease
+from ray_jobs.dispatch.receipts import ready_refs
+from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
 from ray_jobs.file_stages import regrade_group
-from ray_jobs.leases import RegradeGroupLease
 from ray_jobs.pipeline import run_all, score_student
-from ray_jobs.receipts import ready_refs
 from ray_jobs.regrading import Regrading, regrade
-from ray_jobs.run import open_run, tally_of, task_work
+from ray_jobs.run import file_work, open_run, tally_of
 from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease
 from tests.conftest import FinishedRun, quiet, write_run_config
 from tests.ray_jobs.test_pipeline import dataset_bytes
@@ -401,7 +401,7 @@ def test_a_task_that_dies_between_two_blocks_of_a_race_is_done_once(
         problems = committed_problems(run)
         found = [regrade_lease(run, each, problems, old.ledger) for each in groups(problems)]
         leases = [lease for lease in found if lease is not None]
-        work = task_work(run, dies_once, leases, tally_of(run, "scores"), lambda receipt: None)
+        work = file_work(run, dies_once, leases, tally_of(run, "scores"), lambda receipt: None)
         while not work.is_done:  # all is committed at the end: a death may be seen before that
             work.grant(())
             work.take(set(ready_refs(work.refs, 1.0)))

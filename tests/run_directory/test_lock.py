@@ -35,7 +35,8 @@ def test_a_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> Non
 
 
 HOLD = (
-    "import os; from orca2_gen.lock import *; l = run_lock(Path({!r})); l.__enter__(); os._exit(0)"
+    "import os; from orca2_gen.run_directory.lock import *; "
+    "l = run_lock(Path({!r})); l.__enter__(); os._exit(0)"
 )
 
 

@@ -19,7 +19,6 @@ from ray.exceptions import (
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.run_directory.ledger import Receipt
-from ray_jobs.placement import reason_of
 
 LOST = (
     RayActorError,
@@ -115,3 +114,13 @@ def unwrapped(error: RayTaskError) -> Exception:
     if isinstance(cause, OSError) and module == "builtins":
         return cause
     return RuntimeError(f"a Ray process raised {reason_of(error)}")
+
+
+def reason_of(error: Exception) -> str:
+    """The last line of a Ray error, without Ray's frames and its advice: the exception that was
+    raised far away, or how the process ended.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1].partition(" Some common causes include:")[0]

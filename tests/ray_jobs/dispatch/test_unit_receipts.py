@@ -9,7 +9,7 @@ from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.selection.blocks import Block, Group, Rule
 from orca2_gen.selection.decision import next_step, survivors
-from ray_jobs.counts import SURVIVORS, survivor_bits, survivors_of, token_counts
+from ray_jobs.dispatch.unit_receipts import SURVIVORS, survivor_bits, survivors_of, token_counts
 from tests.selection.test_blocks import RULE, rules
 from tests.selection.test_decision import draw_scores
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from orca2_gen.endings import deferred_interrupts
 from orca2_gen.run_directory.ledger import Ledger, Receipt
-from ray_jobs.receipts import Advance, Tally, ready_refs
+from ray_jobs.dispatch.receipts import Advance, Tally, ready_refs
 
 TURN_SECONDS = 0.5
 """The longest wait for something to happen: signals, back-off and start limits are looked at in
@@ -23,7 +23,7 @@ LAST_TURN_SECONDS = 1.0
 
 
 class Work(Protocol):
-    """Leases of one kind, and the processes that work on them: TaskWork or EngineWork."""
+    """Leases of one kind, and the processes that work on them: FileWork or EngineWork."""
 
     tally: Tally
     taken: list[Receipt]

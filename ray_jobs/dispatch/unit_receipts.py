@@ -4,15 +4,60 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import Receipt, write_unit
-from ray_jobs.counts import SURVIVORS, reply_counts, survivor_bits, token_counts
-from ray_jobs.leases import EngineUnit, Part, ScoreUnit, TeachUnit
+from orca2_gen.selection.blocks import Group, Rule
+from orca2_gen.selection.decision import survivors
+from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
+
+SURVIVORS = "survivors"
+"""A count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the
+driver need not read scores to know the next block."""
+REGRADED = "regraded"
+"""A count in the receipt of a unit that no engine made: its rows are another run's completions,
+graded anew."""
+
+
+def token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
+    """What the engine did for these rows, in tokens; attempts that were cut short included."""
+    return _sums([completion for row in rows for completion in row.completions or (row,)])
+
+
+def reply_counts(rows: Sequence[StudentScore]) -> dict[str, int]:
+    """What the judge's engine did for these rows, in tokens."""
+    return _sums([reply for row in rows for reply in row.judgement])
+
+
+def _sums(made: Sequence[Any]) -> dict[str, int]:
+    return {
+        "prompt_tokens": sum(each.num_prompt_tokens for each in made),
+        "completion_tokens": sum(each.num_completion_tokens for each in made),
+        "cached_tokens": sum(
+            each.num_cached_tokens for each in made if not isinstance(each, Rationale)
+        ),
+    }
+
+
+def survivor_bits(group: Group, rule: Rule, blocks: Mapping[int, Sequence[StudentScore]]) -> int:
+    """Who is still in after the last of these blocks, as SURVIVORS says it; `blocks` are all of
+    the race up to there.
+    """
+    left = survivors(group, rule, blocks)
+    return sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
+
+
+def survivors_of(receipt: Receipt, rule: Rule) -> tuple[str, ...]:
+    """The strategies still in after a committed block."""
+    if not rule.is_race:
+        return rule.strategies
+    mask = receipt.counts[SURVIVORS]
+    return tuple(name for bit, name in enumerate(rule.strategies) if mask >> bit & 1)
+
 
 ReadScores = Callable[[FileEntry], Sequence[StudentScore]]
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.run_directory.ledger import Ledger, Receipt
-from ray_jobs.leases import FileLease, again
-from ray_jobs.placement import reason_of
-from ray_jobs.receipts import LOST, Advance, Tally, ready_receipts
+from ray_jobs.dispatch.leases import FileLease, again
+from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts, reason_of
 
 MAX_TASK_ATTEMPTS = 3
 
 
 @dataclass(kw_only=True, slots=True)
-class TaskWork:
-    """File leases and the tasks that work on them: a Work of dispatch.py."""
+class FileWork:
+    """File leases and the tasks that work on them: a Work of dispatch/loop.py."""
 
     ledger: Ledger
     submit: Callable[[FileLease], Any]

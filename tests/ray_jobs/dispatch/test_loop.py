@@ -25,12 +25,12 @@ from orca2_gen.run_directory.ledger import (
     unlisted_files,
     write_unit,
 )
-from ray_jobs.dispatch import dispatch
+from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
+from ray_jobs.dispatch.loop import dispatch
+from ray_jobs.dispatch.receipts import Tally
 from ray_jobs.engine_actor import EngineReport
 from ray_jobs.engine_work import EngineWork
-from ray_jobs.leases import EngineUnit, TeachUnit
 from ray_jobs.placement import PlacedEngine
-from ray_jobs.receipts import Tally
 from ray_jobs.replicas import Replicas
 
 pytestmark = pytest.mark.usefixtures("local_ray")

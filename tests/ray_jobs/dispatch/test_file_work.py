@@ -22,10 +22,10 @@ from orca2_gen.run_directory.ledger import (
     remove_unlisted,
     write_unit,
 )
-from ray_jobs.dispatch import dispatch
-from ray_jobs.leases import EraseLease, FileLease
-from ray_jobs.receipts import Tally
-from ray_jobs.task_work import MAX_TASK_ATTEMPTS, TaskWork
+from ray_jobs.dispatch.file_work import MAX_TASK_ATTEMPTS, FileWork
+from ray_jobs.dispatch.leases import EraseLease, FileLease
+from ray_jobs.dispatch.loop import dispatch
+from ray_jobs.dispatch.receipts import Tally
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -52,7 +52,7 @@ def work_off(run_dir: Path, units: list[str]) -> None:
     ]
     task: Any = ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")(write_or_die)
     ledger = read_ledger(run_dir, writable=True)
-    work = TaskWork(
+    work = FileWork(
         ledger=ledger,
         submit=lambda lease: task.remote(run_dir, lease),
         in_flight=3,

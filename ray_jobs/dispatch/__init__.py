@@ -1,0 +1,1 @@
+"""The loop between driver and processes: leases go out, receipts come in and are committed."""
