@@ -40,10 +40,10 @@ from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import TURN_SECONDS, dispatch
 from ray_jobs.dispatch.receipts import Tally, ready_receipts, ready_refs
-from ray_jobs.engine_actor import EngineReport
-from ray_jobs.engine_work import EngineWork
-from ray_jobs.placement import PlacedEngine
-from ray_jobs.replicas import Replicas
+from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.placement import PlacedEngine
+from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.work import EngineWork
 
 UNITS_PER_ENGINE = 64
 

@@ -60,7 +60,7 @@ def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.cluster import cluster_nodes, ray_instance
-    from ray_jobs.placement import plan_lines
+    from ray_jobs.engines.placement import plan_lines
 
     config = load_config(config_file, overrides)
     with ray_instance():

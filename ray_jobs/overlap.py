@@ -11,7 +11,7 @@ from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.placement import placement_on
+from ray_jobs.engines.placement import placement_on
 from ray_jobs.run import Run, engine_work, file_work, tally_of
 from ray_jobs.sharing import Side, share
 from ray_jobs.units import (

@@ -35,9 +35,9 @@ from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Tally
-from ray_jobs.engine_work import EngineWork
-from ray_jobs.placement import PlacedEngine, placement_on, plan_lines, start_engine
-from ray_jobs.replicas import Replicas
+from ray_jobs.engines.placement import PlacedEngine, placement_on, plan_lines, start_engine
+from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.work import EngineWork
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
 """(stage, number of units or None) -> a context that shows progress; its value is called with each

@@ -12,9 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ray_jobs.engine_work import EngineWork
-from ray_jobs.placement import Placement
-from ray_jobs.replicas import Replica
+from ray_jobs.engines.placement import Placement
+from ray_jobs.engines.replicas import Replica
+from ray_jobs.engines.work import EngineWork
 
 ANYWHERE = ""
 """The node of an engine whose place is not known yet, or whose ranks lie on several."""

@@ -32,9 +32,9 @@ import ray
 
 from orca2_gen.engine import WARM_UP, Engine, Request
 from orca2_gen.records import Completion
-from ray_jobs import placement
-from ray_jobs.engine_actor import EngineActor, EngineReport
-from ray_jobs.watchdog import WatchedEngine
+from ray_jobs.engines import placement
+from ray_jobs.engines.actor import EngineActor, EngineReport
+from ray_jobs.engines.watchdog import WatchedEngine
 
 PLAN = "faults.json"
 REQUESTS = "requests.log"

@@ -30,7 +30,7 @@ from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger
 from orca2_gen.strategies import load_strategies
-from ray_jobs.orphans import SHARED_MEMORY, mapped, processes
+from ray_jobs.engines.orphans import SHARED_MEMORY, mapped, processes
 from tests.faults.faulty import asked
 
 SESSION = "ORCA2_TEST_SESSION"

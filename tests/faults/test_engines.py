@@ -15,7 +15,7 @@ from orca2_gen.config.load import load_config
 from orca2_gen.endings import TooManyRejections
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
-from ray_jobs import placement
+from ray_jobs.engines import placement
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.conftest import NUM_LETTERS, NUM_SUMS, FinishedRun, quiet

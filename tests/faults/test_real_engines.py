@@ -19,7 +19,7 @@ from orca2_gen.config.load import load_config
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
 from ray_jobs.demo import CONFIG
-from ray_jobs.orphans import segments
+from ray_jobs.engines.orphans import segments
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.faults.drivers import ROOT, wait_until

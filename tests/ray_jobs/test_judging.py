@@ -22,9 +22,9 @@ from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import next_step
-from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.dispatch.unit_receipts import REGRADED
+from ray_jobs.engines import placement
 from ray_jobs.pipeline import judge_answers, read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading import Regrading, regrade
 from ray_jobs.run import open_run

@@ -16,8 +16,8 @@ import ray
 from orca2_gen.config.load import load_config
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
-from ray_jobs import placement
 from ray_jobs.demo import CONFIG
+from ray_jobs.engines import placement
 from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.run import open_run
 from tests.conftest import NUM_LETTERS, FinishedRun, quiet

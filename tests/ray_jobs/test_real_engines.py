@@ -22,12 +22,12 @@ from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
-from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.demo import CONFIG
+from ray_jobs.engines import placement
+from ray_jobs.engines.placement import Placement
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
-from ray_jobs.placement import Placement
 from ray_jobs.regrading import regrade
 from ray_jobs.run import open_run
 from ray_jobs.training import train_student, trained_student

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.dispatch.receipts import Tally
-from ray_jobs.engine_work import EngineWork
-from ray_jobs.placement import Placement
-from ray_jobs.replicas import Replica, Replicas
+from ray_jobs.engines.placement import Placement
+from ray_jobs.engines.replicas import Replica, Replicas
+from ray_jobs.engines.work import EngineWork
 from ray_jobs.sharing import ANYWHERE, Side, free, share
 
 UNITS_PER_ENGINE = 2

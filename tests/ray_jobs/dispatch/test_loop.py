@@ -28,10 +28,10 @@ from orca2_gen.run_directory.ledger import (
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Tally
-from ray_jobs.engine_actor import EngineReport
-from ray_jobs.engine_work import EngineWork
-from ray_jobs.placement import PlacedEngine
-from ray_jobs.replicas import Replicas
+from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.placement import PlacedEngine
+from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.work import EngineWork
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 # Ray's processes cannot import a test module.

@@ -16,8 +16,8 @@ from ray.exceptions import RayError
 
 from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.dispatch.leases import EngineUnit
-from ray_jobs.engine_actor import EngineReport
-from ray_jobs.placement import PlacedEngine
+from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.placement import PlacedEngine
 
 MAX_DEATHS_IN_A_ROW = 48
 """Deaths without one unit done in between. One problem that kills every engine is found after at

@@ -21,8 +21,8 @@ from tests.faults.drivers import ROOT, wait_until
 from tests.faults.faulty import plant
 from tests.faults.heads import ray_head
 from tests.faults.oracle import assert_nothing_runs, assert_whole, engine_processes
-from tests.ray_jobs.grouped import RANKS
-from tests.ray_jobs.test_orphans import becomes_true, is_running
+from tests.ray_jobs.engines.grouped import RANKS
+from tests.ray_jobs.engines.test_orphans import becomes_true, is_running
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def start_grouped(
     words = ["run", str(config), "--set", f"run_dir={run_dir}"]
     words += ["--set", "dispatch.backoff_seconds=0.1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.ray_jobs.grouped", *words],
+        [sys.executable, "-m", "tests.ray_jobs.engines.grouped", *words],
         cwd=ROOT,
         env={**environment, "RAY_ADDRESS": address},
         stdout=subprocess.PIPE,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Receipt, UnitName
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
-from ray_jobs.replicas import MAX_DEATHS_IN_A_ROW
-from ray_jobs.suspects import KILLS_OF_A_PROBLEM, Suspects
+from ray_jobs.engines.replicas import MAX_DEATHS_IN_A_ROW
+from ray_jobs.engines.suspects import KILLS_OF_A_PROBLEM, Suspects
 
 
 def unit_of(unit: str, num_problems: int) -> EngineUnit:

@@ -21,11 +21,11 @@ from orca2_gen.config.schema import Config
 from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
 from ray_jobs.dispatch.receipts import reason_of
-from ray_jobs.engine_actor import EngineActor
+from ray_jobs.engines.actor import EngineActor
 
 MAX_CONCURRENCY = 1000
 """Leases that an actor works on at once: Ray's own default for asyncio actors, far more than are
-open on one (engine_work.py)."""
+open on one (work.py)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ import ray
 from ray.exceptions import ActorDiedError
 
 from orca2_gen.config.schema import DispatchConfig
-from ray_jobs.placement import PlacedEngine
-from ray_jobs.replicas import MAX_BACKOFF_SECONDS, Replica, Replicas
+from ray_jobs.engines.placement import PlacedEngine
+from ray_jobs.engines.replicas import MAX_BACKOFF_SECONDS, Replica, Replicas
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -1,5 +1,5 @@
 """`orca2` with planned faults whose engines are placed as those that span nodes are, in a group
-each: `python -m tests.ray_jobs.grouped`. Here the groups hold CPUs, for want of GPUs.
+each: `python -m tests.ray_jobs.engines.grouped`. Here the groups hold CPUs, for want of GPUs.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orca2_gen.config.engine import EngineConfig
-from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.cluster import Node
-from ray_jobs.placement import Placement
+from ray_jobs.engines import placement
+from ray_jobs.engines.placement import Placement
 from tests.faults import faulty
 
 RANKS = 2

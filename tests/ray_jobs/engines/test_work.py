@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from orca2_gen.config.schema import DispatchConfig
 from ray_jobs.dispatch.receipts import Tally
-from ray_jobs.engine_work import EngineWork
-from ray_jobs.replicas import Replica, Replicas
-from ray_jobs.suspects import KILLS_OF_A_PROBLEM
-from tests.ray_jobs.test_suspects import unit_of
+from ray_jobs.engines.replicas import Replica, Replicas
+from ray_jobs.engines.suspects import KILLS_OF_A_PROBLEM
+from ray_jobs.engines.work import EngineWork
+from tests.ray_jobs.engines.test_suspects import unit_of
 
 
 @dataclass

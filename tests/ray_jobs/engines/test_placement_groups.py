@@ -26,12 +26,12 @@ from orca2_gen.engine import engine_arguments
 from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.cluster import Node
 from ray_jobs.demo import CONFIG
+from ray_jobs.engines.placement import PlacedEngine, actor_options, plan_placement, start_engine
 from ray_jobs.pipeline import read_tasks, score_student
-from ray_jobs.placement import PlacedEngine, actor_options, plan_placement, start_engine
 from ray_jobs.run import Run, open_run
 from tests.conftest import FinishedRun
 from tests.faults.faulty import happened, plant
-from tests.ray_jobs.grouped import RANKS, across_nodes, place_in_groups
+from tests.ray_jobs.engines.grouped import RANKS, across_nodes, place_in_groups
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 # Ray's processes cannot import a test module.

@@ -14,7 +14,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from ray_jobs.orphans import LOOK_SECONDS, SHARED_MEMORY, mapped, marked
+from ray_jobs.engines.orphans import LOOK_SECONDS, SHARED_MEMORY, mapped, marked
 
 ACTOR = """
 import os, subprocess, sys, time

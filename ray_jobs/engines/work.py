@@ -17,8 +17,8 @@ from typing import Any
 from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
-from ray_jobs.replicas import Replica, Replicas
-from ray_jobs.suspects import Suspects
+from ray_jobs.engines.replicas import Replica, Replicas
+from ray_jobs.engines.suspects import Suspects
 
 LEASES_PER_ENGINE = 4
 """Units of an engine are cut into about so many leases, so that few calls carry many units."""

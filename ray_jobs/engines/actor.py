@@ -42,8 +42,8 @@ from orca2_gen.scoring import score
 from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 from ray_jobs.dispatch.unit_receipts import write_made
-from ray_jobs.orphans import guard, tell_it_is_up
-from ray_jobs.watchdog import WatchedEngine
+from ray_jobs.engines.orphans import guard, tell_it_is_up
+from ray_jobs.engines.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
 SCORE_FILES_IN_MEMORY = 256

@@ -11,7 +11,7 @@ import pytest
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Request, ScriptedEngine
 from orca2_gen.records import Completion
-from ray_jobs.watchdog import WatchedEngine
+from ray_jobs.engines.watchdog import WatchedEngine
 
 
 def request_of(problem_id: str, max_tokens: int = 8) -> Request:

@@ -12,10 +12,10 @@ from orca2_gen.config.arguments import roles_of_run
 from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.records import ROLES
-from ray_jobs import placement
 from ray_jobs import run as run_module
 from ray_jobs.cluster import Node, devices_by_node, ray_instance
-from ray_jobs.placement import (
+from ray_jobs.engines import placement
+from ray_jobs.engines.placement import (
     Placement,
     actor_environment,
     actor_options,

@@ -1,0 +1,1 @@
+"""The engines of one model: where they are, what they do, and what becomes of one that dies."""
