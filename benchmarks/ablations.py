@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orca2_gen.config.load import load_config
-from orca2_gen.progress import console
+from orca2_gen.console.progress import console
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.ledger import Receipt, write_summary
 from ray_jobs.cluster import ray_instance

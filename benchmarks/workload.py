@@ -19,8 +19,9 @@ from typing import Any
 from orca2_gen.chat import Chat, encode_prompt
 from orca2_gen.microworld.families import draw_unseen, item_id
 from orca2_gen.microworld.world import build_world
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.strategies import Strategies
 
 FAMILIES = ("add", "compare", "reverse")
 """Those of which there are enough different questions."""

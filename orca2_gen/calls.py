@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt
 from orca2_gen.engine import Engine, Request
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Completion, Message, Problem
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.strategies import Strategies
 
 CALLS_VERSION = 1
 """Raise it with every change of what is asked or how it is put together: part of the stage keys."""

@@ -1,4 +1,4 @@
-"""`orca2`, one sub-command per stage; with cluster_commands.py the only file here that reaches
+"""`orca2`, one sub-command per stage; with commands/cluster.py the only file here that reaches
 ray_jobs and train, inside the command.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
-from orca2_gen.arguments import PATH, config_argument, set_option
-from orca2_gen.cluster_commands import plan, submit
+from orca2_gen.commands.cluster import plan, submit
+from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
+from orca2_gen.commands.options import PATH, config_argument, set_option
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.endings import INTERRUPTED, REJECTED, exit_code
-from orca2_gen.inspection import print_selections, print_table, status, tasks, verify
+from orca2_gen.exit_codes import INTERRUPTED, REJECTED, exit_code
 from orca2_gen.records import ROLES, Role
 
 
@@ -172,8 +172,8 @@ def regrade(
     instructions are others. `orca2 run CONFIG` then goes on; it asks the teacher again, since
     rationales are not carried over: answers that were refused are not stored.
     """
+    from orca2_gen.console.tables import regrading_table
     from orca2_gen.provenance.regrade import open_source
-    from orca2_gen.tables import regrading_table
     from ray_jobs.regrading import regrade as regrade_run
     from ray_jobs.run import Run
 
@@ -211,7 +211,7 @@ def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) 
     """Score a model on the held-out tasks with no strategy instruction; print and keep accuracies
     per task.
     """
-    from orca2_gen.tables import accuracy_table
+    from orca2_gen.console.tables import accuracy_table
     from ray_jobs.evaluation import evaluate_model
     from ray_jobs.run import Run
 
@@ -239,7 +239,7 @@ def _with_run(
     roles: Collection[Role] = ROLES,
     fork: Path | None = None,
 ) -> None:
-    from orca2_gen.progress import show_stage
+    from orca2_gen.console.progress import show_stage
     from ray_jobs.run import open_run
 
     with open_run(config, show_stage, roles=roles, fork=fork) as opened:
@@ -248,7 +248,7 @@ def _with_run(
 
 def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
     def report(opened: Any) -> None:
-        from orca2_gen.tables import dataset_line
+        from orca2_gen.console.tables import dataset_line
 
         summary = stages(opened)
         print_selections(opened.ledger)

@@ -1,20 +1,16 @@
-"""`Engine`: token ids in, one Completion out; vLLM's AsyncLLM behind it, or a script for tests and
-rehearsals.
+"""`Engine`: token ids in, one Completion out; and vLLM's AsyncLLM as one.
 
-Both are asynchronous and take any number of requests at once: the engine batches them as they come,
-so nobody above it ever waits for a batch.
+An engine is asynchronous and takes any number of requests at once: it batches them as they come, so
+no caller waits for a batch. The other engine is the scripted one (scripted_engine.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orca2_gen.chat import Chat, encode_text
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.records import Completion
 
@@ -49,6 +45,23 @@ class Request:
         order or restarts.
         """
         return int(uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
+
+    def completion(
+        self, *, text: str, finish_reason: str, num_cached_tokens: int, num_completion_tokens: int
+    ) -> Completion:
+        """What an engine returns for this request, under the request's own identity."""
+        return Completion(
+            problem_id=self.problem_id,
+            role=self.role,
+            strategy=self.strategy,
+            call=self.call,
+            attempt=self.attempt,
+            text=text,
+            finish_reason=finish_reason,
+            num_prompt_tokens=len(self.prompt_token_ids),
+            num_cached_tokens=num_cached_tokens,
+            num_completion_tokens=num_completion_tokens,
+        )
 
 
 class Engine(Protocol):
@@ -114,8 +127,7 @@ class VLLMEngine:
         async for output in self._llm.generate(prompt, sampling, request_id):
             final = output
         completion = final.outputs[0]
-        return _completion(
-            request,
+        return request.completion(
             text=completion.text,
             finish_reason=completion.finish_reason,
             num_cached_tokens=final.num_cached_tokens or 0,
@@ -179,68 +191,11 @@ def set_engine_environment(config: VLLMEngineConfig) -> None:
     )
 
 
-def _completion(
-    request: Request,
-    *,
-    text: str,
-    finish_reason: str,
-    num_cached_tokens: int,
-    num_completion_tokens: int,
-) -> Completion:
-    """The Completion of a request, under the request's own identity."""
-    return Completion(
-        problem_id=request.problem_id,
-        role=request.role,
-        strategy=request.strategy,
-        call=request.call,
-        attempt=request.attempt,
-        text=text,
-        finish_reason=finish_reason,
-        num_prompt_tokens=len(request.prompt_token_ids),
-        num_cached_tokens=num_cached_tokens,
-        num_completion_tokens=num_completion_tokens,
-    )
-
-
 def cut_off(request: Request) -> Completion:
     """The Completion of a request that was given up for taking too long: no text, not finished."""
-    return _completion(
-        request, text="", finish_reason="length", num_cached_tokens=0, num_completion_tokens=0
+    return request.completion(
+        text="", finish_reason="length", num_cached_tokens=0, num_completion_tokens=0
     )
-
-
-Script = Callable[[Request], str]
-
-
-class ScriptedEngine:
-    """Answers by a script instead of a model: the project's one fake, deterministic in the request
-    alone.
-    """
-
-    def __init__(self, chat: Chat, script: Script) -> None:
-        self._chat, self._script = chat, script
-        self.num_generated_tokens = 0
-
-    async def generate(self, request: Request) -> Completion:
-        await asyncio.sleep(0)  # let other requests in, as a real engine does
-        text = self._script(request)
-        ids = encode_text(self._chat, text)
-        cut = len(ids) >= request.max_tokens
-        self.num_generated_tokens += len(ids)
-        return _completion(
-            request,
-            text=self._chat.data_tokenizer.decode(ids[: request.max_tokens]) if cut else text,
-            finish_reason="length" if cut else "stop",
-            num_cached_tokens=0,
-            num_completion_tokens=min(len(ids) + 1, request.max_tokens),
-        )
-
-    @property
-    def is_dead(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
 
 
 def uniform(seed: int, key: str) -> float:

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orca2_gen.chat import Chat, ControlTokenError, encode_conversation
+from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Example, Message, Rationale, Rejection
-from orca2_gen.strategies import Strategies, prompt_messages
+from orca2_gen.strategies import Strategies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

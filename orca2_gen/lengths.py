@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, load_chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.judging import judging_messages
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Message, Problem, Rejection
-from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

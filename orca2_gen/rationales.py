@@ -10,8 +10,9 @@ from orca2_gen.calls import Budget, Sampling, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
 from orca2_gen.grading.grade import Grade, graded
+from orca2_gen.prompts import user_text
 from orca2_gen.records import Completion, Problem, Rationale, Rejection
-from orca2_gen.strategies import Strategies, user_text
+from orca2_gen.strategies import Strategies
 
 ACCEPTANCE_VERSION = 2
 """Raise it with every change of what is accepted: it is part of the stage keys."""

@@ -1,6 +1,4 @@
-"""The strategies file, loaded and checked, and the messages a problem becomes under one of its
-texts.
-"""
+"""The strategies file, loaded and checked: every text that this project puts into a prompt."""
 
 from __future__ import annotations
 
@@ -9,12 +7,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from orca2_gen.grading.answers import ANSWER_SENTENCES
-from orca2_gen.grading.choices import render_choices
-from orca2_gen.records import AnswerType, Message, Problem
-from orca2_gen.shots import render_shots
+from orca2_gen.records import Problem
 
 STRATEGY_NAMES = (
     "direct_answer",
@@ -146,27 +141,6 @@ def _special_instructions(
             )
         found[place] = table["instruction"].strip()
     return found
-
-
-def user_text(problem: Problem, strategies: Strategies) -> str:
-    """What the user says: worked examples if the problem has any, question, options, and the answer
-    sentence if the strategies file asks for it and the answer type has one.
-    """
-    parts = [problem.question]
-    if problem.examples:
-        parts.insert(0, render_shots(problem, answer_sentence=strategies.answer_sentence))
-    if problem.choices:
-        parts.append(render_choices(problem.choices))
-    sentence = ANSWER_SENTENCES.get(cast(AnswerType, problem.answer_type))
-    if strategies.answer_sentence and sentence is not None:
-        parts.append(sentence)
-    return "\n".join(parts)
-
-
-def prompt_messages(system: str, user: str) -> tuple[Message, ...]:
-    """System and user message; an empty system message is no message at all."""
-    turns = (Message(role="system", content=system), Message(role="user", content=user))
-    return turns if system else turns[1:]
 
 
 _FILE_KEYS: dict[str, type] = {"cautious_message": str, "answer_sentence": bool, "strategy": list}

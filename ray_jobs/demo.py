@@ -12,18 +12,18 @@ from typing import Any
 from rich.console import Console
 
 from orca2_gen.config.load import load_config
-from orca2_gen.progress import console as progress_console
-from orca2_gen.progress import show_stage
-from orca2_gen.records import Example, Rationale
-from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import write_summary
-from orca2_gen.tables import (
+from orca2_gen.console.progress import console as progress_console
+from orca2_gen.console.progress import show_stage
+from orca2_gen.console.tables import (
     accuracy_table,
     example_table,
     outcome_table,
     selection_table,
     selections,
 )
+from orca2_gen.records import Example, Rationale
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import write_summary
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import Run, open_run

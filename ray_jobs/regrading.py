@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.console.tables import selections
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
@@ -19,7 +20,6 @@ from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName
-from orca2_gen.tables import selections
 from ray_jobs import file_stages
 from ray_jobs.dispatch.leases import RegradeEvaluationLease
 from ray_jobs.dispatch.unit_receipts import REGRADED

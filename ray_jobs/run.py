@@ -17,7 +17,6 @@ import ray
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory, resolved
 from orca2_gen.config.schema import Config
-from orca2_gen.endings import told_if_ended
 from orca2_gen.provenance.fork import fork_run
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
@@ -35,6 +34,7 @@ from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Tally
+from ray_jobs.dispatch.signals import told_if_ended
 from ray_jobs.engines.placement import PlacedEngine, placement_on, plan_lines, start_engine
 from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.work import EngineWork

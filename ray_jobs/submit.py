@@ -25,7 +25,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orca2_gen.config.load import resolved
 from orca2_gen.config.schema import Config
-from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
+from orca2_gen.exit_codes import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 PACKAGES = ("orca2_gen", "ray_jobs", "train")

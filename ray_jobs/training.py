@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
-from orca2_gen.endings import USAGE
+from orca2_gen.exit_codes import USAGE
 
 
 def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: int = 1) -> None:

@@ -87,7 +87,7 @@ def test_only_the_cli_reaches_ray_jobs_and_train_and_only_inside_its_commands() 
     for path in in_package("orca2_gen"):
         tree = parse(path)
         reached = imported(list(ast.walk(tree))) & {"ray_jobs", "train"}
-        assert not reached or path.name in ("cli.py", "cluster_commands.py"), path
+        assert not reached or path.name in ("cli.py", "commands/cluster.py"), path
         assert not imported(at_import(tree)) & {"ray_jobs", "train"}, path
 
 

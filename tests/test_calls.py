@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from orca2_gen.calls import Answer, Budget, ask, compose
 from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat
-from orca2_gen.engine import Engine, Request, ScriptedEngine, cut_off
+from orca2_gen.engine import Engine, Request, cut_off
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Completion, Message, Problem
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.scripted_engine import ScriptedEngine
+from orca2_gen.strategies import Strategies
 from tests.test_lengths import unigram
 
 Script = Callable[[Request], str]

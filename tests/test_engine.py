@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.engine import Request, ScriptedEngine, engine_arguments
+from orca2_gen.engine import Request, engine_arguments
+from orca2_gen.scripted_engine import ScriptedEngine
 
 REQUEST = Request(
     problem_id="t/train/0",

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt, load_chat
-from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import erase, is_erased, prove
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.provenance.lineage import example_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Message, Problem, Rationale, Rejection, Shot
-from orca2_gen.strategies import STRATEGY_NAMES, Strategies, prompt_messages, user_text
+from orca2_gen.scripted_engine import ScriptedEngine
+from orca2_gen.strategies import STRATEGY_NAMES, Strategies
 from tests.test_chat import texts
 from tests.test_lengths import unigram
 from tests.test_rationales import ASKING

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat, encode_prompt
-from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.engine import Request
 from orca2_gen.judging import (
     SYSTEM_MESSAGE,
     answer_in,
@@ -21,6 +21,7 @@ from orca2_gen.judging import (
     read_verdict,
 )
 from orca2_gen.records import Completion, Problem, StudentScore
+from orca2_gen.scripted_engine import ScriptedEngine
 from tests.conftest import ungraded_score
 
 BUDGET = Budget(max_tokens=200, max_model_len=20_000)

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from orca2_gen.calls import Budget, ask
 from orca2_gen.chat import encode_prompt, encode_text, load_chat
 from orca2_gen.config.arguments import Room
-from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.engine import Request
 from orca2_gen.judging import judging_messages
 from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem, Rejection
-from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+from orca2_gen.scripted_engine import ScriptedEngine
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 from tests.conftest import CHATML, write_tokenizer
 
 

@@ -9,10 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt
-from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.engine import Request
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.rationales import FEWEST_WORDS, QUOTED_WORDS, Asking, quotes_instruction, teach
 from orca2_gen.records import Problem, Rationale, Rejection
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.scripted_engine import ScriptedEngine
+from orca2_gen.strategies import Strategies
 
 ASKING = Asking(
     max_tokens=200,

@@ -8,10 +8,12 @@ import pytest
 
 from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat, encode_prompt
-from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.engine import Request
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem, StudentScore
 from orca2_gen.scoring import completion_of, regraded, score
-from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+from orca2_gen.scripted_engine import ScriptedEngine
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 
 
 def score_under(

@@ -4,16 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.rationales import quotes_instruction
 from orca2_gen.records import Problem
-from orca2_gen.strategies import (
-    STRATEGY_NAMES,
-    Strategies,
-    load_strategies,
-    prompt_messages,
-    user_text,
-)
+from orca2_gen.strategies import STRATEGY_NAMES, Strategies, load_strategies
 
 WHOLE = """
 cautious_message = "Be careful."
@@ -71,35 +64,6 @@ def test_a_strategy_given_twice_is_refused(tmp_path: Path) -> None:
     file.write_text(WHOLE + WHOLE[WHOLE.index("[[") :])
     with pytest.raises(ValueError, match="given twice"):
         load_strategies(str(file))
-
-
-def test_user_text_holds_question_options_and_the_answer_sentence(strategies: Strategies) -> None:
-    problem = Problem(
-        problem_id="t/train/0",
-        task="t",
-        question="Which?",
-        target="A",
-        answer_type="multiple_choice",
-        choices=("wind", "{{ moon }}"),
-    )
-    sentence = ANSWER_SENTENCES["multiple_choice"]
-    assert user_text(problem, strategies) == f"Which?\nA) wind\nB) {{{{ moon }}}}\n{sentence}"
-
-
-def test_a_summary_is_asked_for_by_its_question_alone(strategies: Strategies) -> None:
-    problem = Problem(
-        problem_id="t/train/0",
-        task="t",
-        question="Summarise: a storm came.",
-        target="A storm.",
-        answer_type="summary",
-    )
-    assert user_text(problem, strategies) == "Summarise: a storm came."
-
-
-def test_an_empty_system_message_is_no_message() -> None:
-    assert [m.role for m in prompt_messages("", "u")] == ["user"]
-    assert [m.role for m in prompt_messages("s", "u")] == ["system", "user"]
 
 
 SPECIAL = """

@@ -25,7 +25,8 @@ from orca2_gen.microworld.item import Split
 from orca2_gen.microworld.task_files import draw_task_items
 from orca2_gen.microworld.tokenizer import MAX_POSITIONS
 from orca2_gen.microworld.world import build_world
-from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies, prompt_messages, user_text
+from orca2_gen.prompts import prompt_messages, user_text
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 
 MAX_TOKENS = 128
 _ENVIRONMENT = {

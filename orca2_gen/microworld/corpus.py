@@ -33,8 +33,9 @@ from orca2_gen.microworld.world import (
     home_sentence,
     river_sentence,
 )
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Message, Problem
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.strategies import Strategies
 
 Learner = Literal["student", "teacher"]
 

@@ -12,13 +12,14 @@ from orca2_gen.calls import compose
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import judged
+from orca2_gen.prompts import user_text
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
 from orca2_gen.run_directory.ledger import Ledger, Receipt
 from orca2_gen.scoring import completion_of
 from orca2_gen.selection.blocks import OPEN, Block, Group, block_unit, group_name
 from orca2_gen.selection.decision import next_step
-from orca2_gen.strategies import Strategies, user_text
+from orca2_gen.strategies import Strategies
 
 
 def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> Iterator[str]:

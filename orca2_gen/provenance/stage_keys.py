@@ -21,11 +21,11 @@ from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
+from orca2_gen.prompts import SHOTS_VERSION
 from orca2_gen.rationales import ACCEPTANCE_VERSION
 from orca2_gen.run_directory.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.run_directory.ledger import stage_key
 from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK
-from orca2_gen.shots import SHOTS_VERSION
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
 from orca2_gen.tasks import READER_VERSION
 from orca2_gen.tasks.formats import format_digest

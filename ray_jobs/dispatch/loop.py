@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
-from orca2_gen.endings import deferred_interrupts
 from orca2_gen.run_directory.ledger import Ledger, Receipt
 from ray_jobs.dispatch.receipts import Advance, Tally, ready_refs
+from ray_jobs.dispatch.signals import deferred_interrupts
 
 TURN_SECONDS = 0.5
 """The longest wait for something to happen: signals, back-off and start limits are looked at in

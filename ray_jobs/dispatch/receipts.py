@@ -17,7 +17,7 @@ from ray.exceptions import (
 )
 
 from orca2_gen.config.schema import DispatchConfig
-from orca2_gen.endings import TooManyRejections
+from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.ledger import Receipt
 
 LOST = (

@@ -24,21 +24,14 @@ from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import RationalesConfig
-from orca2_gen.engine import (
-    WARM_UP,
-    Engine,
-    Request,
-    ScriptedEngine,
-    VLLMEngine,
-    set_engine_environment,
-)
+from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
 from orca2_gen.judging import judge
-from orca2_gen.planted import planted_script
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.scoring import score
+from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 from ray_jobs.dispatch.unit_receipts import write_made

@@ -34,8 +34,9 @@ from benchmarks.workload import (
     with_geometric_lengths,
 )
 from orca2_gen.chat import Chat, encode_prompt, load_chat
+from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem
-from orca2_gen.strategies import Strategies, prompt_messages, user_text
+from orca2_gen.strategies import Strategies
 
 H200 = Ceiling(flops_per_second=790e12, bytes_per_second=4.8e12)
 LLAMA_8B = Geometry(layers=32, heads=32, kv_heads=8, head_dim=128, matmul_parameters=7_504_658_432)

@@ -15,7 +15,7 @@ import pytest
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
-from orca2_gen.endings import FAILED
+from orca2_gen.exit_codes import FAILED
 from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import FinishedRun
 from tests.faults.drivers import (

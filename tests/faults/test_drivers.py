@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from orca2_gen.endings import FAILED, INTERRUPTED
+from orca2_gen.exit_codes import FAILED, INTERRUPTED
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
 from tests.conftest import FinishedRun, write_run_config

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.endings import TooManyRejections
+from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
 from orca2_gen.strategies import STRATEGY_NAMES
 from ray_jobs.engines import placement

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from orca2_gen.endings import FAILED, INTERRUPTED, USAGE
+from orca2_gen.exit_codes import FAILED, INTERRUPTED, USAGE
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import write_run_config

@@ -15,7 +15,7 @@ from orca2_gen.microworld.instructions import microworld_strategies
 from orca2_gen.microworld.task_files import draw_task_items
 from orca2_gen.microworld.tokenizer import MAX_POSITIONS
 from orca2_gen.microworld.world import build_world
-from orca2_gen.strategies import prompt_messages, user_text
+from orca2_gen.prompts import prompt_messages, user_text
 
 MICROWORLD = Path(__file__).parents[2] / "orca2_gen" / "microworld"
 LEARNERS = ("student", "teacher")

@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-from orca2_gen.endings import INTERRUPTED
+from orca2_gen.exit_codes import INTERRUPTED
 from tests.conftest import Write
 from tests.faults.drivers import ROOT
 

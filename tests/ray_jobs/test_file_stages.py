@@ -13,17 +13,17 @@ from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config.arguments import rooms, selection_rule
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.engine import ScriptedEngine
 from orca2_gen.erasure import prove
 from orca2_gen.lengths import length_budget
-from orca2_gen.planted import planted_script
+from orca2_gen.prompts import user_text
 from orca2_gen.provenance.lineage import lineage_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
+from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.selection.blocks import Group
-from orca2_gen.strategies import load_strategies, user_text
+from orca2_gen.strategies import load_strategies
 from orca2_gen.tasks.pools import question_key
 from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy

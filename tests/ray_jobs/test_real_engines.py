@@ -16,7 +16,7 @@ import pytest
 from benchmarks.models import make_random_llama
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.progress import show_stage
+from orca2_gen.console.progress import show_stage
 from orca2_gen.provenance.regrade import open_source
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore

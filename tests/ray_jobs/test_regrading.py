@@ -20,6 +20,7 @@ from orca2_gen.cli import cli
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.console.tables import selections
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import take_over
 from orca2_gen.provenance.regrade import open_source
@@ -30,7 +31,6 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.selection.blocks import Block, Group, block_unit
 from orca2_gen.selection.decision import next_step
-from orca2_gen.tables import selections
 from ray_jobs.dispatch.leases import RegradeGroupLease
 from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts

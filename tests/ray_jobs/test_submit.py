@@ -14,7 +14,7 @@ import requests
 from ray.job_submission import JobStatus
 
 from orca2_gen.config.load import load_config, read_config
-from orca2_gen.endings import FAILED, INTERRUPTED, REJECTED, USAGE
+from orca2_gen.exit_codes import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 from ray_jobs import submit
 from ray_jobs.submit import PACKAGES, fill_working_dir, follow_job, job_client, next_id, submit_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from orca2_gen.inspection import tasks
+from orca2_gen.commands.inspection import tasks
 from tests.tasks.reading import DATA, line, published, sample_file
 
 

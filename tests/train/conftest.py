@@ -13,9 +13,10 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from orca2_gen.chat import Chat, encode_conversation
 from orca2_gen.dataset import DatasetPlan, write_dataset
+from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import write_records
-from orca2_gen.strategies import Strategies, prompt_messages
+from orca2_gen.strategies import Strategies
 
 BuildExample = Callable[..., Example]
 BuildLlama = Callable[..., LlamaForCausalLM]

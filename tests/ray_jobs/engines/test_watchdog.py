@@ -9,8 +9,9 @@ import time
 import pytest
 
 from orca2_gen.chat import Chat
-from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.engine import Request
 from orca2_gen.records import Completion
+from orca2_gen.scripted_engine import ScriptedEngine
 from ray_jobs.engines.watchdog import WatchedEngine
 
 

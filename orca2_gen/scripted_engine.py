@@ -1,12 +1,49 @@
-"""Scripts with planted answers, for rehearsals without a model."""
+"""The project's one fake: an Engine that answers by a script, and the scripts with planted answers.
+
+Rehearsals of real jobs and tests use it; it is deterministic in the request alone.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from orca2_gen.engine import WARM_UP, Request, Script, uniform
+from orca2_gen.chat import Chat, encode_text
+from orca2_gen.engine import WARM_UP, Request, uniform
 from orca2_gen.judging import answer_in
-from orca2_gen.records import Problem
+from orca2_gen.records import Completion, Problem
+
+Script = Callable[[Request], str]
+
+
+class ScriptedEngine:
+    """Answers by a script instead of a model: the project's one fake, deterministic in the request
+    alone.
+    """
+
+    def __init__(self, chat: Chat, script: Script) -> None:
+        self._chat, self._script = chat, script
+        self.num_generated_tokens = 0
+
+    async def generate(self, request: Request) -> Completion:
+        await asyncio.sleep(0)  # let other requests in, as a real engine does
+        text = self._script(request)
+        ids = encode_text(self._chat, text)
+        cut = len(ids) >= request.max_tokens
+        self.num_generated_tokens += len(ids)
+        return request.completion(
+            text=self._chat.data_tokenizer.decode(ids[: request.max_tokens]) if cut else text,
+            finish_reason="length" if cut else "stop",
+            num_cached_tokens=0,
+            num_completion_tokens=min(len(ids) + 1, request.max_tokens),
+        )
+
+    @property
+    def is_dead(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
 
 
 def planted_script(

@@ -8,11 +8,11 @@ import pytest
 
 from orca2_gen.calls import Budget
 from orca2_gen.chat import Chat
-from orca2_gen.engine import Request, ScriptedEngine
+from orca2_gen.engine import Request
 from orca2_gen.grading.grade import grade
 from orca2_gen.judging import judge
-from orca2_gen.planted import planted_script
 from orca2_gen.records import AnswerType, Problem
+from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.tasks.formats import CLOSED
 from tests.conftest import ungraded_score
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orca2_gen.progress import show_stage
+from orca2_gen.console.progress import show_stage
 from orca2_gen.run_directory.ledger import Receipt
 
 

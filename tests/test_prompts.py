@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.grade import grade
+from orca2_gen.prompts import asked_answer, prompt_messages, render_shots, user_text
 from orca2_gen.records import AnswerType, Problem, Shot
-from orca2_gen.shots import asked_answer, render_shots
-from orca2_gen.strategies import Strategies, user_text
+from orca2_gen.strategies import Strategies
 
 
 def problem_with(answer_type: str, *examples: Shot, choices: tuple[str, ...] = ()) -> Problem:
@@ -104,3 +104,32 @@ def test_every_example_is_numbered_once_and_in_order(num: int) -> None:
     ]
     assert places == sorted(places)
     assert text.count("Example ") == num and text.endswith("\n\nYour question:")
+
+
+def test_user_text_holds_question_options_and_the_answer_sentence(strategies: Strategies) -> None:
+    problem = Problem(
+        problem_id="t/train/0",
+        task="t",
+        question="Which?",
+        target="A",
+        answer_type="multiple_choice",
+        choices=("wind", "{{ moon }}"),
+    )
+    sentence = ANSWER_SENTENCES["multiple_choice"]
+    assert user_text(problem, strategies) == f"Which?\nA) wind\nB) {{{{ moon }}}}\n{sentence}"
+
+
+def test_a_summary_is_asked_for_by_its_question_alone(strategies: Strategies) -> None:
+    problem = Problem(
+        problem_id="t/train/0",
+        task="t",
+        question="Summarise: a storm came.",
+        target="A storm.",
+        answer_type="summary",
+    )
+    assert user_text(problem, strategies) == "Summarise: a storm came."
+
+
+def test_an_empty_system_message_is_no_message() -> None:
+    assert [m.role for m in prompt_messages("", "u")] == ["user"]
+    assert [m.role for m in prompt_messages("s", "u")] == ["system", "user"]

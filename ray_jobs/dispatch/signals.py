@@ -1,5 +1,6 @@
-"""How a run can end: its exit codes, and signals, the first of which ends it in good order and the
-second at once.
+"""How signals end a run: the first in good order, the second at once.
+
+Ray can end a driver without a signal and without a word; `told_if_ended` says so.
 """
 
 from __future__ import annotations
@@ -13,16 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orca2_gen.run_directory.arrow_files import DamagedFile
-from orca2_gen.run_directory.lock import RunInUse
-
-FAILED = 1
-"""Stopped by a failure; the same command goes on."""
-USAGE = 2
-REJECTED = 3
-"""Finished, or stopped, with too many rejections."""
-INTERRUPTED = 75
-"""EX_TEMPFAIL of sysexits.h: the same command goes on."""
+from orca2_gen.exit_codes import INTERRUPTED
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ENDED = (
@@ -30,26 +22,6 @@ ENDED = (
     "node is lost; what is committed stays: run the same command again to go on"
 )
 _TELL = "import sys; sys.stdin.readline() or print(sys.argv[1], file=sys.stderr)"
-
-
-class TooManyRejections(RuntimeError):
-    """A stage rejects more of its rows than the config allows."""
-
-
-def exit_code(error: BaseException) -> int | None:
-    """The exit code of a command that raised this; None for a defect, whose traceback is wanted."""
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
-    if isinstance(error, TooManyRejections):
-        return REJECTED
-    if isinstance(error, (DamagedFile, RunInUse)):
-        return FAILED
-    if isinstance(error, ValueError):
-        return USAGE
-    # Ray's own errors: their classes are only known once a command has imported ray.
-    if isinstance(error, (RuntimeError, OSError)) or type(error).__module__.startswith("ray."):
-        return FAILED
-    return None
 
 
 @contextmanager

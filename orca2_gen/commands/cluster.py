@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from orca2_gen.arguments import config_argument, set_option
+from orca2_gen.commands.options import config_argument, set_option
 from orca2_gen.config.load import load_config, read_config
-from orca2_gen.endings import INTERRUPTED
+from orca2_gen.exit_codes import INTERRUPTED
 
 
 @click.command()

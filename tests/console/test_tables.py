@@ -8,12 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orca2_gen.provenance.regrade import Changes
-from orca2_gen.provenance.verify import verify
-from orca2_gen.records import Example, Rationale, Selection
-from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
-from orca2_gen.tables import (
+from orca2_gen.console.tables import (
     accuracy_table,
     example_table,
     outcome_table,
@@ -22,6 +17,11 @@ from orca2_gen.tables import (
     selections,
     verification_table,
 )
+from orca2_gen.provenance.regrade import Changes
+from orca2_gen.provenance.verify import verify
+from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
 from tests.conftest import FinishedRun
 
 

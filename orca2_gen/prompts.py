@@ -1,4 +1,6 @@
-"""Worked examples before a question, as the user says them.
+"""The messages that a problem becomes under one of the strategies file's texts.
+
+A problem with worked examples shows them before its question:
 
     Example 1:
     What is 3 + 4?
@@ -10,8 +12,8 @@
 
     Your question:
 
-An answer stands there as the answer sentence (answers.py) asks for it, so that what is shown is
-what is asked; without that sentence it is the bare target.
+An example's answer has the form that the answer sentence (grading/answers.py) asks for, so that
+what is shown is what is asked; without that sentence it is the bare target.
 """
 
 from __future__ import annotations
@@ -21,10 +23,32 @@ from typing import cast
 
 from orca2_gen.grading.answers import ANSWER_SENTENCES, split_items
 from orca2_gen.grading.choices import read_yes_no, render_choices
-from orca2_gen.records import AnswerType, Problem, Shot
+from orca2_gen.records import AnswerType, Message, Problem, Shot
+from orca2_gen.strategies import Strategies
 
 SHOTS_VERSION = 1
 """Raise it with every change of the text that examples become: it is part of the stage keys."""
+
+
+def user_text(problem: Problem, strategies: Strategies) -> str:
+    """What the user says: worked examples if the problem has any, question, options, and the answer
+    sentence if the strategies file asks for it and the answer type has one.
+    """
+    parts = [problem.question]
+    if problem.examples:
+        parts.insert(0, render_shots(problem, answer_sentence=strategies.answer_sentence))
+    if problem.choices:
+        parts.append(render_choices(problem.choices))
+    sentence = ANSWER_SENTENCES.get(cast(AnswerType, problem.answer_type))
+    if strategies.answer_sentence and sentence is not None:
+        parts.append(sentence)
+    return "\n".join(parts)
+
+
+def prompt_messages(system: str, user: str) -> tuple[Message, ...]:
+    """System and user message; an empty system message is no message at all."""
+    turns = (Message(role="system", content=system), Message(role="user", content=user))
+    return turns if system else turns[1:]
 
 
 def render_shots(problem: Problem, *, answer_sentence: bool) -> str:

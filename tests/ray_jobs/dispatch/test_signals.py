@@ -11,11 +11,12 @@ import threading
 
 import pytest
 
-from orca2_gen.endings import ENDED, INTERRUPTED, deferred_interrupts
+from orca2_gen.exit_codes import INTERRUPTED
+from ray_jobs.dispatch.signals import ENDED, deferred_interrupts
 
 ENDLESS = """
 import time
-from orca2_gen.endings import deferred_interrupts
+from ray_jobs.dispatch.signals import deferred_interrupts
 with deferred_interrupts() as interrupted:
     print("inside", flush=True)
     while not interrupted():
@@ -83,7 +84,7 @@ def test_handlers_are_as_before_and_other_threads_are_left_alone() -> None:
 def test_only_an_end_without_a_word_is_told(inside: str, told: str) -> None:
     program = f"""
 import os, sys
-from orca2_gen.endings import told_if_ended
+from ray_jobs.dispatch.signals import told_if_ended
 sys.excepthook = lambda *_: None
 with told_if_ended():
     {inside}

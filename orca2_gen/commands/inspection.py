@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from orca2_gen.endings import FAILED
+from orca2_gen.exit_codes import FAILED
 from orca2_gen.records import AnswerType, Problem
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def _print_task(name: str, read: TaskRows, show: int) -> None:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def verify(run_dir: Path) -> None:
     """Check a run directory: every file, every id's way, the proof of erasure."""
+    from orca2_gen.console.tables import verification_table
     from orca2_gen.provenance.verify import verify as verify_run
-    from orca2_gen.tables import verification_table
 
     found = verify_run(run_dir)
     print_table(verification_table(found))
@@ -121,7 +121,7 @@ def status(run_dir: Path) -> None:
 
 def print_selections(ledger: Ledger) -> None:
     """Prints which strategies were selected, and what the scores behind that are worth."""
-    from orca2_gen.tables import outcome_table, selection_table
+    from orca2_gen.console.tables import outcome_table, selection_table
 
     print_table(selection_table(ledger))
     print_table(outcome_table(ledger))

@@ -1,0 +1,1 @@
+"""The bodies of `orca2`'s sub-commands."""

@@ -1,0 +1,36 @@
+"""How a run can end: its exit codes, and signals, the first of which ends it in good order and the
+second at once.
+"""
+
+from __future__ import annotations
+
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.lock import RunInUse
+
+FAILED = 1
+"""Stopped by a failure; the same command goes on."""
+USAGE = 2
+REJECTED = 3
+"""Finished, or stopped, with too many rejections."""
+INTERRUPTED = 75
+"""EX_TEMPFAIL of sysexits.h: the same command goes on."""
+
+
+class TooManyRejections(RuntimeError):
+    """A stage rejects more of its rows than the config allows."""
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code of a command that raised this; None for a defect, whose traceback is wanted."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, TooManyRejections):
+        return REJECTED
+    if isinstance(error, (DamagedFile, RunInUse)):
+        return FAILED
+    if isinstance(error, ValueError):
+        return USAGE
+    # Ray's own errors: their classes are only known once a command has imported ray.
+    if isinstance(error, (RuntimeError, OSError)) or type(error).__module__.startswith("ray."):
+        return FAILED
+    return None
