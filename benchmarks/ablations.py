@@ -43,7 +43,7 @@ from ray_jobs.demo import CONFIG
 from ray_jobs.evaluation import score_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
-from ray_jobs.training import train_student, trained_student
+from train.launch import train_student, trained_student
 
 ARMS: dict[str, tuple[str, ...]] = {
     "ours": (),

@@ -174,7 +174,7 @@ def regrade(
     """
     from orca2_gen.console.tables import regrading_table
     from orca2_gen.provenance.regrade import open_source
-    from ray_jobs.regrading import regrade as regrade_run
+    from ray_jobs.regrading.regrade import regrade as regrade_run
     from ray_jobs.run import Run
 
     config = load_config(config_file, overrides)
@@ -197,7 +197,7 @@ def regrade(
 )
 def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) -> None:
     """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
-    from ray_jobs.training import train_student
+    from train.launch import train_student
 
     load_config(config_file, overrides)
     train_student(config_file, overrides, nproc_per_node)

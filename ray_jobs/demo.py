@@ -27,7 +27,7 @@ from orca2_gen.run_directory.ledger import write_summary
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import Run, open_run
-from ray_jobs.training import train_student, trained_student
+from train.launch import train_student, trained_student
 
 CONFIG = Path(__file__).parent / "configs" / "microworld.toml"
 EXAMPLE_TASK = "river"

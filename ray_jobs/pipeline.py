@@ -23,7 +23,7 @@ from orca2_gen.strategies import load_strategies
 from ray_jobs import file_stages
 from ray_jobs.dispatch.leases import EngineUnit, EraseLease, ReadLease
 from ray_jobs.dispatch.receipts import unwrapped
-from ray_jobs.overlap import score_and_teach
+from ray_jobs.overlapped import score_and_teach
 from ray_jobs.run import Run, run_engines, run_files, unit_name
 from ray_jobs.units import (
     committed_problems,

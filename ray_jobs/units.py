@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import scores_teacher, selection_rule
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.selection.blocks import (
     OPEN,
     Block,
@@ -21,8 +21,6 @@ from ray_jobs.dispatch.leases import (
     EngineUnit,
     JudgeUnit,
     RaceSoFar,
-    RegradeGroupLease,
-    RejudgeLease,
     Rows,
     ScoreUnit,
     SelectLease,
@@ -66,7 +64,7 @@ def groups(problems: Problems) -> list[Group]:
 def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     """The group's blocks that can be scored now and are not committed."""
     rule = selection_rule(run.config, group)
-    receipts = _committed_blocks(run, "scores", group, rule)
+    receipts = committed_blocks(run, "scores", group, rule)
     return [
         ScoreUnit(
             name=unit_name(run, "scores", block_unit(group, block.index), group.name),
@@ -76,7 +74,7 @@ def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
             budget=_scoring_budget(run),
             race=_race_so_far(group, rule, block, receipts) if rule.is_race else None,
         )
-        for block in open_blocks(group, rule, _left(receipts, rule))
+        for block in open_blocks(group, rule, survivors_by_block(receipts, rule))
     ]
 
 
@@ -86,8 +84,8 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     if judge is None or not group.is_judged:
         return []
     rule = selection_rule(run.config, group)
-    receipts = _committed_blocks(run, "scores", group, rule)
-    judged = _committed_blocks(run, "judgements", group, rule)
+    receipts = committed_blocks(run, "scores", group, rule)
+    judged = committed_blocks(run, "judgements", group, rule)
     budget = Budget(max_tokens=run.config.judging.max_tokens, max_model_len=judge.max_model_len)
     return [
         JudgeUnit(
@@ -97,7 +95,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
             strategies=block.strategies,
             budget=budget,
         )
-        for block in open_blocks(group, rule, _left(judged, rule))
+        for block in open_blocks(group, rule, survivors_by_block(judged, rule))
         if block.index in receipts
     ]
 
@@ -115,56 +113,11 @@ def _scoring_budget(run: Run) -> Budget:
     )
 
 
-def regrade_lease(
-    run: Run, group: Group, problems: Problems, source: Ledger
-) -> RegradeGroupLease | None:
-    """The group's blocks that are not committed, to be made of another run's scores; None where
-    that has none.
-    """
-    stored = [r for r in source.committed("scores") if r.group == group.name]
-    rule = selection_rule(run.config, group)
-    made = _committed_blocks(run, "scores", group, rule)
-    if not stored or not open_blocks(group, rule, _left(made, rule)):
-        return None
-    return RegradeGroupLease(
-        source=source.run_dir,
-        group=group,
-        rule=rule,
-        problems=tuple(receipt.files[0] for receipt in problems[group.name]),
-        stored=tuple(entry for receipt in stored for entry in receipt.files),
-        made=tuple(made.items()),
-        stage_key=run.keys["scores"],
-        driver=run.driver,
-    )
-
-
-def rejudge_leases(
-    run: Run, group: Group, problems: Problems, source: Ledger
-) -> list[RejudgeLease]:
-    """The group's blocks that are scored and not judged, and were judged in another run."""
-    # A judged group is no race, so that a block holds the same cells in both.
-    found = [
-        (unit, source.units.get(("judgements", unit.name.unit)))
-        for unit in judge_units(run, group, problems)
-    ]
-    return [
-        RejudgeLease(
-            name=unit.name,
-            source=source.run_dir,
-            rows=unit.rows,
-            scores=unit.scores,
-            stored=stored.files,
-        )
-        for unit, stored in found
-        if stored is not None
-    ]
-
-
 def is_decided(run: Run, group: Group) -> bool:
     """Whether all blocks that the group's selection needs are committed, and judged if it is."""
     rule = selection_rule(run.config, group)
-    receipts = _committed_blocks(run, _decisive(group), group, rule)
-    return not open_blocks(group, rule, _left(receipts, rule))
+    receipts = committed_blocks(run, _decisive(group), group, rule)
+    return not open_blocks(group, rule, survivors_by_block(receipts, rule))
 
 
 def select_leases(run: Run, group: Group) -> list[SelectLease]:
@@ -173,12 +126,12 @@ def select_leases(run: Run, group: Group) -> list[SelectLease]:
     name = unit_name(run, "selections", group.stem, group.name)
     if (name.stage, name.unit) in run.ledger.units or not is_decided(run, group):
         return []
-    receipts = _committed_blocks(run, _decisive(group), group, rule)
+    receipts = committed_blocks(run, _decisive(group), group, rule)
     scored = tuple((index, receipt.files[0]) for index, receipt in receipts.items())
     return [SelectLease(name=name, group=group, rule=rule, blocks=scored)]
 
 
-def _left(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int, tuple[str, ...]]:
+def survivors_by_block(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int, tuple[str, ...]]:
     return {index: survivors_of(receipt, rule) for index, receipt in receipts.items()}
 
 
@@ -187,7 +140,7 @@ def _decisive(group: Group) -> str:
     return "judgements" if group.is_judged else "scores"
 
 
-def _committed_blocks(run: Run, stage: str, group: Group, rule: Rule) -> dict[int, Receipt]:
+def committed_blocks(run: Run, stage: str, group: Group, rule: Rule) -> dict[int, Receipt]:
     if not rule.needs_scores:
         return {}
     units, blocks = run.ledger.units, range(most_blocks(group, rule))

@@ -26,7 +26,7 @@ from ray_jobs import run as run_module
 from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.engines import placement
 from ray_jobs.pipeline import judge_answers, read_tasks, run_all, score_student, select_strategies
-from ray_jobs.regrading import Regrading, regrade
+from ray_jobs.regrading.regrade import Regrading, regrade
 from ray_jobs.run import open_run
 from tests.conftest import FinishedRun, forked, quiet, write_run_config
 from tests.faults.faulty import FaultyActor, happened, plant

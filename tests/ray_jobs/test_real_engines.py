@@ -28,10 +28,10 @@ from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
-from ray_jobs.regrading import regrade
+from ray_jobs.regrading.regrade import regrade
 from ray_jobs.run import open_run
-from ray_jobs.training import train_student, trained_student
 from tests.faults.oracle import engine_processes
+from train.launch import train_student, trained_student
 
 pytestmark = pytest.mark.engine
 

@@ -10,7 +10,8 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, block_unit
-from ray_jobs.dispatch.leases import EraseLease, ReadLease, RegradeGroupLease, SelectLease, again
+from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease, again
+from ray_jobs.regrading.leases import RegradeGroupLease
 from tests.selection.test_blocks import RULE
 
 GROUP = Group(name="sums", num_problems=40, num_groups=2)

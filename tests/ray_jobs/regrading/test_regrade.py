@@ -31,15 +31,15 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName, read_ledger, record_stages, write_unit
 from orca2_gen.selection.blocks import Block, Group, block_unit
 from orca2_gen.selection.decision import next_step
-from ray_jobs.dispatch.leases import RegradeGroupLease
 from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
-from ray_jobs.file_stages import regrade_group
 from ray_jobs.pipeline import run_all, score_student
-from ray_jobs.regrading import Regrading, regrade
+from ray_jobs.regrading.leases import RegradeGroupLease
+from ray_jobs.regrading.regrade import Regrading, regrade, regrade_lease
+from ray_jobs.regrading.stages import regrade_group
 from ray_jobs.run import file_work, open_run, tally_of
-from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease
+from ray_jobs.units import committed_problems, groups, is_decided
 from tests.conftest import FinishedRun, quiet, write_run_config
 from tests.ray_jobs.test_pipeline import dataset_bytes
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.console.tables import selections
 from orca2_gen.grading.grade import GRADER_VERSION
@@ -19,14 +20,23 @@ from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
-from orca2_gen.run_directory.ledger import Receipt, UnitName
-from ray_jobs import file_stages
-from ray_jobs.dispatch.leases import RegradeEvaluationLease
+from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName
+from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.evaluation import engine_of, evaluation_unit
 from ray_jobs.pipeline import select_strategies
+from ray_jobs.regrading import stages
+from ray_jobs.regrading.leases import RegradeEvaluationLease, RegradeGroupLease, RejudgeLease
 from ray_jobs.run import Run, run_files
-from ray_jobs.units import committed_problems, groups, is_decided, regrade_lease, rejudge_leases
+from ray_jobs.units import (
+    Problems,
+    committed_blocks,
+    committed_problems,
+    groups,
+    is_decided,
+    judge_units,
+    survivors_by_block,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,17 +78,17 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     found = groups(problems)
     leases = [regrade_lease(run, group, problems, source.ledger) for group in found]
     scores = [lease for lease in leases if lease is not None]
-    run_files(run, "scores", file_stages.regrade_group, scores, total=None)
+    run_files(run, "scores", stages.regrade_group, scores, total=None)
     if source.has_same_judge:
         replies = [
             lease
             for group in found
             for lease in rejudge_leases(run, group, problems, source.ledger)
         ]
-        run_files(run, "judgements", file_stages.rejudge_block, replies)
+        run_files(run, "judgements", stages.rejudge_block, replies)
     evaluations = _evaluations(run, source, models)
     evaluated = _leases(run, source, evaluations)
-    run_files(run, "evaluation", file_stages.regrade_evaluation, evaluated)
+    run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     # A run that holds scores has read all its tasks; of another one a group may still grow.
     has_scores = bool(source.ledger.committed("scores"))
     if has_scores:
@@ -217,3 +227,48 @@ def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -
                 "evaluation: the others were made with other settings, were graded anew before, "
                 "or are of a model that is not named; name it with --model DIR"
             )
+
+
+def regrade_lease(
+    run: Run, group: Group, problems: Problems, source: Ledger
+) -> RegradeGroupLease | None:
+    """The group's blocks that are not committed, to be made of another run's scores; None where
+    that has none.
+    """
+    stored = [r for r in source.committed("scores") if r.group == group.name]
+    rule = selection_rule(run.config, group)
+    made = committed_blocks(run, "scores", group, rule)
+    if not stored or not open_blocks(group, rule, survivors_by_block(made, rule)):
+        return None
+    return RegradeGroupLease(
+        source=source.run_dir,
+        group=group,
+        rule=rule,
+        problems=tuple(receipt.files[0] for receipt in problems[group.name]),
+        stored=tuple(entry for receipt in stored for entry in receipt.files),
+        made=tuple(made.items()),
+        stage_key=run.keys["scores"],
+        driver=run.driver,
+    )
+
+
+def rejudge_leases(
+    run: Run, group: Group, problems: Problems, source: Ledger
+) -> list[RejudgeLease]:
+    """The group's blocks that are scored and not judged, and were judged in another run."""
+    # A judged group is no race, so that a block holds the same cells in both.
+    found = [
+        (unit, source.units.get(("judgements", unit.name.unit)))
+        for unit in judge_units(run, group, problems)
+    ]
+    return [
+        RejudgeLease(
+            name=unit.name,
+            source=source.run_dir,
+            rows=unit.rows,
+            scores=unit.scores,
+            stored=stored.files,
+        )
+        for unit, stored in found
+        if stored is not None
+    ]

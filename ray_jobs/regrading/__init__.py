@@ -1,0 +1,1 @@
+"""`orca2 regrade`: another run's completions under today's grader, with no engine."""

@@ -1,0 +1,109 @@
+"""Functions from a lease to receipts of units made of another run's stored completions.
+
+Each runs in a Ray task.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from orca2_gen.config.schema import Config
+from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
+from orca2_gen.records import Problem, Rejection, StudentScore
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
+from orca2_gen.selection.blocks import block_unit, open_blocks, rows_by_file
+from ray_jobs.dispatch.unit_receipts import (
+    REGRADED,
+    SURVIVORS,
+    reply_counts,
+    survivor_bits,
+    survivors_of,
+    token_counts,
+)
+from ray_jobs.regrading.leases import RegradeEvaluationLease, RegradeGroupLease, RejudgeLease
+
+
+def regrade_group(run_dir: Path, config: Config, lease: RegradeGroupLease) -> Iterator[Receipt]:
+    """Receipts of a group's blocks, made of another run's scores, graded anew and cut to what is
+    asked here.
+
+    A block that lacks a cell is left to an engine; in a race so are those behind it.
+    """
+    group, rule = lease.group, lease.rule
+    scores, rejections = _stored(lease.source, lease.stored)
+    read = functools.cache(lambda entry: read_records(run_dir, entry, Problem))
+    blocks = {i: read_records(run_dir, r.files[0], StudentScore) for i, r in lease.made}
+    left = {index: survivors_of(receipt, rule) for index, receipt in lease.made}
+    waiting = deque(open_blocks(group, rule, left))
+    while waiting:
+        block = waiting.popleft()
+        asked = rows_by_file(lease.problems, block.problems)
+        problems = [read(entry)[row] for entry, rows in asked for row in rows]
+        kept = asked_cells(scores, rejections, problems, block.strategies)
+        if kept is None:
+            continue
+        regraded = regrade_all(kept, problems)
+        counts = token_counts(regraded) | {REGRADED: len(regraded)}
+        if rule.is_race:
+            blocks[block.index] = regraded
+            counts[SURVIVORS] = survivor_bits(group, rule, blocks)
+        ids = {problem.problem_id for problem in problems}
+        name = UnitName(
+            stage="scores",
+            stage_key=lease.stage_key,
+            unit=block_unit(group, block.index),
+            group=group.name,
+            attempt=lease.attempt,
+            driver=lease.driver,
+        )
+        lost = [rejection for rejection in rejections if rejection.problem_id in ids]
+        receipt = write_unit(run_dir, name, regraded, StudentScore, lost, counts)
+        if rule.is_race:
+            left[block.index] = survivors_of(receipt, rule)
+            waiting.extend(open_blocks(group, rule, left))
+        yield receipt
+
+
+def rejudge_block(run_dir: Path, config: Config, lease: RejudgeLease) -> Iterator[Receipt]:
+    """The receipt of a block's judgements; none if an answer is to be put to the judge."""
+    stored, rejections = _stored(lease.source, lease.stored)
+    scores = read_records(run_dir, lease.scores, StudentScore)
+    problems: dict[str, Problem] = {}
+    for entry, wanted in lease.rows:
+        read = read_records(run_dir, entry, Problem)
+        problems |= {read[row].problem_id: read[row] for row in wanted}
+    rejudged = rejudge_all(scores, problems, stored, rejections)
+    if rejudged is not None:
+        counts = reply_counts(rejudged) | {REGRADED: len(rejudged)}
+        scored = {score.problem_id for score in scores}  # what is lost here already stays so
+        lost = [rejection for rejection in rejections if rejection.problem_id in scored]
+        yield write_unit(run_dir, lease.name, rejudged, StudentScore, lost, counts)
+
+
+def regrade_evaluation(
+    run_dir: Path, config: Config, lease: RegradeEvaluationLease
+) -> Iterator[Receipt]:
+    """The receipt of a unit of an evaluation, graded anew; none if it lacks a cell."""
+    scores, rejections = _stored(lease.source, lease.stored)
+    problems = read_records(run_dir, lease.problems, Problem)
+    kept = asked_cells(scores, rejections, problems, lease.messages)
+    if kept is not None:
+        regraded = regrade_all(kept, problems)
+        counts = token_counts(regraded) | {REGRADED: len(regraded)}
+        yield write_unit(run_dir, lease.name, regraded, StudentScore, rejections, counts)
+
+
+def _stored(source: Path, files: Sequence[FileEntry]) -> tuple[list[StudentScore], list[Rejection]]:
+    """Scores and rejections of some units."""
+    scores: list[StudentScore] = []
+    rejections: list[Rejection] = []
+    for entry in files:
+        if entry.path.startswith("rejections/"):
+            rejections += read_records(source, entry, Rejection)
+        else:
+            scores += read_records(source, entry, StudentScore)
+    return scores, rejections
