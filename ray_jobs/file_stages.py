@@ -21,7 +21,7 @@ from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
 from orca2_gen.strategies import load_strategies
-from orca2_gen.tasks import TaskSource, read_task
+from orca2_gen.tasks.read import TaskSource, read_task
 from orca2_gen.tasks.taxonomy import load_taxonomy
 from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease
 

@@ -11,7 +11,7 @@ from orca2_gen.records import Completion, Problem, Rationale
 from orca2_gen.run_directory.ledger import Ledger, UnitName, read_ledger, write_unit
 from orca2_gen.strategies import load_strategies
 from orca2_gen.synthesis import REQUEST, STRATEGY, synthesis_config, write_task_file
-from orca2_gen.tasks import TaskSource, read_task
+from orca2_gen.tasks.read import TaskSource, read_task
 from tests.conftest import Write
 
 

@@ -14,7 +14,7 @@ from orca2_gen.records import AnswerType, Problem
 
 if TYPE_CHECKING:
     from orca2_gen.run_directory.ledger import Ledger
-    from orca2_gen.tasks import TaskRows
+    from orca2_gen.tasks.read import TaskRows
 
 
 @click.command()
@@ -39,7 +39,7 @@ def tasks(
     """Read task FILES, or directories, and print how many problems each holds, of what kind, and
     what was rejected or passed over, and why.
     """
-    from orca2_gen.tasks import TaskSource, read_task
+    from orca2_gen.tasks.read import TaskSource, read_task
     from orca2_gen.tasks.taxonomy import load_taxonomy
 
     branches, mapping = load_taxonomy(taxonomy), _columns(columns)

@@ -27,8 +27,8 @@ from orca2_gen.run_directory.digests import file_digest, model_digest, tokenizer
 from orca2_gen.run_directory.ledger import stage_key
 from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK
 from orca2_gen.strategies import EMPTY, Strategies, load_strategies
-from orca2_gen.tasks import READER_VERSION
 from orca2_gen.tasks.formats import format_digest
+from orca2_gen.tasks.read import READER_VERSION
 
 PREVIOUS = {
     "problems": "",

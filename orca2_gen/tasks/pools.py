@@ -24,7 +24,7 @@ MAX_POOLED_IN_ALL = 100_000
 """Over all groups, as long as MIN_POOLED of each are not more: a mixture of 2,000 tasks keeps 50 of
 each. With texts of a kilobyte that is about 150 MB."""
 
-Group = tuple[str, str, str]
+PoolKey = tuple[str, str, str]
 """The row's own task where a file mixes tasks, its category, its answer type."""
 
 
@@ -38,7 +38,7 @@ class Pool:
     """A question's key -> its place among the shots."""
 
 
-def group_of(source_task: str, problem: Problem) -> Group:
+def pool_key(source_task: str, problem: Problem) -> PoolKey:
     """Returns the group that a problem's examples come from."""
     return source_task, problem.category, problem.answer_type
 
@@ -50,12 +50,12 @@ def question_key(question: str) -> int:
 
 
 def fill_pools(
-    problems: Iterable[tuple[Group, Problem]],
+    problems: Iterable[tuple[PoolKey, Problem]],
     *,
     seed: int,
     held_out: Set[int],
     fits: Callable[[Problem], bool],
-) -> Mapping[Group, Pool]:
+) -> Mapping[PoolKey, Pool]:
     """Returns each group's Pool.
 
     Args:
@@ -65,7 +65,7 @@ def fill_pools(
         fits: whether a problem could be asked by itself. It is only called for those that would
             enter a pool.
     """
-    kept: dict[Group, _Reservoir] = {}
+    kept: dict[PoolKey, _Reservoir] = {}
     limit = MAX_POOLED
     for group, problem in problems:
         key = question_key(problem.question)

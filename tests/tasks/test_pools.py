@@ -15,17 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.records import Problem, Rejection, Shot
-from orca2_gen.tasks import read_task
 from orca2_gen.tasks.pools import (
     MAX_POOLED,
     MAX_POOLED_IN_ALL,
     MIN_POOLED,
-    Group,
     Pool,
+    PoolKey,
     fill_pools,
     question_key,
     with_examples,
 )
+from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, Branch, Taxonomy
 from tests.tasks.reading import Found, line, problems, reasons, source
 from tests.tasks.test_sampling import SLOW_FINE, write
@@ -201,13 +201,13 @@ def problem_of(own: str, question: str = "") -> Problem:
 
 
 def filled(
-    rows: Sequence[tuple[Group, Problem]], fits: Callable[[Problem], bool] = lambda p: True
-) -> dict[Group, Pool]:
+    rows: Sequence[tuple[PoolKey, Problem]], fits: Callable[[Problem], bool] = lambda p: True
+) -> dict[PoolKey, Pool]:
     return dict(fill_pools(iter(rows), seed=1, held_out=frozenset(), fits=fits))
 
 
 def test_a_pool_is_bounded_and_asks_what_fits_about_few_rows() -> None:
-    group: Group = ("", "", "exact")
+    group: PoolKey = ("", "", "exact")
     asked = itertools.count()
     rows = [(group, problem_of(str(n))) for n in range(20_000)]
     pool = filled(rows, lambda p: next(asked) >= 0)[group]
@@ -234,7 +234,7 @@ def test_many_groups_share_what_is_held_whatever_their_order() -> None:
 def test_of_rows_with_one_question_the_first_id_that_fits_is_the_example(
     rows: list[tuple[int, int]], shuffle: random.Random
 ) -> None:
-    group: Group = ("", "", "exact")
+    group: PoolKey = ("", "", "exact")
     made = [(group, problem_of(f"{own:02d}", f"What is {n}?")) for own, n in rows]
     shuffle.shuffle(made)
     pools = filled(made, lambda p: not p.problem_id.endswith("3"))

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orca2_gen.records import Problem, Rejection
-from orca2_gen.tasks import read_task
 from orca2_gen.tasks.formats import FORMATS
+from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.rows import MAX_LINE_BYTES
 from tests.tasks.reading import GOOD, line, read, read_lines, reasons, source
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orca2_gen.records import Problem
-from orca2_gen.tasks import read_task
+from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.sampling import Sample
 from tests.tasks.reading import Found, line, problems, reasons, source
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Rejection
-from orca2_gen.tasks import TaskSource, read_task
 from orca2_gen.tasks.formats import FORMATS
+from orca2_gen.tasks.read import TaskSource, read_task
 from tests.tasks.reading import (
     GOOD,
     SAMPLES,

@@ -11,7 +11,7 @@ other names are mapped to these (columns.py).
 from __future__ import annotations
 
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.options import carry_letters, read_choices, resolve_letter
+from orca2_gen.tasks.formats.options import carry_letters, read_choices, resolve_letter
 from orca2_gen.tasks.statements import (
     BadRowError,
     Row,

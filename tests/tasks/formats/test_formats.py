@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orca2_gen.tasks.bbh import read_bbh_row
 from orca2_gen.tasks.formats import format_digest
-from orca2_gen.tasks.hendrycks_math import boxed
+from orca2_gen.tasks.formats.bbh import read_bbh_row
+from orca2_gen.tasks.formats.hendrycks_math import boxed
 from tests.tasks.reading import (
     CRASS_HEADER,
     DROP_ROW,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.options import resolve_letter, strip_letters
+from orca2_gen.tasks.formats.options import resolve_letter, strip_letters
 from orca2_gen.tasks.rows import Part, document_list, document_object
 from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_id, read_text
 

@@ -9,7 +9,7 @@ The rationale is not kept: nobody may train on it.
 from __future__ import annotations
 
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.options import read_choices, resolve_letter, strip_letters
+from orca2_gen.tasks.formats.options import read_choices, resolve_letter, strip_letters
 from orca2_gen.tasks.statements import Row, Statement, read_id, read_text
 
 

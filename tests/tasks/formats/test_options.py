@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.grading.choices import LETTERS
-from orca2_gen.tasks.options import resolve_letter, strip_letters
+from orca2_gen.tasks.formats.options import resolve_letter, strip_letters
 from orca2_gen.tasks.statements import BadRowError
 
 LETTERED = [

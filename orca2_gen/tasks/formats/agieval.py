@@ -12,7 +12,7 @@ letters (jec-qa, gaokao-physics): a list of one counts as the letter, and of mor
 from __future__ import annotations
 
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.options import read_choices, resolve_letter, strip_letters
+from orca2_gen.tasks.formats.options import read_choices, resolve_letter, strip_letters
 from orca2_gen.tasks.statements import (
     BadRowError,
     Row,

@@ -11,24 +11,24 @@ from typing import get_args
 
 from orca2_gen.records import AnswerType
 from orca2_gen.run_directory.digests import file_digest
-from orca2_gen.tasks.agieval import read_agieval_row
-from orca2_gen.tasks.aqua import read_aqua_row
-from orca2_gen.tasks.bbh import read_bbh_row, split_bbh
 from orca2_gen.tasks.columnar import read_columnar
 from orca2_gen.tasks.columns import Columns, wanted_columns
-from orca2_gen.tasks.crass import read_crass_row, read_semicolons
-from orca2_gen.tasks.deepmind_mathematics import read_deepmind_mathematics_row, read_pairs
-from orca2_gen.tasks.drop import read_drop_row, split_drop
 from orca2_gen.tasks.files import TaskFile, task_digest, task_files
-from orca2_gen.tasks.flan import read_flan_row
-from orca2_gen.tasks.gsm8k import read_gsm8k_row
-from orca2_gen.tasks.hendrycks_math import read_math_row, split_math
-from orca2_gen.tasks.jsonl import read_jsonl_row
-from orca2_gen.tasks.natural_instructions import (
+from orca2_gen.tasks.formats.agieval import read_agieval_row
+from orca2_gen.tasks.formats.aqua import read_aqua_row
+from orca2_gen.tasks.formats.bbh import read_bbh_row, split_bbh
+from orca2_gen.tasks.formats.crass import read_crass_row, read_semicolons
+from orca2_gen.tasks.formats.deepmind_mathematics import read_deepmind_mathematics_row, read_pairs
+from orca2_gen.tasks.formats.drop import read_drop_row, split_drop
+from orca2_gen.tasks.formats.flan import read_flan_row
+from orca2_gen.tasks.formats.gsm8k import read_gsm8k_row
+from orca2_gen.tasks.formats.hendrycks_math import read_math_row, split_math
+from orca2_gen.tasks.formats.jsonl import read_jsonl_row
+from orca2_gen.tasks.formats.natural_instructions import (
     read_natural_instructions_row,
     split_natural_instructions,
 )
-from orca2_gen.tasks.race import read_race_row, split_race
+from orca2_gen.tasks.formats.race import read_race_row, split_race
 from orca2_gen.tasks.rows import SourceRow, Split, read_document, read_lines
 from orca2_gen.tasks.statements import Row, Statement
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.options import read_choices, resolve_letter
+from orca2_gen.tasks.formats.options import read_choices, resolve_letter
 from orca2_gen.tasks.rows import Part, document_list
 from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_id, read_label, read_text
 

@@ -1,0 +1,254 @@
+"""Published task files -> Problems: one reader per format, one Problem or Rejection per row.
+
+A format (formats/) is a way from files to rows and a pure function from a row to a Statement;
+`read_task` does what all formats share: identity, duplicates, checks, categories, samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from orca2_gen.records import AnswerType, Problem, Rejection
+from orca2_gen.tasks.columns import Columns, check_columns, map_columns
+from orca2_gen.tasks.formats import FORMATS, PLAIN, read_files
+from orca2_gen.tasks.pools import Pool, PoolKey, fill_pools, pool_key, question_key, with_examples
+from orca2_gen.tasks.rows import SourceRow, reject
+from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
+from orca2_gen.tasks.statements import BadRowError, Statement, check_statement
+from orca2_gen.tasks.taxonomy import NO_TAXONOMY, Branch, Taxonomy
+
+READER_VERSION = 3
+"""Raise it with every change that can change a Problem: it is part of the stage keys."""
+
+# A task's name becomes part of problem ids and of file names.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSource:
+    """A task, and which rows of which files it is made of."""
+
+    name: str
+    format: str
+    path: Path
+    split: str
+    answer_type: AnswerType | None = None
+    """None leaves it to the format."""
+    columns: Columns = field(default_factory=dict)
+    """What the fields of plain rows are called in these files."""
+    rows_per_task: int | None = None
+    """A sample of so many rows; in a mixture, of every task in it."""
+    rows_per_category: int | None = None
+    """A sample of so many rows of every category."""
+    sample_seed: int = 0
+    few_shot: tuple[int, int] | None = None
+    """The least and the most examples before each question; None is zero-shot."""
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.name}/{self.split}"
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.rows_per_task is not None or self.rows_per_category is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRows:
+    """What reading a task gives."""
+
+    rows: Iterator[Problem | Rejection]
+    sample: Sample | None
+    """None where every row is read."""
+
+
+def _always(problem: Problem) -> bool:
+    return True
+
+
+def read_task(
+    source: TaskSource,
+    taxonomy: Taxonomy = NO_TAXONOMY,
+    *,
+    held_out: Sequence[TaskSource] = (),
+    fits: Callable[[Problem], bool] = _always,
+) -> TaskRows:
+    """Returns one Problem or Rejection per row, in reading order, read as it is asked for.
+
+    A problem's id is `name/split/own`, where own is the row's id (see `statements.read_id`) or its
+    place: the 0-based line or index, after the file's name where there are several. Held in memory:
+    one line, batch or document, and a hash and a place for every id. A sample costs a first pass
+    over the files, in this call; only the rows drawn count as input. What concerns the whole task
+    (nothing there, not gzip, unknown format) is a ValueError at once.
+
+    Few-shot costs another such pass, which fills the pools of examples (pools.py) from the rows
+    that become problems, sampled or not, and a pass over the files of `held_out`, of which it
+    keeps a hash of every question, about 140 bytes each.
+
+    Args:
+        source: the task.
+        taxonomy: categories that go before those of its rows.
+        held_out: tasks whose questions are no examples; looked at if few_shot is set.
+        fits: whether a problem can be asked at all; if not it is no example either.
+    """
+    _check_source(source)
+    check_columns(source.columns)
+    sample = None
+    if source.is_sampled:
+        sample = draw(
+            _candidates(source, taxonomy),
+            rows_per_task=source.rows_per_task,
+            rows_per_category=source.rows_per_category,
+        )
+    stated = _problems(_source_rows(source), source, taxonomy, sample)
+    if source.few_shot is None:
+        return TaskRows(rows=(row for _, row in stated), sample=sample)
+    pools = fill_pools(
+        (
+            (pool_key(task, row), row)
+            for task, row in _problems(_source_rows(source), source, taxonomy, None)
+            if isinstance(row, Problem)
+        ),
+        seed=source.sample_seed,
+        held_out={key for other in held_out for key in _question_keys(other)},
+        fits=fits,
+    )
+    return TaskRows(rows=_few_shot(stated, pools, source), sample=sample)
+
+
+def _question_keys(source: TaskSource) -> Iterator[int]:
+    _check_source(source)
+    check_columns(source.columns)
+    for found in _source_rows(source):
+        statement = _statement(found, source)
+        if isinstance(statement, Statement):
+            yield question_key(statement.question)
+
+
+def _few_shot(
+    stated: Iterator[tuple[str, Problem | Rejection]],
+    pools: Mapping[PoolKey, Pool],
+    source: TaskSource,
+) -> Iterator[Problem | Rejection]:
+    """Yields every row, the problems among them with examples or rejected for want of them."""
+    assert source.few_shot is not None
+    for task, row in stated:
+        if isinstance(row, Rejection):
+            yield row
+            continue
+        pool = pools.get(pool_key(task, row), Pool())
+        yield with_examples(row, pool, few_shot=source.few_shot, seed=source.sample_seed)
+
+
+def _check_source(source: TaskSource) -> None:
+    if source.format not in FORMATS:
+        raise ValueError(
+            f"task {source.name!r}: unknown format {source.format!r}; expected one of "
+            f"{', '.join(FORMATS)}"
+        )
+    for word, value in (("name", source.name), ("split", source.split)):
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"task {word} {value!r}: expected at most 100 letters, digits, '_', '-' and '.', "
+                "the first no '-' or '.'; rename it"
+            )
+    known = FORMATS[source.format].answer_types
+    if source.answer_type is not None and source.answer_type not in known:
+        raise ValueError(
+            f"task {source.name!r}: format {source.format!r} with answer_type "
+            f"{source.answer_type!r}: its rows cannot be that; set answer_type to "
+            f"{' or '.join(known)}, or leave it out"
+        )
+    if source.columns and source.format not in PLAIN:
+        raise ValueError(
+            f"task {source.name!r}: columns are for the formats {', '.join(PLAIN)}; "
+            f"{source.format!r} knows its own, so leave them out"
+        )
+
+
+def _source_rows(source: TaskSource) -> Iterator[SourceRow]:
+    return read_files(source.format, source.path, source.columns)
+
+
+def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
+    """Returns what the row states, or why it states nothing."""
+    row = found.row
+    if isinstance(row, BadRowError):
+        return row
+    try:
+        row = map_columns(row, source.columns) if source.columns else row
+        return check_statement(FORMATS[source.format].state(row, source.answer_type))
+    except BadRowError as error:
+        return error
+
+
+def _problems(
+    rows: Iterator[SourceRow], source: TaskSource, taxonomy: Taxonomy, sample: Sample | None
+) -> Iterator[tuple[str, Problem | Rejection]]:
+    """Yields every row with the name of its own task in a mixture."""
+    place_of_id: dict[bytes, str] = {}
+    ordinal = -1
+    for found in rows:
+        if not found.is_about_file:
+            ordinal += 1
+            if sample is not None and ordinal not in sample.ordinals:
+                continue
+        statement = _statement(found, source)
+        if isinstance(statement, BadRowError):
+            yield "", reject(found.place, statement)
+            continue
+        own = found.key if statement.source_id is None else statement.source_id
+        first = place_of_id.setdefault(_hash_id(own), found.place)
+        if first != found.place:
+            detail = f"the id {own} stands at {first} already; give each row its own"
+            yield "", reject(found.place, BadRowError("duplicate_id", detail))
+            continue
+        branch = _branch(statement, source, taxonomy)
+        problem = Problem(
+            problem_id=f"{source.prefix}/{own}",
+            task=source.name,
+            question=statement.question,
+            target=statement.target,
+            answer_type=statement.answer_type,
+            other_targets=statement.other_targets,
+            choices=statement.choices,
+            category=branch.category,
+            sub_category=branch.sub_category,
+        )
+        yield statement.source_task, problem
+
+
+def _candidates(source: TaskSource, taxonomy: Taxonomy) -> Iterator[Candidate]:
+    rows = (found for found in _source_rows(source) if not found.is_about_file)
+    for ordinal, found in enumerate(rows):
+        statement = _statement(found, source)
+        is_bad = isinstance(statement, BadRowError)
+        own, task, category = found.key, "", ""
+        if not isinstance(statement, BadRowError):
+            own = found.key if statement.source_id is None else statement.source_id
+            task = statement.source_task
+            category = _branch(statement, source, taxonomy).category
+        yield Candidate(
+            ordinal=ordinal,
+            rank=rank_of(source.sample_seed, f"{source.prefix}/{own}"),
+            task=task,
+            category=category,
+            is_bad=is_bad,
+        )
+
+
+def _branch(statement: Statement, source: TaskSource, taxonomy: Taxonomy) -> Branch:
+    for name in (statement.source_task, source.name):
+        if name in taxonomy:
+            branch = taxonomy[name]
+            sub_category = branch.sub_category or statement.sub_category
+            return Branch(category=branch.category, sub_category=sub_category)
+    return Branch(category=statement.category, sub_category=statement.sub_category)
+
+
+def _hash_id(own: str) -> bytes:
+    return blake2b(own.encode("ascii"), digest_size=12).digest()
