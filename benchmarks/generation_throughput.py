@@ -43,10 +43,9 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from benchmarks.contenders import ActorLoop, RawEngine, WholePath
-from benchmarks.figures import Measured, contender_table, figures_of, ratio_table
-from benchmarks.machine import binding, engines_at_rest, roomy_ray
-from benchmarks.models import (
+from benchmarks.throughput.contenders import ActorLoop, RawEngine, WholePath
+from benchmarks.throughput.machine import binding, engines_at_rest, roomy_ray
+from benchmarks.throughput.models import (
     MODELS,
     SIZES,
     Size,
@@ -55,9 +54,10 @@ from benchmarks.models import (
     run_config,
     settings_of,
 )
-from benchmarks.ray_data_llm import RayDataLLM, default_settings, equal_settings
-from benchmarks.roofline import job_limit, job_of, measured_ceiling, read_geometry
-from benchmarks.workload import (
+from benchmarks.throughput.ratios import Measured, contender_table, figures_of, ratio_table
+from benchmarks.throughput.ray_data_llm import RayDataLLM, default_settings, equal_settings
+from benchmarks.throughput.roofline import job_limit, job_of, measured_ceiling, read_geometry
+from benchmarks.throughput.workload import (
     Pass,
     Prompt,
     build_prompts,

@@ -22,7 +22,7 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.hand_made import read_hand_made
+from benchmarks.marked_answers import read_marked_answers
 from orca2_gen.grading import formula_equality
 from orca2_gen.grading.grade import grade, remembered
 from orca2_gen.records import AnswerType, Problem
@@ -54,7 +54,7 @@ def read_items(answer_type: AnswerType) -> list[Item]:
     working = "" if answer_type == "summary" else WORKING
     return [
         (row.problem, working + row.text)
-        for row in read_hand_made(answer_type)
+        for row in read_marked_answers(answer_type)
         if row.finish_reason == "stop"
     ]
 

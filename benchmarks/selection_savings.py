@@ -29,9 +29,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.live_selection import LiveScoring, live_scoring
-from benchmarks.replays import Pick, grid, halving, race, uniform
-from benchmarks.score_tables import ScoreTable, planted_tables, top_gap
+from benchmarks.selection.live_selection import LiveScoring, live_scoring
+from benchmarks.selection.replays import Pick, grid, halving, race, uniform
+from benchmarks.selection.score_tables import ScoreTable, planted_tables, top_gap
 
 SETTINGS = ((100, 0.04), (200, 0.03), (200, 0.08), (500, 0.02), (500, 0.08))
 """(N, median gap)"""

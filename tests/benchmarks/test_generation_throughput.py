@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.figures import RATIOS, Measured, contender_table, figures_of, ratio_table
-from benchmarks.models import SIZES, engine_config, run_config
-from benchmarks.ray_data_llm import BATCH_SIZE, equal_settings
-from benchmarks.roofline import (
+from benchmarks.throughput.models import SIZES, engine_config, run_config
+from benchmarks.throughput.ratios import RATIOS, Measured, contender_table, figures_of, ratio_table
+from benchmarks.throughput.ray_data_llm import BATCH_SIZE, equal_settings
+from benchmarks.throughput.roofline import (
     Ceiling,
     Geometry,
     Job,
@@ -23,7 +23,7 @@ from benchmarks.roofline import (
     job_of,
     read_geometry,
 )
-from benchmarks.workload import (
+from benchmarks.throughput.workload import (
     LONGEST_OVER_MEAN,
     Pass,
     build_prompts,
@@ -106,7 +106,7 @@ def test_prompts_are_those_of_scoring_block_by_block_and_strategy_by_strategy(
 def test_instructions_of_the_benchmark_fill_whole_blocks_with_the_models_tokenizer(
     strategies: Strategies,
 ) -> None:
-    from benchmarks.models import STUDENT
+    from benchmarks.throughput.models import STUDENT
 
     chat = load_chat(str(STUDENT))
     for name in strategies.names:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.replays import Pick, grid
-from benchmarks.score_tables import planted_tables
+from benchmarks.selection.replays import Pick, grid
+from benchmarks.selection.score_tables import planted_tables
 from benchmarks.selection_savings import METHODS, figures, replay, replays
 
 [TABLE] = planted_tables(1, 60, 4, 0.1, 3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 
-from benchmarks.hand_made import HandMade, read_hand_made
+from benchmarks.marked_answers import HandMade, read_marked_answers
 from orca2_gen.grading.grade import Grade, grade
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.formats import CLOSED
@@ -25,7 +25,7 @@ def graded_set(answer_type: AnswerType) -> tuple[tuple[HandMade, Grade], ...]:
     measured.append(answer_type)
     return tuple(
         (row, grade(row.problem, row.text, row.finish_reason))
-        for row in read_hand_made(answer_type)
+        for row in read_marked_answers(answer_type)
     )
 
 

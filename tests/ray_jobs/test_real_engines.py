@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import pytest
 
-from benchmarks.models import make_random_llama
+from benchmarks.throughput.models import make_random_llama
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.console.progress import show_stage

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.score_tables import Floats, ScoreTable
+from benchmarks.selection.score_tables import Floats, ScoreTable
 from orca2_gen.selection.race import ROUNDING, Terms, advance, start
 
 Order = NDArray[np.int64]

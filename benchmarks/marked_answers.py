@@ -24,7 +24,7 @@ class HandMade:
     """What the grader is known to say; another word than the person's in few rows, which stay."""
 
 
-def read_hand_made(answer_type: AnswerType) -> list[HandMade]:
+def read_marked_answers(answer_type: AnswerType) -> list[HandMade]:
     """The set of an answer type."""
     rows = map(json.loads, (SETS / f"{answer_type}.jsonl").read_text().splitlines())
     return [

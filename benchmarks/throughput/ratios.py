@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.roofline import Limit
-from benchmarks.workload import Pass, Spread, rates, spread, total
+from benchmarks.throughput.roofline import Limit
+from benchmarks.throughput.workload import Pass, Spread, rates, spread, total
 
 RATIOS = {
     "actor_over_raw": ("actor_loop", "raw"),

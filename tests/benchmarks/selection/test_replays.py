@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.replays import grid, halving, race, uniform
-from benchmarks.score_tables import ScoreTable, planted_tables, top_gap
+from benchmarks.selection.replays import grid, halving, race, uniform
+from benchmarks.selection.score_tables import ScoreTable, planted_tables, top_gap
 
 
 def table_of(seed: int, num_strategies: int = 5, num_problems: int = 60) -> ScoreTable:

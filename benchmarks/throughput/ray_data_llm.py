@@ -23,7 +23,7 @@ from typing import Any
 
 import ray
 
-from benchmarks.workload import Pass, Prompt
+from benchmarks.throughput.workload import Pass, Prompt
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.engine import engine_arguments
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.score_tables import ScoreTable
+from benchmarks.selection.score_tables import ScoreTable
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
@@ -29,7 +29,7 @@ from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import Run, engine_work, open_run, tally_of
 from ray_jobs.units import Problems, committed_problems, groups, score_units
 
-CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "microworld.toml"
+CONFIG = Path(__file__).parents[2] / "ray_jobs" / "configs" / "microworld.toml"
 HELD_OUT = ".held_out"
 
 

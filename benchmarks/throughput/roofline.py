@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.workload import Pass, total
+from benchmarks.throughput.workload import Pass, total
 
 COPY_BYTES = 4 << 30
 MATMUL_ROWS = 8192

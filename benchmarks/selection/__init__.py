@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.selection_savings` is made of."""

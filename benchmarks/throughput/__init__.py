@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.generation_throughput` is made of."""
