@@ -35,6 +35,7 @@ from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger
 from orca2_gen.selection.blocks import Group, permutation
+from orca2_gen.strategies import load_strategies
 from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
@@ -208,7 +209,7 @@ def main() -> None:
         ledger = new_ledger(Path(folder) / "all")
         fill(ledger, units)
         group = Group(name="task", num_problems=arguments.rows, num_groups=1)
-        rule = selection_rule(load_config(CONFIG, ["run_dir=unused"]))
+        rule = selection_rule(load_config(CONFIG, ["run_dir=unused"]), load_strategies(None))
         order = permutation(group, rule)
         seconds, num_leases = dispatched(ledger, units, arguments.actors)
         after = peak_mb()

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca2_gen.records import Message
+from orca2_gen.run_directory.digests import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 # Stand-ins for message contents while a template is rendered. No data is rendered beside them, so
 # they need only be unlike any template's own text.
@@ -76,10 +75,10 @@ def load_chat(model_dir: str) -> Chat:
     """
     from transformers import AutoTokenizer
 
-    if not any((Path(model_dir) / name).is_file() for name in TOKENIZER_FILES):
+    files = [name for name in TOKENIZER_FILES if name != "generation_config.json"]
+    if not any((Path(model_dir) / name).is_file() for name in files):
         raise ValueError(
-            f"{model_dir} holds no tokenizer ({' or '.join(TOKENIZER_FILES)}); give a model "
-            "directory"
+            f"{model_dir} holds no tokenizer (none of {', '.join(files)}); give a model directory"
         )
     tokenizer = AutoTokenizer.from_pretrained(
         model_dir, local_files_only=True, trust_remote_code=False

@@ -173,12 +173,14 @@ def regrade(
     rationales are not carried over: answers that were refused are not stored.
     """
     from orca2_gen.console.tables import regrading_table
+    from orca2_gen.provenance.inputs import read_inputs
     from orca2_gen.provenance.regrade import open_source
     from ray_jobs.regrading.regrade import regrade as regrade_run
     from ray_jobs.run import Run
 
     config = load_config(config_file, overrides)
-    source = open_source(run_dir, config)
+    inputs = read_inputs(config)
+    source = open_source(run_dir, config, inputs)
 
     def stages(run: Run) -> None:
         found = regrade_run(run, source, models)
@@ -186,7 +188,7 @@ def regrade(
         for line in found.lines:
             click.echo(line)
 
-    _with_run(config, stages, set())
+    _with_run(config, stages, set(), inputs=inputs)
 
 
 @cli.command()
@@ -238,11 +240,12 @@ def _with_run(
     stages: Callable[[Any], None],
     roles: Collection[Role] = ROLES,
     fork: Path | None = None,
+    inputs: Any = None,
 ) -> None:
     from orca2_gen.console.progress import show_stage
     from ray_jobs.run import open_run
 
-    with open_run(config, show_stage, roles=roles, fork=fork) as opened:
+    with open_run(config, show_stage, roles=roles, fork=fork, inputs=inputs) as opened:
         stages(opened)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orca2_gen.chat import Chat, load_chat
+from orca2_gen.chat import Chat
 from orca2_gen.erasure import ErasureProof, prove
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
@@ -67,9 +67,16 @@ class DatasetPlan:
     name: str
 
 
-def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> DatasetSummary:
-    """Writes RUN/dataset and returns its summary; a directory that was made from the same plan is
-    kept.
+def write_dataset(
+    run_dir: Path, plan: DatasetPlan, chat: Chat, strategies: Strategies
+) -> DatasetSummary:
+    """The summary of RUN/dataset, which is written unless it was made from the same plan.
+
+    Args:
+        run_dir: the run.
+        plan: what the dataset is made from.
+        chat: the student's, from the plan's directory.
+        strategies: the run's.
 
     Raises:
         ValueError: an example is not erased although the plan says so; nothing is declared a
@@ -80,7 +87,6 @@ def write_dataset(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> D
     if (kept := _unchanged(root, digest)) is not None:
         return kept
     (root / "manifest.json").unlink(missing_ok=True)
-    chat = load_chat(plan.tokenizer)
     rows_by_task: Counter[str] = Counter()
     input_tokens = trained_tokens = 0
     num_rows = sum(entry.rows for entry in plan.examples)

@@ -5,6 +5,7 @@ second at once.
 from __future__ import annotations
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.digests import ChangedInput
 from orca2_gen.run_directory.lock import RunInUse
 
 FAILED = 1
@@ -26,7 +27,7 @@ def exit_code(error: BaseException) -> int | None:
         return INTERRUPTED
     if isinstance(error, TooManyRejections):
         return REJECTED
-    if isinstance(error, (DamagedFile, RunInUse)):
+    if isinstance(error, (ChangedInput, DamagedFile, RunInUse)):
         return FAILED
     if isinstance(error, ValueError):
         return USAGE

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, load_chat
+from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text
 from orca2_gen.config.arguments import Room
 from orca2_gen.judging import judging_messages
 from orca2_gen.prompts import prompt_messages, user_text
@@ -29,9 +29,10 @@ class LengthBudget:
     a strategy of several calls what was said before its last; of a judge's, the answer."""
 
 
-def length_budget(room: Room, strategies: Strategies) -> LengthBudget:
-    """The LengthBudget of an engine under every strategy and the cautious message."""
-    chat = load_chat(room.tokenizer)
+def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudget:
+    """The LengthBudget of an engine, whose Chat this is, under every strategy and the cautious
+    message.
+    """
     if room.judged_tokens is not None:
         return LengthBudget(room=room, chat=chat, frame_tokens=room.judged_tokens)
     frames: list[tuple[str, tuple[str, ...]]]
@@ -61,10 +62,13 @@ def _frame_tokens(room: Room, chat: Chat, system: str, further_calls: Sequence[s
 
 
 def plan_length(
-    problem: Problem, strategies: Strategies, budgets: Sequence[LengthBudget]
+    problem: Problem,
+    strategies: Strategies,
+    budgets: Sequence[LengthBudget],
+    stage: str = "problems",
 ) -> Problem | Rejection:
     """The problem itself, or why it cannot be asked: too long for an engine, or not encodable as
-    plain text.
+    plain text. `stage` names the stage of a Rejection.
     """
     text = user_text(problem, strategies)
     for budget in budgets:
@@ -82,7 +86,7 @@ def plan_length(
         except ControlTokenError as error:
             return Rejection(
                 problem_id=problem.problem_id,
-                stage="problems",
+                stage=stage,
                 reason="control_token",
                 detail=f"{room.role}: {error}",
             )
@@ -90,7 +94,7 @@ def plan_length(
         if needed + room.max_tokens > room.max_model_len:
             return Rejection(
                 problem_id=problem.problem_id,
-                stage="problems",
+                stage=stage,
                 reason="prompt_too_long",
                 detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer "
                 f"{room.max_tokens} more, max_model_len is {room.max_model_len}",

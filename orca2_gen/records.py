@@ -6,7 +6,7 @@ the fields, so the order and names below are also the file format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 Role = Literal["student", "teacher", "judge"]
@@ -123,6 +123,15 @@ class StudentScore:
     judgement: tuple[Completion, ...] = ()
     """What the judge replied about it, on which outcome and score then rest; empty where it was not
     asked. Its tokens are in no sum here."""
+
+    @property
+    def completion(self) -> Completion:
+        """The completion that the verdict is on; of several calls, all as one."""
+        return Completion(call=0, **{name: getattr(self, name) for name in COMPLETION_FIELDS})
+
+
+COMPLETION_FIELDS = tuple(f.name for f in fields(Completion) if f.name != "call")
+"""Fields that a StudentScore takes over from the completion that it holds the verdict on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

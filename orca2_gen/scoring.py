@@ -10,7 +10,7 @@ from orca2_gen.calls import Budget, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
 from orca2_gen.grading.grade import graded
-from orca2_gen.records import Completion, Problem, StudentScore
+from orca2_gen.records import COMPLETION_FIELDS, Problem, StudentScore
 from orca2_gen.strategies import Strategies
 
 
@@ -38,43 +38,20 @@ async def score(
     )
     completion = answer.completion
     verdict = await graded(problem, completion)
+    said = {name: getattr(completion, name) for name in COMPLETION_FIELDS}
     return StudentScore(
-        problem_id=problem.problem_id,
         task=problem.task,
-        strategy=strategy,
-        role=role,
-        attempt=completion.attempt,
         outcome=verdict.outcome,
         score=verdict.score,
         answer=verdict.answer,
-        text=completion.text,
-        finish_reason=completion.finish_reason,
-        num_prompt_tokens=completion.num_prompt_tokens,
-        num_cached_tokens=completion.num_cached_tokens,
-        num_completion_tokens=completion.num_completion_tokens,
         completions=answer.completions,
+        **said,
     )
 
 
 async def regraded(problem: Problem, stored: StudentScore) -> StudentScore:
     """The stored completion under today's grader; whatever the engine did stays as it was."""
-    verdict = await graded(problem, completion_of(stored))
+    verdict = await graded(problem, stored.completion)
     return dataclasses.replace(
         stored, outcome=verdict.outcome, score=verdict.score, answer=verdict.answer
-    )
-
-
-def completion_of(stored: StudentScore) -> Completion:
-    """The completion that a score holds the verdict on."""
-    return Completion(
-        problem_id=stored.problem_id,
-        role=stored.role,
-        strategy=stored.strategy,
-        call=0,
-        attempt=stored.attempt,
-        text=stored.text,
-        finish_reason=stored.finish_reason,
-        num_prompt_tokens=stored.num_prompt_tokens,
-        num_cached_tokens=stored.num_cached_tokens,
-        num_completion_tokens=stored.num_completion_tokens,
     )

@@ -11,17 +11,8 @@ from typing import Any
 
 from orca2_gen.records import Problem
 
-STRATEGY_NAMES = (
-    "direct_answer",
-    "step_by_step",
-    "recall_then_generate",
-    "recall_reason_generate",
-    "extract_generate",
-    "explain_then_answer",
-)
-"""The six names of the Orca 2 paper (arXiv 2311.11045, section 3). A strategies file may have
-others."""
-
+OWN_FILE = Path(__file__).with_name("strategies.toml")
+"""The package's own strategies file."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 CAUTIOUS, EMPTY = "cautious", "empty"
@@ -78,7 +69,7 @@ def load_strategies(path: str | None) -> Strategies:
     Raises:
         ValueError: one line that says which key is absent, empty, unknown or given twice.
     """
-    file = Path(path) if path is not None else Path(__file__).with_name("strategies.toml")
+    file = Path(path) if path is not None else OWN_FILE
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -108,6 +99,31 @@ def load_strategies(path: str | None) -> Strategies:
         answer_sentence=raw["answer_sentence"],
         further_calls=further_calls,
         special_instructions=_special_instructions(file, raw.get("instruction", []), instructions),
+    )
+
+
+def strategies_json(strategies: Strategies) -> dict[str, Any]:
+    """The Strategies as plain JSON values, in lists where the order counts."""
+    return {
+        "instructions": [list(pair) for pair in strategies.instructions.items()],
+        "cautious_message": strategies.cautious_message,
+        "answer_sentence": strategies.answer_sentence,
+        "further_calls": {name: list(said) for name, said in strategies.further_calls.items()},
+        "special_instructions": [
+            [*place, text] for place, text in strategies.special_instructions.items()
+        ],
+    }
+
+
+def strategies_from_json(body: Mapping[str, Any]) -> Strategies:
+    """The Strategies that `strategies_json` wrote."""
+    special = {(name, of, part): text for name, of, part, text in body["special_instructions"]}
+    return Strategies(
+        instructions=dict(body["instructions"]),
+        cautious_message=body["cautious_message"],
+        answer_sentence=body["answer_sentence"],
+        further_calls={name: tuple(said) for name, said in body["further_calls"].items()},
+        special_instructions=special,
     )
 
 

@@ -72,9 +72,9 @@ def write_task_file(ledger: Ledger, file: Path) -> int:
 
 def _rows(ledger: Ledger) -> Iterator[dict[str, str]]:
     for receipt in ledger.committed("rationales"):
-        entry = ledger.units["problems", receipt.unit].files[0]
+        entry = ledger.units["problems", receipt.unit].accepted
         topics = {t.problem_id: t for t in read_records(ledger.run_dir, entry, Problem)}
-        for written in read_records(ledger.run_dir, receipt.files[0], Rationale):
+        for written in read_records(ledger.run_dir, receipt.accepted, Rationale):
             conversation, summary = (final_text(each.text) for each in written.completions)
             topic = topics[written.problem_id]
             row = {

@@ -14,16 +14,10 @@ from rich.console import Console
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import console as progress_console
 from orca2_gen.console.progress import show_stage
-from orca2_gen.console.tables import (
-    accuracy_table,
-    example_table,
-    outcome_table,
-    selection_table,
-    selections,
-)
-from orca2_gen.records import Example, Rationale
+from orca2_gen.console.tables import accuracy_table, example_table, outcome_table, selection_table
+from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import write_summary
+from orca2_gen.run_directory.ledger import committed_rows, write_summary
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import Run, open_run
@@ -54,7 +48,9 @@ def run_demo(overrides: Sequence[str]) -> None:
             f"{summary.rows} training examples, prompts {summary.prompts}, in {summary.directory}\n"
         )
         before = evaluate_model(run, "before")
-        selected = {s.group: s.strategy for s in selections(run.ledger)}
+        selected = {
+            s.group: s.strategy for s in committed_rows(run.ledger, "selections", Selection)
+        }
         seconds = dict(run.seconds)
     with show_stage("training", None):
         training_started = time.monotonic()
@@ -83,9 +79,9 @@ def _one_example(run: Run) -> tuple[Rationale, Example]:
     """A rationale and the example it became, of the task where erasure shows best."""
     rationales = run.ledger.committed("rationales")
     receipt = next((r for r in rationales if r.unit.startswith(EXAMPLE_TASK)), rationales[0])
-    rationale = read_records(run.run_dir, receipt.files[0], Rationale)[0]
+    rationale = read_records(run.run_dir, receipt.accepted, Rationale)[0]
     examples = read_records(
-        run.run_dir, run.ledger.units["examples", receipt.unit].files[0], Example
+        run.run_dir, run.ledger.units["examples", receipt.unit].accepted, Example
     )
     return rationale, next(e for e in examples if e.problem_id == rationale.problem_id)
 

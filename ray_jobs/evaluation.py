@@ -10,13 +10,15 @@ from pathlib import Path
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.provenance.inputs import including
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import UnitName
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.pipeline import read_files
-from ray_jobs.run import Run, run_engines
+from ray_jobs.run import Run
+from ray_jobs.stages import run_engines
 
 
 def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str, dict[str, float]]:
@@ -48,7 +50,8 @@ def score_model(run: Run, label: str, model: Path | None = None) -> list[Student
         raise ValueError("the config has no [[evaluation.tasks]]; add the held-out task files")
     _read_tasks(run)
     engine = engine_of(run, model)
-    key = evaluation_key(run.config, engine, run.keys["evaluation_problems"])
+    run.inputs = including(run.inputs, engine)
+    key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], run.inputs)
     files = _score(run, label, engine, key)
     return [score for entry in files for score in read_records(run.run_dir, entry, StudentScore)]
 
@@ -74,11 +77,11 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
             driver=run.driver,
         )
         units.append(name.unit)
-        if (name.stage, name.unit) not in run.ledger.units and receipt.files[0].rows:
+        if (name.stage, name.unit) not in run.ledger.units and receipt.accepted.rows:
             to_score.append(
                 ScoreUnit(
                     name=name,
-                    rows=((receipt.files[0], tuple(range(receipt.files[0].rows))),),
+                    rows=((receipt.accepted, tuple(range(receipt.accepted.rows))),),
                     strategies=run.config.evaluation.messages,
                     role="student",
                     # One budget for all: a second attempt would favour long answers.
@@ -90,7 +93,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
             )
     run_engines(run, f"evaluation {label}", engine, to_score)
     return [
-        run.ledger.units["evaluation", unit].files[0]
+        run.ledger.units["evaluation", unit].accepted
         for unit in units
         if ("evaluation", unit) in run.ledger.units
     ]

@@ -4,40 +4,64 @@ task.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from orca2_gen.chat import load_chat
+from orca2_gen.config.arguments import task_source
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.config.task import TaskConfig
+from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset
 from orca2_gen.erasure import erase
 from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
-from orca2_gen.strategies import load_strategies
-from orca2_gen.tasks.read import TaskSource, read_task
-from orca2_gen.tasks.taxonomy import load_taxonomy
-from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease
+from orca2_gen.tasks.read import read_task
+from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 
 
-def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[Receipt]:
+def read_problems(
+    run_dir: Path, config: Config, inputs: Inputs, lease: ReadLease
+) -> Iterator[Receipt]:
     """Receipts of a task's units, in order: problems that every engine can take, and rejections
     with file and line.
+
+    Raises:
+        ChangedInput: a file that is read changed since the run began.
     """
-    strategies = load_strategies(config.strategies)
-    budgets = [length_budget(room, strategies) for room in lease.rooms]
-    task = lease.task
+    held_out = config.evaluation.tasks if lease.task.few_shot is not None else ()
+    watch = TaskWatch(inputs, (lease.task, *held_out))
+    made: deque[Receipt] = deque()
+    for receipt in _read_units(run_dir, config, inputs, lease):
+        made.append(receipt)
+        if watch.is_due:
+            watch.check()  # a unit leaves only after a check that came after its rows
+            while made:  # Ray sends values into a generator, which a list would refuse
+                yield made.popleft()
+    watch.check()
+    while made:
+        yield made.popleft()
+
+
+def _read_units(
+    run_dir: Path, config: Config, inputs: Inputs, lease: ReadLease
+) -> Iterator[Receipt]:
+    task, strategies = lease.task, inputs.strategies
+    budgets = [
+        length_budget(room, recorded_chat(inputs, room.tokenizer), strategies)
+        for room in lease.rooms
+    ]
     read = read_task(
-        _source(task),
-        load_taxonomy(config.taxonomy),
-        held_out=[_source(other) for other in config.evaluation.tasks],
-        fits=lambda p: isinstance(plan_length(p, strategies, budgets), Problem),
+        task_source(task),
+        inputs.taxonomy,
+        held_out=[task_source(other) for other in config.evaluation.tasks],
+        fits=lambda p: isinstance(plan_length(p, strategies, budgets, lease.stage), Problem),
+        stage=lease.stage,
     )
     counts = {"passed_over": read.sample.num_passed_over} if read.sample else {}
     select_by = config.selection.select_by if lease.stage == "problems" else "task"
@@ -46,36 +70,24 @@ def read_problems(run_dir: Path, config: Config, lease: ReadLease) -> Iterator[R
         if unit in lease.committed:
             continue
         planned = [
-            row if isinstance(row, Rejection) else plan_length(row, strategies, budgets)
+            row
+            if isinstance(row, Rejection)
+            else plan_length(row, strategies, budgets, lease.stage)
             for row in chunk
         ]
-        rejected = [
-            dataclasses.replace(row, stage=lease.stage)
-            for row in planned
-            if isinstance(row, Rejection)
-        ]
+        rejected = [row for row in planned if isinstance(row, Rejection)]
         accepted = [row for row in planned if isinstance(row, Problem)]
         if num_open := sum(problem.answer_type == "open" for problem in accepted):
             of_unit |= {OPEN: num_open}
-        yield write_unit(
-            run_dir,
-            UnitName(
-                stage=lease.stage,
-                stage_key=lease.stage_key,
-                unit=unit,
-                group=group,
-                attempt=lease.attempt,
-                driver=lease.driver,
-            ),
-            accepted,
-            Problem,
-            rejected,
-            of_unit,
+        name = UnitName(
+            stage=lease.stage,
+            stage_key=lease.stage_key,
+            unit=unit,
+            group=group,
+            attempt=lease.attempt,
+            driver=lease.driver,
         )
-
-
-def _source(task: TaskConfig) -> TaskSource:
-    return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
+        yield write_unit(run_dir, name, accepted, Problem, rejected, of_unit)
 
 
 def _chunks(
@@ -98,32 +110,39 @@ def _chunks(
         yield next(names), group, chunk
 
 
-def select_strategy(run_dir: Path, config: Config, lease: SelectLease) -> Iterator[Receipt]:
+def select_strategy(
+    run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[DecidedGroup]
+) -> Iterator[Receipt]:
     """The receipt of a group's Selection."""
-    scored = {index: read_records(run_dir, entry, StudentScore) for index, entry in lease.blocks}
-    selection = next_step(lease.group, lease.rule, scored)
-    assert isinstance(selection, Selection), f"{lease.group.name} still has an open block"
+    group, rule = lease.inputs.group, lease.inputs.rule
+    blocks = lease.inputs.blocks
+    scored = {index: read_records(run_dir, entry, StudentScore) for index, entry in blocks}
+    selection = next_step(group, rule, scored)
+    assert isinstance(selection, Selection), f"{group.name} still has an open block"
     yield write_unit(run_dir, lease.name, [selection], Selection)
 
 
-def erase_rationales(run_dir: Path, config: Config, lease: EraseLease) -> Iterator[Receipt]:
-    """The receipt of a unit of training examples."""
-    strategies = load_strategies(config.strategies)
-    chat = load_chat(engine_directory(config.student))
+def erase_rationales(
+    run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[FileEntry]
+) -> Iterator[Receipt]:
+    """The receipt of a unit of training examples, made from a file of rationales."""
+    chat = recorded_chat(inputs, engine_directory(config.student))
     results = [
         erase(
             rationale,
             chat=chat,
-            strategies=strategies,
+            strategies=inputs.strategies,
             prompts=config.erasure.prompts,
             max_tokens=config.student.max_model_len,
         )
-        for rationale in read_records(run_dir, lease.rationales, Rationale)
+        for rationale in read_records(run_dir, lease.inputs, Rationale)
     ]
-    yield write_unit(
-        run_dir,
-        lease.name,
-        [r for r in results if isinstance(r, Example)],
-        Example,
-        [r for r in results if isinstance(r, Rejection)],
-    )
+    examples = [r for r in results if isinstance(r, Example)]
+    rejections = [r for r in results if isinstance(r, Rejection)]
+    yield write_unit(run_dir, lease.name, examples, Example, rejections)
+
+
+def build_dataset(run_dir: Path, inputs: Inputs, plan: DatasetPlan) -> DatasetSummary:
+    """RUN/dataset, written."""
+    chat = recorded_chat(inputs, plan.tokenizer)
+    return write_dataset(run_dir, plan, chat, inputs.strategies)

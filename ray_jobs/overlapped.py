@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orca2_gen.config.arguments import selection_rule
 from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
@@ -16,7 +15,8 @@ from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.engines.placement import Placement, placement_on
 from ray_jobs.engines.replicas import Replica
 from ray_jobs.engines.work import EngineWork
-from ray_jobs.run import Run, engine_work, file_work, tally_of
+from ray_jobs.run import Run
+from ray_jobs.stages import engine_work, file_work, tally_of
 from ray_jobs.units import (
     committed_problems,
     groups,
@@ -229,7 +229,7 @@ def score_and_teach(run: Run) -> None:
 
     student, teacher = run.config.student, run.config.teacher
     blocks = [unit for units in to_score.values() for unit in units]
-    is_race = selection_rule(run.config).is_race
+    is_race = run.rule.is_race
     scored, chosen, taught = (tally_of(run, s) for s in ("scores", "selections", "rationales"))
     with (
         run.track(STAGE, None) as show,

@@ -14,17 +14,17 @@ from collections.abc import Sequence
 import ray
 from ray.exceptions import RayTaskError
 
-from orca2_gen.config.arguments import Room, rooms, scored_roles, scores_teacher, selection_rule
+from orca2_gen.config.arguments import Room, rooms, scored_roles, scores_teacher
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset
+from orca2_gen.dataset import DatasetPlan, DatasetSummary
 from orca2_gen.run_directory.ledger import Receipt
-from orca2_gen.strategies import load_strategies
 from ray_jobs import file_stages
-from ray_jobs.dispatch.leases import EngineUnit, EraseLease, ReadLease
+from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
 from ray_jobs.dispatch.receipts import unwrapped
 from ray_jobs.overlapped import score_and_teach
-from ray_jobs.run import Run, run_engines, run_files, unit_name
+from ray_jobs.run import Run
+from ray_jobs.stages import run_engines, run_files
 from ray_jobs.units import (
     committed_problems,
     groups,
@@ -32,6 +32,7 @@ from ray_jobs.units import (
     score_units,
     select_leases,
     teach_units,
+    unit_name,
 )
 
 
@@ -62,7 +63,7 @@ def _is_overlapped(run: Run) -> bool:
 
 def read_tasks(run: Run) -> None:
     """Commits every task file as problems that fit all engines."""
-    read_files(run, "problems", run.config.tasks, rooms(run.config))
+    read_files(run, "problems", run.config.tasks, rooms(run.config, run.inputs.strategies))
 
 
 def score_student(run: Run) -> None:
@@ -77,7 +78,7 @@ def score_student(run: Run) -> None:
         # A judged group is no race: its blocks were known from the start.
         return [] if group.is_judged else score_units(run, group, problems)
 
-    is_race = selection_rule(run.config).is_race
+    is_race = run.rule.is_race
     run_engines(run, "scores", scored, units, next_block if is_race else None)
 
 
@@ -117,9 +118,10 @@ def teach(run: Run) -> None:
 def erase(run: Run) -> None:
     """Commits the training examples: instruction erased, encoded for the student."""
     leases = [
-        EraseLease(
+        UnitLease(
             name=unit_name(run, "examples", receipt.unit, receipt.group),
-            rationales=receipt.files[0],
+            inputs=receipt.accepted,
+            what=f"examples of {receipt.accepted.path}",
         )
         for receipt in run.ledger.committed("rationales")
         if ("examples", receipt.unit) not in run.ledger.units
@@ -131,18 +133,17 @@ def build_dataset(run: Run) -> DatasetSummary:
     """The `datasets` directory of all committed examples, with proof and manifest."""
     started = time.monotonic()
     plan = DatasetPlan(
-        examples=tuple(receipt.files[0] for receipt in run.ledger.committed("examples")),
+        examples=tuple(receipt.accepted for receipt in run.ledger.committed("examples")),
         tokenizer=engine_directory(run.config.student),
         prompts=run.config.erasure.prompts,
         examples_per_shard=run.config.dataset.examples_per_shard,
         key=run.keys["examples"],
         name=run.run_dir.name,
     )
-    build = ray.remote(num_cpus=1, max_retries=0)(write_dataset)
+    build = ray.remote(num_cpus=1, max_retries=0)(file_stages.build_dataset)
     with run.track("dataset", None):
         try:
-            ref = build.remote(run.run_dir, plan, load_strategies(run.config.strategies))
-            summary: DatasetSummary = ray.get(ref)
+            summary: DatasetSummary = ray.get(build.remote(run.run_dir, run.inputs, plan))
         except RayTaskError as error:
             raise unwrapped(error) from None
     run.seconds["dataset"] = time.monotonic() - started

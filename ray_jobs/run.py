@@ -1,43 +1,30 @@
-"""One run directory under one driver: lock, ledger, progress, and the two ways to run leases."""
+"""One run directory under one driver: lock, ledger, progress."""
 
 from __future__ import annotations
 
 import secrets
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import ray
-
-from orca2_gen.config.engine import EngineConfig
-from orca2_gen.config.load import engine_directory, resolved
+from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.load import resolved
 from orca2_gen.config.schema import Config
 from orca2_gen.provenance.fork import fork_run
+from orca2_gen.provenance.inputs import Inputs, read_inputs
+from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
-from orca2_gen.run_directory.ledger import (
-    Ledger,
-    Receipt,
-    UnitName,
-    read_ledger,
-    record_stages,
-    remove_unlisted,
-)
+from orca2_gen.run_directory.ledger import Ledger, read_ledger, remove_unlisted
 from orca2_gen.run_directory.lock import run_lock
+from orca2_gen.selection.blocks import Rule
 from ray_jobs.cluster import Node, cluster_nodes, ray_instance
-from ray_jobs.dispatch.file_work import FileWork
-from ray_jobs.dispatch.leases import EngineUnit, FileLease
-from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.dispatch.receipts import Advance, Tally
+from ray_jobs.dispatch.receipts import Advance
 from ray_jobs.dispatch.signals import told_if_ended
-from ray_jobs.engines.placement import PlacedEngine, placement_on, plan_lines, start_engine
+from ray_jobs.engines.placement import plan_lines
 from ray_jobs.engines.replicas import Replicas
-from ray_jobs.engines.work import EngineWork
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
 """(stage, number of units or None) -> a context that shows progress; its value is called with each
@@ -49,6 +36,10 @@ class Run:
     """One run directory under this driver's lock."""
 
     config: Config
+    inputs: Inputs
+    """What determines rows beside the config, as it was when this driver began."""
+    rule: Rule
+    """Of the selection."""
     run_dir: Path
     ledger: Ledger
     keys: dict[str, str]
@@ -78,6 +69,7 @@ def open_run(
     say: Callable[[str], None] = _say,
     roles: Collection[Role] = ROLES,
     fork: Path | None = None,
+    inputs: Inputs | None = None,
 ) -> Iterator[Run]:
     """A Run whose directory is locked and whose committed units fit the config, with Ray up. What
     no receipt lists is removed when it begins and when it ends well.
@@ -88,6 +80,7 @@ def open_run(
         say: takes lines for people.
         roles: of the models that will be started: they have to fit the cluster, others do not.
         fork: another run, of which what fits the config is taken over first.
+        inputs: the config's, where they have been read; None reads them.
 
     Raises:
         RunInUse: another driver has the directory.
@@ -95,7 +88,8 @@ def open_run(
             engine does not fit.
     """
     run_dir = Path(config.run_dir).resolve()
-    determinants = stage_determinants(config)
+    inputs = inputs or read_inputs(config)
+    determinants = stage_determinants(config, inputs)
     keys = stage_keys(determinants)
     with run_lock(run_dir, say=say) as lock:
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
@@ -104,7 +98,7 @@ def open_run(
         if fork is not None:
             for line in _forked(fork, ledger, keys):
                 say(line)
-        record_stages(run_dir, resolved(config), determinants, keys, ledger)
+        record_stages(ledger, resolved(config), determinants, keys, inputs.strategies)
         remove_unlisted(ledger)
         with told_if_ended(), ray_instance():
             nodes = tuple(cluster_nodes())
@@ -112,6 +106,8 @@ def open_run(
                 say(line)
             yield Run(
                 config=config,
+                inputs=inputs,
+                rule=selection_rule(config, inputs.strategies),
                 run_dir=run_dir,
                 ledger=ledger,
                 keys=keys,
@@ -131,172 +127,3 @@ def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[s
     yield f"forked {', '.join(fork.stages) or 'nothing'} from {source}"
     for line in fork.damaged:
         yield f"left behind, to be made again with what was made from it: {line}"
-
-
-def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:
-    """The name of a unit of a selection group, as this run's config would make it."""
-    return UnitName(
-        stage=stage, stage_key=run.keys[stage], unit=unit, group=group, driver=run.driver
-    )
-
-
-def run_files(
-    run: Run,
-    stage: str,
-    function: Callable[..., Any],
-    leases: Sequence[FileLease],
-    total: int | None = -1,
-) -> None:
-    """Works leases that need no engine off as Ray tasks; `total` units are to come: -1 for one
-    per lease, None if unknown.
-    """
-    started = time.monotonic()
-    tally = tally_of(run, stage)
-    if leases:
-        with run.track(stage, len(leases) if total == -1 else total) as advance:
-            work = file_work(run, function, leases, tally, advance)
-            dispatch(run.ledger, [work])
-    run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
-
-
-def run_engines(
-    run: Run,
-    stage: str,
-    engine: EngineConfig,
-    units: Sequence[EngineUnit],
-    following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
-) -> None:
-    """Works units off on engines of one model, which end with the stage.
-
-    Args:
-        run: whose stage it is.
-        stage: as progress names it.
-        engine: the model.
-        units: to begin with.
-        following: a committed receipt -> units that can be worked on since then, and are before
-            others; None where all are known from the start.
-    """
-    started = time.monotonic()
-    tally = tally_of(run, stage)
-    if units:
-        with run.track(stage, len(units) if following is None else None) as show:
-
-            def advance(receipt: Receipt) -> None:
-                if following is not None:
-                    work.waiting.extendleft(following(receipt))
-                show(receipt)
-
-            with engine_work(run, engine, units, tally, advance) as work:
-                dispatch(run.ledger, [work])
-    run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
-
-
-def tally_of(run: Run, stage: str) -> Tally:
-    """The Tally of a stage with the rows that it has committed, by any driver.
-
-    Raises:
-        TooManyRejections: they are too many already; a run that was stopped for it stays stopped.
-    """
-    tally = Tally(limits=run.config.dispatch)
-    for receipt in run.ledger.committed(stage):
-        tally.add(receipt)
-    tally.check(stage)
-    return tally
-
-
-def file_work(
-    run: Run,
-    function: Callable[..., Any],
-    leases: Iterable[FileLease],
-    tally: Tally,
-    advance: Advance,
-) -> FileWork:
-    """File leases to be dispatched, each as a Ray task of this function."""
-    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
-    config = ray.put(run.config)
-    return FileWork(
-        ledger=run.ledger,
-        submit=lambda lease: remote.remote(run.run_dir, config, lease),
-        in_flight=max(2, int(ray.cluster_resources().get("CPU", 2))),
-        tally=tally,
-        advance=advance,
-        waiting=deque(leases),
-    )
-
-
-@contextmanager
-def engine_work(
-    run: Run,
-    engine: EngineConfig,
-    units: Iterable[EngineUnit],
-    tally: Tally,
-    advance: Advance,
-    *,
-    is_shared: bool = False,
-    are_held: bool = False,
-) -> Iterator[EngineWork]:
-    """Units to be dispatched to a model's engines, which are gone when the context ends.
-
-    Args:
-        run: whose engines they are.
-        engine: the model.
-        units: to begin with.
-        tally: of their stage.
-        advance: see Work.
-        is_shared: another model's engines may run at the same time.
-        are_held: no engine starts before it is released.
-    """
-    model = Path(engine_directory(engine)).name
-
-    def say(line: str) -> None:
-        run.say(f"{model}: {line}" if is_shared else line)
-
-    start = _starter(run, engine, is_shared)
-    replicas = Replicas(start, engine.replicas, run.config.dispatch, say, are_held=are_held)
-    run.replicas.append(replicas)
-    try:
-        yield EngineWork(
-            replicas=replicas,
-            # Twice the batch: one half generates, the other waits where the engine sees it.
-            requests_per_engine=2 * engine.max_num_seqs,
-            tally=tally,
-            advance=advance,
-            waiting=deque(units),
-        )
-    except KeyboardInterrupt:
-        replicas.kill()
-        raise
-    finally:
-        replicas.close()
-        run.replicas.remove(replicas)
-
-
-def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, str], PlacedEngine]:
-    """Replica and node -> a new engine of a model, on cores that no other engine of the run has."""
-    placement = placement_on(engine, run.nodes)
-    prefix = f"{len(run.replicas)}-" if run.replicas else ""
-
-    def start(replica: int, node: str) -> PlacedEngine:
-        # Only where devices are shared is it reckoned which node has room.
-        is_kept = (
-            is_shared
-            and placement.device == "gpu"
-            and node in {each.node_id for each in cluster_nodes()}
-        )
-        living = [r.engine for replicas in run.replicas for r in replicas.all if r.engine]
-        return start_engine(
-            engine,
-            placement,
-            taken=[core for other in living for core in other.cores],
-            is_shared=is_shared,
-            node_id=node if is_kept else "",
-            last_words=run.run_dir / f".engine-{prefix}{replica}.last-words",
-            run_dir=run.run_dir,
-            strategies=run.config.strategies,
-            rationales=run.config.rationales,
-            run_seed=run.config.run_seed,
-            stall_seconds=run.config.dispatch.stall_seconds,
-            request_seconds=run.config.dispatch.request_seconds,
-        )
-
-    return start

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
-from orca2_gen.config.arguments import scores_teacher, selection_rule
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.config.arguments import scores_teacher
+from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import (
     OPEN,
     Block,
@@ -18,16 +18,17 @@ from orca2_gen.selection.blocks import (
     rows_by_file,
 )
 from ray_jobs.dispatch.leases import (
+    DecidedGroup,
     EngineUnit,
     JudgeUnit,
     RaceSoFar,
     Rows,
     ScoreUnit,
-    SelectLease,
     TeachUnit,
+    UnitLease,
 )
 from ray_jobs.dispatch.unit_receipts import survivors_of
-from ray_jobs.run import Run, unit_name
+from ray_jobs.run import Run
 
 Problems = Mapping[str, Sequence[Receipt]]
 """Selection group -> receipts of its problems, in the order of reading."""
@@ -46,7 +47,7 @@ def committed_problems(run: Run) -> Problems:
 def groups(problems: Problems) -> list[Group]:
     """The selection groups with at least one accepted problem."""
     counts = {
-        name: sum(receipt.files[0].rows for receipt in receipts)
+        name: sum(receipt.accepted.rows for receipt in receipts)
         for name, receipts in problems.items()
     }
     counts = {name: num for name, num in counts.items() if num}
@@ -63,7 +64,7 @@ def groups(problems: Problems) -> list[Group]:
 
 def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     """The group's blocks that can be scored now and are not committed."""
-    rule = selection_rule(run.config, group)
+    rule = run.rule.of(group)
     receipts = committed_blocks(run, "scores", group, rule)
     return [
         ScoreUnit(
@@ -83,7 +84,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     judge = run.config.needed_judge
     if judge is None or not group.is_judged:
         return []
-    rule = selection_rule(run.config, group)
+    rule = run.rule.of(group)
     receipts = committed_blocks(run, "scores", group, rule)
     judged = committed_blocks(run, "judgements", group, rule)
     budget = Budget(max_tokens=run.config.judging.max_tokens, max_model_len=judge.max_model_len)
@@ -91,7 +92,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
         JudgeUnit(
             name=unit_name(run, "judgements", block_unit(group, block.index), group.name),
             rows=_block_rows(problems[group.name], block),
-            scores=receipts[block.index].files[0],
+            scores=receipts[block.index].accepted,
             strategies=block.strategies,
             budget=budget,
         )
@@ -101,7 +102,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
 
 
 def _block_rows(receipts: Sequence[Receipt], block: Block) -> Rows:
-    return rows_by_file([receipt.files[0] for receipt in receipts], block.problems)
+    return rows_by_file([receipt.accepted for receipt in receipts], block.problems)
 
 
 def _scoring_budget(run: Run) -> Budget:
@@ -115,23 +116,25 @@ def _scoring_budget(run: Run) -> Budget:
 
 def is_decided(run: Run, group: Group) -> bool:
     """Whether all blocks that the group's selection needs are committed, and judged if it is."""
-    rule = selection_rule(run.config, group)
+    rule = run.rule.of(group)
     receipts = committed_blocks(run, _decisive(group), group, rule)
     return not open_blocks(group, rule, survivors_by_block(receipts, rule))
 
 
-def select_leases(run: Run, group: Group) -> list[SelectLease]:
+def select_leases(run: Run, group: Group) -> list[UnitLease[DecidedGroup]]:
     """The group's selection, if it is decided and not committed yet."""
-    rule = selection_rule(run.config, group)
+    rule = run.rule.of(group)
     name = unit_name(run, "selections", group.stem, group.name)
     if (name.stage, name.unit) in run.ledger.units or not is_decided(run, group):
         return []
     receipts = committed_blocks(run, _decisive(group), group, rule)
-    scored = tuple((index, receipt.files[0]) for index, receipt in receipts.items())
-    return [SelectLease(name=name, group=group, rule=rule, blocks=scored)]
+    scored = tuple((index, receipt.accepted) for index, receipt in receipts.items())
+    decided = DecidedGroup(group=group, rule=rule, blocks=scored)
+    return [UnitLease(name=name, inputs=decided, what=f"selecting for {group.name}")]
 
 
 def survivors_by_block(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int, tuple[str, ...]]:
+    """Index of a block -> the strategies still in after it."""
     return {index: survivors_of(receipt, rule) for index, receipt in receipts.items()}
 
 
@@ -141,6 +144,7 @@ def _decisive(group: Group) -> str:
 
 
 def committed_blocks(run: Run, stage: str, group: Group, rule: Rule) -> dict[int, Receipt]:
+    """Index of a group's block -> its receipt, of those that are committed."""
     if not rule.needs_scores:
         return {}
     units, blocks = run.ledger.units, range(most_blocks(group, rule))
@@ -151,16 +155,23 @@ def committed_blocks(run: Run, stage: str, group: Group, rule: Rule) -> dict[int
 def _race_so_far(
     group: Group, rule: Rule, block: Block, receipts: Mapping[int, Receipt]
 ) -> RaceSoFar:
-    earlier = tuple(receipts[index].files[0] for index in range(block.index))
+    earlier = tuple(receipts[index].accepted for index in range(block.index))
     return RaceSoFar(group=group, rule=rule, earlier=earlier)
 
 
 def teach_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     """The units of a group whose selection is committed that have no rationales yet."""
-    selection = run.ledger.units["selections", group.stem].files[0]
+    selection = run.ledger.units["selections", group.stem].accepted
     units: list[EngineUnit] = []
     for receipt in problems[group.name]:
         name = unit_name(run, "rationales", receipt.unit, group.name)
         if (name.stage, name.unit) not in run.ledger.units and receipt.counts["accepted"]:
-            units.append(TeachUnit(name=name, problems=receipt.files[0], selection=selection))
+            units.append(TeachUnit(name=name, problems=receipt.accepted, selection=selection))
     return units
+
+
+def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:
+    """The name of a unit of a selection group, as this run's config would make it."""
+    return UnitName(
+        stage=stage, stage_key=run.keys[stage], unit=unit, group=group, driver=run.driver
+    )

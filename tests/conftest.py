@@ -23,12 +23,29 @@ hypothesis.settings.register_profile("shared_cpu", deadline=None, max_examples=4
 hypothesis.settings.load_profile("shared_cpu")
 
 from orca2_gen.chat import Chat, load_chat  # noqa: E402
+from orca2_gen.config.arguments import selection_rule  # noqa: E402
 from orca2_gen.config.load import load_config  # noqa: E402
 from orca2_gen.config.schema import Config  # noqa: E402
+from orca2_gen.dataset import DatasetPlan, DatasetSummary, write_dataset  # noqa: E402
 from orca2_gen.provenance.fork import fork_run  # noqa: E402
+from orca2_gen.provenance.inputs import read_inputs  # noqa: E402
+from orca2_gen.provenance.regrade import Source, open_source  # noqa: E402
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402
 from orca2_gen.run_directory.ledger import Receipt, read_ledger  # noqa: E402
+from orca2_gen.selection.blocks import Rule  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
+
+STRATEGY_NAMES = (
+    "direct_answer",
+    "step_by_step",
+    "recall_then_generate",
+    "recall_reason_generate",
+    "extract_generate",
+    "explain_then_answer",
+)
+"""The six names of the Orca 2 paper (arXiv 2311.11045, section 3). A strategies file may have
+others."""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
@@ -317,6 +334,23 @@ def undisturbed(
 def run_copy(undisturbed: FinishedRun, tmp_path: Path) -> Path:
     """A copy of the undisturbed run's directory, to be damaged."""
     return Path(shutil.copytree(undisturbed.run_dir, tmp_path / "copy"))
+
+
+def keys_of(config: Config) -> dict[str, str]:
+    return stage_keys(stage_determinants(config, read_inputs(config)))
+
+
+def rule_of(config: Config) -> Rule:
+    return selection_rule(config, load_strategies(config.strategies))
+
+
+def source_of(run_dir: Path, config: Config) -> Source:
+    """A run to be graded again by a run of this config."""
+    return open_source(run_dir, config, read_inputs(config))
+
+
+def dataset_of(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> DatasetSummary:
+    return write_dataset(run_dir, plan, load_chat(plan.tokenizer), strategies)
 
 
 def forked(source: Path, target: Path, keys: Mapping[str, str]) -> tuple[str, ...]:

@@ -39,6 +39,97 @@ BANNED_WORDS = frozenset(
 )
 
 
+# Room -> rooms that its files may import, in the order of the path (a room also imports itself).
+# A room is a folder, or a file in the root of orca2_gen or ray_jobs. `*` stands for all rooms above
+# it in this table.
+MAY_IMPORT = {
+    "orca2_gen": {
+        "offline": "",
+        "records": "",
+        "run_directory": "records",
+        "grading": "records",
+        "exit_codes": "run_directory",
+        "strategies": "records",
+        "chat": "records run_directory",
+        "prompts": "records grading strategies",
+        "tasks": "records grading run_directory",
+        "selection": "records run_directory strategies",
+        "config": "records strategies tasks selection",
+        "engine": "records config",
+        "calls": "records strategies chat prompts engine",
+        "judging": "records grading chat engine calls",
+        "lengths": "records strategies chat prompts config judging",
+        "scoring": "records grading strategies chat engine calls",
+        "rationales": "records grading strategies chat prompts engine calls",
+        "erasure": "records strategies chat prompts",
+        "dataset": "records run_directory strategies chat erasure",
+        "scripted_engine": "records chat engine judging",
+        "synthesis": "records run_directory grading config",
+        "provenance": "*",
+        "console": "*",
+        "microworld": "*",
+        "commands": "*",
+        "cli": "*",
+        "__main__": "cli",
+    },
+    "ray_jobs": {
+        "cluster": "",
+        "dispatch": "",
+        "engines": "cluster dispatch",
+        "run": "cluster dispatch engines",
+        "stages": "cluster dispatch engines run",
+        "units": "dispatch run",
+        "file_stages": "dispatch",
+        "overlapped": "cluster dispatch engines run stages units file_stages",
+        "pipeline": "dispatch run stages units file_stages overlapped",
+        "evaluation": "dispatch run stages pipeline",
+        "regrading": "*",
+        "submit": "",
+        "demo": "*",
+    },
+    "train": {"train": ""},
+    "benchmarks": {"benchmarks": ""},
+}
+# Package -> packages that it may import anywhere; the commands of orca2_gen are a rule of their
+# own.
+MAY_REACH = {
+    "orca2_gen": "orca2_gen",
+    "ray_jobs": "orca2_gen ray_jobs train",
+    "train": "orca2_gen train",
+    "benchmarks": "orca2_gen ray_jobs train benchmarks tests",
+}
+
+
+def room_of(path: Path) -> str:
+    """The folder of a file inside its package, or the file itself where it lies in the root."""
+    package, *inside = path.relative_to(ROOT).with_suffix("").parts
+    return inside[0] if package in ("orca2_gen", "ray_jobs") else package
+
+
+def room_imports(path: Path) -> Iterator[tuple[str, str]]:
+    """(package, room) of each module of ours that a file imports, inside functions too."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                yield from _room(f"{node.module}.{name.name}")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _room(alias.name)
+
+
+def _room(module: str) -> Iterator[tuple[str, str]]:
+    package, *inside = module.split(".")
+    if package in ("orca2_gen", "ray_jobs"):
+        if inside and room_exists(package, inside[0]):
+            yield package, inside[0]
+    elif package in MAY_IMPORT:
+        yield package, package
+
+
+def room_exists(package: str, name: str) -> bool:
+    return (ROOT / package / name).is_dir() or (ROOT / package / f"{name}.py").is_file()
+
+
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -83,12 +174,47 @@ def test_orca2_gen_needs_no_ray_vllm_or_torch_to_be_imported() -> None:
         assert not imported(at_import(parse(path))) & {"ray", "vllm", "torch"}, path
 
 
-def test_only_the_cli_reaches_ray_jobs_and_train_and_only_inside_its_commands() -> None:
+def test_only_commands_reach_ray_jobs_and_train_and_only_inside_functions() -> None:
     for path in in_package("orca2_gen"):
         tree = parse(path)
         reached = imported(list(ast.walk(tree))) & {"ray_jobs", "train"}
-        assert not reached or path.name in ("cli.py", "commands/cluster.py"), path
+        assert not reached or room_of(path) in ("cli", "commands"), path
         assert not imported(at_import(tree)) & {"ray_jobs", "train"}, path
+
+
+def test_every_room_stands_in_the_table_and_every_line_of_it_is_a_room() -> None:
+    found = {name: {room_of(path) for path in in_package(name)} for name in MAY_IMPORT}
+    assert {name: rooms - {"__init__"} for name, rooms in found.items()} == {
+        name: set(rooms) for name, rooms in MAY_IMPORT.items()
+    }
+
+
+def test_a_room_imports_only_what_the_table_allows(source: Path) -> None:
+    package, room = source.relative_to(ROOT).parts[0], room_of(source)
+    if room == "__init__":
+        return
+    rooms = MAY_IMPORT[package]
+    above = list(rooms)[: list(rooms).index(room)]
+    allowed = {room, *(above if rooms[room] == "*" else rooms[room].split())}
+    for reached, name in room_imports(source):
+        if reached == package:
+            assert name in allowed, f"{room} imports {name}; the table allows {sorted(allowed)}"
+        elif room not in ("cli", "commands"):
+            assert reached in MAY_REACH[package].split(), f"{source} imports {reached}"
+
+
+def test_the_table_lists_a_room_below_all_that_it_imports() -> None:
+    for rooms in MAY_IMPORT.values():
+        seen: set[str] = set()
+        for room, allowed in rooms.items():
+            assert allowed == "*" or set(allowed.split()) <= seen, room
+            seen.add(room)
+
+
+def test_only_commands_import_regrading_and_the_pipeline_never_does() -> None:
+    for path in SOURCES:
+        if ("ray_jobs", "regrading") in set(room_imports(path)):
+            assert room_of(path) in ("regrading", "cli", "commands"), path
 
 
 def test_train_never_reaches_ray_jobs() -> None:

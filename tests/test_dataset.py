@@ -7,16 +7,11 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import Chat
-from orca2_gen.dataset import (
-    DatasetPlan,
-    DatasetSummary,
-    checked_manifest,
-    read_examples,
-    write_dataset,
-)
+from orca2_gen.dataset import DatasetPlan, DatasetSummary, checked_manifest, read_examples
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import FileEntry, write_records
 from orca2_gen.strategies import Strategies
+from tests.conftest import dataset_of
 from tests.test_erasure import erased, rationale_of
 
 
@@ -48,7 +43,7 @@ def build(
         write_records(root, f"examples/{n}.arrow", examples[n : n + 2], Example)
         for n in range(0, num, 2)
     ]
-    return write_dataset(root, plan_of(chat, entries, per_shard=per_shard), strategies), examples
+    return dataset_of(root, plan_of(chat, entries, per_shard=per_shard), strategies), examples
 
 
 def contents(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -138,7 +133,7 @@ def test_the_manifest_is_written_last_and_taken_away_first(
         Example,
     )
     with pytest.raises(ValueError, match=r"2 of 2 examples .* no manifest was written"):
-        write_dataset(tmp_path, plan_of(chatml, [kept]), strategies)
+        dataset_of(tmp_path, plan_of(chatml, [kept]), strategies)
     with pytest.raises(ValueError, match="no finished dataset"):
         checked_manifest(tmp_path / "dataset")
 
@@ -152,7 +147,7 @@ def test_kept_instructions_are_named_so_in_manifest_and_card(
         examples_of(chatml, strategies, 2, "instruction_kept"),
         Example,
     )
-    write_dataset(tmp_path, plan_of(chatml, [kept], prompts="instruction_kept"), strategies)
+    dataset_of(tmp_path, plan_of(chatml, [kept], prompts="instruction_kept"), strategies)
     manifest = checked_manifest(tmp_path / "dataset")
     assert (manifest["prompts"], manifest["proof"]) == ("instruction_kept", None)
     assert "ablation" in (tmp_path / "dataset" / "README.md").read_text()
@@ -179,5 +174,5 @@ def test_a_damaged_unit_of_examples_never_becomes_a_dataset(
     entry = write_records(tmp_path, "examples/0.arrow", examples_of(chatml, strategies, 2), Example)
     (tmp_path / entry.path).write_bytes(b"")
     with pytest.raises(ValueError, match="0 bytes"):
-        write_dataset(tmp_path, plan_of(chatml, [entry]), strategies)
+        dataset_of(tmp_path, plan_of(chatml, [entry]), strategies)
     assert not (tmp_path / "dataset" / "manifest.json").exists()

@@ -14,7 +14,8 @@ from orca2_gen.provenance.lineage import example_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Message, Problem, Rationale, Rejection, Shot
 from orca2_gen.scripted_engine import ScriptedEngine
-from orca2_gen.strategies import STRATEGY_NAMES, Strategies
+from orca2_gen.strategies import Strategies
+from tests.conftest import STRATEGY_NAMES
 from tests.test_chat import texts
 from tests.test_lengths import unigram
 from tests.test_rationales import ASKING

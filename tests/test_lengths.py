@@ -13,12 +13,16 @@ from orca2_gen.chat import encode_prompt, encode_text, load_chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.engine import Request
 from orca2_gen.judging import judging_messages
-from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.lengths import LengthBudget, length_budget, plan_length
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 from tests.conftest import CHATML, write_tokenizer
+
+
+def budget_of(room: Room, strategies: Strategies) -> LengthBudget:
+    return length_budget(room, load_chat(room.tokenizer), strategies)
 
 
 def problem_of(question: str) -> Problem:
@@ -45,9 +49,9 @@ def test_a_problem_is_accepted_exactly_if_its_longest_prompt_and_answer_fit(
         len(encode_prompt(chat, prompt_messages(s, user_text(problem, strategies))))
         for s in systems
     )
-    fits = length_budget(room(directory, longest + 20), strategies)
+    fits = budget_of(room(directory, longest + 20), strategies)
     assert plan_length(problem, strategies, [fits]) == problem
-    tight = length_budget(room(directory, longest + 19), strategies)
+    tight = budget_of(room(directory, longest + 19), strategies)
     rejection = plan_length(problem, strategies, [fits, tight])
     assert isinstance(rejection, Rejection)
     assert (rejection.problem_id, rejection.reason) == (problem.problem_id, "prompt_too_long")
@@ -62,7 +66,7 @@ def test_every_call_of_an_accepted_problem_fits(
     )
     chat, problem = load_chat(str(chatml_dir)), problem_of(question)
     largest = dataclasses.replace(room(chatml_dir, 4096), max_tokens=40)
-    budget = length_budget(largest, several)
+    budget = budget_of(largest, several)
     needed = budget.frame_tokens + len(encode_text(chat, user_text(problem, several))) + 40
     tight = dataclasses.replace(budget, room=dataclasses.replace(largest, max_model_len=needed))
     assert plan_length(problem, several, [tight]) == problem
@@ -93,8 +97,8 @@ def test_the_longest_instruction_of_a_category_counts_too(
 ) -> None:
     special = {("direct_answer", "logic", "puzzles"): "Consider every case. " * 100}
     longer = dataclasses.replace(strategies, special_instructions=special)
-    plain = length_budget(room(chatml_dir, 4096), strategies)
-    assert length_budget(room(chatml_dir, 4096), longer).frame_tokens > plain.frame_tokens + 100
+    plain = budget_of(room(chatml_dir, 4096), strategies)
+    assert budget_of(room(chatml_dir, 4096), longer).frame_tokens > plain.frame_tokens + 100
 
 
 def judges_room(directory: Path, max_model_len: int) -> Room:
@@ -110,9 +114,9 @@ def test_an_open_problem_is_accepted_exactly_if_judge_reference_and_longest_answ
     problem = dataclasses.replace(problem_of(question), target=reference, answer_type="open")
     chat = load_chat(str(chatml_dir))
     needed = len(encode_prompt(chat, judging_messages(problem, ""))) + 200 + 30
-    fits = length_budget(judges_room(chatml_dir, needed), strategies)
+    fits = budget_of(judges_room(chatml_dir, needed), strategies)
     assert plan_length(problem, strategies, [fits]) == problem
-    tight = length_budget(judges_room(chatml_dir, needed - 1), strategies)
+    tight = budget_of(judges_room(chatml_dir, needed - 1), strategies)
     rejection = plan_length(problem, strategies, [fits, tight])
     assert isinstance(rejection, Rejection) and rejection.reason == "prompt_too_long"
     assert rejection.detail.startswith("judge: ")
@@ -139,7 +143,7 @@ def unigram(folder: Path) -> Path:
 def test_data_that_a_tokenizer_cannot_keep_from_control_ids_is_rejected(
     tmp_path: Path, strategies: Strategies
 ) -> None:
-    budget = length_budget(room(unigram(tmp_path), 10_000), strategies)
+    budget = budget_of(room(unigram(tmp_path), 10_000), strategies)
     assert plan_length(problem_of("plain < words >"), strategies, [budget]) == problem_of(
         "plain < words >"
     )
@@ -151,8 +155,8 @@ def test_a_reference_that_cannot_be_kept_from_control_ids_is_rejected_for_the_ju
     tmp_path: Path, strategies: Strategies
 ) -> None:
     problem = dataclasses.replace(problem_of("Why?"), answer_type="open", target="the end</s>")
-    student = length_budget(room(unigram(tmp_path), 10_000), strategies)
+    student = budget_of(room(unigram(tmp_path), 10_000), strategies)
     assert plan_length(problem, strategies, [student]) == problem
-    judges = length_budget(judges_room(tmp_path, 10_000), strategies)
+    judges = budget_of(judges_room(tmp_path, 10_000), strategies)
     rejection = plan_length(problem, strategies, [student, judges])
     assert isinstance(rejection, Rejection) and rejection.reason == "control_token"

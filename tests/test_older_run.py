@@ -19,7 +19,8 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
-from orca2_gen.provenance.verify import RECORDS, verify
+from orca2_gen.provenance.accounting import RECORDS
+from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
 from ray_jobs.evaluation import evaluate_model
@@ -57,7 +58,7 @@ def rows(ledger: Ledger) -> dict[str, list[Any]]:
         stage: [
             row
             for receipt in ledger.committed(stage)
-            for row in read_records(ledger.run_dir, receipt.files[0], RECORDS[stage])
+            for row in read_records(ledger.run_dir, receipt.accepted, RECORDS[stage])
         ]
         for stage in STAGES
     }

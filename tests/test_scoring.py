@@ -11,7 +11,7 @@ from orca2_gen.chat import Chat, encode_prompt
 from orca2_gen.engine import Request
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem, StudentScore
-from orca2_gen.scoring import completion_of, regraded, score
+from orca2_gen.scoring import regraded, score
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 
@@ -108,6 +108,6 @@ def test_a_score_holds_its_completion(
     sum_problem: Problem, chatml: Chat, strategies: Strategies
 ) -> None:
     found = score_under("step_by_step", sum_problem, chatml, strategies, lambda r: "Answer: 9")
-    completion = dataclasses.asdict(completion_of(found))
+    completion = dataclasses.asdict(found.completion)
     assert completion.pop("call") == 0
     assert completion.items() <= dataclasses.asdict(found).items()

@@ -6,7 +6,8 @@ import pytest
 
 from orca2_gen.rationales import quotes_instruction
 from orca2_gen.records import Problem
-from orca2_gen.strategies import STRATEGY_NAMES, Strategies, load_strategies
+from orca2_gen.strategies import Strategies
+from tests.conftest import STRATEGY_NAMES, load_strategies
 
 WHOLE = """
 cautious_message = "Be careful."

@@ -31,26 +31,15 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from orca2_gen.provenance.recorded import differences
 from orca2_gen.run_directory.arrow_files import sync_directory, temporary_name
-from orca2_gen.run_directory.ledger import differences
+from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from train.ranks import rank, wait_for_ranks
 
 TRAINING_RECORD = "training.json"
 """Stands in every student directory of ours: what it was made of."""
 
 _STATE_RECORD = "state.json"
-_COPIED_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +155,7 @@ def save_student(
         growing = temporary_name(output_dir)
         try:
             _whole_model(weights, model_dir).save_pretrained(growing)
-            for name in _COPIED_FILES:
+            for name in TOKENIZER_FILES:
                 if (model_dir / name).is_file():
                     shutil.copyfile(model_dir / name, growing / name)
             _write_json(growing / TRAINING_RECORD, record)

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +60,7 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Placement:
+class Execution:
     """How the plan is carried out; no result depends on it beyond rounding."""
 
     rows_per_forward: int | None = None
@@ -83,7 +83,7 @@ class TrainedStudent:
 
 def train_student(
     plan: TrainingPlan,
-    placement: Placement,
+    execution: Execution,
     *,
     model_dir: Path,
     dataset_dir: Path,
@@ -98,7 +98,7 @@ def train_student(
 
     Args:
         plan: what determines the result.
-        placement: what does not.
+        execution: what does not.
         model_dir: the model to start from.
         dataset_dir: holds a manifest beside its Arrow files.
         output_dir: the student appears there when all of it is written.
@@ -132,7 +132,7 @@ def train_student(
     loss = load_sharded(
         model_dir,
         dtype=getattr(torch, plan.dtype),
-        gradient_checkpointing=placement.gradient_checkpointing,
+        gradient_checkpointing=execution.gradient_checkpointing,
     )
     optimizers = build_optimizers(
         loss.model,
@@ -146,7 +146,7 @@ def train_student(
         optimizers=optimizers,
         determinants=determinants,
     )
-    student = _fit_packed(plan, placement, state, examples, packing, metrics_file)
+    student = _fit_packed(plan, execution, state, examples, packing, metrics_file)
     save_student(
         loss.model,
         model_dir=model_dir,
@@ -159,7 +159,7 @@ def train_student(
 
 def _fit_packed(
     plan: TrainingPlan,
-    placement: Placement,
+    execution: Execution,
     state: TrainingState,
     examples: ExampleTable,
     packing: Packing,
@@ -169,7 +169,7 @@ def _fit_packed(
     num_rows = len(packing.rows)
     num_steps = plan.num_steps or math.ceil(num_rows * plan.num_epochs / plan.rows_per_step)
     start_step = load_state(state)
-    every = placement.save_every_steps or num_steps
+    every = execution.save_every_steps or num_steps
     batches = packed_batches(
         examples,
         packing,
@@ -198,7 +198,7 @@ def _fit_packed(
             schedule,
             max_grad_norm=plan.max_grad_norm,
             start_step=start_step,
-            rows_per_forward=placement.rows_per_forward,
+            rows_per_forward=execution.rows_per_forward,
             log=log,
             save=save,
         )
@@ -210,29 +210,17 @@ def _fit_packed(
     )
 
 
+def _names(record: type) -> set[str]:
+    """The fields of a record, which are keys of the training section."""
+    return {field.name for field in fields(record)}
+
+
 def train_from_config(config: Config) -> TrainedStudent:
     """Trains as the config's training section says, on the run's dataset; see `train_student`."""
     training, run_dir = config.training, Path(config.run_dir)
     return train_student(
-        TrainingPlan(
-            seq_len=training.seq_len,
-            rows_per_step=training.rows_per_step,
-            num_epochs=training.num_epochs,
-            num_steps=training.num_steps,
-            learning_rate=training.learning_rate,
-            warmup_fraction=training.warmup_fraction,
-            optimizer=training.optimizer,
-            weight_decay=training.weight_decay,
-            max_grad_norm=training.max_grad_norm,
-            dtype=training.dtype,
-            seed=training.seed,
-            max_rows_per_task=training.max_rows_per_task,
-        ),
-        Placement(
-            rows_per_forward=training.rows_per_forward,
-            gradient_checkpointing=training.gradient_checkpointing,
-            save_every_steps=training.save_every_steps,
-        ),
+        TrainingPlan(**training.model_dump(include=_names(TrainingPlan))),
+        Execution(**training.model_dump(include=_names(Execution))),
         model_dir=Path(training.model or engine_directory(config.student)),
         dataset_dir=run_dir / "dataset",
         output_dir=Path(training.output or run_dir / "student"),

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.selection.score_tables import ScoreTable
-from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.records import Selection, StudentScore
@@ -26,7 +25,8 @@ from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import cell_value, next_step
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.pipeline import read_tasks
-from ray_jobs.run import Run, engine_work, open_run, tally_of
+from ray_jobs.run import Run, open_run
+from ray_jobs.stages import engine_work, tally_of
 from ray_jobs.units import Problems, committed_problems, groups, score_units
 
 CONFIG = Path(__file__).parents[2] / "ray_jobs" / "configs" / "microworld.toml"
@@ -99,7 +99,7 @@ def _score(
     run: Run, found: Mapping[str, Group], problems: Problems, rounds: Sequence[Sequence[str]]
 ) -> list[float]:
     """Scores these groups, round after round on one engine; returns each round's seconds."""
-    is_race = selection_rule(run.config).is_race
+    is_race = run.rule.is_race
 
     def advance(receipt: Receipt) -> None:
         if is_race:
@@ -118,7 +118,7 @@ def _score(
 
 
 def _table(run: Run, task: str) -> ScoreTable:
-    names = selection_rule(run.config).strategies
+    names = run.rule.strategies
     cells = _cells(run, task)
     held_out = _cells(run, task + HELD_OUT)
     num_problems = len(cells) // len(names)
@@ -134,7 +134,7 @@ def _table(run: Run, task: str) -> ScoreTable:
 def _cells(run: Run, group: str) -> list[StudentScore]:
     """In the order in which they were drawn, the same under every strategy."""
     receipts = [r for r in run.ledger.committed("scores") if r.group == group]
-    return [s for r in receipts for s in read_records(run.run_dir, r.files[0], StudentScore)]
+    return [s for r in receipts for s in read_records(run.run_dir, r.accepted, StudentScore)]
 
 
 def _of(cells: Sequence[StudentScore], strategy: str) -> list[StudentScore]:
@@ -147,8 +147,8 @@ def _mean(values: Iterator[Any]) -> float:
 
 def _chosen(run: Run, group: Group) -> str:
     receipts = [r for r in run.ledger.committed("scores") if r.group == group.name]
-    blocks = [read_records(run.run_dir, r.files[0], StudentScore) for r in receipts]
-    selection = next_step(group, selection_rule(run.config), dict(enumerate(blocks)))
+    blocks = [read_records(run.run_dir, r.accepted, StudentScore) for r in receipts]
+    selection = next_step(group, run.rule, dict(enumerate(blocks)))
     assert isinstance(selection, Selection)
     return selection.strategy
 

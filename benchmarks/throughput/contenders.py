@@ -25,7 +25,8 @@ from orca2_gen.run_directory.arrow_files import read_records
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.engines.watchdog import WatchedEngine
-from ray_jobs.run import Run, engine_work, tally_of
+from ray_jobs.run import Run
+from ray_jobs.stages import engine_work, tally_of
 from ray_jobs.units import committed_problems, groups, score_units
 
 STALL_SECONDS = 300.0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
+from orca2_gen.config.task import TaskConfig
 from orca2_gen.records import Role
-from orca2_gen.selection.blocks import Group, Rule
-from orca2_gen.strategies import load_strategies
+from orca2_gen.selection.blocks import Rule
+from orca2_gen.strategies import Strategies
+from orca2_gen.tasks.read import TaskSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,27 +31,16 @@ class Room:
     that is asked the problems themselves."""
 
 
-def selection_rule(config: Config, group: Group | None = None) -> Rule:
-    """The Rule of a config, for one group where it is given: judged ones use the full grid, since a
-    race would have to wait for the judge after every block.
-    """
-    is_judged = group is not None and group.is_judged
+def selection_rule(config: Config, strategies: Strategies) -> Rule:
+    """The Rule of a config; a judged group has its own (`Rule.of`)."""
     return Rule(
-        policy=config.selection.policy,
-        strategies=load_strategies(config.strategies).names,
-        method="full_grid" if is_judged else config.selection.method,
-        delta=config.selection.delta,
-        scored_problems=config.selection.scored_problems,
-        block_size=config.selection.block_size,
-        open_requests=config.selection.open_requests,
-        indifference=config.selection.indifference,
-        none_solved=config.selection.none_solved,
-        cautious_arm=config.selection.cautious_arm,
+        strategies=strategies.names,
         run_seed=config.run_seed,
+        **config.selection.model_dump(exclude={"select_by"}),
     )
 
 
-def rooms(config: Config) -> tuple[Room, ...]:
+def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
     """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for
     rationales, the judge's for the answers to open ones.
     """
@@ -59,11 +51,15 @@ def rooms(config: Config) -> tuple[Room, ...]:
     )
     if config.judge_of_open is None:
         return student, teacher
-    further_calls = load_strategies(config.strategies).further_calls.values()
-    num_calls = 1 + max(map(len, further_calls), default=0)
+    num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
     judge = _room("judge", config.judge_of_open, config.judging.max_tokens)
     judged_tokens = num_calls * config.scoring.most_tokens
     return student, teacher, dataclasses.replace(judge, judged_tokens=judged_tokens)
+
+
+def task_source(task: TaskConfig) -> TaskSource:
+    """The TaskSource of a task."""
+    return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
 
 
 def evaluation_rooms(config: Config) -> tuple[Room, ...]:
@@ -87,7 +83,7 @@ def scores_teacher(config: Config) -> bool:
 
 def scored_roles(config: Config) -> set[Role]:
     """Of the model whose scores the policy looks at; none where it looks at none."""
-    if not selection_rule(config).needs_scores:
+    if not config.selection.needs_scores:
         return set()
     return {"teacher" if scores_teacher(config) else "student"}
 

@@ -18,9 +18,6 @@ from pydantic import ValidationError
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
-from orca2_gen.run_directory.digests import model_digest
-from orca2_gen.strategies import load_strategies
-from orca2_gen.tasks.taxonomy import load_taxonomy
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -180,38 +177,7 @@ def _check_paths(config: Config, file: Path) -> None:
             f"config {file}: strategies: no file at {config.strategies}; leave the key out for "
             "our own"
         )
-    _check_judge(config, file)
-    _check_strategies(config, file)
-    load_taxonomy(config.taxonomy)
+    if config.taxonomy is not None and not Path(config.taxonomy).is_file():
+        raise ValueError(f"config {file}: taxonomy: no file at {config.taxonomy}; mend the path")
     if config.training.model is not None and not Path(config.training.model).is_dir():
         raise ValueError(f"config {file}: training.model: no directory at {config.training.model}")
-
-
-def _check_judge(config: Config, file: Path) -> None:
-    """The judge must be another model than the one whose answers it judges; a scripted engine has
-    no model.
-    """
-    name = "teacher" if config.selection.policy == "teacher_best" else "student"
-    judge, scored = config.needed_judge, getattr(config, name)
-    if not isinstance(judge, VLLMEngineConfig) or not isinstance(scored, VLLMEngineConfig):
-        return
-    places = Path(judge.model).resolve(), Path(scored.model).resolve()
-    if places[0] == places[1] or model_digest(places[0]) == model_digest(places[1]):
-        raise ValueError(
-            f"config {file}: judge.model: {judge.model} is the {name}'s model, whose answers it "
-            "would judge; give another with --set judge.model=DIR"
-        )
-
-
-def _check_strategies(config: Config, file: Path) -> None:
-    """A strategy that a problem may be given must be one of the strategies file's own."""
-    names = load_strategies(config.strategies).names
-    chosen = {"selection.none_solved": config.selection.none_solved}
-    if config.selection.policy.startswith("fixed:"):
-        chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
-    for key, name in chosen.items():
-        if name not in names:
-            raise ValueError(
-                f"config {file}: {key}: the strategies file has no {name!r}; "
-                f"expected {', '.join(names)}"
-            )

@@ -11,30 +11,20 @@ from rich.table import Table
 from rich.text import Text
 
 from orca2_gen.records import Example, Rationale, Selection
-from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.ledger import Ledger, committed_rows
 
 if TYPE_CHECKING:
     from orca2_gen.dataset import DatasetSummary
+    from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
-    from orca2_gen.provenance.verify import Verification
 
 Accuracies = Mapping[str, Mapping[str, float]]
 """Message -> task -> accuracy, with the macro average under `macro`."""
 
 
-def selections(ledger: Ledger) -> list[Selection]:
-    """Every committed Selection, by group."""
-    return [
-        s
-        for r in ledger.committed("selections")
-        for s in read_records(ledger.run_dir, r.files[0], Selection)
-    ]
-
-
 def selection_table(ledger: Ledger) -> Table:
     """Accuracy (and mean completion tokens) by group and strategy, the chosen cell marked."""
-    found = selections(ledger)
+    found = committed_rows(ledger, "selections", Selection)
     title = "Accuracy in % (mean completion tokens) by group and strategy; * is the selected one"
     table = Table(title=title, title_justify="left")
     table.add_column("group")
@@ -63,7 +53,7 @@ def outcome_table(ledger: Ledger) -> Table:
     """By strategy: where it was selected and where it fell, and the share of its answers that were
     never judged; a warning below it if they could have changed a choice.
     """
-    found = selections(ledger)
+    found = committed_rows(ledger, "selections", Selection)
     table = Table(title="Answers that were not judged, in % of those scored", title_justify="left")
     table.add_column("strategy")
     for name in ("selected", "fell", "scored", "truncated", "unparsed", "ungraded"):

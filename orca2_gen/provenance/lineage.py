@@ -16,8 +16,7 @@ from orca2_gen.prompts import user_text
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
 from orca2_gen.run_directory.ledger import Ledger, Receipt
-from orca2_gen.scoring import completion_of
-from orca2_gen.selection.blocks import OPEN, Block, Group, block_unit, group_name
+from orca2_gen.selection.blocks import OPEN, Block, Group, Rule, block_unit, group_name
 from orca2_gen.selection.decision import next_step
 from orca2_gen.strategies import Strategies
 
@@ -27,6 +26,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
 
     Damaged files are skipped here: whoever reads every file reports them.
     """
+    rule = selection_rule(config, strategies)
     open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
     open_ids: set[str] = set()
     for receipt in ledger.committed("problems"):
@@ -49,7 +49,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
                 num_groups=num_groups,
                 is_judged=selection.group in open_groups,
             )
-            yield from _selection_faults(ledger, config, selection, group)
+            yield from _selection_faults(ledger, rule.of(group), selection, group)
     for stage in ("scores", "evaluation"):
         for receipt in ledger.committed(stage):
             for score in _rows(ledger, receipt, StudentScore):
@@ -83,7 +83,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
 
 def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool:
     """Whether a score holds what its calls said and cost, and how the last of them ended."""
-    made = score.completions or (completion_of(score),)
+    made = score.completions or (score.completion,)
     asked = {(each.problem_id, each.role, each.strategy) for each in made}
     if asked != {(score.problem_id, score.role, score.strategy)}:
         return False
@@ -94,7 +94,7 @@ def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool
     if made[-1].finish_reason == "stop" and made[-1].call < num_further:
         endings = {"length", "unencodable"}  # of the further call that could not be made
     said = dataclasses.replace(compose(made), finish_reason=score.finish_reason)
-    return score.finish_reason in endings and said == completion_of(score)
+    return score.finish_reason in endings and said == score.completion
 
 
 def _is_what_was_said(rationale: Rationale) -> bool:
@@ -131,17 +131,13 @@ def _judgement_faults(
     """
     if receipt.group not in open_groups:
         yield f"judgements: {receipt.unit} was judged, and no problem of {receipt.group} is open"
-    lost = {
-        rejection.problem_id
-        for entry in receipt.files[1:]
-        for rejection in _read(ledger, entry, Rejection)
-    }
+    lost = _lost(ledger, receipt)
     scores = _by_cell(_rows_of(ledger, "scores", receipt.unit, StudentScore))
     wanted = {cell: score for cell, score in scores.items() if score.problem_id not in lost}
     rows = _by_cell(_rows(ledger, receipt, StudentScore))
     for cell in sorted(rows.keys() - wanted.keys()):
         yield f"judgements: {' under '.join(cell)} came from nowhere"
-    if len(rows) == receipt.files[0].rows:  # else they are damaged
+    if len(rows) == receipt.accepted.rows:  # else they are damaged
         for cell in sorted(wanted.keys() - rows.keys()):
             yield f"judgements: {' under '.join(cell)} was scored and is missing"
     for cell in sorted(rows.keys() & wanted.keys()):
@@ -154,12 +150,11 @@ def _judgement_faults(
             yield f"judgements: {' under '.join(cell)} holds a reply about something else"
 
 
-def judged_cells(ledger: Ledger, config: Config) -> tuple[int, int, int]:
+def judged_cells(ledger: Ledger, rule: Rule) -> tuple[int, int, int]:
     """Cells that were scored in groups with open problems; how many of them a unit of judgements
     holds; how many it has lost with their problem.
     """
     open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
-    rule = selection_rule(config)
     judgements = ledger.committed("judgements")
     lost = sum(receipt.counts["rejected"] for receipt in judgements)
     return (
@@ -174,12 +169,11 @@ def _by_cell(scores: list[StudentScore]) -> dict[tuple[str, str], StudentScore]:
 
 
 def _selection_faults(
-    ledger: Ledger, config: Config, selection: Selection, group: Group
+    ledger: Ledger, rule: Rule, selection: Selection, group: Group
 ) -> Iterator[str]:
     """The Selection that the committed scores lead to, or the judgements of them, must be the
     committed one.
     """
-    rule = selection_rule(config, group)
     stage = "judgements" if group.is_judged else "scores"
     problems = [r for r in ledger.committed("problems") if r.group == group.name]
     ids = [p.problem_id for r in problems for p in _rows(ledger, r, Problem)]
@@ -211,19 +205,20 @@ def _is_block(
     engine was lost on; `ids` are those of the group's problems.
     """
     receipt = ledger.units.get((stage, unit))
-    if receipt is None or len(rows) != receipt.files[0].rows or len(ids) <= max(block.problems):
+    if receipt is None or len(rows) != receipt.accepted.rows or len(ids) <= max(block.problems):
         return True  # absent or damaged: others report it
-    names = {"scores", stage}
-    lost = {
-        rejection.problem_id
-        for name in names
-        for entry in ledger.units[name, unit].files[1:]
-        for rejection in _read(ledger, entry, Rejection)
-    }
+    lost = {id_ for name in {"scores", stage} for id_ in _lost(ledger, ledger.units[name, unit])}
     wanted = [ids[number] for number in block.problems if ids[number] not in lost]
     return [(row.strategy, row.problem_id) for row in rows] == [
         (strategy, problem_id) for strategy in block.strategies for problem_id in wanted
     ]
+
+
+def _lost(ledger: Ledger, receipt: Receipt) -> set[str]:
+    """Ids of the problems that a unit rejected."""
+    if receipt.rejections is None:
+        return set()
+    return {row.problem_id for row in _read(ledger, receipt.rejections, Rejection)}
 
 
 def _rows_of(ledger: Ledger, stage: str, unit: str, record: type[Any]) -> list[Any]:
@@ -232,7 +227,7 @@ def _rows_of(ledger: Ledger, stage: str, unit: str, record: type[Any]) -> list[A
 
 
 def _rows(ledger: Ledger, receipt: Receipt, record: type[Any]) -> list[Any]:
-    return _read(ledger, receipt.files[0], record)
+    return _read(ledger, receipt.accepted, record)
 
 
 def _read(ledger: Ledger, entry: FileEntry, record: type[Any]) -> list[Any]:

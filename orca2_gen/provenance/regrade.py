@@ -11,7 +11,6 @@ the judge was asked; where that is equal too, it is read again instead of asked 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,11 @@ from typing import Any
 
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import awaits_judge, judged
+from orca2_gen.provenance.inputs import Inputs
+from orca2_gen.provenance.recorded import differences, read_recorded
 from orca2_gen.provenance.stage_keys import stage_determinants
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.ledger import Ledger, differences, read_ledger, stage_key
+from orca2_gen.run_directory.ledger import Ledger, read_ledger, stage_key
 from orca2_gen.scoring import regraded
 from orca2_gen.selection.decision import cell_value
 
@@ -44,8 +45,8 @@ class Source:
         return self.ledger.run_dir
 
 
-def open_source(run_dir: Path, config: Config) -> Source:
-    """The run in a directory, if a run of `config` may take over its completions.
+def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
+    """The run in a directory, if a run of `config` on its `inputs` may take over its completions.
 
     Raises:
         ValueError: it is no run, is the config's own, holds nothing to grade, or its scores were
@@ -57,7 +58,12 @@ def open_source(run_dir: Path, config: Config) -> Source:
             f"{run_dir} is the config's own run_dir, and a run is never graded anew in place; name "
             "a new one with --set run_dir=DIR"
         )
-    recorded = _recorded_stages(root)
+    recorded = read_recorded(root).stages
+    if "grader" not in recorded.get("scores", {}):
+        raise ValueError(
+            f"{root / 'config.json'} does not say which grader its scores hold; restore it from a "
+            "copy"
+        )
     ledger = read_ledger(root)
     scores = ledger.committed("scores")
     if not scores and not ledger.committed("evaluation"):
@@ -65,7 +71,7 @@ def open_source(run_dir: Path, config: Config) -> Source:
             f"{run_dir} holds no scores and no evaluation; give the directory of a run that does"
         )
     problems_key = stage_key("", recorded.get("problems", {}))
-    determinants, has_same_judge = stage_determinants(config), False
+    determinants, has_same_judge = stage_determinants(config, inputs), False
     if scores:
         key = stage_key(problems_key, recorded["scores"])
         if any(receipt.stage_key != key for receipt in scores):
@@ -85,23 +91,6 @@ def open_source(run_dir: Path, config: Config) -> Source:
                 "so restore the setting, or score with `orca2 run`"
             )
     return Source(ledger=ledger, grader=recorded["scores"]["grader"], has_same_judge=has_same_judge)
-
-
-def _recorded_stages(root: Path) -> dict[str, Any]:
-    """What a run's stages were made of, as its config.json says."""
-    path = root / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{root} holds no config.json: it is no run directory; give the one a run wrote"
-        )
-    try:
-        stages: dict[str, Any] = json.loads(path.read_text())["stages"]
-        int(stages["scores"]["grader"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} does not say what its stages were made of ({error!r}); restore it from a copy"
-        ) from error
-    return stages
 
 
 def _fixed(stages: Mapping[str, Any]) -> dict[str, Any]:

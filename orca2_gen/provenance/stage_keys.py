@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from orca2_gen.calls import CALLS_VERSION
@@ -22,12 +21,11 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
 from orca2_gen.prompts import SHOTS_VERSION
+from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.rationales import ACCEPTANCE_VERSION
-from orca2_gen.run_directory.digests import file_digest, model_digest, tokenizer_files_digest
 from orca2_gen.run_directory.ledger import stage_key
 from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK
-from orca2_gen.strategies import EMPTY, Strategies, load_strategies
-from orca2_gen.tasks.formats import format_digest
+from orca2_gen.strategies import EMPTY, Strategies
 from orca2_gen.tasks.read import READER_VERSION
 
 PREVIOUS = {
@@ -42,25 +40,24 @@ PREVIOUS = {
 """Each stage's stage before: its key goes into the stage's own."""
 
 
-def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
+def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, Any]]:
     """Stage -> everything in the config and in the files it names that determines the stage's
     rows.
     """
-    strategies = load_strategies(config.strategies)
-    selection = config.selection
+    strategies, selection = inputs.strategies, config.selection
     return {
-        "problems": _reading(config, config.tasks, strategies, rooms(config))
+        "problems": _reading(config, config.tasks, inputs, rooms(config, strategies))
         | {"select_by": selection.select_by},
-        "scores": _scoring(config, strategies),
-        "judgements": _judging(config),
+        "scores": _scoring(config, inputs),
+        "judgements": _judging(config, inputs),
         "selections": {
             "policy": selection.policy,
             "indifference": selection.indifference,
             "none_solved": selection.none_solved,
         },
         "rationales": {
-            "engine": _engine(config.teacher, config.run_seed),
-            **_texts(strategies),
+            "engine": _engine(config.teacher, config.run_seed, inputs),
+            **text_digests(strategies),
             **config.rationales.model_dump(),
             "encoding": ENCODING_VERSION,
             "acceptance": ACCEPTANCE_VERSION,
@@ -68,19 +65,20 @@ def stage_determinants(config: Config) -> dict[str, dict[str, Any]]:
             "grader": GRADER_VERSION,
         },
         "examples": {
-            "tokenizer": tokenizer_files_digest(Path(engine_directory(config.student))),
-            "cautious_message": _hashed({"cautious": strategies.cautious_message}),
+            "tokenizer": inputs.tokenizers[engine_directory(config.student)],
+            "cautious_message": cautious_digest(strategies),
             "prompts": config.erasure.prompts,
             "encoding": ENCODING_VERSION,
             "max_model_len": config.student.max_model_len,
         },
         "evaluation_problems": _reading(
-            config, config.evaluation.tasks, strategies, evaluation_rooms(config)
+            config, config.evaluation.tasks, inputs, evaluation_rooms(config)
         ),
     }
 
 
-def _texts(strategies: Strategies) -> dict[str, Any]:
+def text_digests(strategies: Strategies) -> dict[str, Any]:
+    """What determines the prompts of scoring and teaching in the strategies file."""
     return {
         "instructions": _hashed(strategies.every_instruction),
         "further_calls": {
@@ -92,8 +90,14 @@ def _texts(strategies: Strategies) -> dict[str, Any]:
     }
 
 
-def _scoring(config: Config, strategies: Strategies) -> dict[str, Any]:
-    selection, rule = config.selection, selection_rule(config)
+def cautious_digest(strategies: Strategies) -> dict[str, Any]:
+    """What determines the system message of examples in the strategies file."""
+    return _hashed({"cautious": strategies.cautious_message})
+
+
+def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
+    strategies, selection = inputs.strategies, config.selection
+    rule = selection_rule(config, strategies)
     scorer = config.teacher if selection.policy == "teacher_best" else config.student
     # Which cells of a race are scored depends on what is looked for.
     race = {
@@ -102,8 +106,8 @@ def _scoring(config: Config, strategies: Strategies) -> dict[str, Any]:
         "blocks": [selection.open_requests, MOST_IN_BLOCK],
     }
     return {
-        "engine": _engine(scorer, config.run_seed),
-        **_texts(strategies),
+        "engine": _engine(scorer, config.run_seed, inputs),
+        **text_digests(strategies),
         # A policy that needs no scores must not take over those of one that does.
         "needed": rule.needs_scores,
         "names": list(strategies.names),
@@ -128,17 +132,29 @@ def stage_keys(determinants: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def evaluation_key(
-    config: Config, engine: EngineConfig, problems_key: str, grader: int = GRADER_VERSION
+    config: Config,
+    engine: EngineConfig,
+    problems_key: str,
+    inputs: Inputs,
+    grader: int = GRADER_VERSION,
 ) -> str:
-    """The key of one model's evaluation, with the verdicts of this version of the grader."""
-    strategies = load_strategies(config.strategies)
+    """The key of one model's evaluation, with the verdicts of this version of the grader.
+
+    Args:
+        config: of the run.
+        engine: the model's; `inputs` hold its digests.
+        problems_key: the key of the held-out problems.
+        inputs: of the run.
+        grader: a GRADER_VERSION.
+    """
+    strategies = inputs.strategies
     messages = {
         name: strategies.system_message(name)
         for name in config.evaluation.messages
         if name != EMPTY
     }
     determinants = {
-        "engine": _engine(engine, config.run_seed),
+        "engine": _engine(engine, config.run_seed, inputs),
         "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
         "answer_sentence": strategies.answer_sentence,
         "max_tokens": config.evaluation.max_tokens,
@@ -150,23 +166,24 @@ def evaluation_key(
 
 
 def _reading(
-    config: Config, tasks: tuple[TaskConfig, ...], strategies: Strategies, room: tuple[Room, ...]
+    config: Config, tasks: tuple[TaskConfig, ...], inputs: Inputs, room: tuple[Room, ...]
 ) -> dict[str, Any]:
+    strategies = inputs.strategies
     every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
     for name, said in strategies.further_calls.items():
         every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
     found: dict[str, Any] = {
         "tasks": {
             task.name: task.model_dump(exclude={"path", "name"})
-            | {"sha256": format_digest(task.format, Path(task.path))}
+            | {"sha256": inputs.tasks[task.format, task.path]}
             for task in tasks
         },
-        "taxonomy": file_digest(Path(config.taxonomy)) if config.taxonomy else None,
+        "taxonomy": inputs.taxonomy_digest,
         "rows_per_unit": config.rows_per_unit,
         "readers": READER_VERSION,
         "prompts": _hashed(every_text) | {"answer_sentence": strategies.answer_sentence},
         "rooms": {
-            r.role: [tokenizer_files_digest(Path(r.tokenizer)), r.max_model_len, r.max_tokens]
+            r.role: [inputs.tokenizers[r.tokenizer], r.max_model_len, r.max_tokens]
             + ([r.judged_tokens, JUDGING_VERSION] if r.judged_tokens is not None else [])
             for r in room
         },
@@ -175,19 +192,19 @@ def _reading(
         # No example asks what these ask; how a question reads there depends on no more than this.
         fields = {"format", "answer_type", "columns"}
         held_out = [
-            [format_digest(task.format, Path(task.path)), task.model_dump(include=fields)]
+            [inputs.tasks[task.format, task.path], task.model_dump(include=fields)]
             for task in config.evaluation.tasks
         ]
         found["few_shot"] = {"text": SHOTS_VERSION, "held_out": sorted(held_out, key=json.dumps)}
     return found
 
 
-def _judging(config: Config) -> dict[str, Any]:
+def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
     """What determines judgements; without a judge there are none."""
     if config.needed_judge is None:
         return {"engine": None}
     return {
-        "engine": _engine(config.needed_judge, config.run_seed),
+        "engine": _engine(config.needed_judge, config.run_seed, inputs),
         "texts": _hashed({"system": SYSTEM_MESSAGE}),
         "judging": JUDGING_VERSION,
         "max_tokens": config.judging.max_tokens,
@@ -196,12 +213,12 @@ def _judging(config: Config) -> dict[str, Any]:
     }
 
 
-def _engine(engine: EngineConfig, run_seed: int) -> dict[str, Any]:
-    tokenizer = tokenizer_files_digest(Path(engine_directory(engine)))
+def _engine(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, Any]:
+    tokenizer = inputs.tokenizers[engine_directory(engine)]
     if not isinstance(engine, VLLMEngineConfig):
         return {"scripted": engine.accuracy, "tokenizer": tokenizer, "run_seed": run_seed}
     numerics = engine.model_dump(include={"dtype", "quantization", "kv_cache_dtype"})
-    return {"model": model_digest(Path(engine.model)), "tokenizer": tokenizer, **numerics}
+    return {"model": inputs.models[engine.model], "tokenizer": tokenizer, **numerics}
 
 
 def _hashed(texts: Mapping[Any, str]) -> dict[str, Any]:

@@ -19,7 +19,12 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "generation_config.json",  # names the tokens that end a turn
 )
+"""Every file that makes a tokenizer and its template; the order goes into digests."""
 _BLOCK_BYTES, _BLOCKS = 4096, 64
+
+
+class ChangedInput(ValueError):
+    """A file that determines rows is not what it was when the run began."""
 
 
 def file_digest(path: Path) -> str:

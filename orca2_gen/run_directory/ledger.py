@@ -25,7 +25,9 @@ from typing import Any
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import (
     FileEntry,
+    R,
     naming,
+    read_records,
     sync_directory,
     write_bytes,
     write_records,
@@ -77,6 +79,16 @@ class Receipt:
     """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
     group: str = ""
     """The selection group of all its rows, so that the driver need not read them."""
+
+    @property
+    def accepted(self) -> FileEntry:
+        """The file of the accepted rows."""
+        return self.files[0]
+
+    @property
+    def rejections(self) -> FileEntry | None:
+        """The file of the rejections; None where nothing was rejected."""
+        return self.files[1] if len(self.files) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +165,31 @@ def write_unit(
         counts=tallies | dict(counts or {}),
         group=name.group,
     )
+
+
+def read_unit(run_dir: Path, receipt: Receipt, record: type[R]) -> tuple[list[R], list[Rejection]]:
+    """A unit's accepted rows and its rejections.
+
+    Raises:
+        DamagedFile: see `read_records`.
+    """
+    accepted = read_records(run_dir, receipt.accepted, record)
+    if receipt.rejections is None:
+        return accepted, []
+    return accepted, read_records(run_dir, receipt.rejections, Rejection)
+
+
+def committed_rows(ledger: Ledger, stage: str, record: type[R]) -> list[R]:
+    """The accepted rows of a stage, by unit name.
+
+    Raises:
+        DamagedFile: see `read_records`.
+    """
+    return [
+        row
+        for receipt in ledger.committed(stage)
+        for row in read_records(ledger.run_dir, receipt.accepted, record)
+    ]
 
 
 def read_ledger(
@@ -243,60 +280,6 @@ def remove_unlisted(ledger: Ledger) -> None:
     ledger.fence()  # another driver's files are unlisted here too
     for path in unlisted_files(ledger):
         path.unlink(missing_ok=True)
-
-
-def record_stages(
-    run_dir: Path,
-    config: dict[str, Any],
-    stages: dict[str, dict[str, Any]],
-    keys: Mapping[str, str],
-    ledger: Ledger,
-) -> None:
-    """Writes config.json, after checking that what is committed was made from the same
-    determinants.
-
-    Args:
-        run_dir: the run directory.
-        config: as plain JSON.
-        stages: stage -> its determinants; `keys` are the hashes of them.
-        keys: stage -> its key.
-        ledger: of the run directory.
-
-    Raises:
-        ValueError: a stage with committed units would now be made otherwise; it says how.
-    """
-    path = run_dir / "config.json"
-    before = json.loads(path.read_text())["stages"] if path.exists() else {}
-    for stage in stages:
-        if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
-            continue
-        # The change may lie in a stage before, of which nothing was committed.
-        found = differences(before.get(stage, {}), stages[stage]) or differences(before, stages)
-        raise ValueError(
-            f"{run_dir} holds {stage} made otherwise: {found}; restore the setting, or give "
-            f"another run_dir with --fork {run_dir}, which takes over what did not change"
-        )
-    body = json.dumps({"config": config, "stages": {**before, **stages}}, indent=2, sort_keys=True)
-    write_bytes(path, body.encode())
-
-
-def differences(old: Any, new: Any, key: str = "") -> str:
-    """What differs between two nested JSON values, as `key: old -> new`, at most five."""
-    found = list(_differences(old, new, key))
-    return "; ".join(found[:5]) + (f" (and {len(found) - 5} more)" if len(found) > 5 else "")
-
-
-def _differences(old: Any, new: Any, key: str) -> Iterable[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(set(old) | set(new)):
-            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-    elif json.loads(json.dumps(old)) != json.loads(json.dumps(new)):
-        yield f"{key}: {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def write_summary(run_dir: Path, name: str, value: Mapping[str, Any]) -> Path:

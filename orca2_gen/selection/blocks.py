@@ -10,6 +10,7 @@ order.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -117,6 +118,12 @@ class Rule:
     @property
     def is_race(self) -> bool:
         return self.needs_scores and self.method == "race"
+
+    def of(self, group: Group) -> Rule:
+        """The rule for one group: a judged one uses the full grid, since a race would have to wait
+        for the judge after every block.
+        """
+        return dataclasses.replace(self, method="full_grid") if group.is_judged else self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -125,7 +125,7 @@ class _Reservoir:
 
 
 def with_examples(
-    problem: Problem, pool: Pool, *, few_shot: tuple[int, int], seed: int
+    problem: Problem, pool: Pool, *, few_shot: tuple[int, int], seed: int, stage: str
 ) -> Problem | Rejection:
     """Returns the problem with examples from the pool, none of which asks its own question.
 
@@ -138,7 +138,7 @@ def with_examples(
     if num_others < least:
         return Rejection(
             problem_id=problem.problem_id,
-            stage="tasks",
+            stage=stage,
             reason="too_few_examples",
             detail=f"expected at least {least} other questions of the same task, category "
             f"{problem.category!a} and answer type {problem.answer_type}, found {num_others} that "

@@ -19,7 +19,7 @@ from orca2_gen.tasks.pools import Pool, PoolKey, fill_pools, pool_key, question_
 from orca2_gen.tasks.rows import SourceRow, reject
 from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
 from orca2_gen.tasks.statements import BadRowError, Statement, check_statement
-from orca2_gen.tasks.taxonomy import NO_TAXONOMY, Branch, Taxonomy
+from orca2_gen.tasks.taxonomy import NO_TAXONOMY, NOWHERE, Branch, Taxonomy
 
 READER_VERSION = 3
 """Raise it with every change that can change a Problem: it is part of the stage keys."""
@@ -76,27 +76,28 @@ def read_task(
     *,
     held_out: Sequence[TaskSource] = (),
     fits: Callable[[Problem], bool] = _always,
+    stage: str = "problems",
 ) -> TaskRows:
-    """Returns one Problem or Rejection per row, in reading order, read as it is asked for.
+    """One Problem or Rejection per row, in reading order, read as it is asked for.
 
     A problem's id is `name/split/own`, where own is the row's id (see `statements.read_id`) or its
-    place: the 0-based line or index, after the file's name where there are several. Held in memory:
+    place: the 0-based line or index, after the file's name where there are several. Memory holds
     one line, batch or document, and a hash and a place for every id. A sample costs a first pass
     over the files, in this call; only the rows drawn count as input. What concerns the whole task
     (nothing there, not gzip, unknown format) is a ValueError at once.
 
     Few-shot costs another such pass, which fills the pools of examples (pools.py) from the rows
-    that become problems, sampled or not, and a pass over the files of `held_out`, of which it
-    keeps a hash of every question, about 140 bytes each.
+    that become problems, sampled or not, and a pass over the files of `held_out`, which keeps a
+    hash of every question, about 140 bytes each.
 
     Args:
         source: the task.
         taxonomy: categories that go before those of its rows.
-        held_out: tasks whose questions are no examples; looked at if few_shot is set.
+        held_out: tasks whose questions are no examples; they are read if few_shot is set.
         fits: whether a problem can be asked at all; if not it is no example either.
+        stage: names the stage of rejections.
     """
     _check_source(source)
-    check_columns(source.columns)
     sample = None
     if source.is_sampled:
         sample = draw(
@@ -104,35 +105,34 @@ def read_task(
             rows_per_task=source.rows_per_task,
             rows_per_category=source.rows_per_category,
         )
-    stated = _problems(_source_rows(source), source, taxonomy, sample)
+    stated = _problems(source, taxonomy, sample, stage)
     if source.few_shot is None:
         return TaskRows(rows=(row for _, row in stated), sample=sample)
     pools = fill_pools(
         (
             (pool_key(task, row), row)
-            for task, row in _problems(_source_rows(source), source, taxonomy, None)
+            for task, row in _problems(source, taxonomy, None, stage)
             if isinstance(row, Problem)
         ),
         seed=source.sample_seed,
         held_out={key for other in held_out for key in _question_keys(other)},
         fits=fits,
     )
-    return TaskRows(rows=_few_shot(stated, pools, source), sample=sample)
+    return TaskRows(rows=_few_shot(stated, pools, source, stage), sample=sample)
 
 
 def _question_keys(source: TaskSource) -> Iterator[int]:
     _check_source(source)
-    check_columns(source.columns)
-    for found in _source_rows(source):
-        statement = _statement(found, source)
-        if isinstance(statement, Statement):
-            yield question_key(statement.question)
+    for row in _stated_rows(source, NO_TAXONOMY):
+        if isinstance(row.statement, Statement):
+            yield question_key(row.statement.question)
 
 
 def _few_shot(
     stated: Iterator[tuple[str, Problem | Rejection]],
     pools: Mapping[PoolKey, Pool],
     source: TaskSource,
+    stage: str,
 ) -> Iterator[Problem | Rejection]:
     """Yields every row, the problems among them with examples or rejected for want of them."""
     assert source.few_shot is not None
@@ -141,10 +141,18 @@ def _few_shot(
             yield row
             continue
         pool = pools.get(pool_key(task, row), Pool())
-        yield with_examples(row, pool, few_shot=source.few_shot, seed=source.sample_seed)
+        yield with_examples(
+            row, pool, few_shot=source.few_shot, seed=source.sample_seed, stage=stage
+        )
 
 
 def _check_source(source: TaskSource) -> None:
+    """Returns if a task can be read as it says.
+
+    Raises:
+        ValueError: one line that names the task and the key.
+    """
+    check_columns(source.columns)
     if source.format not in FORMATS:
         raise ValueError(
             f"task {source.name!r}: unknown format {source.format!r}; expected one of "
@@ -170,12 +178,47 @@ def _check_source(source: TaskSource) -> None:
         )
 
 
-def _source_rows(source: TaskSource) -> Iterator[SourceRow]:
-    return read_files(source.format, source.path, source.columns)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _StatedRow:
+    """A row of a task's files and what it states."""
+
+    found: SourceRow
+    ordinal: int
+    """Its place among the rows that are problems or bad; those about a whole file have none, -1."""
+    statement: Statement | BadRowError
+    own: str
+    """Its id inside the task and split."""
+    task: str
+    """Its own task in a mixture; empty elsewhere."""
+    branch: Branch
+
+
+def _stated_rows(
+    source: TaskSource, taxonomy: Taxonomy, sample: Sample | None = None
+) -> Iterator[_StatedRow]:
+    """Every row, or those of a sample and those about a whole file, with what identifies it."""
+    ordinal = -1
+    for found in read_files(source.format, source.path, source.columns):
+        ordinal += not found.is_about_file
+        if sample is not None and not found.is_about_file and ordinal not in sample.ordinals:
+            continue
+        statement = _statement(found, source)
+        own, task, branch = found.key, "", NOWHERE
+        if isinstance(statement, Statement):
+            own = found.key if statement.source_id is None else statement.source_id
+            task, branch = statement.source_task, _branch(statement, source, taxonomy)
+        yield _StatedRow(
+            found=found,
+            ordinal=-1 if found.is_about_file else ordinal,
+            statement=statement,
+            own=own,
+            task=task,
+            branch=branch,
+        )
 
 
 def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
-    """Returns what the row states, or why it states nothing."""
+    """What the row states, or why it states nothing."""
     row = found.row
     if isinstance(row, BadRowError):
         return row
@@ -187,58 +230,44 @@ def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
 
 
 def _problems(
-    rows: Iterator[SourceRow], source: TaskSource, taxonomy: Taxonomy, sample: Sample | None
+    source: TaskSource, taxonomy: Taxonomy, sample: Sample | None, stage: str
 ) -> Iterator[tuple[str, Problem | Rejection]]:
-    """Yields every row with the name of its own task in a mixture."""
+    """Every row of the task or its sample, with the name of its own task in a mixture."""
     place_of_id: dict[bytes, str] = {}
-    ordinal = -1
-    for found in rows:
-        if not found.is_about_file:
-            ordinal += 1
-            if sample is not None and ordinal not in sample.ordinals:
-                continue
-        statement = _statement(found, source)
+    for row in _stated_rows(source, taxonomy, sample):
+        statement, place = row.statement, row.found.place
         if isinstance(statement, BadRowError):
-            yield "", reject(found.place, statement)
+            yield "", reject(place, statement, stage)
             continue
-        own = found.key if statement.source_id is None else statement.source_id
-        first = place_of_id.setdefault(_hash_id(own), found.place)
-        if first != found.place:
-            detail = f"the id {own} stands at {first} already; give each row its own"
-            yield "", reject(found.place, BadRowError("duplicate_id", detail))
+        first = place_of_id.setdefault(_hash_id(row.own), place)
+        if first != place:
+            detail = f"the id {row.own} stands at {first} already; give each row its own"
+            yield "", reject(place, BadRowError("duplicate_id", detail), stage)
             continue
-        branch = _branch(statement, source, taxonomy)
         problem = Problem(
-            problem_id=f"{source.prefix}/{own}",
+            problem_id=f"{source.prefix}/{row.own}",
             task=source.name,
             question=statement.question,
             target=statement.target,
             answer_type=statement.answer_type,
             other_targets=statement.other_targets,
             choices=statement.choices,
-            category=branch.category,
-            sub_category=branch.sub_category,
+            category=row.branch.category,
+            sub_category=row.branch.sub_category,
         )
-        yield statement.source_task, problem
+        yield row.task, problem
 
 
 def _candidates(source: TaskSource, taxonomy: Taxonomy) -> Iterator[Candidate]:
-    rows = (found for found in _source_rows(source) if not found.is_about_file)
-    for ordinal, found in enumerate(rows):
-        statement = _statement(found, source)
-        is_bad = isinstance(statement, BadRowError)
-        own, task, category = found.key, "", ""
-        if not isinstance(statement, BadRowError):
-            own = found.key if statement.source_id is None else statement.source_id
-            task = statement.source_task
-            category = _branch(statement, source, taxonomy).category
-        yield Candidate(
-            ordinal=ordinal,
-            rank=rank_of(source.sample_seed, f"{source.prefix}/{own}"),
-            task=task,
-            category=category,
-            is_bad=is_bad,
-        )
+    for row in _stated_rows(source, taxonomy):
+        if not row.found.is_about_file:
+            yield Candidate(
+                ordinal=row.ordinal,
+                rank=rank_of(source.sample_seed, f"{source.prefix}/{row.own}"),
+                task=row.task,
+                category=row.branch.category,
+                is_bad=isinstance(row.statement, BadRowError),
+            )
 
 
 def _branch(statement: Statement, source: TaskSource, taxonomy: Taxonomy) -> Branch:

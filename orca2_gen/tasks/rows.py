@@ -46,10 +46,10 @@ Split = Callable[[Row, TaskFile], Iterator[Part]]
 """A document -> its rows; a BadRowError says that it is no document of the format."""
 
 
-def reject(place: str, error: BadRowError) -> Rejection:
-    """Returns the Rejection of what stands at the place."""
+def reject(place: str, error: BadRowError, stage: str) -> Rejection:
+    """The Rejection of what stands at the place."""
     return Rejection(
-        problem_id=place, stage="tasks", reason=error.reason, detail=f"{place}: {error.detail}"
+        problem_id=place, stage=stage, reason=error.reason, detail=f"{place}: {error.detail}"
     )
 
 

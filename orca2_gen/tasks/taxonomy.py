@@ -34,6 +34,8 @@ class Branch:
     sub_category: str = ""
 
 
+NOWHERE = Branch(category="")
+"""The branch of a row that states nothing."""
 Taxonomy = Mapping[str, Branch]
 
 NO_TAXONOMY: Taxonomy = MappingProxyType({})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.run_directory.ledger import Ledger, Receipt
-from ray_jobs.dispatch.leases import FileLease, again
+from ray_jobs.dispatch.leases import FileLease
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts, reason_of
 
 MAX_TASK_ATTEMPTS = 3
@@ -71,4 +71,4 @@ class FileWork:
             ) from error
         # What came just before the task was lost is committed in this very turn.
         taken = {(receipt.stage, receipt.unit): receipt for receipt in self.taken}
-        return again(lease, {**self.ledger.units, **taken})
+        return lease.again({**self.ledger.units, **taken})

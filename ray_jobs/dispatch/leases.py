@@ -1,8 +1,7 @@
-"""What is handed to a Ray process: units' names, the committed files they start from, and nothing
-else.
+"""What goes to a Ray process: the names of units and the committed files they start from.
 
-A lease carries no rows, so the driver's memory does not grow with the data. File stages take one
-lease a Ray task; engines take a tuple of units as one lease and yield a receipt for each.
+A lease carries no rows, so the driver's memory does not grow with the data. A Ray task takes one
+FileLease; an engine takes a tuple of EngineUnits as one lease and yields a receipt for each.
 """
 
 from __future__ import annotations
@@ -10,17 +9,54 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Receipt, UnitName
-from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
-from ray_jobs.regrading.leases import RegradeEvaluationLease, RegradeGroupLease, RejudgeLease
+from orca2_gen.selection.blocks import Group, Rule
 
 Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]
 """Problem files and the rows wanted of each."""
+Done = Mapping[tuple[str, str], Receipt]
+"""(stage, unit) -> the receipt of what is committed, or about to be."""
+Inputs = TypeVar("Inputs")
+
+
+class FileLease(Protocol):
+    """Work of one Ray task, which knows how to be tried again."""
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def what(self) -> str:
+        """Names the work for people."""
+
+    def again(self, done: Done) -> FileLease | None:
+        """The lease for the next attempt at what is not done; None where nothing is left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitLease(Generic[Inputs]):
+    """One unit and the files it is made from."""
+
+    name: UnitName
+    inputs: Inputs
+    what: str
+    """Names the work for people."""
+
+    @property
+    def attempt(self) -> int:
+        return self.name.attempt
+
+    def again(self, done: Done) -> UnitLease[Inputs] | None:
+        if (self.name.stage, self.name.unit) in done:
+            return None
+        name = dataclasses.replace(self.name, attempt=self.name.attempt + 1)
+        return dataclasses.replace(self, name=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,51 +66,31 @@ class ReadLease:
     task: TaskConfig
     rows_per_unit: int
     rooms: tuple[Room, ...]
-    """Of every engine that will be asked these problems."""
+    """Rooms of every engine that will be asked these problems."""
     stage: str
     stage_key: str
     driver: str
     committed: frozenset[str]
-    """Units that are not to be written again."""
+    """Units that are not written again."""
     attempt: int = 1
 
     @property
     def what(self) -> str:
         return f"reading {self.task.path}"
 
+    def again(self, done: Done) -> ReadLease:
+        committed = frozenset(unit for stage, unit in done if stage == self.stage)
+        return dataclasses.replace(self, attempt=self.attempt + 1, committed=committed)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SelectLease:
+class DecidedGroup:
     """A group whose blocks are all committed."""
 
-    name: UnitName
     group: Group
     rule: Rule
     blocks: tuple[tuple[int, FileEntry], ...]
-
-    @property
-    def attempt(self) -> int:
-        return self.name.attempt
-
-    @property
-    def what(self) -> str:
-        return f"selecting for {self.group.name}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EraseLease:
-    """A unit of rationales."""
-
-    name: UnitName
-    rationales: FileEntry
-
-    @property
-    def attempt(self) -> int:
-        return self.name.attempt
-
-    @property
-    def what(self) -> str:
-        return f"examples of {self.rationales.path}"
+    """Index and scores of each block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,31 +101,6 @@ class RaceSoFar:
     rule: Rule
     earlier: tuple[FileEntry, ...]
     """The scores of the blocks before, in order."""
-
-
-FileLease = (
-    ReadLease | SelectLease | EraseLease | RegradeGroupLease | RejudgeLease | RegradeEvaluationLease
-)
-Done = Mapping[tuple[str, str], Receipt]
-"""(stage, unit) -> the receipt of what is committed, or about to be."""
-
-
-def again(lease: FileLease, done: Done) -> FileLease | None:
-    """The lease of a task that was lost, for the next attempt at what is not done; None where
-    nothing is left.
-    """
-    if isinstance(lease, ReadLease):
-        committed = frozenset(unit for stage, unit in done if stage == lease.stage)
-        return dataclasses.replace(lease, attempt=lease.attempt + 1, committed=committed)
-    if isinstance(lease, RegradeGroupLease):
-        blocks = range(most_blocks(lease.group, lease.rule))
-        names = enumerate(block_unit(lease.group, index) for index in blocks)
-        made = tuple((i, done["scores", name]) for i, name in names if ("scores", name) in done)
-        return dataclasses.replace(lease, attempt=lease.attempt + 1, made=made)
-    if (lease.name.stage, lease.name.unit) in done:
-        return None
-    name = dataclasses.replace(lease.name, attempt=lease.name.attempt + 1)
-    return dataclasses.replace(lease, name=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,4 +185,3 @@ class TeachUnit:
 
 
 EngineUnit = ScoreUnit | JudgeUnit | TeachUnit
-EngineLease = tuple[EngineUnit, ...]

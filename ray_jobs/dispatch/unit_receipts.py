@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
-from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import Receipt, write_unit
+from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.ledger import Receipt, read_unit, write_unit
 from orca2_gen.selection.blocks import Group, Rule
 from orca2_gen.selection.decision import survivors
 from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
@@ -80,15 +80,13 @@ def write_made(
         rejections: the same.
         read_scores: of blocks before this one.
     """
-    record: type = Rationale if isinstance(unit, TeachUnit) else StudentScore
+    record: type[Any] = Rationale if isinstance(unit, TeachUnit) else StudentScore
     counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
     part = unit.part or Part(first=0, last=len(problems))
     for receipt in part.done:
-        for entry in receipt.files:
-            if entry.path.startswith("rejections/"):
-                rejections += read_records(run_dir, entry, Rejection)
-            else:
-                rows += read_records(run_dir, entry, record)
+        accepted, rejected = read_unit(run_dir, receipt, record)
+        rows += accepted
+        rejections += rejected
         counts = {name: num + receipt.counts[name] for name, num in counts.items()}
     rejections += [
         Rejection(

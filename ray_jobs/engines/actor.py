@@ -20,19 +20,20 @@ from typing import IO, Any, Literal
 
 import ray
 
-from orca2_gen.chat import encode_text, load_chat
+from orca2_gen.chat import encode_text
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
 from orca2_gen.judging import judge
+from orca2_gen.provenance.inputs import Inputs, check_model, recorded_chat
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.digests import ChangedInput
 from orca2_gen.run_directory.ledger import Receipt
 from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
-from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.orphans import guard, tell_it_is_up
@@ -81,15 +82,23 @@ class EngineActor:
         *,
         executor: Literal["mp", "ray"] | None,
         last_words: Path,
-        strategies: str | None,
+        inputs: Inputs,
         rationales: RationalesConfig,
         run_seed: int,
         stall_seconds: float,
         request_seconds: float | None,
     ) -> None:
         self._run_dir, self._last_words = run_dir, last_words
-        self._strategies = load_strategies(strategies)
-        self._chat = load_chat(engine_directory(config))
+        self._inputs, self._config = inputs, config
+        self._changed: ChangedInput | None = None
+        try:
+            self._chat = recorded_chat(inputs, engine_directory(config))
+            check_model(inputs, config)
+        except ChangedInput as error:
+            self._changed = (
+                error  # `ready` raises it: Ray keeps only the text of what we raise here
+            )
+            return
         self._asking = Asking(
             **rationales.model_dump(), max_model_len=config.max_model_len, run_seed=run_seed
         )
@@ -117,7 +126,12 @@ class EngineActor:
     async def ready(self) -> EngineReport:
         """The engine's report, once it has generated a token: one that loads and cannot generate
         would die of every problem, and the problems would be blamed.
+
+        Raises:
+            ChangedInput: the model is not the one that the driver recorded.
         """
+        if self._changed is not None:
+            raise self._changed
         await self._engine.generate(
             Request(
                 problem_id=WARM_UP,
@@ -129,6 +143,7 @@ class EngineActor:
                 max_tokens=1,
             )
         )
+        check_model(self._inputs, self._config)  # once more: loading may take long
         if self._guard is not None:
             tell_it_is_up(self._guard)
         return EngineReport(
@@ -212,7 +227,7 @@ class EngineActor:
                     role=unit.role,
                     engine=self._engine,
                     chat=self._chat,
-                    strategies=self._strategies,
+                    strategies=self._inputs.strategies,
                     budget=unit.budget,
                 )
                 for strategy in unit.strategies
@@ -250,7 +265,7 @@ class EngineActor:
                     selection.strategy,
                     engine=self._engine,
                     chat=self._chat,
-                    strategies=self._strategies,
+                    strategies=self._inputs.strategies,
                     asking=self._asking,
                 )
                 for problem in problems

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.run_directory.digests import ChangedInput
 from ray_jobs.dispatch.leases import EngineUnit
+from ray_jobs.dispatch.receipts import unwrapped
 from ray_jobs.engines.actor import EngineReport
 from ray_jobs.engines.placement import PlacedEngine
 
@@ -119,6 +121,7 @@ class Replicas:
         Raises:
             RuntimeError: fewer than `min_replicas` are left.
             ValueError: engines run different versions of what determines rows.
+            ChangedInput: a model is not the one that the driver recorded.
         """
         now = time.monotonic()
         for replica in self.all:
@@ -207,6 +210,8 @@ class Replicas:
         try:
             report: EngineReport = ray.get(replica.starting)
         except RayError as error:
+            if isinstance(error, RayTaskError) and isinstance(error.cause, ChangedInput):
+                raise unwrapped(error) from None  # another start would find the same
             assert replica.engine is not None
             self._fail(replica, replica.engine.why(error))
             return

@@ -1,14 +1,15 @@
-"""What is handed to a Ray task that makes units of another run's completions."""
+"""What goes to a Ray task that makes units of another run's completions."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Receipt, UnitName
-from orca2_gen.selection.blocks import Group, Rule
-from ray_jobs.dispatch.leases import Rows
+from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
+from ray_jobs.dispatch.leases import Done, Rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,59 +21,49 @@ class RegradeGroupLease:
     group: Group
     rule: Rule
     problems: tuple[FileEntry, ...]
-    """This run's, of the group."""
-    stored: tuple[FileEntry, ...]
-    """The other run's scores of the group, and its rejections."""
+    """This run's problems of the group."""
+    stored: tuple[Receipt, ...]
+    """The other run's units of scores of the group."""
     made: tuple[tuple[int, Receipt], ...]
-    """Blocks of this run that are there already, by index."""
+    """Blocks that this run holds already, by index."""
     stage_key: str
     driver: str
     attempt: int = 1
 
     @property
     def what(self) -> str:
-        return f"grading {self.group.name} of {self.source} anew"
+        return f"grading {self.group.name} of {self.source} again"
+
+    def again(self, done: Done) -> RegradeGroupLease:
+        blocks = range(most_blocks(self.group, self.rule))
+        names = enumerate(block_unit(self.group, index) for index in blocks)
+        made = tuple((i, done["scores", name]) for i, name in names if ("scores", name) in done)
+        return dataclasses.replace(self, attempt=self.attempt + 1, made=made)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RejudgeLease:
-    """The scores of a block, to be read beside what another run's judge replied about them."""
+class JudgedBlock:
+    """The scores of a block and what another run's judge replied about them."""
 
-    name: UnitName
     source: Path
+    """The other run's directory."""
     rows: Rows
     """The block's problems."""
     scores: FileEntry
-    """This run's."""
-    stored: tuple[FileEntry, ...]
-    """The other run's judgements of the block, then the rejections if there are any."""
-
-    @property
-    def attempt(self) -> int:
-        return self.name.attempt
-
-    @property
-    def what(self) -> str:
-        return f"reading the judge's replies on {self.name.unit} of {self.source} again"
+    """This run's scores of the block."""
+    stored: Receipt
+    """The other run's unit of judgements of the block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RegradeEvaluationLease:
-    """A unit of an evaluation, to be made of another run's."""
+class EvaluatedUnit:
+    """A unit of an evaluation in another run."""
 
-    name: UnitName
     source: Path
+    """The other run's directory."""
     problems: FileEntry
-    """This run's."""
-    stored: tuple[FileEntry, ...]
-    """The other run's: the scores, then the rejections if there are any."""
+    """This run's problems of the unit."""
+    stored: Receipt
+    """The other run's unit."""
     messages: tuple[str, ...]
-    """The system messages that they must hold."""
-
-    @property
-    def attempt(self) -> int:
-        return self.name.attempt
-
-    @property
-    def what(self) -> str:
-        return f"grading {self.name.unit} of {self.source} anew"
+    """Names of the system messages that it must hold."""

@@ -11,23 +11,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.console.tables import selections
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
+from orca2_gen.provenance.inputs import including
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.provenance.stage_keys import evaluation_key
-from orca2_gen.records import StudentScore
+from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName
+from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, committed_rows
 from orca2_gen.selection.blocks import Group, open_blocks
+from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.evaluation import engine_of, evaluation_unit
 from ray_jobs.pipeline import select_strategies
 from ray_jobs.regrading import stages
-from ray_jobs.regrading.leases import RegradeEvaluationLease, RegradeGroupLease, RejudgeLease
-from ray_jobs.run import Run, run_files
+from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease
+from ray_jobs.run import Run
+from ray_jobs.stages import run_files
 from ray_jobs.units import (
     Problems,
     committed_blocks,
@@ -100,7 +101,11 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     lines = list(_stage_lines(run, source, evaluations))
     if has_scores:
         open_ = [group.name for group in found if not is_decided(run, group)]
-        lines += winner_lines(selections(source.ledger), selections(run.ledger), open_)
+        lines += winner_lines(
+            committed_rows(source.ledger, "selections", Selection),
+            committed_rows(run.ledger, "selections", Selection),
+            open_,
+        )
     return Regrading(changes=changes, lines=tuple(lines))
 
 
@@ -134,9 +139,10 @@ def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Eval
     problems_key = run.keys["evaluation_problems"]
     found: dict[str, _Evaluation] = {}
     for engine in engines:
-        key = evaluation_key(run.config, engine, problems_key)
+        inputs = including(run.inputs, engine)
+        key = evaluation_key(run.config, engine, problems_key, inputs)
         for grader in range(GRADER_VERSION, 0, -1):
-            old = evaluation_key(run.config, engine, problems_key, grader)
+            old = evaluation_key(run.config, engine, problems_key, inputs, grader)
             for stored in source.ledger.committed("evaluation"):
                 label, _, unit = stored.unit.partition(evaluation_unit("", old, ""))
                 problems = run.ledger.units.get(("evaluation_problems", unit))
@@ -160,14 +166,17 @@ def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Eval
 
 def _leases(
     run: Run, source: Source, evaluations: Sequence[_Evaluation]
-) -> list[RegradeEvaluationLease]:
+) -> list[UnitLease[EvaluatedUnit]]:
     return [
-        RegradeEvaluationLease(
+        UnitLease(
             name=each.name,
-            source=source.run_dir,
-            problems=each.problems.files[0],
-            stored=each.stored.files,
-            messages=run.config.evaluation.messages,
+            inputs=EvaluatedUnit(
+                source=source.run_dir,
+                problems=each.problems.accepted,
+                stored=each.stored,
+                messages=run.config.evaluation.messages,
+            ),
+            what=f"grading {each.name.unit} of {source.run_dir} again",
         )
         for each in evaluations
         if (each.name.stage, each.name.unit) not in run.ledger.units
@@ -193,7 +202,7 @@ def _pairs(
 
 
 def _scores(run_dir: Path, receipts: Sequence[Receipt]) -> list[StudentScore]:
-    return [s for r in receipts for s in read_records(run_dir, r.files[0], StudentScore)]
+    return [s for r in receipts for s in read_records(run_dir, r.accepted, StudentScore)]
 
 
 def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -> Iterator[str]:
@@ -236,7 +245,7 @@ def regrade_lease(
     that has none.
     """
     stored = [r for r in source.committed("scores") if r.group == group.name]
-    rule = selection_rule(run.config, group)
+    rule = run.rule.of(group)
     made = committed_blocks(run, "scores", group, rule)
     if not stored or not open_blocks(group, rule, survivors_by_block(made, rule)):
         return None
@@ -244,8 +253,8 @@ def regrade_lease(
         source=source.run_dir,
         group=group,
         rule=rule,
-        problems=tuple(receipt.files[0] for receipt in problems[group.name]),
-        stored=tuple(entry for receipt in stored for entry in receipt.files),
+        problems=tuple(receipt.accepted for receipt in problems[group.name]),
+        stored=tuple(stored),
         made=tuple(made.items()),
         stage_key=run.keys["scores"],
         driver=run.driver,
@@ -254,7 +263,7 @@ def regrade_lease(
 
 def rejudge_leases(
     run: Run, group: Group, problems: Problems, source: Ledger
-) -> list[RejudgeLease]:
+) -> list[UnitLease[JudgedBlock]]:
     """The group's blocks that are scored and not judged, and were judged in another run."""
     # A judged group is no race, so that a block holds the same cells in both.
     found = [
@@ -262,12 +271,12 @@ def rejudge_leases(
         for unit in judge_units(run, group, problems)
     ]
     return [
-        RejudgeLease(
+        UnitLease(
             name=unit.name,
-            source=source.run_dir,
-            rows=unit.rows,
-            scores=unit.scores,
-            stored=stored.files,
+            inputs=JudgedBlock(
+                source=source.run_dir, rows=unit.rows, scores=unit.scores, stored=stored
+            ),
+            what=f"reading the judge's replies on {unit.name.unit} of {source.run_dir} again",
         )
         for unit, stored in found
         if stored is not None

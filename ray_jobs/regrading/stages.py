@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
+from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
 from orca2_gen.records import Problem, Rejection, StudentScore
-from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.ledger import Receipt, UnitName, read_unit, write_unit
 from orca2_gen.selection.blocks import block_unit, open_blocks, rows_by_file
+from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import (
     REGRADED,
     SURVIVORS,
@@ -24,19 +26,26 @@ from ray_jobs.dispatch.unit_receipts import (
     survivors_of,
     token_counts,
 )
-from ray_jobs.regrading.leases import RegradeEvaluationLease, RegradeGroupLease, RejudgeLease
+from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease
 
 
-def regrade_group(run_dir: Path, config: Config, lease: RegradeGroupLease) -> Iterator[Receipt]:
+def regrade_group(
+    run_dir: Path, config: Config, inputs: Inputs, lease: RegradeGroupLease
+) -> Iterator[Receipt]:
     """Receipts of a group's blocks, made of another run's scores, graded anew and cut to what is
     asked here.
 
     A block that lacks a cell is left to an engine; in a race so are those behind it.
     """
     group, rule = lease.group, lease.rule
-    scores, rejections = _stored(lease.source, lease.stored)
+    scores: list[StudentScore] = []
+    rejections: list[Rejection] = []
+    for stored in lease.stored:
+        accepted, rejected = read_unit(lease.source, stored, StudentScore)
+        scores += accepted
+        rejections += rejected
     read = functools.cache(lambda entry: read_records(run_dir, entry, Problem))
-    blocks = {i: read_records(run_dir, r.files[0], StudentScore) for i, r in lease.made}
+    blocks = {i: read_records(run_dir, r.accepted, StudentScore) for i, r in lease.made}
     left = {index: survivors_of(receipt, rule) for index, receipt in lease.made}
     waiting = deque(open_blocks(group, rule, left))
     while waiting:
@@ -68,12 +77,15 @@ def regrade_group(run_dir: Path, config: Config, lease: RegradeGroupLease) -> It
         yield receipt
 
 
-def rejudge_block(run_dir: Path, config: Config, lease: RejudgeLease) -> Iterator[Receipt]:
+def rejudge_block(
+    run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[JudgedBlock]
+) -> Iterator[Receipt]:
     """The receipt of a block's judgements; none if an answer is to be put to the judge."""
-    stored, rejections = _stored(lease.source, lease.stored)
-    scores = read_records(run_dir, lease.scores, StudentScore)
+    block = lease.inputs
+    stored, rejections = read_unit(block.source, block.stored, StudentScore)
+    scores = read_records(run_dir, block.scores, StudentScore)
     problems: dict[str, Problem] = {}
-    for entry, wanted in lease.rows:
+    for entry, wanted in block.rows:
         read = read_records(run_dir, entry, Problem)
         problems |= {read[row].problem_id: read[row] for row in wanted}
     rejudged = rejudge_all(scores, problems, stored, rejections)
@@ -85,25 +97,14 @@ def rejudge_block(run_dir: Path, config: Config, lease: RejudgeLease) -> Iterato
 
 
 def regrade_evaluation(
-    run_dir: Path, config: Config, lease: RegradeEvaluationLease
+    run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[EvaluatedUnit]
 ) -> Iterator[Receipt]:
-    """The receipt of a unit of an evaluation, graded anew; none if it lacks a cell."""
-    scores, rejections = _stored(lease.source, lease.stored)
-    problems = read_records(run_dir, lease.problems, Problem)
-    kept = asked_cells(scores, rejections, problems, lease.messages)
+    """The receipt of a unit of an evaluation, graded again; none if it lacks a cell."""
+    unit = lease.inputs
+    scores, rejections = read_unit(unit.source, unit.stored, StudentScore)
+    problems = read_records(run_dir, unit.problems, Problem)
+    kept = asked_cells(scores, rejections, problems, unit.messages)
     if kept is not None:
         regraded = regrade_all(kept, problems)
         counts = token_counts(regraded) | {REGRADED: len(regraded)}
         yield write_unit(run_dir, lease.name, regraded, StudentScore, rejections, counts)
-
-
-def _stored(source: Path, files: Sequence[FileEntry]) -> tuple[list[StudentScore], list[Rejection]]:
-    """Scores and rejections of some units."""
-    scores: list[StudentScore] = []
-    rejections: list[Rejection] = []
-    for entry in files:
-        if entry.path.startswith("rejections/"):
-            rejections += read_records(source, entry, Rejection)
-        else:
-            scores += read_records(source, entry, StudentScore)
-    return scores, rejections

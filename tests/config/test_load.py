@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.provenance.inputs import read_inputs
 from tests.conftest import Write
 
 CONFIGS = sorted((Path(__file__).parents[2] / "ray_jobs" / "configs").glob("*.toml"))
@@ -131,7 +132,7 @@ def test_a_mistake_is_one_line_that_names_the_key(write_config: Write, mistake: 
     file = write_config()
     expected = mistaken(file, mistake)
     with pytest.raises(ValueError) as caught:
-        load_config(file)
+        read_inputs(load_config(file))
     assert not isinstance(caught.value, ValidationError)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in expected), str(caught.value)
@@ -200,17 +201,19 @@ def test_a_policy_needs_a_strategy_that_the_strategies_file_holds(
     )
     file = write_config()
     with pytest.raises(ValueError, match=r"none_solved.*direct_answer.*step_by_step"):
-        load_config(file, [f"strategies={own}"])
+        read_inputs(load_config(file, [f"strategies={own}"]))
     with pytest.raises(ValueError, match=r"policy.*extract_generate.*step_by_step"):
-        load_config(
-            file,
-            [
-                f"strategies={own}",
-                "selection.none_solved=step_by_step",
-                "selection.policy=fixed:extract_generate",
-            ],
+        read_inputs(
+            load_config(
+                file,
+                [
+                    f"strategies={own}",
+                    "selection.none_solved=step_by_step",
+                    "selection.policy=fixed:extract_generate",
+                ],
+            )
         )
-    load_config(file, [f"strategies={own}", "selection.none_solved=step_by_step"])
+    read_inputs(load_config(file, [f"strategies={own}", "selection.none_solved=step_by_step"]))
 
 
 def test_a_config_is_frozen(write_config: Write) -> None:
@@ -266,13 +269,13 @@ def test_a_judge_is_never_the_model_that_is_scored(write_config: Write, tmp_path
     file = open_config(write_config, str(models / "teacher"))
     assert load_config(file).needed_judge is not None
     with pytest.raises(ValueError, match="is the teacher's model, whose answers it would judge"):
-        load_config(file, ["selection.policy=teacher_best"])
+        read_inputs(load_config(file, ["selection.policy=teacher_best"]))
     link, copy = tmp_path / "link", tmp_path / "copy"
     link.symlink_to(models / "student")
     shutil.copytree(models / "student", copy)
     for place in (models / "student", link, copy):
         with pytest.raises(ValueError, match=r"judge.model: .* is the student's model"):
-            load_config(file, [f"judge.model={place}"])
+            read_inputs(load_config(file, [f"judge.model={place}"]))
         assert load_config(file, [f"judge.model={place}", "selection.policy=teacher_best"])
 
 

@@ -14,14 +14,13 @@ from orca2_gen.console.tables import (
     outcome_table,
     regrading_table,
     selection_table,
-    selections,
     verification_table,
 )
 from orca2_gen.provenance.regrade import Changes
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import UnitName, committed_rows, read_ledger, write_unit
 from tests.conftest import FinishedRun
 
 
@@ -34,7 +33,7 @@ def printed(table: Any) -> str:
 def test_the_selection_table_marks_each_groups_choice_once(undisturbed: FinishedRun) -> None:
     ledger = read_ledger(undisturbed.run_dir)
     text = printed(selection_table(ledger))
-    found = selections(ledger)
+    found = committed_rows(ledger, "selections", Selection)
     assert {s.group for s in found} == {"sums", "letters"}
     for selection in found:
         [line] = [
@@ -50,9 +49,9 @@ def test_the_example_table_shows_both_faces_and_takes_no_text_for_markup(
 ) -> None:
     ledger = read_ledger(undisturbed.run_dir)
     unit = ledger.committed("examples")[0].unit
-    example = read_records(undisturbed.run_dir, ledger.units["examples", unit].files[0], Example)[0]
+    example = read_records(undisturbed.run_dir, ledger.units["examples", unit].accepted, Example)[0]
     rationales = read_records(
-        undisturbed.run_dir, ledger.units["rationales", unit].files[0], Rationale
+        undisturbed.run_dir, ledger.units["rationales", unit].accepted, Rationale
     )
     [rationale] = [r for r in rationales if r.problem_id == example.problem_id]
     text = printed(
@@ -81,7 +80,7 @@ def test_the_outcome_table_gives_each_strategys_shares_of_what_was_not_judged(
     undisturbed: FinishedRun,
 ) -> None:
     ledger = read_ledger(undisturbed.run_dir)
-    found = selections(ledger)
+    found = committed_rows(ledger, "selections", Selection)
     rows = {
         line.strip(" \u2502").split("\u2502")[0].strip().replace(" ", "_"): line
         for line in printed(outcome_table(ledger)).splitlines()
@@ -103,7 +102,7 @@ def test_the_outcome_table_gives_each_strategys_shares_of_what_was_not_judged(
 def test_choices_that_unjudged_answers_could_have_changed_are_named(
     undisturbed: FinishedRun, tmp_path: Path, num_fragile: int
 ) -> None:
-    [first, *_] = selections(read_ledger(undisturbed.run_dir))
+    [first, *_] = committed_rows(read_ledger(undisturbed.run_dir), "selections", Selection)
     ledger = read_ledger(tmp_path, writable=True)
     for index in range(8):
         row = dataclasses.replace(first, group=f"task{index}", fragile=index < num_fragile)
@@ -132,7 +131,7 @@ def test_the_regrading_table_has_a_row_for_every_task_and_strategy() -> None:
 
 
 def test_a_category_is_no_markup(undisturbed: FinishedRun, tmp_path: Path) -> None:
-    [first, *_] = selections(read_ledger(undisturbed.run_dir))
+    [first, *_] = committed_rows(read_ledger(undisturbed.run_dir), "selections", Selection)
     ledger = read_ledger(tmp_path, writable=True)
     for index, group in enumerate(("logic [easy]", "sums [/b]")):
         row = dataclasses.replace(first, group=group, fragile=True)

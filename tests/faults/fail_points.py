@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import load_chat
+from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import (
@@ -24,7 +25,6 @@ from orca2_gen.run_directory.ledger import (
     Receipt,
     UnitName,
     read_ledger,
-    record_stages,
     remove_unlisted,
     unlisted_files,
     write_summary,
@@ -39,6 +39,7 @@ CALLS = ("fsync", "replace", "rename", "link", "unlink", "truncate", "ftruncate"
 UNITS = [f"sums-{n:06d}" for n in range(5)]
 STAGES = {"problems": {"tasks": "t"}}
 KEYS = {"problems": "k"}
+STRATEGIES = load_strategies(None)
 DIED = 9
 
 
@@ -47,7 +48,7 @@ def drive(run_dir: Path, driver: str) -> list[str]:
     made = []
     with run_lock(run_dir):
         ledger = read_ledger(run_dir, writable=True)
-        record_stages(run_dir, {"run_dir": "r"}, STAGES, KEYS, ledger)
+        record_stages(ledger, {"run_dir": "r"}, STAGES, KEYS, STRATEGIES)
         remove_unlisted(ledger)
         receipts: list[Receipt] = []
         for unit in UNITS:

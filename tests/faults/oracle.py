@@ -165,9 +165,8 @@ def rejections(run_dir: Path) -> list[dict[str, Any]]:
     return [
         row
         for receipt in read_ledger(run_dir).units.values()
-        for entry in receipt.files
-        if entry.path.startswith("rejections/")
-        for row in read_table(run_dir, entry).to_pylist()
+        if receipt.rejections is not None
+        for row in read_table(run_dir, receipt.rejections).to_pylist()
     ]
 
 

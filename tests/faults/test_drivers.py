@@ -18,8 +18,7 @@ import ray
 
 from orca2_gen.exit_codes import FAILED, INTERRUPTED
 from orca2_gen.run_directory.ledger import read_ledger
-from orca2_gen.strategies import STRATEGY_NAMES
-from tests.conftest import FinishedRun, write_run_config
+from tests.conftest import STRATEGY_NAMES, FinishedRun, write_run_config
 from tests.faults.drivers import ROOT, assert_one_reason, run_driver, start_driver, wait_until
 from tests.faults.faulty import asked, plant
 from tests.faults.oracle import assert_sound, assert_whole, snapshot

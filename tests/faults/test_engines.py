@@ -14,11 +14,10 @@ import pytest
 from orca2_gen.config.load import load_config
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
-from orca2_gen.strategies import STRATEGY_NAMES
 from ray_jobs.engines import placement
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
-from tests.conftest import NUM_LETTERS, NUM_SUMS, FinishedRun, quiet
+from tests.conftest import NUM_LETTERS, NUM_SUMS, STRATEGY_NAMES, FinishedRun, quiet
 from tests.faults.faulty import FaultyActor, happened, plant
 from tests.faults.oracle import (
     ACTORS,

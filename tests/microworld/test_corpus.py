@@ -16,7 +16,7 @@ from orca2_gen.microworld.instructions import (
 from orca2_gen.microworld.task_files import draw_task_items, held_out_ids
 from orca2_gen.microworld.world import build_world
 from orca2_gen.prompts import user_text
-from orca2_gen.strategies import STRATEGY_NAMES
+from tests.conftest import STRATEGY_NAMES
 
 WORLD = build_world()
 ITEMS = draw_task_items(WORLD)

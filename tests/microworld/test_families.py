@@ -15,7 +15,7 @@ from orca2_gen.microworld.families import FAMILIES
 from orca2_gen.microworld.item import DIRECT, Item, Split
 from orca2_gen.microworld.open_book import column_sums
 from orca2_gen.microworld.world import WORLD_SEED, build_world
-from orca2_gen.strategies import STRATEGY_NAMES
+from tests.conftest import STRATEGY_NAMES
 
 WORLD = build_world()
 SPLITS: tuple[Split, ...] = ("student", "teacher", "train", "test")

@@ -8,10 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orca2_gen.provenance.fork import fork_run
-from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.run_directory.arrow_files import checked_bytes
 from orca2_gen.run_directory.ledger import read_ledger
-from tests.conftest import FinishedRun, forked
+from tests.conftest import FinishedRun, forked, keys_of
 
 STAGES = ("problems", "scores", "selections", "rationales", "examples")
 
@@ -21,7 +20,7 @@ STAGES = ("problems", "scores", "selections", "rationales", "examples")
 def test_exactly_the_units_of_an_equal_key_are_taken_over(
     undisturbed: FinishedRun, tmp_path_factory: pytest.TempPathFactory, kept: set[str]
 ) -> None:
-    keys = stage_keys(stage_determinants(undisturbed.config))
+    keys = keys_of(undisturbed.config)
     wanted = {stage: key if stage in kept else "other" for stage, key in keys.items()}
     target = tmp_path_factory.mktemp("fork")
     assert set(forked(undisturbed.run_dir, target, wanted)) == kept
@@ -44,7 +43,7 @@ def test_a_fork_into_a_run_or_from_nothing_is_refused(
 def test_a_fork_that_was_cut_short_is_completed_and_one_that_went_on_is_left_alone(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
-    keys = stage_keys(stage_determinants(undisturbed.config))
+    keys = keys_of(undisturbed.config)
     forked(undisturbed.run_dir, tmp_path / "fork", keys)
     file = tmp_path / "fork" / "ledger.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -76,10 +75,10 @@ FALLS = {
 def test_a_damaged_unit_is_left_behind_with_what_might_now_come_out_otherwise(
     undisturbed: FinishedRun, run_copy: Path, tmp_path: Path, stage: str
 ) -> None:
-    keys = stage_keys(stage_determinants(undisturbed.config))
+    keys = keys_of(undisturbed.config)
     before = read_ledger(run_copy)
     hit = before.committed(stage)[0]
-    path = run_copy / hit.files[0].path
+    path = run_copy / hit.accepted.path
     path.write_bytes(path.read_bytes()[:-1])
     target = tmp_path / "fork"
     target.mkdir()

@@ -9,13 +9,12 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.provenance.lineage import lineage_faults
-from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Message, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.strategies import load_strategies
-from tests.conftest import FinishedRun, forked, quiet
+from tests.conftest import FinishedRun, forked, keys_of, quiet
 from tests.provenance.test_verify import rewrite_ledger
 
 Change = Callable[[Any], Any]
@@ -25,8 +24,8 @@ def change_first_row(run_dir: Path, stage: str, record: type[Any], change: Chang
     """Rewrites the first row of a stage; file and ledger agree, only the meaning is off."""
     ledger = read_ledger(run_dir)
     receipt = ledger.committed(stage)[0]
-    rows = read_records(run_dir, receipt.files[0], record)
-    entry = write_records(run_dir, receipt.files[0].path, [change(rows[0]), *rows[1:]], record)
+    rows = read_records(run_dir, receipt.accepted, record)
+    entry = write_records(run_dir, receipt.accepted.path, [change(rows[0]), *rows[1:]], record)
     changed = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
     rewrite_ledger(run_dir, lambda all_: [changed if r == receipt else r for r in all_])
 
@@ -107,7 +106,7 @@ def test_a_fork_to_a_policy_without_scores_verifies(
 
     overrides = [f"run_dir={tmp_path / 'fork'}", f"selection.policy={policy}"]
     config = load_config(undisturbed.config_file, overrides)
-    keys = stage_keys(stage_determinants(config))
+    keys = keys_of(config)
     assert forked(undisturbed.run_dir, Path(config.run_dir), keys) == ("problems",)
     assert forked(undisturbed.run_dir, Path(config.run_dir), keys) == ()
     with open_run(config, quiet) as run:

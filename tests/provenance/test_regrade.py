@@ -10,21 +10,22 @@ from hypothesis import strategies as st
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import judged
+from orca2_gen.provenance.inputs import read_inputs
+from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.regrade import (
     Changes,
     asked_cells,
     count_changes,
-    open_source,
     regrade_all,
     rejudge_all,
     winner_lines,
 )
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, record_stages, write_unit
-from orca2_gen.scoring import completion_of
+from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
 from orca2_gen.selection.decision import Group, next_step
-from tests.conftest import Write
+from orca2_gen.strategies import load_strategies
+from tests.conftest import Write, source_of
 from tests.selection.test_decision import OUTCOMES, RULE, score_of
 
 NAMES = RULE.strategies
@@ -34,14 +35,14 @@ OLDER = GRADER_VERSION - 1
 def stored_run(file: Path, run_dir: Path, *overrides: str, grader: int = OLDER) -> Path:
     """A run directory with one unit of scores, as an older grader's program recorded it."""
     config = load_config(file, [*overrides, f"run_dir={run_dir}"])
-    determinants = stage_determinants(config)
+    determinants = stage_determinants(config, read_inputs(config))
     determinants["scores"]["grader"] = grader
     keys = stage_keys(determinants)
     name = UnitName(stage="scores", stage_key=keys["scores"], unit="sums-000000")
     receipt = write_unit(run_dir, name, [score_of(0, NAMES[0], "correct", 1)], StudentScore)
     ledger = read_ledger(run_dir, writable=True)
     ledger.commit([receipt])
-    record_stages(run_dir, resolved(config), determinants, keys, ledger)
+    record_stages(ledger, resolved(config), determinants, keys, load_strategies(config.strategies))
     return run_dir
 
 
@@ -63,7 +64,7 @@ def test_scores_of_any_grader_may_be_graded_anew_whatever_follows_from_them(
     write_config: Write, tmp_path: Path, override: str, grader: int
 ) -> None:
     file = write_config()
-    source = open_source(
+    source = source_of(
         stored_run(file, tmp_path / "old", grader=grader), load_config(file, [override])
     )
     assert source.grader == grader
@@ -92,7 +93,7 @@ def test_scores_made_otherwise_are_refused_in_one_line_that_shows_the_difference
     run_dir = stored_run(file, tmp_path / "old")
     before = (run_dir / "ledger.jsonl").read_bytes()
     with pytest.raises(ValueError, match="made otherwise") as found:
-        open_source(run_dir, load_config(file, [override]))
+        source_of(run_dir, load_config(file, [override]))
     assert difference in str(found.value) and "\n" not in str(found.value)
     assert (run_dir / "ledger.jsonl").read_bytes() == before
     assert not (tmp_path / "run").exists()
@@ -102,21 +103,21 @@ def test_what_cannot_be_a_source_is_refused(write_config: Write, tmp_path: Path)
     file = write_config()
     config = load_config(file)
     with pytest.raises(ValueError, match=r"holds no config\.json"):
-        open_source(tmp_path / "nothing", config)
+        source_of(tmp_path / "nothing", config)
     run_dir = stored_run(file, tmp_path / "old")
     with pytest.raises(ValueError, match="own run_dir"):
-        open_source(run_dir, load_config(file, [f"run_dir={run_dir}"]))
+        source_of(run_dir, load_config(file, [f"run_dir={run_dir}"]))
     recorded = (run_dir / "config.json").read_text()
     (run_dir / "config.json").write_text(recorded[:-9])
     with pytest.raises(ValueError, match="does not say what its stages were made of"):
-        open_source(run_dir, config)
+        source_of(run_dir, config)
     (run_dir / "config.json").write_text(recorded.replace('"grader": ', '"grader": 9'))
     with pytest.raises(ValueError, match="is not what the scores beside it were made of"):
-        open_source(run_dir, config)
+        source_of(run_dir, config)
     (run_dir / "config.json").write_text(recorded)
     (run_dir / "ledger.jsonl").write_bytes(b"")
     with pytest.raises(ValueError, match="holds no scores and no evaluation"):
-        open_source(run_dir, config)
+        source_of(run_dir, config)
 
 
 def problem_of(number: int) -> Problem:
@@ -170,7 +171,7 @@ def judged_before(score: StudentScore, was: str) -> StudentScore | None:
     """What another run's judgements hold of an answer."""
     if was == "replied":
         text = "It agrees.\nScore: 5"
-        reply = dataclasses.replace(completion_of(score), role="judge", text=text)
+        reply = dataclasses.replace(score.completion, role="judge", text=text)
         return judged(dataclasses.replace(score, outcome="ungraded"), (reply,))
     outcome = {"truncated then": "truncated", "of another text": "ungraded"}.get(was, "ungraded")
     text = "Something else." if was == "of another text" else score.text

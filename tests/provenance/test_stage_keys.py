@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 import orca2_gen
-from orca2_gen.config.arguments import rooms, selection_rule
+from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import load_config
-from orca2_gen.provenance.stage_keys import PREVIOUS, stage_determinants, stage_keys
+from orca2_gen.provenance.stage_keys import PREVIOUS
 from orca2_gen.selection.blocks import Group
-from tests.conftest import Write
+from orca2_gen.strategies import load_strategies
+from tests.conftest import Write, keys_of, rule_of
 
 
-def keys_of(file: Path, *overrides: str) -> dict[str, str]:
-    return stage_keys(stage_determinants(load_config(file, overrides)))
+def file_keys(file: Path, *overrides: str) -> dict[str, str]:
+    return keys_of(load_config(file, overrides))
 
 
 def changed_stages(file: Path, *overrides: str) -> set[str]:
-    before, after = keys_of(file), keys_of(file, *overrides)
+    before, after = file_keys(file), file_keys(file, *overrides)
     return {stage for stage in before if before[stage] != after[stage]}
 
 
@@ -73,7 +74,7 @@ def test_a_judge_is_in_the_keys_where_a_task_is_open_and_nowhere_else(
     file = write_config(sections=judge)
     assert changed_stages(file, override) == set()
     is_open = "tasks.0.answer_type=open"
-    before, after = keys_of(file, is_open), keys_of(file, is_open, override)
+    before, after = file_keys(file, is_open), file_keys(file, is_open, override)
     changed = {stage for stage in before if before[stage] != after[stage]} & ALL
     assert changed == (set(ORDER[ORDER.index(first) :]) if first else set())
 
@@ -81,11 +82,11 @@ def test_a_judge_is_in_the_keys_where_a_task_is_open_and_nowhere_else(
 def test_a_group_that_is_judged_is_no_race(write_config: Write) -> None:
     config = load_config(write_config(), ["selection.method=race"])
     group = Group(name="sums", num_problems=9, num_groups=2)
-    assert selection_rule(config, group) == selection_rule(config)
-    assert selection_rule(config).is_race
+    assert rule_of(config).of(group) == rule_of(config)
+    assert rule_of(config).is_race
     judged = dataclasses.replace(group, is_judged=True)
     full_grid = load_config(write_config(), ["selection.method=full_grid"])
-    assert selection_rule(config, judged) == selection_rule(full_grid)
+    assert rule_of(config).of(judged) == rule_of(full_grid)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_what_a_full_grid_is_looked_at_for_is_not_in_the_keys_of_its_scores(
     write_config: Write,
 ) -> None:
     grid, file = "selection.method=full_grid", write_config()
-    before, after = keys_of(file, grid), keys_of(file, grid, "selection.indifference=0.1")
+    before, after = file_keys(file, grid), file_keys(file, grid, "selection.indifference=0.1")
     assert next(stage for stage in before if before[stage] != after[stage]) == "selections"
 
 
@@ -135,7 +136,7 @@ def test_which_cells_a_race_scores_depends_on_how_it_is_run(
     write_config: Write, override: str, first: str
 ) -> None:
     file = write_config()
-    before, after = keys_of(file), keys_of(file, override)
+    before, after = file_keys(file), file_keys(file, override)
     assert next(stage for stage in before if before[stage] != after[stage]) == first
 
 
@@ -159,16 +160,16 @@ def test_every_text_that_may_be_said_is_in_the_keys(
     keys = []
     for each in (text, text.replace(old, new, 1)):
         own.write_text(each)
-        keys.append(keys_of(file, f"strategies={own}"))
+        keys.append(file_keys(file, f"strategies={own}"))
     assert {stage for stage in keys[0] if keys[0][stage] != keys[1][stage]} >= ALL
 
 
 def test_a_changed_task_file_changes_every_key(write_config: Write, tmp_path: Path) -> None:
     file = write_config()
-    before = keys_of(file)
+    before = file_keys(file)
     with open(tmp_path / "sums.jsonl", "a", encoding="utf-8") as task:
         task.write("\n")
-    after = keys_of(file)
+    after = file_keys(file)
     assert {stage for stage in before if before[stage] != after[stage]} == ALL
 
 
@@ -181,32 +182,32 @@ def test_few_shot_is_in_the_keys_and_with_it_what_the_evaluation_asks(
     file = write_config(sections=sections)
     few_shot = "tasks.0.few_shot=[3, 5]"
     assert changed_stages(file, few_shot) == ALL
-    zero, few = keys_of(file), keys_of(file, few_shot)
-    assert few["problems"] != keys_of(file, "tasks.0.few_shot=[2, 5]")["problems"]
-    renamed = keys_of(file, few_shot, "evaluation.tasks.0.name=f")
+    zero, few = file_keys(file), file_keys(file, few_shot)
+    assert few["problems"] != file_keys(file, "tasks.0.few_shot=[2, 5]")["problems"]
+    renamed = file_keys(file, few_shot, "evaluation.tasks.0.name=f")
     assert {stage for stage in few if renamed[stage] != few[stage]} == {"evaluation_problems"}
     held_out.write_text(json.dumps({"question": "What is 1 + 2?", "answer": "3"}) + "\n")
-    changed = {stage for stage, key in keys_of(file).items() if key != zero[stage]}
+    changed = {stage for stage, key in file_keys(file).items() if key != zero[stage]}
     assert changed == {"evaluation_problems"}
-    changed = {stage for stage, key in keys_of(file, few_shot).items() if key != few[stage]}
+    changed = {stage for stage, key in file_keys(file, few_shot).items() if key != few[stage]}
     assert changed == {"evaluation_problems"} | ALL
 
 
 def test_every_stage_has_its_own_key(write_config: Write) -> None:
-    keys = keys_of(write_config())
+    keys = file_keys(write_config())
     assert set(keys) == set(PREVIOUS) and len(set(keys.values())) == len(keys)
 
 
 def test_the_rule_and_the_rooms_are_the_configs(write_config: Write) -> None:
     config = load_config(write_config(), ["scoring.max_tokens=2000", "teacher.max_model_len=8192"])
-    student, teacher = rooms(config)
+    student, teacher = rooms(config, load_strategies(config.strategies))
     assert (student.judged_tokens, teacher.judged_tokens) == (None, None)
     # A second attempt, with twice as much, must fit too.
     assert (student.max_model_len, student.max_tokens) == (4096, 4000)
     assert (teacher.max_model_len, teacher.max_tokens) == (8192, 4000)
     once = load_config(write_config(), ["scoring.max_tokens=90", "scoring.retry_max_tokens=90"])
-    assert rooms(once)[0].max_tokens == 90
-    rule = selection_rule(config)
+    assert rooms(once, load_strategies(once.strategies))[0].max_tokens == 90
+    rule = rule_of(config)
     assert (rule.scored_problems, rule.block_size, rule.needs_scores) == (12, 4, True)
 
 
@@ -221,6 +222,6 @@ def test_a_judge_has_a_room_with_a_place_for_the_longest_answer(
     judge = f'[judge]\nengine = "scripted"\ntokenizer = "{chatml_dir}"\nmax_model_len = 9000\n'
     sets = ["tasks.0.answer_type=open", "scoring.max_tokens=30", "scoring.retry_max_tokens=70"]
     config = load_config(write_config(sections=judge), [*sets, f"strategies={own}"])
-    *_, room = rooms(config)
+    *_, room = rooms(config, load_strategies(config.strategies))
     assert (room.role, room.max_model_len, room.max_tokens) == ("judge", 9000, 256)
     assert room.judged_tokens == 3 * 70

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.dataset import checked_manifest, read_examples, write_dataset
+from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import erase
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import STAGES, Receipt, read_ledger
 from orca2_gen.strategies import load_strategies
-from tests.conftest import FinishedRun
+from tests.conftest import FinishedRun, dataset_of
 
 # No problem of the undisturbed run is open, so it holds no judgements: tests/ray_jobs/test_judging.
 RUN_STAGES = [s for s in STAGES if not s.startswith("evaluation") and s != "judgements"]
@@ -92,8 +92,8 @@ def replace_rows(
     def rewrite(receipts: list[Receipt]) -> list[Receipt]:
         at = next(n for n, r in enumerate(receipts) if r.stage == stage and r.counts["accepted"])
         receipt = receipts[at]
-        rows = change(read_records(run_dir, receipt.files[0], record))
-        entry = write_records(run_dir, receipt.files[0].path, rows, record)
+        rows = change(read_records(run_dir, receipt.accepted, record))
+        entry = write_records(run_dir, receipt.accepted.path, rows, record)
         counts = {"accepted": len(rows), "rejected": receipt.counts["rejected"]}
         counts["input"] = sum(counts.values())
         receipts[at] = dataclasses.replace(
@@ -152,7 +152,7 @@ def rewrite_dataset(
         key="k",
         name="run",
     )
-    write_dataset(run_dir, plan, load_strategies(None))
+    dataset_of(run_dir, plan, load_strategies(None))
     path = run_dir / "dataset" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": prompts}))
 
@@ -169,7 +169,7 @@ def test_a_dataset_row_with_its_instruction_kept_is_named(
     rationales = [
         r
         for u in ledger.committed("rationales")
-        for r in read_records(run_copy, u.files[0], Rationale)
+        for r in read_records(run_copy, u.accepted, Rationale)
     ]
     [rationale] = [r for r in rationales if r.problem_id == rows[3].problem_id]
     kept = erase(

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import encode_text, load_chat
-from orca2_gen.config.arguments import rooms, selection_rule
+from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.erasure import prove
 from orca2_gen.lengths import length_budget
 from orca2_gen.prompts import user_text
+from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.provenance.lineage import lineage_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
@@ -25,9 +26,9 @@ from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import load_strategies
 from orca2_gen.tasks.pools import question_key
-from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease
+from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy
-from tests.conftest import NUM_BAD, NUM_SUMS, Write
+from tests.conftest import NUM_BAD, NUM_SUMS, Write, rule_of
 from tests.provenance.test_lineage import change_first_row
 from tests.test_rationales import ASKING
 
@@ -40,21 +41,21 @@ def read_units(
     lease = ReadLease(
         task=config.tasks[0],
         rows_per_unit=config.rows_per_unit,
-        rooms=rooms(config),
+        rooms=rooms(config, load_strategies(config.strategies)),
         stage="problems",
         stage_key="k",
         driver="0",
         committed=committed,
     )
-    return list(read_problems(run_dir, config, lease))
+    return list(read_problems(run_dir, config, read_inputs(config), lease))
 
 
 def problems_in(run_dir: Path, receipts: list[Receipt]) -> list[Problem]:
-    return [p for r in receipts for p in read_records(run_dir, r.files[0], Problem)]
+    return [p for r in receipts for p in read_records(run_dir, r.accepted, Problem)]
 
 
 def rejections_in(run_dir: Path, receipts: list[Receipt]) -> list[Rejection]:
-    files = [entry for r in receipts for entry in r.files[1:]]
+    files = [r.rejections for r in receipts if r.rejections is not None]
     return [row for entry in files for row in read_records(run_dir, entry, Rejection)]
 
 
@@ -114,10 +115,11 @@ def test_a_context_that_is_too_long_is_rejected_and_a_row_that_is_too_long_is_no
     assert [p.problem_id for p in found] == [p.problem_id for p in zero]
     assert max(len(s.question) for p in found for s in p.examples) < 100
 
-    budget = length_budget(rooms(config)[0], strategies)
+    room = rooms(config, strategies)[0]
+    budget = length_budget(room, load_chat(room.tokenizer), strategies)
     longest = max(len(encode_text(budget.chat, user_text(p, strategies))) for p in zero)
-    room = f"student.max_model_len={budget.frame_tokens + longest + 16}"
-    tight = read_units(load_config(file, [*short, FEW_SHOT, room]), tmp_path / "tight")
+    fitting = f"student.max_model_len={budget.frame_tokens + longest + 16}"
+    tight = read_units(load_config(file, [*short, FEW_SHOT, fitting]), tmp_path / "tight")
     assert problems_in(tmp_path / "tight", tight) == []
     reasons = [r.reason for r in rejections_in(tmp_path / "tight", tight)]
     assert reasons.count("prompt_too_long") == NUM_SUMS + 1
@@ -143,13 +145,14 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
     receipts = read_units(config, run_dir)
     ledger.commit(receipts)
     problems = problems_in(run_dir, receipts)
-    lease = SelectLease(
+    inputs = read_inputs(config)
+    group = Group(name="sums", num_problems=len(problems), num_groups=1)
+    lease = UnitLease(
         name=UnitName(stage="selections", stage_key="k", unit="sums", group="sums"),
-        group=Group(name="sums", num_problems=len(problems), num_groups=1),
-        rule=selection_rule(config),
-        blocks=(),
+        inputs=DecidedGroup(group=group, rule=rule_of(config), blocks=()),
+        what="selecting",
     )
-    ledger.commit(select_strategy(run_dir, config, lease))
+    ledger.commit(select_strategy(run_dir, config, inputs, lease))
     script = planted_script(
         {p.problem_id: p for p in problems},
         {"step_by_step": 1.0},
@@ -173,9 +176,10 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
         ]
         name = UnitName(stage="rationales", stage_key="k", unit=receipt.unit, group="sums")
         ledger.commit([write_unit(run_dir, name, taught, Rationale)])
-        files = ledger.units["rationales", receipt.unit].files
+        rationales = ledger.units["rationales", receipt.unit].accepted
         name = UnitName(stage="examples", stage_key="k", unit=receipt.unit, group="sums")
-        ledger.commit(erase_rationales(run_dir, config, EraseLease(name=name, rationales=files[0])))
+        erasing = UnitLease(name=name, inputs=rationales, what="erasing")
+        ledger.commit(erase_rationales(run_dir, config, inputs, erasing))
     return ledger
 
 
@@ -188,7 +192,7 @@ def test_a_few_shot_run_follows_from_its_rows_and_is_proved(
     examples = [
         example
         for receipt in ledger.committed("examples")
-        for example in read_records(tmp_path, receipt.files[0], Example)
+        for example in read_records(tmp_path, receipt.accepted, Example)
     ]
     chat = load_chat(engine_directory(config.student))
     assert len(examples) == NUM_SUMS

@@ -75,7 +75,7 @@ def rows_of(ledger: Ledger, stage: str, record: type[R]) -> list[tuple[str, R]]:
     return [
         (receipt.group, row)
         for receipt in ledger.committed(stage)
-        for row in read_records(ledger.run_dir, receipt.files[0], record)
+        for row in read_records(ledger.run_dir, receipt.accepted, record)
     ]
 
 
@@ -236,12 +236,12 @@ def findings_of(
     receipt, rows, place = next(
         (receipt, rows, place)
         for receipt in ledger.committed("scores")
-        for rows in [read_records(run_dir, receipt.files[0], StudentScore)]
+        for rows in [read_records(run_dir, receipt.accepted, StudentScore)]
         for place, row in enumerate(rows)
         if is_wanted(row)
     )
     rows[place] = change(rows[place])
-    entry = write_records(run_dir, receipt.files[0].path, rows, StudentScore)
+    entry = write_records(run_dir, receipt.accepted.path, rows, StudentScore)
     new = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
     rewrite_ledger(run_dir, lambda all_: [new if r == receipt else r for r in all_])
     return verify(run_dir).findings

@@ -11,24 +11,21 @@ from typing import Any
 
 import pytest
 
-from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.provenance.regrade import open_source
-from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import next_step
-from ray_jobs import run as run_module
+from ray_jobs import stages
 from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.engines import placement
 from ray_jobs.pipeline import judge_answers, read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading.regrade import Regrading, regrade
 from ray_jobs.run import open_run
-from tests.conftest import FinishedRun, forked, quiet, write_run_config
+from tests.conftest import FinishedRun, forked, keys_of, quiet, rule_of, source_of, write_run_config
 from tests.faults.faulty import FaultyActor, happened, plant
 from tests.faults.oracle import assert_whole, committed
 from tests.provenance.test_lineage import change_first_row
@@ -96,7 +93,7 @@ def records(ledger: Ledger, stage: str, record: type[Any]) -> list[Any]:
     return [
         row
         for receipt in ledger.committed(stage)
-        for row in read_records(ledger.run_dir, receipt.files[0], record)
+        for row in read_records(ledger.run_dir, receipt.accepted, record)
     ]
 
 
@@ -151,9 +148,9 @@ def test_judged_groups_use_the_full_grid_and_follow_from_judgements_and_others_r
         "letters": "race",
     }
     group = Group(name=JUDGED, num_problems=NUM_WHYS + NUM_FACTS, num_groups=3, is_judged=True)
-    rule = selection_rule(judged_run.config, group)
+    rule = rule_of(judged_run.config).of(group)
     blocks = {
-        index: read_records(judged_run.run_dir, receipt.files[0], StudentScore)
+        index: read_records(judged_run.run_dir, receipt.accepted, StudentScore)
         for index, receipt in enumerate(ledger.committed("judgements"))
     }
     assert next_step(group, rule, blocks) == chosen[JUDGED]
@@ -222,7 +219,7 @@ def test_a_judge_is_started_exactly_where_something_is_to_be_judged(
         started.append(config.max_num_seqs)
         return placement.start_engine(config, *args, **arguments)
 
-    monkeypatch.setattr(run_module, "start_engine", start_engine)
+    monkeypatch.setattr(stages, "start_engine", start_engine)
     own = "judge.max_num_seqs=7"  # by which it is known
     run_dir, summary = run_config(
         judged_run.config_file, f"run_dir={tmp_path / 'run'}", override, own
@@ -298,7 +295,7 @@ def test_stored_replies_are_read_again_with_no_engine_and_the_run_ends_with_the_
     sets = [f"run_dir={tmp_path / 'run'}"]
     config = load_config(judged_run.config_file, sets)
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "start_engine", None)  # whoever starts one falls here
+        patched.setattr(stages, "start_engine", None)  # whoever starts one falls here
         found = regraded(config, judged_run.run_dir)
     before, after = read_ledger(judged_run.run_dir), read_ledger(Path(config.run_dir))
     assert cells(after, "judgements") == cells(before, "judgements")
@@ -331,12 +328,12 @@ def test_a_judge_that_reads_other_lengths_is_refused(
 ) -> None:
     sets = [f"run_dir={tmp_path / 'run'}", "judging.max_tokens=99"]
     with pytest.raises(ValueError, match=r"made otherwise: problems\.rooms\.judge"):
-        open_source(judged_run.run_dir, load_config(judged_run.config_file, sets))
+        source_of(judged_run.run_dir, load_config(judged_run.config_file, sets))
 
 
 def regraded(config: Config, source: Path) -> Regrading:
     with open_run(config, quiet) as run:
-        return regrade(run, open_source(source, config))
+        return regrade(run, source_of(source, config))
 
 
 def with_reply(row: StudentScore, **changes: Any) -> StudentScore:
@@ -383,10 +380,10 @@ def put_first(run_dir: Path, is_wanted: Callable[[StudentScore], bool]) -> None:
     """Sorts the first unit of judgements so that one of these rows is its first."""
     ledger = read_ledger(run_dir)
     receipt = ledger.committed("judgements")[0]
-    rows = read_records(run_dir, receipt.files[0], StudentScore)
+    rows = read_records(run_dir, receipt.accepted, StudentScore)
     rows.sort(key=is_wanted, reverse=True)
     assert is_wanted(rows[0])
-    entry = write_records(run_dir, receipt.files[0].path, rows, StudentScore)
+    entry = write_records(run_dir, receipt.accepted.path, rows, StudentScore)
     changed = dataclasses.replace(receipt, files=(entry,))
     rewrite_ledger(run_dir, lambda all_: [changed if r == receipt else r for r in all_])
 
@@ -414,8 +411,8 @@ def test_a_verdict_on_what_needs_no_judge_is_found(judged_copy: Path) -> None:
 def test_a_scored_cell_that_was_never_judged_is_found(judged_copy: Path) -> None:
     ledger = read_ledger(judged_copy)
     receipt = ledger.committed("judgements")[0]
-    rows = read_records(judged_copy, receipt.files[0], StudentScore)[1:]
-    entry = write_records(judged_copy, receipt.files[0].path, rows, StudentScore)
+    rows = read_records(judged_copy, receipt.accepted, StudentScore)[1:]
+    entry = write_records(judged_copy, receipt.accepted.path, rows, StudentScore)
     counts = receipt.counts | {"input": len(rows), "accepted": len(rows)}
     changed = dataclasses.replace(receipt, files=(entry,), counts=counts)
     rewrite_ledger(judged_copy, lambda all_: [changed if r == receipt else r for r in all_])
@@ -469,5 +466,5 @@ def test_an_arm_of_an_ablation_shares_the_problems_of_a_judged_run(
 ) -> None:
     sets = [f"run_dir={tmp_path / 'fork'}", "selection.policy=random"]
     config = load_config(judged_run.config_file, sets)
-    keys = stage_keys(stage_determinants(config))
+    keys = keys_of(config)
     assert forked(judged_run.run_dir, Path(config.run_dir), keys) == ("problems",)

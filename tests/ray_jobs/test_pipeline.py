@@ -19,10 +19,17 @@ import ray
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
-from orca2_gen.provenance.verify import RECORDS, verify
+from orca2_gen.provenance.accounting import RECORDS
+from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger, unlisted_files
+from orca2_gen.run_directory.ledger import (
+    STAGES,
+    Ledger,
+    Receipt,
+    read_ledger,
+    read_unit,
+    unlisted_files,
+)
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import Run, open_run
 from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet
@@ -42,11 +49,9 @@ def rows(ledger: Ledger, stage: str) -> tuple[list[object], list[Rejection]]:
     accepted: list[object] = []
     rejected: list[Rejection] = []
     for receipt in ledger.committed(stage):
-        for entry in receipt.files:
-            if entry.path.startswith("rejections/"):
-                rejected += read_records(ledger.run_dir, entry, Rejection)
-            else:
-                accepted += read_records(ledger.run_dir, entry, RECORDS[stage])
+        of_unit, lost = read_unit(ledger.run_dir, receipt, RECORDS[stage])
+        accepted += of_unit
+        rejected += lost
     return accepted, rejected
 
 
@@ -222,7 +227,7 @@ def test_a_file_that_a_killed_predecessor_finishes_late_is_gone_at_the_end(
     config = load_config(undisturbed.config_file, [f"run_dir={run_copy}"])
     with open_run(config, quiet) as run:
         run_all(run)
-        listed = run_copy / run.ledger.committed("rationales")[0].files[0].path
+        listed = run_copy / run.ledger.committed("rationales")[0].accepted.path
         token = listed.stem.rsplit("-", 1)[1]
         late = Path(shutil.copy(listed, listed.with_name(listed.name.replace(token, "abcdef"))))
         assert unlisted_files(run.ledger) == [late]
@@ -266,7 +271,7 @@ def test_a_changed_setting_is_refused_and_a_fork_takes_over_what_stays(
 def test_a_run_with_a_damaged_file_is_gone_on_with_in_a_fork(
     undisturbed: FinishedRun, run_copy: Path, tmp_path: Path, stage: str
 ) -> None:
-    hit = run_copy / read_ledger(run_copy).committed(stage)[0].files[0].path
+    hit = run_copy / read_ledger(run_copy).committed(stage)[0].accepted.path
     hit.write_bytes(hit.read_bytes()[:-1])
     config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'fork'}"])
     lines: list[str] = []

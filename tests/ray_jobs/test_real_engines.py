@@ -17,12 +17,11 @@ from benchmarks.throughput.models import make_random_llama
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.console.progress import show_stage
-from orca2_gen.provenance.regrade import open_source
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Receipt, read_ledger
-from ray_jobs import run as run_module
+from ray_jobs import stages
 from ray_jobs.demo import CONFIG
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
@@ -30,6 +29,7 @@ from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.regrading.regrade import regrade
 from ray_jobs.run import open_run
+from tests.conftest import source_of
 from tests.faults.oracle import engine_processes
 from train.launch import train_student, trained_student
 
@@ -100,7 +100,7 @@ def tensor_parallel_run(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     run_dir = tmp_path_factory.mktemp("tp") / "run"
     watched = Watched(run_dir, small(run_dir, 24, "teacher.tensor_parallel_size=2"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "start_engine", watched.start_engine)
+        patched.setattr(stages, "start_engine", watched.start_engine)
         with open_run(load_config(CONFIG, watched.overrides), watched.track) as opened:
             run_all(opened)
     return watched
@@ -127,7 +127,7 @@ def test_scores_of_a_real_engine_keep_text_and_token_counts(
     scores = [
         score
         for receipt in ledger.committed("scores")
-        for score in read_records(ledger.run_dir, receipt.files[0], StudentScore)
+        for score in read_records(ledger.run_dir, receipt.accepted, StudentScore)
     ]
     assert all(score.text and score.num_completion_tokens > 0 for score in scores)
     assert {score.finish_reason for score in scores} <= {"stop", "length"}
@@ -177,7 +177,7 @@ def test_a_student_may_be_its_own_teacher(tmp_path: Path) -> None:
     rationales = [
         rationale
         for receipt in ledger.committed("rationales")
-        for rationale in read_records(run_dir, receipt.files[0], Rationale)
+        for rationale in read_records(run_dir, receipt.accepted, Rationale)
     ]
     rejected = sum(receipt.counts["rejected"] for receipt in ledger.committed("rationales"))
     assert len(rationales) + rejected == 24
@@ -212,7 +212,7 @@ def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
     judged = [
         score
         for receipt in ledger.committed("judgements")
-        for score in read_records(run_dir, receipt.files[0], StudentScore)
+        for score in read_records(run_dir, receipt.accepted, StudentScore)
     ]
     assert len(judged) == SCORED * 6
     asked = [score for score in judged if score.outcome == "ungraded"]
@@ -226,6 +226,6 @@ def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
     assert statistics.median(shared) >= 512, "what a judge is told is the same for every answer"
     again = load_config(CONFIG, [*overrides, f"run_dir={tmp_path / 'again'}"])
     with open_run(again, show_stage) as opened:
-        lines = regrade(opened, open_source(run_dir, again)).lines
+        lines = regrade(opened, source_of(run_dir, again)).lines
     assert "no winner differs" in lines
     assert f"judgements: {len(ledger.committed('judgements'))} of" in " ".join(lines)

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.records import Rejection
@@ -13,11 +11,8 @@ from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import (
     Receipt,
     UnitName,
-    differences,
     read_ledger,
-    record_stages,
     remove_unlisted,
-    stage_key,
     unlisted_files,
     write_unit,
 )
@@ -45,7 +40,7 @@ def test_only_a_commit_makes_rows_exist(tmp_path: Path) -> None:
     read_ledger(tmp_path, writable=True).commit([receipt])
     [found] = read_ledger(tmp_path).committed("problems")
     assert found == receipt
-    assert len(read_records(tmp_path, found.files[0], Rejection)) == 3
+    assert len(read_records(tmp_path, found.accepted, Rejection)) == 3
 
 
 def test_a_receipt_counts_its_input_as_accepted_plus_rejected(tmp_path: Path) -> None:
@@ -90,38 +85,6 @@ def test_a_unit_that_two_lines_commit_is_refused(tmp_path: Path) -> None:
         read_ledger(tmp_path)
 
 
-DETERMINANTS = {
-    "problems": {"rows_per_unit": 8, "tasks": {"sums": {"sha256": "a"}}},
-    "scores": {"max_tokens": 9},
-}
-KEYS = {"problems": "k", "scores": "s"}
-
-
-def test_changed_determinants_of_committed_units_are_refused_with_the_difference(
-    tmp_path: Path,
-) -> None:
-    ledger = read_ledger(tmp_path, writable=True)
-    record_stages(tmp_path, {}, DETERMINANTS, KEYS, ledger)
-    ledger.commit([receipt_of(tmp_path, "sums-000000")])
-    record_stages(tmp_path, {}, DETERMINANTS, KEYS, ledger)
-    changed = {**DETERMINANTS, "problems": {"rows_per_unit": 8, "tasks": {"sums": {"sha256": "b"}}}}
-    with pytest.raises(
-        ValueError, match=r'holds problems made otherwise: tasks.sums.sha256: "a" -> "b"'
-    ):
-        record_stages(tmp_path, {}, changed, {**KEYS, "problems": "other"}, ledger)
-    # What is not committed yet may change.
-    record_stages(
-        tmp_path, {}, {**DETERMINANTS, "scores": {"max_tokens": 1}}, {**KEYS, "scores": "t"}, ledger
-    )
-
-
-def test_units_of_an_equal_key_are_kept_where_no_config_was_recorded(tmp_path: Path) -> None:
-    ledger = read_ledger(tmp_path, writable=True)
-    ledger.commit([receipt_of(tmp_path, "sums-000000")])
-    record_stages(tmp_path, {}, DETERMINANTS, KEYS, ledger)
-    assert json.loads((tmp_path / "config.json").read_text())["stages"] == DETERMINANTS
-
-
 def test_unlisted_files_are_found_and_removed_and_listed_ones_stay(tmp_path: Path) -> None:
     [receipt] = committed(tmp_path, 1)
     late = receipt_of(tmp_path, "sums-000000", attempt=2)
@@ -159,23 +122,8 @@ json_values = st.recursive(
 )
 
 
-@given(previous=st.text(max_size=5), one=json_values, two=json_values)
-def test_stage_keys_are_equal_exactly_if_determinants_and_the_key_before_are(
-    previous: str, one: object, two: object
-) -> None:
-    assert (stage_key(previous, {"a": one}) == stage_key(previous, {"a": two})) == (one == two)
-    assert stage_key(previous, {"a": one}) != stage_key(previous + "x", {"a": one})
-    assert (differences({"a": one}, {"a": two}) == "") == (one == two)
-
-
-def test_a_long_difference_is_cut_and_counted() -> None:
-    old = {f"key{n}": "x" * 200 for n in range(9)}
-    shown = differences(old, dict.fromkeys(old, "y"))
-    assert "(and 4 more)" in shown and len(shown) < 600
-
-
 def test_an_attempt_stands_in_the_file_name(tmp_path: Path) -> None:
-    paths = {receipt_of(tmp_path, "sums-000000", attempt=n).files[0].path for n in (1, 2)}
+    paths = {receipt_of(tmp_path, "sums-000000", attempt=n).accepted.path for n in (1, 2)}
     assert paths == {"problems/sums-000000.a1-0.arrow", "problems/sums-000000.a2-0.arrow"}
 
 

@@ -20,7 +20,7 @@ from orca2_gen.selection.blocks import (
     permutation,
     rows_by_file,
 )
-from orca2_gen.strategies import STRATEGY_NAMES
+from tests.conftest import STRATEGY_NAMES
 
 
 def problem(category: str, sub_category: str) -> Problem:

@@ -19,7 +19,8 @@ from orca2_gen.selection.blocks import (
     permutation,
 )
 from orca2_gen.selection.decision import choose, next_step, summarise, survivors, wilson_interval
-from orca2_gen.strategies import CAUTIOUS, STRATEGY_NAMES
+from orca2_gen.strategies import CAUTIOUS
+from tests.conftest import STRATEGY_NAMES
 from tests.selection.test_blocks import RULE, blocks, groups, races, rules
 
 OUTCOMES = ("correct", "incorrect", "truncated", "unparsed", "ungraded")

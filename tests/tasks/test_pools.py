@@ -138,7 +138,7 @@ def test_every_example_comes_first_and_last_as_often_as_any_other() -> None:
     pool = Pool(shots=tuple(Shot(question=str(n), target="x") for n in range(10)))
     drawn = []
     for n in range(2_000):
-        row = with_examples(problem_of(f"q{n}"), pool, few_shot=(3, 3), seed=0)
+        row = with_examples(problem_of(f"q{n}"), pool, few_shot=(3, 3), seed=0, stage="problems")
         assert isinstance(row, Problem)
         drawn.append(row.examples)
     for place in (0, 2):

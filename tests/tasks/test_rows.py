@@ -101,7 +101,7 @@ def test_a_bad_line_is_rejected_with_its_reason_and_the_next_is_read(
     assert reasons(found) == ["problem", reason, "problem"]
     rejection = found[1]
     assert isinstance(rejection, Rejection)
-    assert (rejection.problem_id, rejection.stage) == ("rows.jsonl:2", "tasks")
+    assert (rejection.problem_id, rejection.stage) == ("rows.jsonl:2", "problems")
     assert rejection.detail.startswith("rows.jsonl:2: ")
     assert (
         rejection.detail.isascii() and len(rejection.detail) < 300 and "\n" not in rejection.detail

@@ -12,11 +12,12 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from orca2_gen.chat import Chat, encode_conversation
-from orca2_gen.dataset import DatasetPlan, write_dataset
+from orca2_gen.dataset import DatasetPlan
 from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.strategies import Strategies
+from tests.conftest import dataset_of
 
 BuildExample = Callable[..., Example]
 BuildLlama = Callable[..., LlamaForCausalLM]
@@ -139,4 +140,4 @@ def dataset_dir(
         key="key",
         name="sums",
     )
-    return Path(write_dataset(run_dir, plan, strategies).directory)
+    return Path(dataset_of(run_dir, plan, strategies).directory)

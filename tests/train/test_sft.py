@@ -27,7 +27,7 @@ from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers, learning_rate_at
 from train.packing import pack
-from train.sft import Placement, TrainedStudent, TrainingPlan, train_from_config, train_student
+from train.sft import Execution, TrainedStudent, TrainingPlan, train_from_config, train_student
 
 BuildLlama = Callable[..., LlamaForCausalLM]
 PLAN = TrainingPlan(
@@ -52,11 +52,11 @@ def read_losses(metrics_file: Path) -> list[float]:
 
 
 def run_training(
-    folder: Path, model_dir: Path, dataset_dir: Path, *, plan: TrainingPlan = PLAN, **placement: int
+    folder: Path, model_dir: Path, dataset_dir: Path, *, plan: TrainingPlan = PLAN, **execution: int
 ) -> TrainedStudent:
     return train_student(
         plan,
-        Placement(**placement),
+        Execution(**execution),
         model_dir=model_dir,
         dataset_dir=dataset_dir,
         output_dir=folder / "student",

@@ -23,7 +23,7 @@ from orca2_gen.run_directory.ledger import (
     write_unit,
 )
 from ray_jobs.dispatch.file_work import MAX_TASK_ATTEMPTS, FileWork
-from ray_jobs.dispatch.leases import EraseLease, FileLease
+from ray_jobs.dispatch.leases import FileLease, UnitLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Tally
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def write_or_die(run_dir: Path, lease: EraseLease) -> Iterator[Receipt]:
+def write_or_die(run_dir: Path, lease: UnitLease[FileEntry]) -> Iterator[Receipt]:
     unit = lease.name.unit
     row = Rejection(problem_id=unit, stage="examples", reason="r", detail="d")
     if "full" in unit:
@@ -47,7 +47,9 @@ def write_or_die(run_dir: Path, lease: EraseLease) -> Iterator[Receipt]:
 def work_off(run_dir: Path, units: list[str]) -> None:
     nothing = FileEntry(path="rationales/u", rows=0, bytes=0, sha256="")
     leases: list[FileLease] = [
-        EraseLease(name=UnitName(stage="examples", stage_key="k", unit=unit), rationales=nothing)
+        UnitLease(
+            name=UnitName(stage="examples", stage_key="k", unit=unit), inputs=nothing, what=unit
+        )
         for unit in units
     ]
     task: Any = ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")(write_or_die)

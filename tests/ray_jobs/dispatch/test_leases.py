@@ -10,7 +10,7 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, block_unit
-from ray_jobs.dispatch.leases import EraseLease, ReadLease, SelectLease, again
+from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 from ray_jobs.regrading.leases import RegradeGroupLease
 from tests.selection.test_blocks import RULE
 
@@ -38,7 +38,7 @@ def test_a_lost_regrading_goes_on_behind_the_blocks_that_are_done(num_done: int)
         group=GROUP,
         rule=rule,
         problems=(entry_of("problems"),),
-        stored=(entry_of("scores"),),
+        stored=(receipt_of("scores", "sums-000000"),),
         made=(),
         stage_key="k",
         driver="0",
@@ -46,19 +46,16 @@ def test_a_lost_regrading_goes_on_behind_the_blocks_that_are_done(num_done: int)
     names = [block_unit(GROUP, index) for index in range(num_done)]
     done = {("scores", name): receipt_of("scores", name) for name in names}
     others = [("scores", "letters-000000"), ("problems", "sums-000000")]
-    left = again(lease, done | {name: receipt_of(*name) for name in others})
-    assert isinstance(left, RegradeGroupLease)
+    left = lease.again(done | {name: receipt_of(*name) for name in others})
     assert left.made == tuple(enumerate(done.values())) and left.attempt == lease.attempt + 1
 
 
 def test_a_lost_task_is_not_tried_again_once_its_unit_has_come() -> None:
-    select = SelectLease(name=name_of("selections", "sums"), group=GROUP, rule=RULE, blocks=())
-    erase = EraseLease(name=name_of("examples", "sums-000000"), rationales=entry_of("r"))
-    for lease in (select, erase):
-        name = (lease.name.stage, lease.name.unit)
-        assert again(lease, {name: receipt_of(*name)}) is None
-        left = again(lease, {})
-        assert left is not None and left.attempt == lease.attempt + 1
+    decided = DecidedGroup(group=GROUP, rule=RULE, blocks=())
+    lease = UnitLease(name=name_of("selections", "sums"), inputs=decided, what="selecting")
+    assert lease.again({("selections", "sums"): receipt_of("selections", "sums")}) is None
+    left = lease.again({("examples", "sums"): receipt_of("examples", "sums")})
+    assert left is not None and left.attempt == lease.attempt + 1 and left.inputs == decided
 
 
 @given(done=st.sets(st.sampled_from(["sums-000000", "sums-000001", "letters-000000"])))
@@ -73,6 +70,5 @@ def test_a_lost_reader_leaves_out_what_has_come(done: set[str]) -> None:
         committed=frozenset(),
     )
     receipts = {("problems", unit): receipt_of("problems", unit) for unit in done}
-    left = again(lease, receipts | {("scores", "other"): receipt_of("scores", "other")})
-    assert isinstance(left, ReadLease)
+    left = lease.again(receipts | {("scores", "other"): receipt_of("scores", "other")})
     assert left.committed == done and left.attempt == 2

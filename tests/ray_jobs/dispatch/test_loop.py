@@ -141,7 +141,7 @@ def assert_each_once(ledger: Ledger, units: list[str]) -> None:
     found = Counter(
         row.problem_id
         for receipt in receipts
-        for row in read_records(ledger.run_dir, receipt.files[0], Rejection)
+        for row in read_records(ledger.run_dir, receipt.accepted, Rejection)
     )
     assert found == Counter(units)
 
@@ -172,7 +172,7 @@ def test_sixty_four_innocent_units_in_flight_with_poison_are_all_committed(tmp_p
     said: list[str] = []
     ledger = work_off(tmp_path, units, units_per_engine=65, said=said)
     assert_each_once(ledger, units)
-    [lost] = read_records(tmp_path, ledger.units["rationales", "poison"].files[0], Rejection)
+    [lost] = read_records(tmp_path, ledger.units["rationales", "poison"].accepted, Rejection)
     assert lost.reason == "engine_died"
     assert sum("alone" in line for line in said) == 2, "a problem is tried alone twice"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orca2_gen.config.engine import EngineConfig
-from ray_jobs import run as run_module
+from ray_jobs import stages
 from ray_jobs.cluster import Node
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
@@ -26,7 +26,7 @@ def place_in_groups(setattr_: Callable[[Any, str, Any], None], cpus_per_rank: fl
     """Makes every engine of a run one across nodes, its actor a faulty one."""
     bundles = property(lambda self: [{"CPU": cpus_per_rank}] * self.ranks)
     setattr_(Placement, "bundles", bundles)
-    setattr_(run_module, "placement_on", across_nodes)
+    setattr_(stages, "placement_on", across_nodes)
     setattr_(placement, "EngineActor", faulty.FaultyActor)
 
 

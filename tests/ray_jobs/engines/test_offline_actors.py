@@ -21,9 +21,11 @@ pytestmark = pytest.mark.slow
 DRIVER = """
 import json, sys, tempfile
 from pathlib import Path
-from orca2_gen.engine_schema import ScriptedEngineConfig
-from orca2_gen.config_schema import RationalesConfig
-from ray_jobs import placement
+from orca2_gen.config.engine import ScriptedEngineConfig
+from orca2_gen.config.schema import RationalesConfig
+from orca2_gen.provenance.inputs import Inputs, including
+from orca2_gen.strategies import load_strategies
+from ray_jobs.engines import placement
 from ray_jobs.cluster import ray_instance
 import ray
 
@@ -35,6 +37,14 @@ if sys.argv[2] == "own variables":
     placement.actor_environment = lambda config: {"VLLM_CPU_OMP_THREADS_BIND": "0"}
 config = ScriptedEngineConfig(engine="scripted", tokenizer=sys.argv[1])
 run_dir = Path(tempfile.mkdtemp())
+nothing = Inputs(
+    strategies=load_strategies(None),
+    taxonomy={},
+    taxonomy_digest=None,
+    tokenizers={},
+    models={},
+    tasks={},
+)
 with ray_instance():
     engine = placement.start_engine(
         config,
@@ -44,7 +54,7 @@ with ray_instance():
         node_id="",
         last_words=run_dir / "last-words",
         run_dir=run_dir,
-        strategies=None,
+        inputs=including(nothing, config),
         rationales=RationalesConfig(),
         run_seed=0,
         stall_seconds=60.0,

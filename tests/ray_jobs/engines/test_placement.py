@@ -12,7 +12,7 @@ from orca2_gen.config.arguments import roles_of_run
 from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.records import ROLES
-from ray_jobs import run as run_module
+from ray_jobs import stages
 from ray_jobs.cluster import Node, devices_by_node, ray_instance
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import (
@@ -24,7 +24,8 @@ from ray_jobs.engines.placement import (
     plan_lines,
     plan_placement,
 )
-from ray_jobs.run import engine_work, open_run, tally_of
+from ray_jobs.run import open_run
+from ray_jobs.stages import engine_work, tally_of
 from tests.conftest import FinishedRun, quiet
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -226,7 +227,7 @@ def test_a_node_that_is_lost_between_two_stages_leaves_the_plan_as_it_was(
         return StandIn()
 
     monkeypatch.setattr(placement, "is_cpu_build", lambda: False)
-    monkeypatch.setattr(run_module, "start_engine", start)
+    monkeypatch.setattr(stages, "start_engine", start)
     with pytest.raises(ValueError, match="the cluster has no GPU"):
         plan_lines(undisturbed.config.model_copy(update={"teacher": VLLM}), [Node(gpus=0)])
     config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"])

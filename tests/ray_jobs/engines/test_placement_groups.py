@@ -23,6 +23,7 @@ from ray.util import placement_group_table, remove_placement_group
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.engine import engine_arguments
+from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.cluster import Node
 from ray_jobs.demo import CONFIG
@@ -76,7 +77,7 @@ def started(undisturbed: FinishedRun, run_dir: Path) -> PlacedEngine:
         node_id="",
         last_words=run_dir.parent / "last-words",
         run_dir=run_dir,
-        strategies=None,
+        inputs=read_inputs(config),
         rationales=config.rationales,
         run_seed=0,
         stall_seconds=60.0,

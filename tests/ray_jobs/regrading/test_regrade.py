@@ -17,20 +17,26 @@ import ray
 from click.testing import CliRunner
 
 from orca2_gen.cli import cli
-from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
-from orca2_gen.console.tables import selections
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import take_over
-from orca2_gen.provenance.regrade import open_source
+from orca2_gen.provenance.inputs import Inputs, read_inputs
+from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.stage_keys import evaluation_key, stage_determinants, stage_keys
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
-from orca2_gen.run_directory.ledger import Receipt, UnitName, read_ledger, record_stages, write_unit
+from orca2_gen.run_directory.ledger import (
+    Receipt,
+    UnitName,
+    committed_rows,
+    read_ledger,
+    write_unit,
+)
 from orca2_gen.selection.blocks import Block, Group, block_unit
 from orca2_gen.selection.decision import next_step
+from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
@@ -38,9 +44,10 @@ from ray_jobs.pipeline import run_all, score_student
 from ray_jobs.regrading.leases import RegradeGroupLease
 from ray_jobs.regrading.regrade import Regrading, regrade, regrade_lease
 from ray_jobs.regrading.stages import regrade_group
-from ray_jobs.run import file_work, open_run, tally_of
+from ray_jobs.run import open_run
+from ray_jobs.stages import file_work, tally_of
 from ray_jobs.units import committed_problems, groups, is_decided
-from tests.conftest import FinishedRun, quiet, write_run_config
+from tests.conftest import FinishedRun, quiet, rule_of, source_of, write_run_config
 from tests.ray_jobs.test_pipeline import dataset_bytes
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -111,7 +118,7 @@ def older_run(
     problems in `lost` killed their engines.
     """
     config = load_config(graded.config_file, [*sets, f"run_dir={run_dir}"])
-    determinants = stage_determinants(config)
+    determinants = stage_determinants(config, read_inputs(config))
     for stage in ("scores", "rationales"):
         determinants[stage]["grader"] = grader
     keys = stage_keys(determinants)
@@ -132,7 +139,7 @@ def older_run(
         own = {i: unit for i, unit in units.items() if i.startswith(f"{task.name}/")}
         after.commit(_raced(config, keys, own, cells, lost))
     after.commit(_evaluated(config, keys, graded.run_dir, run_dir, verdict, grader))
-    record_stages(run_dir, resolved(config), determinants, keys, after)
+    record_stages(after, resolved(config), determinants, keys, load_strategies(config.strategies))
     return run_dir
 
 
@@ -146,7 +153,7 @@ def _raced(
     """Receipts of a group's blocks, by a race or a full grid, and of its selection; `units` are
     those of its problems.
     """
-    run_dir, rule, ids = Path(config.run_dir), selection_rule(config), list(units)
+    run_dir, rule, ids = Path(config.run_dir), rule_of(config), list(units)
     group = Group(
         name=ids[0].partition("/")[0], num_problems=len(ids), num_groups=len(config.tasks)
     )
@@ -186,8 +193,9 @@ def _evaluated(
 ) -> Iterator[Receipt]:
     """Receipts of the student's evaluation."""
     problems_key = keys["evaluation_problems"]
-    key = evaluation_key(config, config.student, problems_key, grader)
-    now = evaluation_key(config, config.student, problems_key)
+    inputs = read_inputs(config)
+    key = evaluation_key(config, config.student, problems_key, inputs, grader)
+    now = evaluation_key(config, config.student, problems_key, inputs)
     for receipt in read_ledger(graded_dir).committed("evaluation"):
         unit = evaluation_unit("student", key, receipt.unit.removeprefix(f"student-{now[:8]}-"))
         rows = [verdict(s) for s in rows_of(graded_dir, receipt)]
@@ -201,7 +209,7 @@ RECORD = {"problems": Problem, "evaluation_problems": Problem}
 def rows_of(run_dir: Path, receipt: Receipt) -> list[Any]:
     """A unit's rows, then its rejections."""
     rows: list[Any] = read_records(
-        run_dir, receipt.files[0], RECORD.get(receipt.stage, StudentScore)
+        run_dir, receipt.accepted, RECORD.get(receipt.stage, StudentScore)
     )
     if receipt.stage in RECORD:
         return rows
@@ -234,7 +242,7 @@ def config_of(graded: FinishedRun, run_dir: Path, *sets: str) -> Config:
 
 def regraded(config: Config, source: Path) -> Regrading:
     with open_run(config, quiet) as run:
-        return regrade(run, open_source(source, config))
+        return regrade(run, source_of(source, config))
 
 
 def only_regraded(run_dir: Path) -> bool:
@@ -254,7 +262,7 @@ def test_verdicts_that_were_right_stay_row_for_row_and_so_do_the_selections(
     run_dir = Path(config.run_dir)
     assert scores_of(run_dir) == scores_of(source)
     assert counts_of(run_dir) == counts_of(source)
-    assert selections(read_ledger(run_dir)) == selections(read_ledger(source))
+    assert selections(run_dir) == selections(source)
     assert verify(run_dir).findings == []
     assert "no winner differs" in found.lines
     assert f"grader {grader} -> {GRADER_VERSION}" in found.lines[0]
@@ -276,10 +284,10 @@ def test_mended_verdicts_change_the_winner_and_the_run_goes_on_to_its_end(
     found = regraded(config, source)
     run_dir = Path(config.run_dir)
     assert scores_of(run_dir) == scores_of(graded.run_dir)
-    before = {s.group: s.strategy for s in selections(read_ledger(source))}
-    after = {s.group: s.strategy for s in selections(read_ledger(run_dir))}
+    before = {s.group: s.strategy for s in selections(source)}
+    after = {s.group: s.strategy for s in selections(run_dir)}
     assert before == {"sums": "direct_answer", "letters": "direct_answer"}
-    assert after == {s.group: s.strategy for s in selections(read_ledger(graded.run_dir))}
+    assert after == {s.group: s.strategy for s in selections(graded.run_dir)}
     assert f"sums: {after['sums']} wins, it was direct_answer" in found.lines
     steps = found.changes["scores", "sums", "step_by_step"]
     assert steps.before == 0.0 and steps.now_correct == steps.after * steps.num_cells > 0
@@ -339,7 +347,7 @@ def test_a_strategy_that_had_fallen_and_is_in_again_is_scored_by_an_engine(
         run_all(run)
     assert scores_of(run_dir) == scores_of(expected)
     assert counts_of(run_dir) == counts_of(expected)
-    assert selections(read_ledger(run_dir)) == selections(read_ledger(expected))
+    assert selections(run_dir) == selections(expected)
     assert not only_regraded(run_dir)
     whole = verify(run_dir)
     assert (whole.findings, whole.notes) == ([], [])
@@ -360,7 +368,7 @@ def test_a_strategy_that_falls_now_leaves_its_later_cells_behind(
         assert got.items() <= wanted.items() and verify(run_dir).findings == []
         if each is full_grid:
             assert got == wanted and counts_of(run_dir) == counts_of(expected)
-            assert selections(read_ledger(run_dir)) == selections(read_ledger(expected))
+            assert selections(run_dir) == selections(expected)
             cells = {unit: len(rows) for unit, rows in scores_of(full_grid).items()}
             assert any(len(rows) < cells[unit] for unit, rows in got.items())
 
@@ -387,14 +395,16 @@ def test_a_task_that_dies_between_two_blocks_of_a_race_is_done_once(
     source = older_run(graded, tmp_path / "old", *RACE)
     config = config_of(graded, tmp_path / "run", *RACE)
 
-    def dies_once(run_dir: Path, config: Config, lease: RegradeGroupLease) -> Iterator[Receipt]:
-        receipts = regrade_group(run_dir, config, lease)
+    def dies_once(
+        run_dir: Path, config: Config, inputs: Inputs, lease: RegradeGroupLease
+    ) -> Iterator[Receipt]:
+        receipts = regrade_group(run_dir, config, inputs, lease)
         yield next(receipts)
         if lease.attempt == 1:
             os._exit(1)
         yield from receipts
 
-    old = open_source(source, config)
+    old = source_of(source, config)
     with open_run(config, quiet) as run:
         kept = old.ledger.committed("problems") + old.ledger.committed("evaluation_problems")
         take_over(old.ledger, run.ledger, kept)
@@ -421,7 +431,7 @@ def test_a_damaged_file_is_one_line_and_its_unit_is_made_once_it_is_restored(
     config = config_of(graded, tmp_path / "run")
     run_dir = Path(config.run_dir)
     for stage in ("problems", "scores"):
-        victim = source / ledger.committed(stage)[-1].files[0].path
+        victim = source / ledger.committed(stage)[-1].accepted.path
         body = victim.read_bytes()
         victim.unlink()  # a hard link of another run's
         victim.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
@@ -459,3 +469,7 @@ def test_the_command_prints_what_changed_and_changes_no_other_run(
     assert isinstance(refused.exception, ValueError)
     assert "block_size: 4 -> 3" in str(refused.exception)
     assert files_of(source) == files
+
+
+def selections(run_dir: Path) -> list[Selection]:
+    return committed_rows(read_ledger(run_dir), "selections", Selection)

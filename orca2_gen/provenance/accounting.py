@@ -1,0 +1,179 @@
+"""Committed rows counted by id: accepted + rejected + not needed = input, at every stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
+from orca2_gen.run_directory.ledger import Ledger, Receipt
+
+RECORDS: dict[str, type] = {
+    "problems": Problem,
+    "scores": StudentScore,
+    "judgements": StudentScore,
+    "selections": Selection,
+    "rationales": Rationale,
+    "examples": Example,
+    "evaluation_problems": Problem,
+    "evaluation": StudentScore,
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class Verification:
+    """What `orca2 verify` found."""
+
+    findings: list[str] = field(default_factory=list)
+    """Each is something wrong; none means that the run is whole."""
+    notes: list[str] = field(default_factory=list)
+    """What is no fault: open units, files that no line lists."""
+    table: list[tuple[str, int, int, int, int]] = field(default_factory=list)
+    """(stage, input, accepted, rejected, not_needed), counted by id."""
+
+
+@dataclass(kw_only=True, slots=True)
+class StageRows:
+    """A stage's committed rows, reduced to what accounting needs."""
+
+    accepted: Counter[Any] = field(default_factory=Counter)
+    rejected: Counter[Any] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+    """Accepted rows by selection group."""
+    selections: list[Selection] = field(default_factory=list)
+    """All accepted rows of the selections."""
+
+
+def read_stage(ledger: Ledger, stage: str, found: Verification) -> StageRows:
+    rows = StageRows()
+    for receipt in ledger.committed(stage):
+        for entry in receipt.files:
+            rejections = entry == receipt.rejections
+            record: type[Any] = Rejection if rejections else RECORDS[stage]
+            try:
+                records = read_records(ledger.run_dir, entry, record)
+            except DamagedFile as error:
+                found.findings.append(str(error))
+                continue
+            keys = Counter(_key(r, receipt) for r in records)
+            (rows.rejected if rejections else rows.accepted).update(keys)
+            if not rejections:
+                rows.groups[receipt.group] += len(records)
+                rows.selections += [row for row in records if isinstance(row, Selection)]
+        _check_counts(receipt, found)
+    for key, times in (rows.accepted + rows.rejected).items():
+        if times > 1:
+            found.findings.append(f"{stage}: {key} stands {times} times")
+    return rows
+
+
+def _key(record: Any, receipt: Receipt) -> Any:
+    stage = receipt.stage
+    if isinstance(record, Selection):
+        return record.group
+    if isinstance(record, Rejection) and stage.endswith("problems"):
+        # A row without an id is named by file and line, and two tasks' files may share a name.
+        task = receipt.unit.rpartition("-")[0]
+        own = record.problem_id.startswith(f"{task}/")
+        return record.problem_id if own else f"{task}: {record.problem_id}"
+    if isinstance(record, StudentScore):
+        # Evaluations of several models hold the same problems.
+        return (record.problem_id, record.strategy) if stage != "evaluation" else object()
+    return record.problem_id
+
+
+def _check_counts(receipt: Receipt, found: Verification) -> None:
+    accepted = receipt.accepted.rows
+    rejected = receipt.rejections.rows if receipt.rejections is not None else 0
+    said = receipt.counts
+    if (said["accepted"], said["rejected"]) != (accepted, rejected) or said[
+        "input"
+    ] != accepted + rejected:
+        found.findings.append(
+            f"{receipt.stage}/{receipt.unit}: the ledger counts {said['accepted']} accepted + "
+            f"{said['rejected']} "
+            f"rejected of {said['input']}, the files hold {accepted} + {rejected}"
+        )
+
+
+def check_inputs(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
+    """A committed unit has taken in all that the unit of its name in the stage before accepted."""
+    for receipt in ledger.committed(stage):
+        before = ledger.units.get((previous, receipt.unit))
+        accepted = before.counts["accepted"] if before is not None else 0
+        if receipt.counts["input"] != accepted:
+            found.findings.append(
+                f"{stage}/{receipt.unit}: took in {receipt.counts['input']} rows, "
+                f"{previous}/{receipt.unit} accepted {accepted}"
+            )
+
+
+def account_problems(rows: dict[str, StageRows], found: Verification) -> None:
+    for stage in ("problems", "evaluation_problems"):
+        accepted, rejected = rows[stage].accepted.total(), rows[stage].rejected.total()
+        if accepted + rejected:
+            found.table.append((stage, accepted + rejected, accepted, rejected, 0))
+
+
+def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
+    """Every problem-strategy cell is scored, rejected with its problem under all strategies, or was
+    not needed: beyond what its Selection says was scored.
+    """
+    cells = not_needed = scored = num_strategies = 0
+    for selection in rows["selections"].selections:
+        num_strategies = len(selection.summaries)
+        cells += selection.num_problems * num_strategies
+        scored += sum(s.num_scored for s in selection.summaries)
+        not_needed += sum(selection.num_problems - s.num_scored for s in selection.summaries)
+        if selection.num_problems != rows["problems"].groups[selection.group]:
+            found.findings.append(
+                f"selections: {selection.group} was selected from {selection.num_problems} "
+                "problems, "
+                f"{rows['problems'].groups[selection.group]} are committed"
+            )
+    actual = rows["scores"].accepted.total()
+    unknown = {problem_id for problem_id, _ in rows["scores"].accepted} - set(
+        rows["problems"].accepted
+    )
+    if unknown:
+        found.findings.append(
+            f"scores: {len(unknown)} scored problems were never committed, e.g. {min(unknown)}"
+        )
+    if rows["selections"].accepted:
+        rejected = num_strategies * rows["scores"].rejected.total()
+        lost = num_strategies * rows["judgements"].rejected.total()
+        found.table.append(("scores", cells, actual, rejected, not_needed - rejected - lost))
+        if set(rows["selections"].accepted) != set(+rows["problems"].groups):
+            found.notes.append("selections: some groups are still open; run the same command again")
+        elif scored != actual - lost:
+            found.findings.append(
+                f"scores: selections rest on {scored} cells, {actual - lost} are committed"
+            )
+    elif actual:
+        found.notes.append(
+            f"scores: {actual} cells are committed, no group is decided yet; run the same command "
+            "again"
+        )
+
+
+def account(
+    rows: dict[str, StageRows], stage: str, wanted: Counter[Any], found: Verification
+) -> None:
+    """Accepted + rejected = input, by id."""
+    accepted, rejected = rows[stage].accepted, rows[stage].rejected
+    if not accepted and not rejected:
+        if wanted:
+            found.notes.append(f"{stage}: nothing is committed yet")
+        return
+    found.table.append((stage, wanted.total(), accepted.total(), rejected.total(), 0))
+    seen = accepted + rejected
+    missing, extra = wanted - seen, seen - wanted
+    if extra:
+        found.findings.append(f"{stage}: {len(extra)} ids came from nowhere, e.g. {min(extra)}")
+    if missing:
+        found.notes.append(
+            f"{stage}: {len(missing)} ids are still open, e.g. {min(missing)}; run the same "
+            "command again"
+        )

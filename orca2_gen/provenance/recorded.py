@@ -1,0 +1,150 @@
+"""RUN/config.json: a run's config, its texts, and what each stage's key was made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.run_directory.arrow_files import write_bytes
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.strategies import Strategies, strategies_from_json, strategies_json
+
+VERSIONS = {
+    "acceptance": "ACCEPTANCE_VERSION",
+    "blocks": "BLOCKS_VERSION",
+    "calls": "CALLS_VERSION",
+    "encoding": "ENCODING_VERSION",
+    "few_shot.text": "SHOTS_VERSION",
+    "grader": "GRADER_VERSION",
+    "judging": "JUDGING_VERSION",
+    "readers": "READER_VERSION",
+}
+"""Determinant of a stage -> the constant behind it: only another version of this program changes
+it."""
+
+
+Difference = tuple[str, Any, Any]
+"""Key, old value, new value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What config.json says."""
+
+    stages: dict[str, Any]
+    """Stage -> its determinants."""
+    strategies: Strategies | None
+    """None where an older version, which kept no texts, began the run."""
+
+
+def read_recorded(run_dir: Path) -> Recorded:
+    """What a run's config.json says.
+
+    Raises:
+        ValueError: there is none, or it says something else.
+    """
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{run_dir} holds no config.json: it is no run directory; give the one a run wrote"
+        )
+    try:
+        body = json.loads(path.read_text())
+        texts = body.get("strategies")
+        strategies = strategies_from_json(texts) if texts is not None else None
+        return Recorded(stages=dict(body["stages"]), strategies=strategies)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} does not say what its stages were made of ({error!r}); restore it from a copy"
+        ) from error
+
+
+def record_stages(
+    ledger: Ledger,
+    config: dict[str, Any],
+    stages: dict[str, dict[str, Any]],
+    keys: Mapping[str, str],
+    strategies: Strategies,
+) -> None:
+    """Writes config.json, if what is committed was made from the same determinants.
+
+    Args:
+        ledger: of the run directory.
+        config: as plain JSON.
+        stages: stage -> its determinants; `keys` are the hashes of them.
+        keys: stage -> its key.
+        strategies: the texts, so that the run can be verified without the file they came from.
+
+    Raises:
+        ValueError: a stage with committed units would now be made otherwise; it says how.
+    """
+    run_dir = ledger.run_dir
+    path = run_dir / "config.json"
+    before = read_recorded(run_dir).stages if path.exists() else {}
+    for stage in stages:
+        if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
+            continue
+        # The change may lie in a stage before, of which nothing was committed.
+        found = list(_differences(before.get(stage, {}), stages[stage], ""))
+        raise ValueError(_refusal(run_dir, stage, found or _differences(before, stages, "")))
+    body = {
+        "config": config,
+        "stages": {**before, **stages},
+        "strategies": strategies_json(strategies),
+    }
+    write_bytes(path, json.dumps(body, indent=2, sort_keys=True).encode())
+
+
+def _refusal(run_dir: Path, stage: str, found: Iterable[Difference]) -> str:
+    """One line that says why a run cannot be resumed."""
+    fork = f"another run_dir with --fork {run_dir}, which takes over what did not change"
+    named = [_named(*difference) for difference in found]
+    if named and all(name in VERSIONS.values() for name, _, _ in named):
+        versions = ", ".join(dict.fromkeys(f"{name} {old} -> {new}" for name, old, new in named))
+        return (
+            f"{run_dir} holds {stage} made by another version of this program: {versions}; resume "
+            f"it with the version that made it, or give {fork}"
+        )
+    return (
+        f"{run_dir} holds {stage} made otherwise: {_first_five([_shown(*each) for each in named])};"
+        f" restore the setting, or give {fork}"
+    )
+
+
+def _named(key: str, old: Any, new: Any) -> Difference:
+    """A difference under the name of its version, where it is one of this program's versions."""
+    inside = key if key in VERSIONS else key.partition(".")[2]  # a stage may stand before it
+    if inside in VERSIONS:
+        return VERSIONS[inside], old, new
+    if key.endswith("rooms.judge") and old and new and list(old[:-1]) == list(new[:-1]):
+        return VERSIONS["judging"], old[-1], new[-1]  # it stands last in the judge's room
+    return key, old, new
+
+
+def differences(old: Any, new: Any) -> str:
+    """What differs between two nested JSON values, as `key: old -> new`, at most five."""
+    return _first_five([_shown(*found) for found in _differences(old, new, "")])
+
+
+def _first_five(found: list[str]) -> str:
+    return "; ".join(found[:5]) + (f" (and {len(found) - 5} more)" if len(found) > 5 else "")
+
+
+def _differences(old: Any, new: Any, key: str) -> Iterator[Difference]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(set(old) | set(new)):
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif json.loads(json.dumps(old)) != json.loads(json.dumps(new)):
+        yield key, old, new
+
+
+def _shown(key: str, old: Any, new: Any) -> str:
+    return f"{key}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

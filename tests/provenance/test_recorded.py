@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orca2_gen.provenance.recorded import differences, record_stages
+from orca2_gen.run_directory.ledger import read_ledger, stage_key
+from orca2_gen.strategies import load_strategies
+from tests.run_directory.test_ledger import json_values, receipt_of
+
+STRATEGIES = load_strategies(None)
+DETERMINANTS = {
+    "problems": {"rows_per_unit": 8, "tasks": {"sums": {"sha256": "a"}}},
+    "scores": {"max_tokens": 9},
+}
+
+
+KEYS = {"problems": "k", "scores": "s"}
+
+
+def test_changed_determinants_of_committed_units_are_refused_with_the_difference(
+    tmp_path: Path,
+) -> None:
+    ledger = read_ledger(tmp_path, writable=True)
+    record_stages(ledger, {}, DETERMINANTS, KEYS, STRATEGIES)
+    ledger.commit([receipt_of(tmp_path, "sums-000000")])
+    record_stages(ledger, {}, DETERMINANTS, KEYS, STRATEGIES)
+    changed = {**DETERMINANTS, "problems": {"rows_per_unit": 8, "tasks": {"sums": {"sha256": "b"}}}}
+    with pytest.raises(
+        ValueError, match=r'holds problems made otherwise: tasks.sums.sha256: "a" -> "b"'
+    ):
+        record_stages(ledger, {}, changed, {**KEYS, "problems": "other"}, STRATEGIES)
+    # What is not committed yet may change.
+    later = {**DETERMINANTS, "scores": {"max_tokens": 1}}
+    record_stages(ledger, {}, later, {**KEYS, "scores": "t"}, STRATEGIES)
+
+
+def test_units_of_an_equal_key_are_kept_where_no_config_was_recorded(tmp_path: Path) -> None:
+    ledger = read_ledger(tmp_path, writable=True)
+    ledger.commit([receipt_of(tmp_path, "sums-000000")])
+    record_stages(ledger, {}, DETERMINANTS, KEYS, STRATEGIES)
+    assert json.loads((tmp_path / "config.json").read_text())["stages"] == DETERMINANTS
+
+
+@given(previous=st.text(max_size=5), one=json_values, two=json_values)
+def test_stage_keys_are_equal_exactly_if_determinants_and_the_key_before_are(
+    previous: str, one: object, two: object
+) -> None:
+    assert (stage_key(previous, {"a": one}) == stage_key(previous, {"a": two})) == (one == two)
+    assert stage_key(previous, {"a": one}) != stage_key(previous + "x", {"a": one})
+    assert (differences({"a": one}, {"a": two}) == "") == (one == two)
+
+
+def test_a_long_difference_is_cut_and_counted() -> None:
+    old = {f"key{n}": "x" * 200 for n in range(9)}
+    shown = differences(old, dict.fromkeys(old, "y"))
+    assert "(and 4 more)" in shown and len(shown) < 600
