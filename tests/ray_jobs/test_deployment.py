@@ -239,7 +239,7 @@ def test_the_build_is_sent_what_it_copies_and_nothing_else() -> None:
     assert not [name for name in [*others, ".git", ".venv", "runs", "models"] if is_sent(name)]
     packages = PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
     needed = {name.rstrip("*") for name in packages} | {"pyproject.toml", PROJECT["readme"]}
-    assert set(copied) == needed | {"constraints.txt"}
+    assert set(copied) == needed | {*PROJECT["license-files"], "constraints.txt"}
 
 
 def test_the_image_is_offline_with_a_user_of_its_own_and_a_home() -> None:
