@@ -130,17 +130,51 @@ def write_records(root: Path, path: str, records: Sequence[Any], record: type) -
 def read_records(root: Path, entry: FileEntry, record: type[R]) -> list[R]:
     """The records of a listed file.
 
+    A column that the file lacks takes the field's default: an older version wrote the file before
+    the record had that field.
+
     Raises:
-        DamagedFile: it is absent, or its size, digest, schema or row count is not what the entry
+        DamagedFile: it is absent, or its size, digest, columns or row count is not what the entry
             says.
     """
     table = read_table(root, entry)
-    if table.schema != arrow_schema(record):  # type: ignore[arg-type]
-        raise DamagedFile(
-            f"{root / entry.path} holds the columns {table.schema.names}, not those of "
-            f"{record.__name__}"
-        )
+    check_columns(table.schema, record, str(root / entry.path))
     return from_table(table, record)
+
+
+def check_columns(schema: pa.Schema, record: type[Any], path: str) -> None:
+    """Returns if rows of this schema can be read as records: each column is a field of the record,
+    and each field without a column has a default, in nested records too.
+
+    Raises:
+        DamagedFile: one is not; the message names `path`.
+    """
+    fault = _column_fault(pa.struct(list(schema)), record)
+    if fault:
+        raise DamagedFile(f"{path} {fault}, so it holds no rows of {record.__name__}")
+
+
+def _column_fault(found: pa.StructType, record: Any) -> str:
+    """What keeps rows of this type from being records; empty where nothing does."""
+    hints = typing.get_type_hints(record)
+    fields = {field.name: field for field in dataclasses.fields(record)}
+    columns = {column.name: column for column in found}
+    for name in columns.keys() - fields.keys():
+        return f"has a column {name!r}"
+    for name, field in fields.items():
+        if name not in columns:
+            if field.default is dataclasses.MISSING:
+                return f"lacks the column {name!r}"
+            continue
+        hint, type_ = hints[name], columns[name].type
+        if typing.get_origin(hint) is tuple and pa.types.is_list(type_):
+            hint, type_ = typing.get_args(hint)[0], type_.value_type
+        if dataclasses.is_dataclass(hint) and pa.types.is_struct(type_):
+            if fault := _column_fault(type_, hint):
+                return f"{fault} in {name!r}"
+        elif type_ != _arrow_type(hint):
+            return f"has {name!r} as {columns[name].type}"
+    return ""
 
 
 def read_table(root: Path, entry: FileEntry, columns: Sequence[str] | None = None) -> pa.Table:
