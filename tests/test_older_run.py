@@ -9,6 +9,7 @@ and it is never made anew: a change that breaks these tests breaks its users' ru
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.provenance import stage_keys
 from orca2_gen.provenance.accounting import RECORDS
+from orca2_gen.provenance.recorded import VERSIONS
 from orca2_gen.provenance.verify import verify
-from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
+from orca2_gen.run_directory.ledger import STAGES, Ledger, committed_rows, read_ledger
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
@@ -54,14 +56,7 @@ def resume(run_dir: Path, *overrides: str, fork: Path | None = None) -> list[str
 
 def rows(ledger: Ledger) -> dict[str, list[Any]]:
     """Stage -> its committed rows, in the order of units."""
-    return {
-        stage: [
-            row
-            for receipt in ledger.committed(stage)
-            for row in read_records(ledger.run_dir, receipt.accepted, RECORDS[stage])
-        ]
-        for stage in STAGES
-    }
+    return {stage: committed_rows(ledger, stage, RECORDS[stage]) for stage in STAGES}
 
 
 def dataset_rows(run_dir: Path) -> Iterator[Any]:
@@ -119,6 +114,35 @@ def test_a_fork_of_an_older_run_takes_over_the_stages_that_did_not_change(
         assert new_rows[stage] == old_rows[stage], stage
     assert len(new_rows["rationales"]) >= len(old_rows["rationales"])
     assert verify(new).findings == []
+
+
+@pytest.mark.parametrize("name", sorted(set(VERSIONS.values())))
+def test_after_a_version_is_raised_an_older_run_verifies_and_its_resume_is_refused_by_name(
+    older_run: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    version = getattr(stage_keys, name)
+    monkeypatch.setattr(stage_keys, name, version + 1)
+    assert verify(older_run).findings == []
+    with pytest.raises(ValueError, match=f"{name} {version} -> {version + 1}") as caught:
+        resume(older_run)
+    assert "\n" not in str(caught.value) and "--fork" in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_field_that_an_older_run_lacks_takes_its_default(older_run: Path, stage: str) -> None:
+    record = RECORDS[stage]
+    added = [("reasoning", str, dataclasses.field(default="")), ("weight", float, 1.5)]
+    newer = dataclasses.make_dataclass(
+        record.__name__, added, bases=(record,), frozen=True, kw_only=True, slots=True
+    )
+    ledger = read_ledger(older_run)
+    before, after = committed_rows(ledger, stage, record), committed_rows(ledger, stage, newer)
+    assert before and [newer(**shallow(row)) for row in before] == after
+    assert {(row.reasoning, row.weight) for row in after} == {("", 1.5)}
+
+
+def shallow(row: Any) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
 
 
 def test_the_older_run_names_no_machine() -> None:

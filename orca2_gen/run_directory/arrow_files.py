@@ -159,7 +159,7 @@ def _column_fault(found: pa.StructType, record: Any) -> str:
     hints = typing.get_type_hints(record)
     fields = {field.name: field for field in dataclasses.fields(record)}
     columns = {column.name: column for column in found}
-    for name in columns.keys() - fields.keys():
+    for name in sorted(columns.keys() - fields.keys()):
         return f"has a column {name!r}"
     for name, field in fields.items():
         if name not in columns:

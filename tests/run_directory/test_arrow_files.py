@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
     read_records,
+    to_table,
     write_bytes,
     write_records,
 )
@@ -131,7 +135,7 @@ def test_a_file_of_other_rows_or_columns_than_listed_is_refused(
 ) -> None:
     with pytest.raises(DamagedFile, match="50 rows"):
         read_records(tmp_path, dataclasses.replace(entry, rows=49), Rejection)
-    with pytest.raises(DamagedFile, match="not those of Message"):
+    with pytest.raises(DamagedFile, match="holds no rows of Message"):
         read_records(tmp_path, entry, Message)
 
 
@@ -165,3 +169,89 @@ def test_what_arrow_cannot_hold_is_refused_before_any_file_is_there(tmp_path: Pa
     with pytest.raises((UnicodeEncodeError, pa.ArrowInvalid)):
         write_records(tmp_path, "a.arrow", [bad], Rejection)
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inner:
+    name: str
+    weight: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outer:
+    problem_id: str
+    count: int = 7
+    words: tuple[str, ...] = ()
+    inner: tuple[Inner, ...] = ()
+
+
+def without(table: pa.Table, *names: str) -> pa.Table:
+    """The table as a version without these fields would have written it; `inner.x` is a field of
+    the nested record.
+    """
+    rows = table.to_pylist()
+    for name in names:
+        outer, _, nested = name.partition(".")
+        for row in rows:
+            if not nested:
+                del row[outer]
+            for item in row[outer] if nested else ():
+                del item[nested]
+    fields = []
+    for field in table.schema:
+        inside = field.type
+        if field.name == "inner" and "inner.weight" in names:
+            item = pa.struct([pa.field("name", pa.string(), False)])
+            inside = pa.list_(pa.field("item", item, False))
+        if field.name not in names:
+            fields.append(pa.field(field.name, inside, False))
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def write_table(root: Path, table: pa.Table) -> FileEntry:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    body = sink.getvalue().to_pybytes()
+    (root / "a.arrow").write_bytes(body)
+    digest = hashlib.sha256(body).hexdigest()
+    return FileEntry(path="a.arrow", rows=table.num_rows, bytes=len(body), sha256=digest)
+
+
+@given(
+    rows=st.lists(st.builds(Outer, inner=st.lists(st.builds(Inner)).map(tuple)), min_size=1),
+    lacking=st.sets(st.sampled_from(["count", "words", "inner.weight"])),
+)
+def test_a_column_that_a_file_lacks_takes_the_fields_default(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Outer], lacking: set[str]
+) -> None:
+    root = tmp_path_factory.mktemp("older")
+    entry = write_table(root, without(to_table(rows, Outer), *lacking))
+    defaults = {"count": 7, "words": ()}
+    expected = [
+        dataclasses.replace(
+            row,
+            **{name: value for name, value in defaults.items() if name in lacking},
+            inner=tuple(Inner(name=i.name) for i in row.inner)
+            if "inner.weight" in lacking
+            else row.inner,
+        )
+        for row in rows
+    ]
+    assert read_records(root, entry, Outer) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.drop_columns(["problem_id"]), "lacks the column 'problem_id'"),
+        (lambda t: t.append_column("more", pa.array([1])), "has a column 'more'"),
+        (lambda t: t.set_column(1, "count", pa.array(["7"])), "has 'count' as string"),
+    ],
+)
+def test_any_other_difference_in_columns_is_damage_that_names_the_column(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], said: str
+) -> None:
+    entry = write_table(tmp_path, change(to_table([Outer(problem_id="a")], Outer)))
+    with pytest.raises(DamagedFile, match=said):
+        read_records(tmp_path, entry, Outer)

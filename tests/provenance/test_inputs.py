@@ -1,0 +1,128 @@
+"""Files that determine rows and change while a run goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orca2_gen.config.arguments import rooms
+from orca2_gen.config.load import load_config
+from orca2_gen.config.schema import Config
+from orca2_gen.exit_codes import FAILED, exit_code
+from orca2_gen.provenance import inputs as inputs_module
+from orca2_gen.provenance.inputs import TaskWatch, check_model, read_inputs, recorded_chat
+from orca2_gen.run_directory.digests import ChangedInput
+from orca2_gen.strategies import OWN_FILE
+from ray_jobs.dispatch.leases import ReadLease
+from ray_jobs.file_stages import read_problems
+from tests.conftest import Write
+
+MICROWORLD = OWN_FILE.with_name("microworld")
+
+
+@pytest.fixture
+def config(write_config: Write, tmp_path: Path, chatml_dir: Path) -> Config:
+    """A run's config whose tokenizer may be changed."""
+    tokenizer = shutil.copytree(chatml_dir, tmp_path / "tokenizer")
+    return load_config(
+        write_config(), [f"{role}.tokenizer={tokenizer}" for role in ("student", "teacher")]
+    )
+
+
+def append(file: Path, text: str = "\n") -> None:
+    file.write_text(file.read_text() + text)
+
+
+def test_unchanged_files_are_what_was_recorded(config: Config) -> None:
+    inputs = read_inputs(config)
+    assert recorded_chat(inputs, config.student.model_dump()["tokenizer"]).digest
+    TaskWatch(inputs, config.tasks).check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: append(folder / "chat_template.jinja", "{{ '!' }}"),
+        lambda folder: append(folder / "tokenizer.json"),
+        lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 0}'),
+    ],
+    ids=["template", "tokenizer", "end ids"],
+)
+@pytest.mark.parametrize("is_loaded", [True, False], ids=["loaded before", "not loaded"])
+def test_a_changed_tokenizer_or_template_is_refused_in_one_line(
+    config: Config, tmp_path: Path, change: Callable[[Path], object], is_loaded: bool
+) -> None:
+    inputs, folder = read_inputs(config), tmp_path / "tokenizer"
+    other = read_inputs(config)
+    if is_loaded:
+        recorded_chat(inputs, str(folder))
+    change(folder)
+    if not is_loaded:
+        with pytest.raises(ChangedInput, match=f"{folder} has changed since") as caught:
+            recorded_chat(inputs, str(folder))
+        assert "\n" not in str(caught.value) and exit_code(caught.value) == FAILED
+    # Whoever begins now records what is there now, whatever this process has loaded before.
+    now = read_inputs(config)
+    assert now.tokenizers != other.tokenizers
+    assert recorded_chat(now, str(folder)) is not None
+
+
+def test_changed_weights_are_refused_and_a_scripted_engine_has_none(
+    config: Config, write_config: Write, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(MICROWORLD / "student", tmp_path / "model"))
+    file = write_config(tmp_path / "own")
+    body = file.read_text()
+    start = body.index("[student]")
+    file.write_text(
+        body[:start] + f'[student]\nmodel = "{model}"\n' + body[body.index("[teacher]") :]
+    )
+    real = load_config(file)
+    inputs = read_inputs(real)
+    check_model(inputs, real.student)
+    check_model(inputs, real.teacher)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ChangedInput, match=f"{model} has changed since"):
+        check_model(inputs, real.student)
+
+
+def test_a_task_file_that_changed_before_it_is_read_is_refused(config: Config) -> None:
+    inputs = read_inputs(config)
+    append(Path(config.tasks[0].path))
+    with pytest.raises(ChangedInput, match=r"sums.jsonl has changed since"):
+        TaskWatch(inputs, config.tasks)
+
+
+@pytest.mark.parametrize("way", ["longer", "same size", "replaced"])
+def test_a_task_file_that_changes_while_it_is_read_gives_no_unit_after_that(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(inputs_module, "CHECK_SECONDS", 0.0)
+    inputs, task = read_inputs(config), config.tasks[0]
+    lease = ReadLease(
+        task=task,
+        rows_per_unit=4,
+        rooms=rooms(config, inputs.strategies),
+        stage="problems",
+        stage_key="k",
+        driver="0",
+        committed=frozenset(),
+    )
+    receipts = read_problems(tmp_path / "run", config, inputs, lease)
+    first = next(receipts)
+    file = Path(task.path)
+    body = file.read_bytes()
+    if way == "longer":
+        file.write_bytes(body + b"\n")
+    elif way == "same size":
+        file.write_bytes(body.replace(b"What is 27", b"What is 28"))
+    else:
+        os.replace(shutil.copy(file, file.with_suffix(".new")), file)
+    with pytest.raises(ChangedInput, match=r"sums.jsonl has changed since"):
+        list(receipts)
+    assert first.unit == "sums-000000"
