@@ -31,7 +31,7 @@ from orca2_gen.grading.formulas import as_latex
 from orca2_gen.records import Outcome
 
 MAX_CHILDREN = 2
-"""Children per process; each does about fifty items a second, a GPU's engine about thirty."""
+"""Children per process; one does about fifty items a second, a GPU's engine makes about thirty."""
 DEADLINE_SECONDS = 1.0
 """Seconds from when an idle child gets the item, so neither a queue nor a start counts."""
 START_SECONDS = 120.0
@@ -212,7 +212,7 @@ def _serve() -> None:
         error = str(failure)
     print(json.dumps({"error": error}), file=replies, flush=True)
     for line in sys.stdin:
-        # If the parent is gone, nothing else kills this process: the alarm does, even in C code.
+        # If the parent is gone nobody kills this process; the kernel's alarm does, even in C code.
         signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE_SECONDS)
         outcome = _verdict(**json.loads(line))
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -19,7 +19,7 @@ from orca2_gen.records import Problem, Rejection, Shot
 from orca2_gen.tasks.sampling import rank_of
 
 MAX_POOLED, MIN_POOLED = 1_000, 50
-"""Most questions in a group's pool, and what that limit falls to as groups become many."""
+"""Limit of questions in a group's pool, and the limit that it falls to with many groups."""
 MAX_POOLED_IN_ALL = 100_000
 """Questions over all groups, unless MIN_POOLED of each are more: a mixture of 2,000 tasks keeps 50
 of each. With texts of a kilobyte that takes about 150 MB."""

@@ -22,7 +22,7 @@ MAX_LINE_BYTES = 1_000_000
 MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
 """Bytes of a file that is parsed in one piece; parsed, it takes up to about eight times as much."""
 MAX_NUMBER_CHARS = 1_000
-"""Characters of a number: Python refuses integers above 4,300 digits, and no real task has one."""
+"""Characters of a number: no honest one is this long; Python refuses integers over 4,300 digits."""
 
 _BOM = b"\xef\xbb\xbf"
 

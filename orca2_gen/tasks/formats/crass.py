@@ -3,7 +3,7 @@
     BatchID;PCTID;Premise;QCC;CorrectAnswer;Answer1;Answer2;PossibleAnswer3
     1;4;A cup falls.;What if it had been caught?;It would be whole.;It would be red.;It would sing.;
 
-The file puts the right answer before the wrong ones, so the choices are sorted in an order that
+The file puts the right answer before the wrong ones, so the choices are put in an order that
 depends on the texts alone: the letters are balanced, and the same in every run.
 """
 
