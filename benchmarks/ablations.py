@@ -1,19 +1,17 @@
-"""What each part of the method is worth: the same student, trained from the same problems under six
-arms.
+"""The worth of each part of the method: one student trained on the same problems under six arms.
 
     ours           the strategy that is best for the student, instruction erased
     teacher_best   the strategy that is best (then cheapest) for the teacher, erased
     direct_answer  one strategy for all tasks, erased
     step_by_step   likewise
-    random         a strategy drawn per task, erased; drawn anew for every seed
+    random         a strategy drawn per task, erased; drawn again for every seed
     no_erasure     ours, with the instruction left in the training prompts
 
 Every arm trains for the same number of optimizer steps with the same packed slots per step (short
-answers fill them with more examples), and is asked
-the held-out problems under the cautious message. Rows the teacher could not answer under an arm's
-strategy are missing, not replaced; the second table cuts every arm to the smallest arm's rows per
-task. The last line on stdout is one JSON document; RUNS/summary.json and RUNS/summary_cut.json hold
-its parts.
+answers fill them with more examples) and is asked the held-out problems under the cautious message.
+Rows that the teacher could not answer under an arm's strategy are missing, not replaced; the second
+table cuts every arm to the smallest arm's rows per task. The last line on stdout is one JSON
+document; RUNS/summary.json and RUNS/summary_cut.json hold its parts.
 """
 
 from __future__ import annotations
@@ -82,14 +80,14 @@ def main() -> None:
     )
     options = parser.parse_args()
     if "ours" not in options.arms:
-        parser.error("--arms needs ours: the others start from its scores")
+        parser.error("--arms: add ours, since the other arms start from its scores")
     # One arm trains on each core; more threads than cores would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ray_instance():
         arms = [arm for arm in ARMS if arm in options.arms]  # ours first: others start from it
         rows = {arm: _make_dataset(options, arm, 0) for arm in arms}
         for arm in set(arms) & DRAWN:
-            # One draw on a handful of tasks can hit all of them: its luck is part of the arm.
+            # One draw over a few tasks can hit the best for all of them: luck is part of the arm.
             for seed in range(1, options.seeds):
                 _make_dataset(options, arm, seed)
         tasks = [task.name for task in load_config(options.config, options.overrides).tasks]
@@ -121,10 +119,9 @@ def main() -> None:
 
 
 def _make_dataset(options: argparse.Namespace, arm: str, seed: int) -> dict[str, int]:
-    """Runs an arm up to its dataset and returns its rows by task; scores are taken over from ours
-    where they fit.
-    """
+    """The rows by task of an arm that is run up to its dataset."""
     config = load_config(options.config, _overrides(options, arm, seed))
+    # Scores are taken over from ours where they fit.
     fork = None if arm == "ours" else options.runs / "ours"
     with open_run(config, _lines(arm), fork=fork) as run:
         return run_all(run).rows_by_task
@@ -137,7 +134,7 @@ def _train_all(
     label: str,
     further: Sequence[str],
 ) -> list[Trained]:
-    """Every arm's students, two arms at a time where there are two cores, each on its own core."""
+    """The students of every arm, as many arms at a time as cores, each on its own core."""
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
@@ -151,7 +148,7 @@ def _train_all(
 
     for arm in rows:
         if not any(rows[arm].values()):
-            console.print(f"{arm} {label}: has no row to train on and is left out")
+            console.print(f"{arm} {label}: left out, since it has no rows to train on")
     arms = [arm for arm in rows if any(rows[arm].values())]
     with ThreadPoolExecutor(max_workers=cores.qsize()) as pool:
         return [trained for students in pool.map(train_arm, arms) for trained in students]
@@ -168,7 +165,7 @@ def _train(
         *further,
     ]
     config = load_config(options.config, overrides)
-    # The training program itself keeps a student that was made of the same.
+    # The training program itself keeps a student that was made from the same inputs.
     train_student(options.config, overrides)
     output = trained_student(config)
     with open_run(config, _lines(f"{arm} {label}")) as run:
@@ -184,9 +181,7 @@ def _overrides(options: argparse.Namespace, arm: str, seed: int) -> list[str]:
 
 
 def _summary(students: Sequence[Trained], rows: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Arm -> accuracy over its seeds, bootstrap interval, tokens per answer, rows and accuracy per
-    task.
-    """
+    """Arm -> its figures: accuracy over its seeds and per task, interval, tokens, rows."""
     summary = {}
     for arm in dict.fromkeys(student.arm for student in students):
         seeds = [student for student in students if student.arm == arm]
@@ -249,10 +244,9 @@ def _table(title: str, arms: Mapping[str, Any]) -> Table:
 
 
 def _lines(label: str) -> Callable[[str, int | None], Any]:
-    """A progress display of one line per stage: several arms run at once, and a terminal has one
-    live display.
-    """
+    """A progress display of one line per stage."""
 
+    # Several arms run at once, and a terminal has only one live display.
     @contextmanager
     def show(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
         rows = 0

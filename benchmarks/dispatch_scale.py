@@ -1,13 +1,13 @@
-"""How many leases, receipts and durable commits one driver handles, and how much memory it needs.
+"""The rate of leases, receipts and durable commits that one driver handles, and its memory.
 
     python -m benchmarks.dispatch_scale --rows 5000000
 
-Real Ray actors, the real dispatch loop and ledger; the actors answer each unit with a receipt at
-once, without generating or writing rows, so what is measured is the driver's side alone. The driver
-holds what a run of that many rows of one task makes it hold: the receipts of its problems and
-examples too, and the order in which they would be scored. A bare Ray loop with the same actors, as
-many units open, leases of the same mean size and no dispatch is measured beside it, alternating.
-The last line is one JSON document.
+Ray actors, dispatch loop and ledger are real; the actors answer each unit with a receipt at once,
+without generating or writing rows, so only the driver's side is measured. The driver holds all that
+it holds in a run of that many rows of one task: also the receipts of its problems and examples, and
+the order in which they would be scored. A bare Ray loop with the same actors, as many open units,
+leases of the same mean size and no dispatch is measured beside it, alternating. The last line is
+one JSON document.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ UNITS_PER_ENGINE = 64
 
 
 class ReceiptActor:
-    """Answers like an EngineActor that needs no time."""
+    """An actor that answers like an EngineActor and needs no time."""
 
     def __init__(self) -> None:
         self._num_leases = 0
@@ -71,7 +71,7 @@ class ReceiptActor:
 
 
 def receipt_of(unit: EngineUnit) -> Receipt:
-    """A receipt of the size that a unit of rationales has."""
+    """A receipt as large as that of a unit of rationales."""
     assert isinstance(unit, TeachUnit)
     rows = unit.problems.rows
     path = f"rationales/{unit.name.unit}.a1-abcdef.arrow"
@@ -101,9 +101,7 @@ def units_of(num_units: int, rows_per_unit: int) -> Iterator[EngineUnit]:
 
 
 def dispatched(ledger: Ledger, units: list[EngineUnit], num_actors: int) -> tuple[float, int]:
-    """Seconds in which dispatch worked the units off and committed them, and the leases of which
-    it made them.
-    """
+    """Seconds in which dispatch finished and committed the units, and the number of its leases."""
     actor = ray.remote(num_cpus=0, max_concurrency=4 * UNITS_PER_ENGINE)(ReceiptActor)
     limits = DispatchConfig()
     replicas = Replicas(
@@ -136,15 +134,16 @@ def new_ledger(run_dir: Path) -> Ledger:
 
 
 def fill(ledger: Ledger, units: list[EngineUnit]) -> None:
-    """Commits what a run has when its teacher begins, and the examples that come after it."""
+    """Commits the problems that a run has when its teacher begins, and the later examples."""
     receipts = [receipt_of(unit) for unit in units]
     for stage in ("problems", "examples"):
         ledger.commit(dataclasses.replace(receipt, stage=stage) for receipt in receipts)
 
 
 def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> float:
-    """Seconds in which the same calls return the same receipts to a loop that does nothing else,
-    and reads them as dispatch does: all that is ready, several of a generator at once.
+    """Seconds in which the same calls return the same receipts to a loop that does nothing else.
+
+    It reads them as dispatch does: all that are ready, several of a generator at once.
     """
     actor = ray.remote(num_cpus=0, max_concurrency=4 * UNITS_PER_ENGINE)(ReceiptActor)
     actors = [actor.remote() for _ in range(num_actors)]
@@ -170,7 +169,7 @@ def bare(units: list[EngineUnit], num_actors: int, units_per_lease: int) -> floa
 
 
 def commits_per_second(ledger: Ledger, units: list[EngineUnit]) -> float:
-    """Durable commits of one receipt each."""
+    """Durable commits per second, of one receipt each."""
     started = time.perf_counter()
     for unit in units:
         ledger.commit([receipt_of(unit)])
@@ -178,7 +177,7 @@ def commits_per_second(ledger: Ledger, units: list[EngineUnit]) -> float:
 
 
 def peak_mb() -> float:
-    """The most memory this process has had resident."""
+    """The most megabytes that this process has had resident."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1)
 
 
@@ -190,7 +189,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rows-per-unit", type=int, default=250)
     parser.add_argument("--actors", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=5, help="alternating, of 4,000 units each")
+    parser.add_argument("--pairs", type=int, default=5, help="alternating pairs of 4,000 units")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ray_instance():
         sample = list(units_of(4_000, arguments.rows_per_unit))
@@ -198,7 +197,7 @@ def main() -> None:
         per_lease = 1
         for pair in range(arguments.pairs):
             ledger = new_ledger(Path(folder) / f"pair-{pair}")
-            # What runs first in a pair changes with every pair.
+            # The order within a pair reverses from pair to pair.
             first = bare(sample, arguments.actors, per_lease) if pair % 2 else None
             ours, num_leases = dispatched(ledger, sample, arguments.actors)
             per_lease = max(1, round(len(sample) / num_leases))

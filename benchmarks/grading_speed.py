@@ -1,11 +1,11 @@
-"""Answers a second per core of every grader, and what a pathological formula costs.
+"""Answers per second and core of every grader, and the cost of a pathological formula.
 
     python -m benchmarks.grading_speed
 
-The texts are the hand-made answers of tests/grading behind some lines of working. A grader is timed
-twice over them: on answers it has not met, and as scoring meets them, where strategies give most
-answers again (--strategies times each problem, a share of them agreeing). Mathematics is timed
-apart: what is plain in this process, what is not in a child. The last line is one JSON document.
+The texts are the hand-made answers of tests/grading after some lines of working. A grader is timed
+twice over them: on answers it has not met, and as scoring meets them, where strategies repeat most
+answers (--strategies times each problem, a share of them agreeing). Mathematics is timed apart, in
+a child. The last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orca2_gen.records import AnswerType, Problem
 WORKING = "First 343 + 706 is 1049, as the digits show. " * 10 + "\n"
 FRESH_ANSWERS = 4_000
 AGREEING = 0.6
-"""Share of a problem's answers that are the same one under every strategy."""
+"""Share of a problem's answers that are the same under every strategy."""
 TOWER = "9^{9^{9^{9}}}"
 
 Item = tuple[Problem, str]
@@ -38,19 +38,19 @@ Item = tuple[Problem, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """What one grader did."""
+    """The figures of one grader."""
 
     answers_per_second: float
-    """Of answers it had not met, per core."""
+    """Answers that it had not met, per second and core."""
     repeated_answers_per_second: float
-    """Of answers as scoring meets them."""
+    """Answers as scoring meets them, per second and core."""
     memo_hit_share: float
-    """In the second measurement."""
+    """Share of hits in the second measurement."""
     slowest_milliseconds: float
 
 
 def read_items(answer_type: AnswerType) -> list[Item]:
-    """The hand-made answers that are not cut short, behind lines of working."""
+    """The hand-made answers that are not cut short, after lines of working."""
     working = "" if answer_type == "summary" else WORKING
     return [
         (row.problem, working + row.text)
@@ -75,7 +75,7 @@ def measure(answer_type: AnswerType, num_strategies: int, seed: int) -> Speed:
     grade(*items[0], "stop")  # imports what it needs
     memo, num_fresh, seconds, slowest = remembered, 0, 0.0, 0.0
     while num_fresh < (400 if answer_type == "summary" else FRESH_ANSWERS):
-        memo.cache_clear()  # the answers are new, the golds are not: they are read once per problem
+        memo.cache_clear()  # answers are new, golds are not: those are read once per problem
         more, slow = seconds_of(items)
         num_fresh, seconds, slowest = num_fresh + len(items), seconds + more, max(slowest, slow)
     draw, texts = random.Random(seed), [text for _, text in items]
@@ -96,7 +96,7 @@ def measure(answer_type: AnswerType, num_strategies: int, seed: int) -> Speed:
 
 
 def measure_children(seed: int) -> dict[str, float]:
-    """Items a second of one child, and the wall of an item that never ends."""
+    """The items per second of one child, and the seconds of an item that never ends."""
     draw = random.Random(seed)
     start = time.perf_counter()
     assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"

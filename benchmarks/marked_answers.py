@@ -1,4 +1,4 @@
-"""The hand-made answers of tests/grading: a file per answer type, an answer per line."""
+"""The hand-made answers of tests/grading: one file per answer type, one answer per line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class HandMade:
     text: str
     finish_reason: str
     outcome: str
-    """What a careful person says."""
+    """A careful person's verdict."""
     known: str
-    """What the grader is known to say; another word than the person's in few rows, which stay."""
+    """The verdict that the grader is known to give; it differs in few rows, which stay."""
 
 
 def read_marked_answers(answer_type: AnswerType) -> list[HandMade]:
-    """The set of an answer type."""
+    """The answers of an answer type's file."""
     rows = map(json.loads, (SETS / f"{answer_type}.jsonl").read_text().splitlines())
     return [
         HandMade(

@@ -1,17 +1,17 @@
-"""What the race saves against the full grid, and what that costs, beside halving and a subset.
+"""The savings of the race over the full grid, and their cost, beside halving and a subset.
 
     python -m benchmarks.selection_savings
 
 Planted tables (score_tables.py): five strategies, 100 to 500 problems, median gaps between the best
-two of 0.02 to 0.08, cells of 1 to 10 tokens. Every table is replayed on several random orders.
-Tokens are counted, not calls. Halving and the uniform subset get at most the tokens of the race on
-the same order. Held-out regret is how much worse than the grid's own pick a pick is on 2,000 unseen
+two of 0.02 to 0.08, cells of 1 to 10 tokens. Every table is replayed in several random orders.
+Tokens are counted, not calls. Halving and the uniform subset get at most the tokens of the race in
+the same order. Held-out regret is how much worse a pick is than the grid's own on 2,000 unseen
 problems.
 
 Microworld: one full grid of the real student (six tasks of 200 problems under six strategies, on
-vLLM) is stored and replayed in the same way, held out are 200 test problems a task; and live races
-stand beside live grids, alternating, in wall and tokens (live_selection.py). The last line is one
-JSON document.
+vLLM) is stored and replayed in the same way, with 200 held-out test problems per task; live races
+alternate with live grids, and their wall time and tokens are compared (live_selection.py). The last
+line is one JSON document.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from benchmarks.selection.replays import Pick, grid, halving, race, uniform
 from benchmarks.selection.score_tables import ScoreTable, planted_tables, top_gap
 
 SETTINGS = ((100, 0.04), (200, 0.03), (200, 0.08), (500, 0.02), (500, 0.08))
-"""(N, median gap)"""
+"""Number of problems and median gap of each setting."""
 REPORTED_PROBLEMS = 200
 STRATEGIES = 5
 TABLES, ORDERS = 250, 4
 MICROWORLD_ORDERS = 1_000
-"""Of each of the microworld's six tasks."""
+"""Random orders of each of the microworld's six tasks."""
 DELTA, BLOCK_SIZE = 0.05, 16
 METHODS = ("race", "halving", "uniform")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replayed:
-    """One way to choose, on one order of one table."""
+    """One way to choose, in one order of one table."""
 
     agrees: bool
     regret: float
-    """On the grid."""
+    """Regret on the grid."""
     held_out_regret: float
     token_share: float
 
 
 def replay(table: ScoreTable, pick: Pick) -> Replayed:
-    """A pick against the full grid's."""
+    """The comparison of a pick with the full grid's."""
     full = grid(table)
     return Replayed(
         agrees=pick.strategy == full.strategy,
@@ -67,7 +67,7 @@ def replay(table: ScoreTable, pick: Pick) -> Replayed:
 
 
 def replays(tables: list[ScoreTable], num_orders: int, seed: int) -> Iterator[dict[str, Replayed]]:
-    """All methods on the same random orders of every table."""
+    """All methods in the same random orders of every table."""
     rng = np.random.default_rng(seed)
     for table in tables:
         for _ in range(num_orders):
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--planted-only", action="store_true", help="No engine is started.")
     arguments = parser.parse_args()
     if arguments.pairs < 1:
-        parser.error(f"argument --pairs: {arguments.pairs}; give at least 1")
+        parser.error(f"argument --pairs: expected at least 1, found {arguments.pairs}")
     shown = Table(title=f"delta {DELTA}, blocks of {BLOCK_SIZE}", title_justify="left")
     columns = ("tables", "N", "median gap", "method", "agrees", "mean regret", "max", "tokens")
     for column in (*columns, "held out"):
@@ -139,15 +139,13 @@ def main() -> None:
 
 
 def _microworld(shown: Table, seed: int, num_pairs: int) -> dict[str, Any]:
-    """The figures of the real student's stored grid, and under `live` those of live races beside
-    live grids.
-    """
+    """The figures of the real student's stored grid; `live` holds those of races beside grids."""
     grids: list[LiveScoring] = []
     races: list[LiveScoring] = []
     with TemporaryDirectory(prefix="orca2-savings-") as folder:
         score = functools.partial(live_scoring, delta=DELTA, block_size=BLOCK_SIZE)
         for pair in range(num_pairs):
-            # Who goes first alternates: a machine that slows down must not speak for either.
+            # The order alternates, since a machine that slows down must not favour either.
             if pair % 2:
                 races.append(score(Path(folder) / f"race-{pair}", "race"))
             is_first = pair == 0
@@ -162,7 +160,7 @@ def _microworld(shown: Table, seed: int, num_pairs: int) -> dict[str, Any]:
 
 
 def _live(grids: list[LiveScoring], races: list[LiveScoring]) -> dict[str, Any]:
-    """Shares of each race in the grid of its pair, as median, least and most."""
+    """The cost of each race as a share of its pair's grid, as median, least and most."""
     pairs = list(zip(grids, races, strict=True))
     walls = [raced.seconds / full.seconds for full, raced in pairs]
     tokens = [raced.completion_tokens / full.completion_tokens for full, raced in pairs]

@@ -4,7 +4,7 @@ Shapes: B rows of this rank, T tokens per row (`seq_len`).
 
 A row holds whole examples, one after the other, then padding. Position ids restart at 0 with each
 example and with the padding. Given these, no attention mask and no cache, transformers lets a token
-attend inside its own example only (`masking_utils.find_packed_sequence_indices`).
+attend only inside its own example (`masking_utils.find_packed_sequence_indices`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Encoded(Protocol):
 
     @property
     def num_prompt_tokens(self) -> int:
-        """No loss on these. 0 and 1 mean the same, since nothing predicts the first token."""
+        """Tokens without loss. 0 and 1 mean the same, since nothing predicts the first token."""
         ...
 
 
@@ -49,7 +49,7 @@ class Batch:
     position_ids_BT: torch.Tensor
     num_labelled_tokens: int
     num_tokens: int
-    """Without padding."""
+    """Tokens without padding."""
 
 
 def packed_batches(
@@ -62,11 +62,11 @@ def packed_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Batches without end, from `start_step` on; `rows_per_step` counts the rows of all ranks.
+    """Endless batches from `start_step` on; `rows_per_step` counts the rows of all ranks.
 
-    Step s takes the rows s * rows_per_step and following of an endless stream: epoch after epoch,
-    each in a permutation of its own. So a step may reach into the next epoch, and the position in
-    the data is the step.
+    Step s takes the rows from s * rows_per_step on of an endless stream: epoch after epoch, each in
+    its own permutation. So a step may reach into the next epoch, and the step alone is the position
+    in the data.
 
     Raises:
         ValueError: the ranks cannot share the rows evenly.

@@ -1,4 +1,4 @@
-"""A dataset directory -> encoded examples, after its manifest has been checked."""
+"""A dataset directory -> encoded examples, after a check of its manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orca2_gen.dataset import checked_manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedRow:
-    """One example's tokens, as `batches.Encoded` wants them."""
+    """One example's tokens, as `batches.Encoded` describes them."""
 
     input_ids: np.ndarray[Any, np.dtype[Any]]
     num_prompt_tokens: int
@@ -32,13 +32,13 @@ class ExampleTable:
     """The examples of a dataset directory; they stay in the mapped files until asked for."""
 
     dataset: datasets.Dataset
-    """With the columns input_ids and num_prompt_tokens, as numpy."""
+    """Columns input_ids and num_prompt_tokens, as numpy."""
     lengths: tuple[int, ...]
     """Tokens per example."""
     problem_ids: tuple[str, ...]
     largest_id: int
     digest: str
-    """Of the manifest, which holds the digests of all files."""
+    """Digest of the manifest, which holds the digests of all files."""
 
     def __getitem__(self, index: int) -> EncodedRow:
         row = self.dataset[index]
@@ -57,32 +57,32 @@ def read_examples(
     """The examples of a dataset directory.
 
     Args:
-        dataset_dir: what `dataset.write_dataset` wrote, or anyone with such a manifest.
-        prompts: what the manifest must say of them: erased, instruction_kept or foreign.
-        model_dir: the model to be trained; its tokenizer must be the one that encoded them.
-        max_rows_per_task: task -> how many of its first rows to keep; other tasks are kept whole.
+        dataset_dir: written by `dataset.write_dataset`, or by anyone with such a manifest.
+        prompts: value that the manifest must have: erased, instruction_kept or foreign.
+        model_dir: the model to train; its tokenizer must be the one that encoded the examples.
+        max_rows_per_task: task -> number of its first rows to keep; other tasks are kept whole.
 
     Raises:
-        ValueError: the manifest is missing or says otherwise, a file is not what it lists, or an
+        ValueError: the manifest is missing or has other values, a file differs from it, or an
             example has no token to learn.
     """
     manifest = checked_manifest(dataset_dir)
     if absent := {"prompts", "tokenizer_digest", "files"} - manifest.keys():
         raise ValueError(
             f"{dataset_dir / 'manifest.json'} lacks {', '.join(sorted(absent))}; "
-            f"make the dataset anew"
+            f"make the dataset again"
         )
     if manifest["prompts"] != prompts:
         raise ValueError(
             f"{dataset_dir / 'manifest.json'}: prompts is {manifest['prompts']!r} and training "
-            f"expects {prompts!r}; make the dataset anew, or set training.prompts"
+            f"expects {prompts!r}; make the dataset again, or set training.prompts"
         )
     digest = tokenizer_digest(str(model_dir))
     if manifest["tokenizer_digest"] != digest:
         raise ValueError(
             f"{dataset_dir} was encoded with another tokenizer or chat template "
             f"({str(manifest['tokenizer_digest'])[:12]}) than that of {model_dir} ({digest[:12]}); "
-            f"train the model that the dataset was made for, or make it anew for this one"
+            f"train the model that the dataset was made for, or make it again for this one"
         )
     _check_mapped_files(dataset_dir, {entry["path"] for entry in manifest["files"]})
     dataset = datasets.load_from_disk(str(dataset_dir))
@@ -90,7 +90,7 @@ def read_examples(
     if len(dataset) != listed or not len(dataset):
         raise ValueError(
             f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
-            f"make it anew, and see that it is not empty"
+            f"make it again, and check that it is not empty"
         )
     if max_rows_per_task:
         dataset = dataset.select(_first_rows(dataset_dir, dataset["task"], max_rows_per_task))
@@ -108,8 +108,8 @@ def _first_rows(dataset_dir: Path, tasks: Iterable[str], limits: Mapping[str, in
             kept.append(row)
     if unknown := sorted(task for task, limit in limits.items() if limit and not seen[task]):
         raise ValueError(
-            f"training.max_rows_per_task names {', '.join(unknown)}, of which {dataset_dir} holds "
-            f"no row; it holds {', '.join(sorted(seen))}"
+            f"training.max_rows_per_task names {', '.join(unknown)}, but {dataset_dir} has no such "
+            f"rows; name tasks among {', '.join(sorted(seen))}"
         )
     if not kept:
         raise ValueError(f"training.max_rows_per_task leaves no row of {dataset_dir}; raise it")
@@ -128,8 +128,8 @@ def _example_table(
         first = int(unlearnable[0])
         raise ValueError(
             f"{dataset_dir}: example {problem_ids[first]} has {lengths[first]} tokens and "
-            f"num_prompt_tokens {prompt_lengths[first]}, which leaves nothing to learn; so have "
-            f"{unlearnable.size} of {len(problem_ids)}. Remove them from the dataset"
+            f"num_prompt_tokens {prompt_lengths[first]}, which leaves nothing to learn; remove "
+            f"the {unlearnable.size} of {len(problem_ids)} examples like it from the dataset"
         )
     return ExampleTable(
         dataset=dataset.select_columns(["input_ids", "num_prompt_tokens"]).with_format("numpy"),
@@ -141,7 +141,7 @@ def _example_table(
 
 
 def _check_mapped_files(dataset_dir: Path, listed: set[str]) -> None:
-    """Returns if all that `datasets` will map, which state.json names, is listed and checked."""
+    """Refuses a state.json that lets `datasets` map a file that is not listed and checked."""
     try:
         state = json.loads((dataset_dir / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -151,5 +151,5 @@ def _check_mapped_files(dataset_dir: Path, listed: set[str]) -> None:
         if name not in listed or named.count(name) > 1:
             raise ValueError(
                 f"{dataset_dir / 'state.json'} names {name!r}, which manifest.json does not list, "
-                f"or names it twice; make the dataset anew"
+                f"or names it twice; make the dataset again"
             )

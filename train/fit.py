@@ -1,8 +1,7 @@
 """The training loop: batches in, trained weights and a line of metrics per step out.
 
-The rows of a step are shared by the ranks, weights and optimizer state may be sharded over them
-(FSDP2), and the loss is a mean over the labelled tokens of all ranks: their number changes no
-result.
+The ranks share the rows of a step, weights and optimizer state may be sharded over them (FSDP2),
+and the loss is a mean over the labelled tokens of all ranks: their number changes no result.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from train.ranks import is_distributed, world_size
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepMetrics:
-    """What one step did, over all ranks."""
+    """The figures of one step, over all ranks."""
 
     step: int
-    """Steps done, this one included."""
+    """Steps done, including this one."""
     loss: float
     """Mean cross entropy of the labelled tokens, before this step's update."""
     learning_rate: float
     grad_norm: float
     labelled_tokens: int
     tokens_per_second: float
-    """Without padding."""
+    """Tokens per second, without padding."""
     fill: float
     """Tokens over slots."""
 
@@ -54,7 +53,7 @@ def fit(
     Args:
         loss: the model with its loss, sharded if there are several ranks.
         batches: this rank's rows of each step.
-        optimizers: of the parameters of `loss`.
+        optimizers: optimizers of the parameters of `loss`.
         schedule: sets the learning rate of every group.
         max_grad_norm: gradients are scaled down to this norm.
         start_step: steps already done.
@@ -63,7 +62,7 @@ def fit(
         save: called after every step, on every rank, with the number of steps done.
 
     Raises:
-        FloatingPointError: loss or gradients are not finite; the weights are as before this step.
+        FloatingPointError: loss or gradients are not finite; the weights stay as before this step.
     """
     parameters = [p for p in loss.parameters() if p.requires_grad]
     device = parameters[0].device
@@ -102,8 +101,8 @@ def fit(
         if not (math.isfinite(mean_loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"step {step + 1} of {schedule.num_steps}: loss {mean_loss}, gradient norm {norm}, "
-                f"learning rate {rate:.3g}; the weights are still those of step {step}. "
-                f"Lower learning_rate, or look at the data"
+                f"learning rate {rate:.3g}; the weights are still those of step {step}; "
+                f"lower learning_rate or check the data"
             )
         for optimizer in optimizers:
             optimizer.step()

@@ -1,6 +1,4 @@
-"""Starts the training program in a process of its own, so that no engine and no Ray process shares
-its memory.
-"""
+"""Starts the training program in a process that shares no memory with an engine or with Ray."""
 
 from __future__ import annotations
 
@@ -14,17 +12,17 @@ from orca2_gen.exit_codes import USAGE
 
 
 def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: int = 1) -> None:
-    """Runs `python -m train.sft CONFIG`, or torchrun with as many processes, to its end.
+    """Runs `python -m train.sft CONFIG`, or torchrun with several processes, to its end.
 
     Args:
         config_file: the run's config.
-        overrides: `KEY=VALUE`, over the file's.
-        nproc_per_node: torchrun's own.
+        overrides: `KEY=VALUE` settings that override the file's.
+        nproc_per_node: torchrun's option of this name.
 
     Raises:
-        ValueError: it refused the config or the dataset; torchrun hides that behind its own exit
-            code, 1.
-        RuntimeError: it failed; it has said why on stderr.
+        ValueError: the program refused the config or the dataset; torchrun hides that behind its
+            own exit code, 1.
+        RuntimeError: the program failed; its message is on stderr.
     """
     launcher = [
         sys.executable,
@@ -41,10 +39,10 @@ def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: i
     code = subprocess.run([*launcher, *program], check=False).returncode
     if code == 0:
         return
-    ended = f"the training program ended with exit code {code}; its own message stands above"
+    ended = f"the training program ended with exit code {code}; see its own message above"
     raise ValueError(ended) if code == USAGE else RuntimeError(ended)
 
 
 def trained_student(config: Config) -> Path:
-    """Where the training program leaves the student of a config."""
+    """The directory in which the training program leaves the student of a config."""
     return Path(config.training.output or Path(config.run_dir) / "student")

@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from train.batches import IGNORE_INDEX
 
 LABELS_PER_CHUNK = 8192
-"""Logits exist for so many tokens at a time: 8192 x 128k x 4 bytes = 4 GiB."""
+"""Tokens whose logits exist at a time: 8192 x 128k x 4 bytes = 4 GiB."""
 
 
 class LabelledLoss(nn.Module):  # type: ignore[misc]
     """A model with its loss: the tensors of a batch -> summed cross entropy of the labels.
 
-    Logits are the largest tensor of all, so they are computed at labelled positions only, and in
+    Logits are the largest tensor of all, so they are computed only at labelled positions, and in
     chunks. It is a module so that FSDP's hooks on it see decoder and head as one forward call.
     """
 
@@ -34,12 +34,12 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
     def forward(
         self, input_ids_BT: torch.Tensor, labels_BT: torch.Tensor, position_ids_BT: torch.Tensor
     ) -> torch.Tensor:
-        """The summed cross entropy, float32, without shape."""
+        """The summed cross entropy, a float32 scalar."""
         model: Any = self.model
         device = input_ids_BT.device.type
         with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
-            # With a cache, transformers takes no notice of restarting positions, and examples
-            # would attend to each other.
+            # With a cache, transformers ignores restarting positions, and examples would attend to
+            # each other.
             hidden_BTH = model.base_model(
                 input_ids=input_ids_BT, position_ids=position_ids_BT, use_cache=False
             ).last_hidden_state
@@ -59,7 +59,7 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
             return torch.stack(sums).sum()
 
     def check_head(self) -> None:
-        """Returns if the model's own logits are what `forward` computes: head times hidden states.
+        """Refuses a model whose logits are not what `forward` computes: head times hidden states.
 
         Raises:
             ValueError: the model scales or caps its logits, so `forward` would train another model.
@@ -73,7 +73,7 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
         if not torch.allclose(ours_BTV, theirs_BTV, rtol=1e-3, atol=1e-4):
             raise ValueError(
                 f"{type(model).__name__} changes its logits after lm_head (scaling or capping), "
-                f"which this trainer does not do; take a model of another architecture"
+                f"which this trainer does not do; choose a model of another architecture"
             )
 
 

@@ -14,7 +14,7 @@ from train.ranks import device, is_distributed, world_size
 
 
 def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> None:
-    """Returns if a model can read these examples.
+    """Refuses examples that the model cannot read.
 
     Raises:
         ValueError: the longest has more tokens than the model has positions, or an id is outside
@@ -39,7 +39,7 @@ def load_sharded(
 ) -> LabelledLoss:
     """The model of a directory with its loss.
 
-    Weights are float32, as the optimizer needs them; `dtype` is that of the computation.
+    The weights are float32, as the optimizer needs them; `dtype` is that of the computation.
 
     Raises:
         ValueError: the model's head is more than a matrix.

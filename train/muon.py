@@ -1,8 +1,9 @@
 """Muon for matrices, in the precision that the device multiplies fast.
 
 `torch.optim.Muon` always orthogonalises in bfloat16. A CPU without bfloat16 instructions multiplies
-that ten times slower than float32: on the microworld's student it takes 4.5 s a step, this 0.2 s.
-The update is the same (`tests/train/test_muon.py` compares the two); the state's name too.
+that ten times slower than float32: a step of the microworld's student takes 4.5 s there, 0.2 s
+here. The update is the same (`tests/train/test_muon.py` compares the two), and so is the state's
+name.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-# Quintic Newton-Schulz, steepest at 0: singular values land in about 0.7 to 1.2, not at 1, which
-# trains as well. https://kellerjordan.github.io/posts/muon/
+# Quintic Newton-Schulz, steepest at 0: singular values end between about 0.7 and 1.2 and not at 1,
+# which trains as well. https://kellerjordan.github.io/posts/muon/
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
@@ -49,7 +50,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
                     self._update(parameters, group)
 
     def _update(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
-        """Updates matrices of one shape together: a tiny model has many small ones."""
+        """Updates matrices of one shape together, since a tiny model has many small ones."""
         directions = [self._direction(parameter, group["momentum"]) for parameter in parameters]
         updates = _orthogonal(torch.stack(directions))
         rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))
@@ -58,7 +59,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
             parameter.add_(_placed_like(parameter, update), alpha=-rate)
 
     def _direction(self, parameter: torch.Tensor, momentum: float) -> torch.Tensor:
-        """Nesterov's momentum of one parameter, whole on every rank."""
+        """The Nesterov momentum of one parameter, whole on every rank."""
         grad = parameter.grad
         assert grad is not None
         state = self.state[parameter]
@@ -85,7 +86,7 @@ def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
 def _placed_like(parameter: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
     if not isinstance(parameter, DTensor):
         return update.to(parameter.dtype)
-    # Every rank computed the same update, so each keeps its shard and nothing is sent.
+    # Every rank computes the same update, so each keeps its shard and nothing is sent.
     return distribute_tensor(
         update.to(parameter.dtype), parameter.device_mesh, parameter.placements, src_data_rank=None
     )

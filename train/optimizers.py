@@ -21,11 +21,11 @@ class Schedule:
     warmup_fraction: float = 0.04
     decay: Literal["cosine", "linear"] = "cosine"
     decay_fraction: float = 1.0
-    """Share of the steps, the last ones, over which it decays; at most what the warm-up left."""
+    """Share of the steps, at their end, over which it decays; at most the share after warm-up."""
 
 
 def learning_rate_at(schedule: Schedule, step: int) -> float:
-    """The learning rate of the step after `step` steps."""
+    """The learning rate of the step that follows `step` steps."""
     warmup = max(1, round(schedule.warmup_fraction * schedule.num_steps))
     decay = min(round(schedule.decay_fraction * schedule.num_steps), schedule.num_steps - warmup)
     rate = schedule.learning_rate * min(1.0, (step + 1) / warmup)

@@ -1,4 +1,4 @@
-"""Whole examples -> rows of at most `seq_len` tokens; pure, and nothing is cut."""
+"""Whole examples -> rows of at most `seq_len` tokens; a pure function that cuts nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Packing:
-    """Which examples share a row; every example stands in exactly one."""
+    """The examples of each row; every example is in exactly one."""
 
     rows: tuple[tuple[int, ...], ...]
     """Indices of examples; a row's lengths sum to at most `seq_len`."""
     seq_len: int
     num_tokens: int
-    """Of all examples together."""
+    """Tokens of all examples together."""
 
     @property
     def fill(self) -> float:
@@ -29,14 +29,14 @@ def pack(
 ) -> Packing:
     """The Packing of examples with these lengths: best fit, longest first.
 
-    The same arguments give the same rows. The seed decides which of equally long examples
-    meet in a row, and the order of the rows.
+    The same arguments give the same rows. The seed decides which of equally long examples share a
+    row, and the order of the rows.
 
     Args:
         lengths: tokens per example.
         seq_len: tokens per row.
-        seed: of the two shuffles.
-        names: what to call an example in an error; its index by default.
+        seed: seed of the two shuffles.
+        names: name of each example in an error; its index by default.
 
     Raises:
         ValueError: there is no example, or one is empty or longer than a row.
@@ -54,7 +54,7 @@ def pack(
     order.sort(key=lambda index: -lengths[index])  # stable: equal lengths stay shuffled
 
     rows: list[list[int]] = []
-    open_rows: dict[int, list[int]] = {}  # free slots -> rows with exactly so many
+    open_rows: dict[int, list[int]] = {}  # free slots -> rows with exactly that many
     free: list[int] = []  # the keys of open_rows, sorted; at most seq_len, so insertion is cheap
     for index in order:
         length = lengths[index]

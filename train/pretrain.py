@@ -1,12 +1,12 @@
-"""Trains the microworld's student and teacher: a corpus from a seed, on sft's loop.
+"""Trains the microworld's student and teacher on a corpus from a seed, with sft's loop.
 
     export OMP_WAIT_POLICY=passive MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592
     python -m train.pretrain student OUT/student --threads 2
     python -m train.pretrain teacher OUT/teacher --threads 2 --start-from OUT/student
 
-The teacher is the student trained on, on the teacher's corpus: what both know is learned once.
-Without the two malloc variables glibc returns every large tensor to the system, and a third of the
-time goes into page faults.
+The teacher continues from the student, on the teacher's corpus, so that common knowledge is learned
+once. Without the two malloc variables glibc returns every large tensor to the system, and a third
+of the time goes into page faults.
 
 These two commands made the shipped pair (`orca2_gen/microworld/LOG.md`).
 """
@@ -41,7 +41,7 @@ TOKENIZER_CORPUS_SEED = 1
 TOKENS_PER_STEP = 4096
 """Slots of a step, padding included."""
 SEQ_LEN = 176
-"""Tokens per row: the longest documents."""
+"""Tokens per row: as many as the longest documents."""
 DOCUMENTS_PER_POOL = 4096
 """Documents that are packed together."""
 LOG_EVERY = 50
@@ -49,7 +49,7 @@ LOG_EVERY = 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A model's size and its training."""
+    """The size of a model and its training."""
 
     hidden_size: int
     intermediate_size: int
@@ -109,14 +109,12 @@ def build_model(recipe: Recipe, chat: Chat) -> LlamaForCausalLM:
 
 
 def corpus_batches(corpus: Corpus, chat: Chat, *, seed: int) -> Iterator[Batch]:
-    """Batches without end, of documents of all lengths and kinds packed into rows.
-
-    Mixed, because Muon gives every step the same size: documents sorted by length would give whole
-    steps to kinds that cannot be learned, such as sums in one go.
-    """
+    """Endless batches of documents of all lengths and kinds, packed into rows."""
     stream = (_encoded(chat, document) for document in documents(corpus, seed))
     rows_per_step = TOKENS_PER_STEP // SEQ_LEN
     for pool_index in itertools.count():
+        # Mixed, because Muon gives every step the same size: documents sorted by length would give
+        # whole steps to kinds that cannot be learned, such as sums in one go.
         pool = list(itertools.islice(stream, DOCUMENTS_PER_POOL))
         packing = pack([len(d.input_ids) for d in pool], seq_len=SEQ_LEN, seed=seed + pool_index)
         rows = [[pool[index] for index in row] for row in packing.rows]
@@ -212,7 +210,7 @@ def pretrain(
 
 
 def read_stages(directory: Path) -> list[dict[str, Any]]:
-    """The training runs behind a model, oldest first, as its `training.json` tells them."""
+    """The training runs behind a model, oldest first, as its `training.json` lists them."""
     stages: list[dict[str, Any]] = json.loads((directory / "training.json").read_text())["stages"]
     return stages
 
@@ -224,10 +222,10 @@ def main() -> None:
     )
     parser.add_argument("learner", choices=sorted(RECIPES))
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--start-from", type=Path, help="a model directory to train on from")
+    parser.add_argument("--start-from", type=Path, help="model directory to continue from")
     parser.add_argument("--num-steps", type=int)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     parser.add_argument("--corpus-seed", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a person and a plot see of a training run: JSON lines, and a bar or plain lines."""
+"""A training run's output for people and plots: JSON lines, and a bar or plain lines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def step_log(
 
 
 def _lines(path: Path) -> list[str]:
-    """The whole lines of a file; the last may have been cut short by a kill."""
+    """The whole lines of a file; a kill may have cut the last one short."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return text[: text.rfind("\n") + 1].splitlines()
 

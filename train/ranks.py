@@ -1,4 +1,4 @@
-"""This process among those that torchrun started; alone, everything here says so."""
+"""The place of this process among those that torchrun started; without torchrun it is alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-# Rank 0 writes the student alone, and the others wait for it.
+# Rank 0 alone writes the student, and the others wait for it.
 _TIMEOUT = timedelta(minutes=60)
 
 
@@ -32,28 +32,28 @@ def joined_ranks() -> Iterator[None]:
 
 
 def device() -> torch.device:
-    """Where this rank computes."""
+    """The device that this rank computes on."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def is_distributed() -> bool:
-    """True iff there is a process group."""
+    """Whether there is a process group."""
     return bool(dist.is_available() and dist.is_initialized())
 
 
 def rank() -> int:
-    """This process's number; 0 writes and prints."""
+    """The number of this process; 0 writes and prints."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
-    """How many processes share the rows and the weights."""
+    """The number of processes that share the rows and the weights."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def wait_for_ranks() -> None:
-    """Returns when every rank has come here."""
+    """Waits until every rank calls it."""
     if is_distributed():
         dist.barrier()

@@ -1,1 +1,1 @@
-"""What `python -m benchmarks.selection_savings` is made of."""
+"""The parts of `python -m benchmarks.selection_savings`."""

@@ -1,7 +1,8 @@
-"""The microworld's student, really scored: a full grid and a race, each on an engine of its own.
+"""Real scoring of the microworld's student: a full grid and a race, each on an engine of its own.
 
-An engine first scores one held-out task, so that it is warm and knows the instructions' prefixes;
-the problems to select by are new to it. So neither run finds the other's prompts in a cache.
+An engine first scores one held-out task, so that it is warm and has the instructions' prefixes in
+its cache; the problems of the selection are new to it. So neither run finds the other's prompts in
+a cache.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ HELD_OUT = ".held_out"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveScoring:
-    """What scoring the student came to, start of the engine and warm-up left out."""
+    """The cost and result of scoring the student, without engine start and warm-up."""
 
     seconds: float
     completion_tokens: int
     chosen: dict[str, str]
     """Task -> its selected strategy."""
     tables: list[ScoreTable]
-    """Of a full grid: one per task."""
+    """One table per task of a full grid."""
 
 
 def live_scoring(
     run_dir: Path, method: str, *, delta: float, block_size: int, with_held_out: bool = False
 ) -> LiveScoring:
-    """The microworld's tasks, scored and selected for.
+    """The LiveScoring of the microworld's tasks.
 
     Args:
         run_dir: a new run directory.
         method: full_grid or race.
-        delta: of the race.
-        block_size: problems of a block, where it need not be more.
-        with_held_out: score the held-out tasks too, once the clock has stopped, and return tables;
-            of a full grid.
+        delta: delta of the race.
+        block_size: problems of a block, at least.
+        with_held_out: whether a full grid also scores the held-out tasks, once the clock has
+            stopped, and returns tables.
     """
     config = _config(run_dir, method, delta, block_size)
     names = [task.name for task in config.tasks]
@@ -66,7 +67,7 @@ def live_scoring(
         read_tasks(run)
         problems = committed_problems(run)
         found = {group.name: group for group in groups({name: problems[name] for name in timed})}
-        # Held-out tasks are no groups of this selection: with more groups its blocks would be less.
+        # Held-out tasks are not groups of this selection: more groups would shrink its blocks.
         others = groups({name: problems[name] for name in (warm_up, *held_out)})
         found |= {group.name: group for group in others}
         rounds = [[warm_up], timed, held_out if with_held_out else []]
@@ -98,7 +99,7 @@ def _config(run_dir: Path, method: str, delta: float, block_size: int) -> Config
 def _score(
     run: Run, found: Mapping[str, Group], problems: Problems, rounds: Sequence[Sequence[str]]
 ) -> list[float]:
-    """Scores these groups, round after round on one engine; returns each round's seconds."""
+    """Seconds of each round of scoring these groups, round after round on one engine."""
     is_race = run.rule.is_race
 
     def advance(receipt: Receipt) -> None:
@@ -132,7 +133,7 @@ def _table(run: Run, task: str) -> ScoreTable:
 
 
 def _cells(run: Run, group: str) -> list[StudentScore]:
-    """In the order in which they were drawn, the same under every strategy."""
+    """The scores of a group in the order of the draw, the same under every strategy."""
     receipts = [r for r in run.ledger.committed("scores") if r.group == group]
     return [s for r in receipts for s in read_records(run.run_dir, r.accepted, StudentScore)]
 

@@ -1,8 +1,8 @@
 """Ways to choose a strategy from a stored grid, each on the problems in a random order.
 
-All are paired: whoever is still in is scored on the same problems. Halving and the uniform subset
-get at most the tokens that the race has used on the same order. Halving uses fewer where its last
-two have been scored on all problems.
+All are paired: the strategies still in are scored on the same problems. Halving and the uniform
+subset get at most the tokens that the race uses in the same order. Halving uses fewer if its last
+two are scored on all problems.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def best_of(means: Floats, tokens: Floats, among: list[int]) -> int:
 
 
 def grid(table: ScoreTable) -> Pick:
-    """What the full grid chooses."""
+    """The choice of the full grid."""
     rows = list(range(len(table.tokens)))
     spent = float(table.tokens.sum() * table.scores.shape[1])
     return Pick(strategy=best_of(table.means, table.tokens, rows), tokens=spent)
 
 
 def race(table: ScoreTable, order: Order, *, delta: float, block_size: int) -> Pick:
-    """What the race chooses."""
+    """The choice of the race."""
     num_strategies, num_problems = table.scores.shape
     terms = Terms(
         num_problems=num_problems, num_strategies=num_strategies, delta=delta, indifference=0.0
@@ -52,7 +52,7 @@ def race(table: ScoreTable, order: Order, *, delta: float, block_size: int) -> P
         problems = order[first : first + block_size]
         spent += len(problems) * float(table.tokens[rows].sum())
         if first + len(problems) == num_problems:
-            break  # all is known: nobody falls any more
+            break  # every cell is known: no strategy falls any more
         standing = advance(standing, table.scores[rows][:, problems], terms)
         rows = [int(name) for name in standing.names]
         if len(rows) == 1:
@@ -61,8 +61,9 @@ def race(table: ScoreTable, order: Order, *, delta: float, block_size: int) -> P
 
 
 def halving(table: ScoreTable, order: Order, budget: float) -> Pick:
-    """Sequential halving: in each round an equal part of the tokens, then the better half stays
-    (Karnin, Koren and Somekh, 2013).
+    """The choice of sequential halving (Karnin, Koren and Somekh, 2013).
+
+    Each round spends an equal part of the tokens, then keeps the better half.
     """
     rows, first, spent = list(range(len(table.tokens))), 0, 0.0
     rounds = math.ceil(math.log2(len(rows)))
@@ -76,7 +77,7 @@ def halving(table: ScoreTable, order: Order, budget: float) -> Pick:
 
 
 def uniform(table: ScoreTable, order: Order, budget: float) -> Pick:
-    """Every strategy on as many problems as the tokens allow."""
+    """The choice after every strategy is scored on as many problems as the tokens allow."""
     cost = float(table.tokens.sum())
     num = min(len(order), max(1, int(budget / cost)))
     means = table.scores[:, order[:num]].mean(axis=1)

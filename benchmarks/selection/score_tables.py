@@ -1,8 +1,8 @@
-"""Planted score tables: what a student scores on problems under strategies, with a known truth.
+"""Planted score tables: a student's scores on problems under strategies, with a known truth.
 
 Scores are 0 or 1 and share the problems' difficulty, so that strategies agree on most problems, as
-real ones do. How far the strategies' skills lie apart is chosen so that the gap between the best
-two means has the wanted median over the tables; nothing else is chosen by looking at a table.
+real ones do. The spread of the strategies' skills is chosen so that the gap between the best two
+means has the wanted median over the tables; nothing else is chosen by looking at a table.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 SHARED = 0.6
-"""Share of what decides a cell that is the problem's own: paired scores are left with 0.6 to 0.7 of
-the variance of unpaired ones."""
+"""The problem's share in what decides a cell: paired scores keep 0.6 to 0.7 of the variance of
+unpaired ones."""
 HELD_OUT_PROBLEMS = 2_000
 
 
@@ -29,7 +29,7 @@ class ScoreTable:
     tokens: Floats
     """[S] completion tokens of one cell: 1 to 10 times those of the cheapest."""
     held_out: Floats
-    """[S] means on problems that nobody sees."""
+    """[S] means on problems that no method sees."""
 
     @property
     def means(self) -> Floats:

@@ -1,1 +1,1 @@
-"""What `python -m benchmarks.generation_throughput` is made of."""
+"""The parts of `python -m benchmarks.generation_throughput`."""

@@ -1,7 +1,7 @@
 """Three ways to the same completions: vLLM's own `LLM`, our actor's loop, our whole path.
 
-All of them take the same VLLMEngineConfig, are kept warm between passes, and are timed by the
-driver's clock from the call to its answer, with the requests already where they are needed.
+All of them take the same VLLMEngineConfig, stay warm between passes, and are timed by the driver's
+clock from the call to its answer, with the requests already in place.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ CLOSE_SECONDS = 60.0
 
 
 def serve_raw(pipe: Any, config: VLLMEngineConfig) -> None:
-    """The other end of RawEngine: a process that holds an `LLM` and nothing of Ray or of ours."""
+    """Serves a RawEngine in a process that holds an `LLM` and nothing of Ray or of this project."""
     os.dup2(2, 1)  # vLLM logs to stdout, which is for the tables and the document
     set_engine_environment(config)
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
     arguments = engine_arguments(config, None)
-    del arguments["enable_log_requests"]  # AsyncLLM's alone
+    del arguments["enable_log_requests"]  # only AsyncLLM takes it
     llm = LLM(**arguments)
     llm.generate(TokensPrompt(prompt_token_ids=[1]), SamplingParams(max_tokens=1), use_tqdm=False)
     pipe.send(None)
@@ -62,7 +62,7 @@ def serve_raw(pipe: Any, config: VLLMEngineConfig) -> None:
         pipe.send(None)
         completion_tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
         pipe.send((completion_tokens, sum(output.num_cached_tokens or 0 for output in outputs)))
-    llm.llm_engine.engine_core.shutdown()  # LLM has no close, and leaves its processes otherwise
+    llm.llm_engine.engine_core.shutdown()  # LLM has no close and would leave its processes
 
 
 class RawEngine:
@@ -81,9 +81,7 @@ class RawEngine:
     def generate(
         self, prompts: Sequence[Prompt], *, batch_size: int | None = None, ignore_eos: bool = False
     ) -> Pass:
-        """One pass, all prompts in one call unless a batch size is given: then one blocking call
-        each.
-        """
+        """One pass: all prompts in one call, or one blocking call per batch if a size is given."""
         self._pipe.send((list(prompts), batch_size or len(prompts), ignore_eos))
         self._pipe.recv()
         started = time.perf_counter()
@@ -103,9 +101,7 @@ class RawEngine:
 
 
 class LoopHost:
-    """An actor that holds the engine as EngineActor builds it, and keeps it fed with requests that
-    are encoded already.
-    """
+    """An actor that holds the engine as EngineActor builds it and feeds it encoded requests."""
 
     def __init__(self, config: VLLMEngineConfig, executor: str | None) -> None:
         set_engine_environment(config)
@@ -119,19 +115,17 @@ class LoopHost:
         self._requests: list[Request] = []
 
     async def load(self, requests: list[Request], ignore_eos: bool) -> None:
-        """Takes the requests of the next pass.
-
-        Scoring always stops at the end of a turn, so our Request has no `ignore_eos`; where lengths
-        are to be given ones it is set in the SamplingParams that VLLMEngine finds in vLLM.
-        """
+        """Takes the requests of the next pass."""
         import vllm
         from vllm.sampling_params import SamplingParams
 
         self._requests = requests
+        # Scoring always stops at the end of a turn, so our Request has no `ignore_eos`; for given
+        # lengths it is set in the SamplingParams that VLLMEngine finds in vLLM.
         vllm.SamplingParams = functools.partial(SamplingParams, ignore_eos=ignore_eos)
 
     async def generate(self, open_at_once: int) -> list[Completion]:
-        """The Completions, with so many requests waiting or running until there are none left."""
+        """The Completions; `open_at_once` requests wait or run until none are left."""
         waiting = iter(self._requests)
         done: list[Completion] = []
 
@@ -184,12 +178,13 @@ class ActorLoop:
 
 
 class WholePath:
-    """The scoring stage of a real run on an EngineActor that outlives a pass: template, tokenise,
-    generate, grade, write Arrow, fsync, and commit through the ledger.
+    """The scoring stage of a real run on an EngineActor that outlives a pass.
+
+    Its steps: template, tokenise, generate, grade, write Arrow, fsync, commit through the ledger.
     """
 
     def __init__(self, run: Run) -> None:
-        """Starts the engine as `run_engines` does; the run's problems are committed already."""
+        """Starts the engine as `run_engines` does; the run's problems are already committed."""
         started = time.perf_counter()
         self._run = run
         self._problems = committed_problems(run)
@@ -204,7 +199,7 @@ class WholePath:
         self.cold_start_seconds = time.perf_counter() - started
 
     def blocks(self, name: str) -> list[list[Problem]]:
-        """The problems of a set as `score` asks them: by unit, in the order of each."""
+        """The problems of a set as `score` asks them: by unit, in each unit's order."""
         read = functools.cache(lambda entry: read_records(self._run.run_dir, entry, Problem))
         return [
             [read(entry)[row] for entry, rows in unit.rows for row in rows]
@@ -213,7 +208,7 @@ class WholePath:
         ]
 
     def score(self, name: str) -> Pass:
-        """One pass over the set of this name, whose scores are committed then."""
+        """One pass over the set of this name, whose scores are then committed."""
         units = self._units(name)
         self._work.waiting.extend(units)
         started = time.perf_counter()
@@ -233,9 +228,10 @@ class WholePath:
         )
 
     def preemptions(self) -> int:
-        """Of the engine so far: EngineActor does not report them, so they are looked up in it."""
+        """The engine's preemptions so far."""
         [replica] = self._work.replicas.all
         assert replica.engine is not None
+        # EngineActor does not report them, so they are looked up in it.
         counts = replica.engine.actor.__ray_call__.remote(lambda actor: _steps(actor).preemptions)
         return int(ray.get(counts))
 

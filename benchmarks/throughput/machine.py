@@ -1,4 +1,4 @@
-"""The Ray instance that all contenders share, and what is told of the machine with the figures."""
+"""The Ray instance that all contenders share, and what the figures say about the machine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psutil  # type: ignore[import-untyped]
 from ray_jobs.cluster import ray_instance
 
 LOGICAL_CPUS = 12
-"""Ray Data's actors ask for one each and all but the engine's mostly wait; two would be too few for
-one of its pipelines to start."""
+"""CPUs that Ray counts: Ray Data's actors ask for one each, and all but the engine's mostly wait;
+two would be too few for one of its pipelines to start."""
 OBJECT_STORE_BYTES = 500_000_000
 IDLE_SECONDS = 3.0
 
@@ -25,8 +25,9 @@ def roomy_ray() -> AbstractContextManager[None]:
 
 
 def binding(bind: str | None) -> dict[str, Any]:
-    """Sets how vLLM's CPU workers are bound and how OpenMP waits, for every process that is started
-    from here on, and returns what it is.
+    """The binding of vLLM's CPU workers and OpenMP's wait policy, and the cores they may use.
+
+    It sets both for every process that is started from here on.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if bind:
@@ -39,8 +40,9 @@ def binding(bind: str | None) -> dict[str, Any]:
 
 
 def engines_at_rest() -> tuple[list[list[int]], dict[str, float]]:
-    """The cores that each engine's worker is bound to; and, by name, how many cores the processes
-    of this benchmark burn while none of them has anything to do.
+    """The cores that each engine's worker is bound to, and the cores burnt at rest by name.
+
+    The latter are those that the processes of this benchmark burn while none of them has work.
     """
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     bound = [p.cpu_affinity() for p in processes if p.name().startswith("VLLM::Worker")]
@@ -53,7 +55,7 @@ def engines_at_rest() -> tuple[list[list[int]], dict[str, float]]:
 
 
 def _cpu_seconds(processes: list[Any]) -> dict[tuple[int, str], float]:
-    """Process id and name -> processor seconds so far, of those that still run."""
+    """Process id and name -> processor seconds so far, for those that still run."""
     seconds = {}
     for each in processes:
         with suppress(psutil.NoSuchProcess):

@@ -1,8 +1,10 @@
-"""The two models of the benchmark and the engine values that every contender is given.
+"""The two models of the benchmark and the engine values that every contender gets.
 
-tiny    the microworld's student, 2M parameters: a step costs less than what is done around it
-larger  a Llama of random weights, 35M parameters, seeded, with the student's tokenizer: a step
-        of 32 sequences takes tens of milliseconds on a core, so the engine is what takes time
+    tiny    the microworld's student, 2M parameters
+    larger  a Llama of random weights, 35M parameters, seeded, with the student's tokenizer
+
+A step of tiny costs less than the work around it. A step of larger with 32 sequences takes tens of
+milliseconds on a core, so the engine takes the time.
 """
 
 from __future__ import annotations
@@ -27,26 +29,26 @@ TOKENIZER_FILES = (
     "generation_config.json",
 )
 MAX_MODEL_LEN = 512
-"""What the student was trained with."""
+"""Positions that the student was trained with."""
 MODELS = ("tiny", "larger")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """How much of a model's work one pass is."""
+    """The work of one pass of a model."""
 
     problems: int
-    """Of one set; every one is asked under all six strategies."""
+    """Problems of one set; each is asked under all six strategies."""
     warm_up_problems: int
     max_tokens: int
     mean_length: int
-    """Of the geometric lengths against blocking batches, which end at 8 times the mean."""
+    """Mean of the geometric lengths against blocking batches, which end at 8 times the mean."""
     max_num_seqs: int
     max_num_batched_tokens: int
     problems_per_unit: int
-    """Of one committed unit (`selection.block_size`): two units and more are open at once."""
+    """Problems of one committed unit (`selection.block_size`): two or more are open at once."""
     kv_cache_memory_bytes: int
-    """Enough for 128 live requests, which is how many the peer runs at its defaults."""
+    """Bytes for 128 live requests, the number that the peer runs at its defaults."""
 
 
 SIZES = {
@@ -92,8 +94,9 @@ def make_larger_model(directory: Path) -> Path:
 
 
 def make_random_llama(directory: Path, **sizes: int) -> Path:
-    """A Llama of random weights, with the student's tokenizer, that vLLM and our chat code load
-    like any other model; `sizes` are LlamaConfig's own.
+    """A Llama of random weights with the student's tokenizer; `sizes` are LlamaConfig's own.
+
+    vLLM and our chat code load it like any other model.
     """
     import torch
     from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
@@ -115,10 +118,7 @@ def make_random_llama(directory: Path, **sizes: int) -> Path:
 
 
 def engine_config(model: Path, size: Size, *, on_gpu: bool) -> VLLMEngineConfig:
-    """The engine values of all contenders but the one that runs at its defaults.
-
-    On a GPU several engines lie beside each other, so each takes a small part of its memory.
-    """
+    """The engine values of all contenders except the one that runs at its defaults."""
     return VLLMEngineConfig(
         model=str(model),
         # As in the microworld's config: many CPUs only emulate bfloat16.
@@ -126,9 +126,10 @@ def engine_config(model: Path, size: Size, *, on_gpu: bool) -> VLLMEngineConfig:
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=size.max_num_seqs,
         max_num_batched_tokens=size.max_num_batched_tokens,
-        # 128 is vLLM's own on a CPU, with which these instructions would share a single block.
+        # vLLM's own is 128 on a CPU, with which these instructions would share a single block.
         block_size=16 if on_gpu else 32,
         kv_cache_memory_bytes=size.kv_cache_memory_bytes,
+        # On a GPU several engines share its memory, so each takes a small part.
         gpu_memory_utilization=0.1,
         enforce_eager=not on_gpu,
     )
@@ -149,7 +150,7 @@ def run_config(
         tasks=tuple(tasks),
         student=engine,
         teacher=engine,
-        # Every request is asked once, as by the contenders.
+        # Every request is asked once, as by the other contenders.
         scoring=ScoringConfig(max_tokens=size.max_tokens, retry_max_tokens=size.max_tokens),
         rationales=RationalesConfig(max_tokens=size.max_tokens),
         selection=SelectionConfig(
@@ -161,7 +162,7 @@ def run_config(
 
 
 def settings_of(engine: VLLMEngineConfig, size: Size) -> dict[str, Any]:
-    """What is told of an engine and its work beside the figures."""
+    """The settings of an engine and its work that appear beside the figures."""
     names = {"dtype", "block_size", "max_num_seqs", "max_num_batched_tokens", "enforce_eager"}
     warm_up = size.warm_up_problems * len(load_strategies(None).names)
     return engine.model_dump(include=names | {"kv_cache_memory_bytes"}) | {

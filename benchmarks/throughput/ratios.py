@@ -1,4 +1,4 @@
-"""What was measured of one model -> the tables for people and the document for machines."""
+"""The measurements of one model -> the tables for people and the document for machines."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ RATIOS = {
     "path_over_ray_data_llm_defaults": ("whole_path_beside_peers", "ray_data_llm_defaults"),
     "path_over_blocking": ("actor_loop_geometric", "blocking_geometric"),
 }
-"""Key of the document -> whose completion tokens per second are divided by whose. The path's
-requests all have one length limit, so the loop that it runs on stands for it against blocking
+"""Key of the document -> contenders; the ratio is the first's completion tokens per second over the
+second's. The path's requests all have one length limit, so its loop stands for it against blocking
 batches, whose point is that lengths differ."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Measured:
-    """One model's passes, warm-up discarded."""
+    """One model's passes, without warm-up."""
 
     settings: dict[str, Any]
     passes: dict[str, list[Pass]] = field(default_factory=dict)
     """Contender -> its passes, in the order of the pairs."""
     ideal_cached_tokens: dict[str, list[int]] = field(default_factory=dict)
-    """Likewise, of the whole path's engine."""
+    """Contender -> ideal cached tokens of its passes, for the whole path's engine."""
     preemptions: dict[str, int] = field(default_factory=dict)
     cold_start_seconds: dict[str, float] = field(default_factory=dict)
     limit: Limit | None = None
-    """On a GPU: of the path's job."""
+    """Limit of the path's job, on a GPU only."""
 
     def add(self, contender: str, each: Pass) -> None:
         self.passes.setdefault(contender, []).append(each)
 
 
 def ratio_of(measured: Measured, key: str) -> Spread | None:
-    """The Spread of one of RATIOS; None where a contender did not run."""
+    """The Spread of one of RATIOS; None if a contender did not run."""
     ours, theirs = RATIOS[key]
     if ours not in measured.passes or theirs not in measured.passes:
         return None
@@ -50,9 +50,7 @@ def ratio_of(measured: Measured, key: str) -> Spread | None:
 
 
 def prefix_over_ideal(measured: Measured) -> Spread | None:
-    """Cached tokens of the whole path against the ideal, by pass; None where nothing can be
-    shared.
-    """
+    """Cached tokens of the whole path over the ideal, by pass; None if nothing can be shared."""
     found = [
         float(each.cached_tokens or 0)
         for contender in measured.ideal_cached_tokens
@@ -63,7 +61,7 @@ def prefix_over_ideal(measured: Measured) -> Spread | None:
 
 
 def figures_of(measured: Measured) -> dict[str, Any]:
-    """One model's part of the document: the medians, and beside them what they were made of."""
+    """One model's part of the document: the medians and the figures that they come from."""
     spreads = {key: ratio_of(measured, key) for key in RATIOS}
     spreads["prefix_over_ideal"] = prefix_over_ideal(measured)
     medians = {key: _rounded(each.median) if each else None for key, each in spreads.items()}
@@ -134,7 +132,7 @@ def ratio_table(measured: dict[str, Measured]) -> Table:
 
 
 def _roofline(measured: Measured) -> dict[str, Any]:
-    """The limits of the path's job and what was reached of the overlap limit; empty on a CPU."""
+    """The limits of the path's job and the fractions of the overlap limit; empty on a CPU."""
     if measured.limit is None:
         return {}
     return asdict(measured.limit) | {

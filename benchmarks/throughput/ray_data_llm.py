@@ -1,6 +1,6 @@
-"""The peer: `ray.data.llm`, from chat messages to rows in the driver's hand.
+"""The peer: `ray.data.llm`, from chat messages to rows in the driver.
 
-Ray Data starts its actors, the engine among them, anew for every dataset that is executed, and
+Ray Data starts its actors again, including the engine, for every dataset that is executed, and
 builds its engine for that one execution. So that it is as warm as the others, one execution serves
 all passes: its dataset holds the rows of every set one after the other, and the preprocess function
 that any user of a Processor writes lets a set's first row pass when the driver opens its gate. A
@@ -28,8 +28,8 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.engine import engine_arguments
 
 BATCH_SIZE = 32
-"""Rows of a batch: ray.data.llm's default, and of a block of the dataset, so that no batch waits
-for rows of the next set."""
+"""Rows of a batch, as is ray.data.llm's default, and of a block of the dataset, so that no batch
+waits for rows of the next set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class ProcessorSettings:
 def equal_settings(config: VLLMEngineConfig) -> ProcessorSettings:
     """All of our engine values, and as many requests in flight as our path keeps open."""
     engine_kwargs = engine_arguments(config, None)
-    # It gives this one itself; model is its model_source.
+    # The processor gives these itself; model is its model_source.
     for name in ("enable_log_requests", "distributed_executor_backend", "model"):
         del engine_kwargs[name]
     in_flight = 2 * config.max_num_seqs
@@ -59,9 +59,10 @@ def equal_settings(config: VLLMEngineConfig) -> ProcessorSettings:
 
 
 def default_settings(config: VLLMEngineConfig) -> ProcessorSettings:
-    """Its defaults, but for three things without which it is not the same work or does not start:
-    the number format, the size of the cache (on a CPU a share of the machine's whole memory), and
-    its metrics, which need `ray[serve]` installed and would only cost it time.
+    """Its defaults, except three things without which the work differs or it does not start.
+
+    These are the number format, the size of the cache (on a CPU a share of the machine's whole
+    memory), and its metrics, which need `ray[serve]` installed and would only cost it time.
     """
     return ProcessorSettings(
         engine_kwargs={
@@ -87,7 +88,7 @@ class Gates:
 
 
 class Preprocess:
-    """A row of ours -> what the Processor wants, once its set's gate is open."""
+    """A row of ours -> the Processor's input, once its set's gate is open."""
 
     def __init__(self, gates: Any) -> None:
         self._gates = gates
@@ -131,7 +132,7 @@ class ProcessorHost:
         threading.Thread(target=self._execute, daemon=True).start()
 
     def answer(self, name: str) -> list[int]:
-        """Opens the set's gate; its rows, prompt tokens and completion tokens once all are there.
+        """The set's rows, prompt tokens and completion tokens, once its gate is open and all came.
 
         Raises:
             RuntimeError: the dataset failed.
@@ -164,14 +165,14 @@ class ProcessorHost:
             vLLMEngineProcessorConfig(
                 model_source=self._model,
                 engine_kwargs=dict(self._settings.engine_kwargs),
-                # It asks Ray for a GPU otherwise: there is none, or our path's actor holds it and
-                # the engines lie beside each other on it.
+                # Otherwise it asks Ray for a GPU: there is none, or our path's actor holds it and
+                # the engines share it.
                 placement_group_config={"bundles": [{"CPU": 1}]},
                 **self._settings.further,
             ),
             preprocess=Preprocess(self._gates),
             postprocess=postprocess,
-            # A task waits at the gate: two of them are as many as there are cores at work.
+            # Each task waits at the gate; two are as many as the cores at work.
             preprocess_map_kwargs={"concurrency": 2, "num_cpus": 0.5},
         )
         return processor(from_items(self._rows, override_num_blocks=len(self._rows) // BATCH_SIZE))
@@ -188,17 +189,17 @@ class ProcessorHost:
 
 
 class RayDataLLM:
-    """One execution of a dataset that serves every set, each when it is asked for."""
+    """One execution of a dataset that serves every set on request."""
 
     def __init__(
         self, model: str, settings: ProcessorSettings, sets: Mapping[str, Sequence[Prompt]]
     ) -> None:
-        """Starts it, the first set serving as what starts the engine.
+        """Starts the execution; the first set starts the engine.
 
         Args:
-            model: directory.
-            settings: of the processor.
-            sets: in the order in which they will be asked for; each holds a multiple of BATCH_SIZE.
+            model: directory of the model.
+            settings: settings of the processor.
+            sets: sets in the order of the requests; each holds a multiple of BATCH_SIZE.
         """
         assert not any(len(prompts) % BATCH_SIZE for prompts in sets.values())
         rows = {name: [_row(name, p) for p in prompts] for name, prompts in sets.items()}

@@ -1,4 +1,4 @@
-"""What a GPU could do at most: limits of a job and of one decode step.
+"""Upper limits of a GPU: for a job and for one decode step.
 
     KV bytes/token  2 L Hkv Dh k
     decode step     t = max((Q w + B c KV) / BW, (2 Q B + 4 L H Dh c B) / peak)
@@ -25,7 +25,7 @@ CALIBRATION_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
-    """What of a model decides its cost."""
+    """The parts of a model that decide its cost."""
 
     layers: int
     heads: int
@@ -45,7 +45,7 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ceiling:
-    """What a device does at most."""
+    """The highest rates of a device."""
 
     flops_per_second: float
     bytes_per_second: float
@@ -64,18 +64,18 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """Completion tokens per second that a job cannot pass."""
+    """Completion tokens per second that a job cannot exceed."""
 
     overlap: float
-    """Compute and memory both always busy."""
+    """Limit with compute and memory both always busy."""
     serial: float
-    """Prefill, then decode."""
+    """Limit with prefill, then decode."""
     binds: str
-    """`compute` or `memory`, in the overlap limit."""
+    """`compute` or `memory`, whichever sets the overlap limit."""
 
 
 def job_of(passes: Sequence[Pass], max_num_seqs: int) -> Job:
-    """The Job that these passes were, each; they must say what was cached."""
+    """The Job of one of these passes, on average; they must report their cached tokens."""
     requests, prompt_tokens = total(passes, "requests"), total(passes, "prompt_tokens")
     return Job(
         requests=passes[0].requests,
@@ -104,7 +104,7 @@ def read_geometry(model: Path) -> Geometry:
 
 
 def decode_limit(geometry: Geometry, ceiling: Ceiling, live: int, context: float) -> float:
-    """Completion tokens per second while so many sequences of this mean context decode."""
+    """Completion tokens per second while `live` sequences of this mean context decode."""
     memory = geometry.weight_bytes + live * context * geometry.kv_bytes_per_token
     attention = 4 * geometry.layers * geometry.heads * geometry.head_dim * context
     compute = live * (2 * geometry.matmul_parameters + attention)
@@ -134,7 +134,7 @@ def job_limit(geometry: Geometry, ceiling: Ceiling, job: Job) -> Limit:
 
 
 def measured_ceiling() -> Ceiling:
-    """What this process's GPU does in two seconds of matmuls and two of copies, in bfloat16."""
+    """The rates of this process's GPU in two seconds of matmuls and two of copies, in bfloat16."""
     import torch
 
     left = torch.randn(MATMUL_ROWS, MATMUL_ROWS, device="cuda", dtype=torch.bfloat16)

@@ -1,7 +1,7 @@
-"""Sets of problems that no engine has seen, their prompts, and what a cache can share of them.
+"""Sets of problems that no engine has seen, their prompts, and the tokens that a cache can share.
 
-Every pass of a contender takes a set of its own, else its prompts would lie in the prefix cache
-whole and nothing would be left to prefill. The questions are the microworld's, drawn anew; the
+Every pass of a contender takes a set of its own; otherwise its prompts would be in the prefix cache
+whole, with nothing left to prefill. The questions are new draws from the microworld; the
 instructions are the package's own strategies file, 137 to 175 tokens each with the student's
 tokenizer, so each fills whole blocks of 32.
 """
@@ -24,13 +24,13 @@ from orca2_gen.records import Problem
 from orca2_gen.strategies import Strategies
 
 FAMILIES = ("add", "compare", "reverse")
-"""Those of which there are enough different questions."""
+"""Families with enough different questions."""
 LONGEST_OVER_MEAN = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """One request, as each contender wants it."""
+    """One request, in the form that each contender takes."""
 
     problem_id: str
     strategy: str
@@ -42,14 +42,14 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pass:
-    """One contender's way through one set."""
+    """One contender's run through one set."""
 
     seconds: float
     requests: int
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None
-    """None where the contender does not say."""
+    """Tokens found in the cache; None if the contender does not report them."""
 
     @property
     def completion_tokens_per_second(self) -> float:
@@ -73,7 +73,7 @@ class Spread:
 
 
 def draw_sets(sizes: Mapping[str, int], seed: int = 0) -> dict[str, str]:
-    """Name -> a JSONL task file of so many problems; no question occurs twice in all of them."""
+    """Name -> a JSONL task file of its number of problems; no question occurs twice in them."""
     world, rng = build_world(), random.Random(f"throughput {seed}")
     seen: set[tuple[str, ...]] = set()
     files = {}
@@ -91,9 +91,7 @@ def draw_sets(sizes: Mapping[str, int], seed: int = 0) -> dict[str, str]:
 def build_prompts(
     blocks: Sequence[Sequence[Problem]], strategies: Strategies, chat: Chat, max_tokens: int
 ) -> list[Prompt]:
-    """The prompts of a set in the order in which our path asks them: block by block, in it strategy
-    by strategy.
-    """
+    """The prompts of a set in the order of our path: block by block, strategy by strategy in it."""
     prompts = []
     for block in blocks:
         for strategy in strategies.names:
@@ -114,13 +112,13 @@ def build_prompts(
 
 
 def with_geometric_lengths(prompts: Sequence[Prompt], mean: int, seed: int) -> list[Prompt]:
-    """The same prompts, each to be answered at a length of its own."""
+    """The same prompts, each with an answer length of its own."""
     lengths = geometric_lengths(len(prompts), mean, seed)
     return [replace(p, max_tokens=length) for p, length in zip(prompts, lengths, strict=True)]
 
 
 def geometric_lengths(count: int, mean: int, seed: int) -> list[int]:
-    """So many lengths, geometric with this mean, none above LONGEST_OVER_MEAN times the mean."""
+    """`count` geometric lengths of this mean, none above LONGEST_OVER_MEAN times the mean."""
     rng = random.Random(f"lengths {seed}")
     scale = math.log1p(-1 / mean)
     draws = (1 + int(math.log(1 - rng.random()) / scale) for _ in range(count))
@@ -130,17 +128,17 @@ def geometric_lengths(count: int, mean: int, seed: int) -> list[int]:
 def ideal_cached_tokens(
     prompts: Iterable[Sequence[int]], block_size: int, seen: set[Hashable]
 ) -> int:
-    """Prompt tokens that a prefix cache of unlimited size finds; `seen` is what it holds, and is
-    added to.
+    """Prompt tokens that a prefix cache of unlimited size finds.
 
-    vLLM shares whole blocks, and never a prompt's last token: that one has to be computed. Two
-    requests of the same step share already, so every block counts but for the first time it occurs.
+    `seen` holds the blocks of the cache and receives the new ones. vLLM shares whole blocks, and
+    never a prompt's last token, which must be computed. Two requests of the same step already
+    share, so every block counts except at its first occurrence.
     """
     cached = 0
     for token_ids in prompts:
         parent: Hashable = None
         for end in range(block_size, len(token_ids) + 1, block_size):
-            # A block is known by its tokens and all before them; the hash stands for the latter.
+            # A block's tokens and all before them identify it; the hash stands for the latter.
             block = (parent, tuple(token_ids[end - block_size : end]))
             if block in seen and end < len(token_ids):
                 cached += block_size
@@ -160,6 +158,6 @@ def rates(passes: Sequence[Pass]) -> list[float]:
 
 
 def total(passes: Sequence[Pass], name: str) -> Any:
-    """The sum of a field over passes; None where one of them does not know it."""
+    """The sum of a field over passes; None if one of them lacks it."""
     values = [getattr(each, name) for each in passes]
     return None if None in values else sum(values)

@@ -1,8 +1,8 @@
 """The answer sentence under a question, and the pattern that finds the answer in a completion.
 
-The sentence asks for a last line `Answer: ...`. Real models dress it up, so the reader also takes
-bold, headings, \\boxed{}, `<answer>`, `####` on the last line and "The answer is ...". The last
-answer counts. A text of one short line without any is a bare answer.
+The sentence asks for a last line `Answer: ...`. Real models vary it, so the reader also takes bold,
+headings, \\boxed{}, `<answer>`, `####` on the last line and "The answer is ...". The last answer
+counts. A text of one short line without any of these is a bare answer.
 
 A summary has no sentence: its whole text is the answer.
 """
@@ -32,12 +32,12 @@ ANSWER_SENTENCES: Mapping[AnswerType, str] = MappingProxyType(
 )
 
 TAIL_CHARS = 4_000
-"""Only so much of a completion's end is searched for its answer."""
+"""Characters at a completion's end that are searched for its answer."""
 MAX_BARE_CHARS, MAX_BOXED_CHARS, MAX_SENTENCE_CHARS = 200, 400, 300
-"""Of what follows `the answer is`: that may recur, and whole lines each time are quadratic."""
+"""Characters after `the answer is`: it may recur, and whole lines each time are quadratic."""
 
-# The words that announce an answer, and what must stand after and before them. Looking around plain
-# words, from the end, takes a fifth of the time of one pattern over the whole text.
+# The words that announce an answer, and the text that must follow and precede them. Checking around
+# plain words, from the end, takes a fifth of the time of one pattern over the whole text.
 _WORDS = ("answer", "\\boxed", "\\fbox", "option", "choice")
 _AFTER = re.compile(
     r"""
@@ -50,7 +50,7 @@ _AFTER = re.compile(
 )
 _LIST_ITEM = re.compile(r"\s*\d+[.)] +[^\W\d]")
 LINE_MARK = re.compile(r"\s*(?:\(?(?:\d{1,3}[.):]|[a-z]\))|[-*\u2022])\s+")
-"""What a line of a list starts with."""
+"""The number, letter or bullet that starts a line of a list."""
 _BRACE = re.compile(r" ?\{")
 _THE = re.compile(r"\b(?:the|my|our) (?:final |correct |right |best )?$")
 _HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
@@ -68,19 +68,19 @@ class Piece:
 
     text: str
     is_binding: bool
-    """It was announced as the answer: if it cannot be read, no earlier piece is taken instead."""
+    """Whether it is announced as the answer: if unreadable, no earlier piece replaces it."""
     is_bare: bool = False
 
 
 def find_answers(text: str, *, many_lines: bool = False) -> Iterator[Piece]:
-    """Yields the pieces of text that are marked as answers, last to first.
+    """The pieces of text that are marked as answers, last to first.
 
-    `many_lines` takes the lines of a list below the mark, not only the first.
+    `many_lines` takes every line of a list below the mark and not only the first.
     """
     last_line = text[text.rfind("\n") + 1 :].lstrip()
     if last_line.startswith(_LAST_LINE_MARK):
         yield Piece(text=unwrap(last_line.strip("# ")), is_binding=False)
-    # The dotted capital I is the one letter that gets longer in lower case.
+    # The dotted capital I is the only letter that gets longer in lower case.
     lowered = text.replace("\u0130", "I").lower()
     starts = {word: lowered.rfind(word) for word in _WORDS if word in lowered}
     while starts:
@@ -94,7 +94,7 @@ def find_answers(text: str, *, many_lines: bool = False) -> Iterator[Piece]:
 
 
 def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) -> Piece | None:
-    """Returns what the word at start announces, or None where it only happens to stand there."""
+    """The piece that the word at start announces, or None if it announces nothing."""
     after = start + len(word)
     if word[0] == "\\":
         brace = _BRACE.match(lowered, after)
@@ -124,7 +124,7 @@ def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) 
 
 
 def _inside_braces(text: str, start: int) -> str:
-    """Returns what stands between the brace just before start and its partner, or nothing."""
+    """The text between the brace just before start and its partner; empty without a partner."""
     depth = 1
     for end in range(start, min(len(text), start + MAX_BOXED_CHARS)):
         depth += {"{": 1, "}": -1}.get(text[end], 0)
@@ -134,7 +134,7 @@ def _inside_braces(text: str, start: int) -> str:
 
 
 def _line_after(text: str, start: int) -> str:
-    """Returns the rest of the line, or if it holds nothing the next line that does."""
+    """The rest of the line, or the next line with text if the rest has none."""
     for num_passed in range(4):
         end = text.find("\n", start)
         line = text[start : end if end >= 0 else len(text)].partition("</answer>")[0]
@@ -147,9 +147,7 @@ def _line_after(text: str, start: int) -> str:
 
 
 def _lines_after(text: str, start: int) -> str:
-    """Returns the rest of the line with the marked lines below it, or if it holds nothing the next
-    lines up to an empty one.
-    """
+    """The rest of the line with the marked lines below it, or if empty the lines up to a blank."""
     first, *below = text[start:].partition("</answer>")[0].split("\n")
     if any(map(str.isalnum, first)):
         is_next = LINE_MARK.match if LINE_MARK.match(first) else _never
@@ -163,7 +161,7 @@ def _never(line: str) -> bool:
 
 
 def unwrap(text: str) -> str:
-    """Returns the text without emphasis, quotes and LaTeX delimiters around all of it."""
+    """The text without emphasis, quotes and LaTeX delimiters around all of it."""
     for _ in range(5):
         text = text.strip(" \t\r\n*`")
         found = _WRAPPED.fullmatch(text.rstrip(".")) if text[:1] in "\\$<\"'\u201c\u2018" else None
@@ -189,7 +187,7 @@ _QUOTES = " \"'\u2018\u2019\u201c\u201d*`"
 
 
 def normalise(text: str) -> str:
-    """Returns the text as exact matching sees it: NFKC, no case, one space, no end punctuation."""
+    """The text as exact matching sees it: NFKC, no case, one space, no end punctuation."""
     text = unwrap(text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -197,17 +195,17 @@ def normalise(text: str) -> str:
     return text.lstrip(_QUOTES).rstrip(_QUOTES + ".,;:!?\u2026\u3002") or text
 
 
-# The, a, an; an `a` before a single letter may itself be a letter of the answer.
+# The, a, an; an `a` before a single letter may be a letter of the answer itself.
 _ARTICLE = re.compile(r"\A(?:the|an?(?=\s+\w\w))\s+(?=\S)")
 _DROPPED_MARK = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019]|[,;:!?]|-(?=\w))")
 _SPACED_MARKS = frozenset(",;:!?-")
 
 
 def quasi_normalise(text: str) -> str:
-    """Returns what normalise does, without a leading article and the punctuation after letters.
+    """The normalised text without a leading article and the punctuation after letters.
 
     So `the U.S.A.` is `usa`, and `jack-o-lantern` is `jack o lantern`. Signs, decimal points and
-    what else stands by a digit or a symbol stay: -5, 1.10, C++, A-.
+    other marks beside a digit or a symbol stay: -5, 1.10, C++, A-.
     """
     text = _DROPPED_MARK.sub(
         lambda found: " " if found[0] in _SPACED_MARKS else "", normalise(text)
@@ -217,16 +215,16 @@ def quasi_normalise(text: str) -> str:
 
 _NEXT_MARK = re.compile(r"[,;]?\s+(?=\(?(?:\d{1,2}[.)]|[a-z]\))\s)")
 _ARROW = re.compile(r"[-=]?>|[<|\u2192]")
-_COMMA = re.compile(r",(?!\d{3}(?!\d))(?:\s*(?:and|then)\b)?")  # not that of 1,000
+_COMMA = re.compile(r",(?!\d{3}(?!\d))(?:\s*(?:and|then)\b)?")  # not the one in 1,000
 _AND = re.compile(r"\s+(?:and|&)\s+")
 _LAST_RESORTS = (re.compile(","), re.compile(r"\s+"))
 
 
 def split_items(text: str, num_items: int = 0) -> tuple[str, ...]:
-    """Returns the items of a list: its lines, or what stands between semicolons, arrows or commas.
+    """The items of a list: its lines, or the parts between semicolons, arrows or commas.
 
-    An `and` in the last item is a comma. Numbers and bullets before the items are dropped. Where
-    fewer than `num_items` come out, commas without spaces and spaces part items too.
+    An `and` in the last item counts as a comma. Numbers and bullets before the items are dropped.
+    If fewer than `num_items` result, commas without spaces and spaces separate items too.
     """
     text = text.strip()
     if text[:1] in tuple("[({") and text[-1:] in tuple("])}"):

@@ -1,11 +1,11 @@
-"""The answer to a closed question: which letter, or yes or no, a short text states.
+"""The answer to a closed question: the letter, or yes or no, that a short text states.
 
     B    (b) Paris    option B, because ...    Paris         a letter
     Yes, it does.    no    definitely not true    False      yes or no
 
 A text that names two (`A or B`, `yes and no`), or a letter beside another option's text, names
-none. True is yes and false is no; correct and incorrect are, too, where the gold is one of them,
-for else `incorrect` may well say that something else is.
+none. True is yes and false is no; so are correct and incorrect if the gold is one of them, for
+otherwise `incorrect` may be said of something else.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _LETTER = re.compile(
 _MORE_LETTERS = re.compile(
     r"\s*(?:and|or|&|/|,|\+)?\s*[(\[]?[A-Z][)\].]?(?:\s|$|,)|\s*(?:and|or|&|/)\b"
 )
-# The option's text where it stands beside its letter: `- Paris`, `(Paris)`.
+# The option's text beside its letter: `- Paris`, `(Paris)`.
 _BESIDE = re.compile(r"[-:\u2013\u2014 ]*(?:\((.*)\)|(.*))", re.DOTALL)
 _MARKED_LETTER = re.compile(r"(?<![A-Z])([A-Z])[).]")
 _REASON_FOLLOWS = re.compile(r"\s+(?:because|since|as|is)\b|\s*[,;:\u2013\u2014]\s|\s+-\s")
 
 
 def render_choices(choices: Sequence[str]) -> str:
-    """Returns the options as lines `A) text`."""
+    """The options as lines `A) text`."""
     return "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, choices, strict=False))
 
 
 def read_letter(text: str, choices: tuple[str, ...]) -> str | None:
-    """Returns the letter named alone, with its option's text, or by that text alone; else None."""
+    """The letter named alone, with its option's text, or by that text alone; else None."""
     found = _LETTER.fullmatch(text)
     letter, rest = (found["letter"].upper(), found["rest"].strip()) if found else ("", "")
     if letter and not rest:
@@ -52,7 +52,7 @@ def read_letter(text: str, choices: tuple[str, ...]) -> str | None:
         return letter if named == letter else None
     others = set(_MARKED_LETTER.findall(rest.upper())) & set(LETTERS[: len(choices)]) - {letter}
     if len(others) >= min(2, len(choices) - 1) > 0:
-        return None  # it goes through the options
+        return None  # the text discusses the options one by one
     is_complete = found["mark"] or _REASON_FOLLOWS.match(found["rest"])
     return letter if is_complete and not _MORE_LETTERS.match(rest.lstrip(",;:- ")) else None
 
@@ -71,7 +71,7 @@ _SAID = re.compile(
     r"(?P<not>not\s+)?(?P<word>[a-z]+)\b(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-# What may follow a yes or no that is the whole answer; `no evidence` and `true story` are not.
+# Text that may follow a yes or no that is the whole answer; `no evidence`, `true story` are not.
 _ANSWER_ENDS = re.compile(
     r"[^\w\s/|&']|\s*$|\s+[-\u2013\u2014(]|\s+(?:because|since|as|for|given|if|way|he|she|it|they|we"
     r"|you|i|this|that|there|these|those|the|indeed|but|however|although|though|and|or)\b",
@@ -89,7 +89,7 @@ _HEDGES = {
 
 
 def read_yes_no(text: str, *, by_right: bool = False) -> bool | None:
-    """Returns what the text says first, True for yes; None for neither or both.
+    """The first yes or no in the text, True for yes; None for neither or both.
 
     `by_right` reads correct, right, incorrect and wrong as well.
     """

@@ -1,13 +1,13 @@
-"""Whether two formulas are equal, by math-verify in child processes that can be killed.
+"""Equality of two formulas, by math-verify in child processes that can be killed.
 
     python -m orca2_gen.grading.formula_equality
 
-is one child: it reads a JSON object per line and writes one per line.
+is one child: it reads one JSON object per line and writes one per line.
 
-SymPy hangs on a power tower and eats the machine's memory, in C, where no exception reaches it; so
-it never runs in a process that holds an engine. A child is started by exec, not by fork, and lives
-until an item passes its deadline or its parent closes the pipe. What is equal as text, or is two
-plain numbers, asks no child.
+SymPy hangs on a power tower and uses up the machine's memory, in C, where no exception reaches it;
+so it never runs in a process that holds an engine. A child is started by exec, not by fork, and
+lives until an item passes its deadline or its parent closes the pipe. Formulas that are equal as
+text, or are two plain numbers, need no child.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from orca2_gen.grading.formulas import as_latex
 from orca2_gen.records import Outcome
 
 MAX_CHILDREN = 2
-"""Per process; one does about fifty items a second, a GPU's engine makes about thirty."""
+"""Children per process; one does about fifty items a second, a GPU's engine makes about thirty."""
 DEADLINE_SECONDS = 1.0
-"""From the moment an idle child gets the item, so neither a queue nor a start counts."""
+"""Seconds from when an idle child gets the item, so neither a queue nor a start counts."""
 START_SECONDS = 120.0
-"""For the import of SymPy and a first formula: half a second, but not on a loaded machine."""
+"""Seconds to import SymPy and parse a formula: half a second, but more on a loaded machine."""
 MAX_FORMULA_CHARS = 1_000
 CHILD_BYTES = 1 << 30
-"""Of address space; SymPy needs 70 MB."""
+"""Bytes of address space; SymPy needs 70 MB."""
 
 THREADS = ThreadPoolExecutor(max_workers=MAX_CHILDREN, thread_name_prefix="mathematics")
-"""Where an asyncio loop waits for a child; a thread of its own executor holds up nobody else."""
+"""The threads in which an asyncio loop waits for a child; its own executor stays free."""
 
 
 class _Child:
@@ -49,7 +49,7 @@ class _Child:
 
     def __init__(self) -> None:
         root = str(Path(__file__).parents[1])
-        # Nothing of the parent's environment but where modules are found: no credentials, no CUDA.
+        # Only the module path of the parent's environment is passed on: no credentials, no CUDA.
         search = os.pathsep.join((root, *(os.path.abspath(path) for path in sys.path if path)))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "orca2_gen.grading.formula_equality"],
@@ -58,7 +58,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env={"PYTHONPATH": search, "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
             cwd="/",
-            start_new_session=True,  # an interrupt at the terminal is the parent's affair
+            start_new_session=True,  # only the parent handles an interrupt at the terminal
         )
         self.pid = self._process.pid
         self._rest = b""
@@ -67,12 +67,12 @@ class _Child:
             self.kill()
             raise RuntimeError(
                 "a child process for formulas (python -m orca2_gen.grading.formula_equality) did "
-                f"not start: {reply.get('error') or 'it ended or said nothing'}; is math-verify "
-                "installed?"
+                f"not start: {reply.get('error') or 'it ended or sent no reply'}; check that "
+                "math-verify is installed"
             )
 
     def ask(self, golds: tuple[str, ...], answer: str) -> Outcome | None:
-        """Returns the verdict, or None where the child died or its time was up; then it is dead."""
+        """The verdict, or None if the child died or its time was up; then it is dead."""
         request = json.dumps({"golds": golds, "answer": answer}) + "\n"
         assert self._process.stdin is not None
         try:
@@ -88,7 +88,7 @@ class _Child:
         return cast(Outcome, reply["outcome"])
 
     def _read_line(self, seconds: float) -> dict[str, Any] | None:
-        """Returns the next reply, or None if none came in time or none will."""
+        """The next reply, or None if none came in time or none will."""
         assert self._process.stdout is not None
         file, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
         poll = select.poll()
@@ -110,22 +110,25 @@ class _Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was written last can no longer be sent
+                with suppress(OSError):  # the last bytes written can no longer be sent
                     pipe.close()
 
 
 _idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
-"""The children that have nothing to do; None is one that has not been started."""
+"""The idle children; None is one that has not been started."""
 for _ in range(MAX_CHILDREN):
     _idle.put(None)
 
 
 def compare(golds: tuple[str, ...], answer: str) -> Outcome:
-    """Returns whether the answer equals one of the gold formulas; waits up to DEADLINE_SECONDS for
-    a child, besides its queue and a child's start.
+    """The verdict on whether the answer equals one of the gold formulas.
 
-    `unparsed` where the answer is no formula, `ungraded` where no gold is one, time was up, or the
-    child died of the item twice. Raises RuntimeError where no child can be started at all.
+    It waits up to DEADLINE_SECONDS for a child, besides the queue and a child's start. `unparsed`
+    if the answer is not a formula, `ungraded` if no gold is one, time was up, or the child died of
+    the item twice.
+
+    Raises:
+        RuntimeError: no child can be started.
     """
     if max(map(len, (*golds, answer))) > MAX_FORMULA_CHARS:
         return "ungraded"
@@ -146,7 +149,7 @@ def compare(golds: tuple[str, ...], answer: str) -> Outcome:
 
 
 def close() -> None:
-    """Ends the children, after what they are at; the next item starts new ones."""
+    """Ends the children after their current items; the next item starts new ones."""
     children = [_idle.get() for _ in range(MAX_CHILDREN)]
     for child in children:
         if child is not None:
@@ -160,7 +163,7 @@ atexit.register(close)
 def _parse(formula: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
-    # The library's own time limit is an alarm; ours is the parent's kill.
+    # The library's time limit is an alarm; the parent's kill replaces it.
     return list(
         parse(
             f"${as_latex(formula)}$",
@@ -181,7 +184,7 @@ def _verdict(golds: list[str], answer: str) -> Outcome:
             return "unparsed"
         parsed = [gold for gold in map(_parse, golds) if gold]
         for gold in parsed:
-            # x < 3 is an answer as good as (-oo, 3).
+            # x < 3 is as good an answer as (-oo, 3).
             if verify(
                 gold,
                 found,
@@ -191,7 +194,7 @@ def _verdict(golds: list[str], answer: str) -> Outcome:
             ):
                 return "correct"
         return "incorrect" if parsed else "ungraded"
-    except Exception:  # of any kind: SymPy's own, of memory, of recursion
+    except Exception:  # of any kind: SymPy's own, memory, recursion
         return "ungraded"
 
 
@@ -200,16 +203,16 @@ def _serve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    os.dup2(2, 1)  # a library's output must not look like a reply
     try:
-        # The first formula builds the parser's tables, which is not to count as grading.
+        # The first formula builds the parser's tables, which must not count as grading.
         ready = _verdict(["\\frac{1}{2}"], "0.5x^2 - \\sqrt{3}") == "incorrect"
         error = None if ready else "it cannot tell 1/2 from 0.5x^2 - sqrt(3)"
     except ImportError as failure:
         error = str(failure)
     print(json.dumps({"error": error}), file=replies, flush=True)
     for line in sys.stdin:
-        # If the parent is gone nobody kills this process: the kernel does, even amid C code.
+        # If the parent is gone nobody kills this process; the kernel's alarm does, even in C code.
         signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE_SECONDS)
         outcome = _verdict(**json.loads(line))
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,10 +1,10 @@
-"""What a text says in mathematics: plain or LaTeX formulas made alike, prose told from formulas.
+"""Formulas in a text: plain ones and LaTeX in one form, and prose distinguished from formulas.
 
     as_latex("2*sqrt(3)/x^10")      2 \\cdot \\sqrt{3}/x^{10}
     as_latex("x = 1 or x = -1")     x = 1, x = -1
     read_formula("25\\pi square units")   25\\pi         read_formula("it depends on x")   None
 
-What is LaTeX already stays as it is.
+Text that is already LaTeX stays as it is.
 """
 
 from __future__ import annotations
@@ -55,13 +55,14 @@ NAMED_RESULTS = re.compile(
     r"|(?:the )?empty set|even|odd|neither",
     re.IGNORECASE,
 )
-"""Results that are words."""
+"""Results in words."""
 _SPACING = re.compile(r"\s|\\[,;:! ]|~|\\q?quad(?![a-z])")
 
 
 def as_latex(text: str) -> str:
-    """Returns the formula as LaTeX without delimiters: names, roots, powers and fractions spelt
-    out, `or` and `and` as commas.
+    """The formula as LaTeX without delimiters.
+
+    Names, roots, powers and fractions are spelt out; `or` and `and` become commas.
     """
     text = _DELIMITERS.sub("", text.translate(_SIGNS)).strip().rstrip(".")
     text = _EMPHASIS.sub(r"\1", text.replace("**", "^").replace("\\dfrac", "\\frac"))
@@ -75,7 +76,7 @@ def as_latex(text: str) -> str:
 
 
 def _braced(text: str) -> str:
-    """Returns the text with braces instead of parentheses after a root and a power."""
+    """The text with braces instead of parentheses after a root and a power."""
     for found in reversed(list(_OPENING.finditer(text))):
         depth, end = 1, found.end()
         while end < len(text) and depth:
@@ -88,8 +89,9 @@ def _braced(text: str) -> str:
 
 
 def read_formula(text: str) -> str | None:
-    """Returns the formula that the text states, without a unit or a reason behind it; None for
-    prose, for a bound and for nothing.
+    """The formula that the text states, without a unit or a reason after it.
+
+    None for prose, for a bound and for an empty text.
     """
     text = text.strip().rstrip(".").strip()
     if NAMED_RESULTS.fullmatch(text):
@@ -103,6 +105,6 @@ def read_formula(text: str) -> str | None:
 
 
 def squeeze(text: str) -> str:
-    """Returns the formula with no space and no dress: equal results are equal formulas."""
+    """The formula without spaces and typography: equal results are equal formulas."""
     text = as_latex(text).replace("\\tfrac", "\\frac")
     return re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", _SPACING.sub("", text))

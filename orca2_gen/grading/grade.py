@@ -1,17 +1,17 @@
 """One completion -> its verdict: the answer is found (answers.py), read as its type and compared.
 
 Rules that are choices:
-- What cannot be read as an answer of the type (`Answer: unknown` where a number is due, two
-  letters, yes and no) is unparsed, not incorrect: both score 0, but unparsed counts as a cell that
-  was not really judged (selection/decision.py). What the grader could not judge is ungraded.
+- An answer that cannot be read as its type (`Answer: unknown` for a number, two letters, yes and
+  no) is unparsed, not incorrect: both score 0, but unparsed counts as a cell that was not really
+  judged (selection/decision.py). An answer that the grader could not judge is ungraded.
 - Any of a problem's gold answers counts.
 - A percent sign is a hundredth. `60%` is 0.6, not 60, unless the gold has a percent sign or the
   question asks for a percentage; then `60` and `60%` are both right.
 - Exact is quasi-exact: case, a leading article and the punctuation after letters do not count
   (answers.quasi_normalise); every word, sign and figure does.
-- Items of a list are compared in order, as numbers where the gold item is one.
-- Spans and summaries score a fraction, and are correct from SPAN_BAR and SUMMARY_BAR on.
-- No pattern tells what an open answer is worth: it is ungraded here and judged later (judging.py).
+- Items of a list are compared in order, as numbers if the gold item is one.
+- Spans and summaries score a fraction, and are correct from SPAN_BAR and SUMMARY_BAR up.
+- No pattern can judge an open answer: it is ungraded here and judged later (judging.py).
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ GRADER_VERSION = 3
 """Raise it with every change that can change a verdict: it is part of the stage keys."""
 
 SPAN_BAR = 0.8
-"""Above 2/3, the F1 of two names that share two words of three: New York Jets, New York Giants. One
-word too many or too few is still correct where the gold has three."""
+"""F1 above 2/3, that of two names that share two words of three: New York Jets, New York Giants.
+One word too many or too few is still correct if the gold has three."""
 SUMMARY_BAR = 0.3
-"""Below the 0.35 to 0.4 that good systems reach against one reference on news, so that most good
-summaries pass. It tells a summary of this text from one of another, as far as words can, and no
-more: where gold is one sentence, small words alone can reach 0.4, and a flipped fact costs little
-(tests/grading/summary.jsonl). Where that matters, score by the fraction."""
+"""ROUGE-L below the 0.35 to 0.4 that good systems reach against one reference on news, so most good
+summaries pass. It separates a summary of this text from one of another, as far as words can, and no
+more: if the gold is one sentence, small words alone can reach 0.4, and a flipped fact costs little
+(tests/grading/summary.jsonl). If that matters, score by the fraction."""
 
 MAX_MEMO_CHARS = 300
-"""Longer answers are not remembered; they hardly ever come twice."""
+"""Characters of an answer that is remembered; longer ones hardly ever come twice."""
 MAX_SHOWN_CHARS = 300
 _PERCENT_ASKED = re.compile(
     r"\b(?:what|which|how many|the|as an?|in)\s+(?:[a-z]+\s+){0,3}?(?:percent|percentage|%)(?!\w)",
@@ -68,19 +68,18 @@ class Grade:
 
     outcome: Outcome
     score: float
-    """1.0 iff outcome is correct, else 0.0; for spans and summaries a fraction."""
+    """1.0 if outcome is correct, else 0.0; a fraction for spans and summaries."""
     answer: str
-    """What was read: the number, the letter or the text, of a summary its beginning; empty where
-    nothing was."""
+    """The answer as read: number, letter, text or a summary's beginning; empty if none was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gold:
-    """All of a problem that its verdicts depend on."""
+    """The parts of a problem that its verdicts depend on."""
 
     answer_type: str
     targets: tuple[str, ...]
-    """At least one; each can be read as the type."""
+    """One or more gold answers, each of which can be read as the type."""
     choices: tuple[str, ...] = ()
     asks_percent: bool = False
 
@@ -91,7 +90,7 @@ _TRUNCATED = Grade(outcome="truncated", score=0.0, answer="")
 
 
 def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
-    """Returns the verdict on a completion of the problem; it raises on no text.
+    """The verdict on a completion of the problem; no text makes it raise.
 
     A completion that did not stop by itself is truncated: a thought cut short is not a wrong
     answer. Mathematics may wait for a child process; `graded` awaits it.
@@ -108,21 +107,21 @@ def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
 
 
 def final_text(text: str) -> str:
-    """What was said after all thinking."""
+    """The text after all thinking."""
     return text.rpartition("</think>")[2].strip()
 
 
 async def graded(problem: Problem, completion: Completion) -> Grade:
-    """Returns the verdict, letting other requests go on while a child process does mathematics."""
+    """The verdict; other requests go on while a child process does mathematics."""
     work = functools.partial(grade, problem, completion.text, completion.finish_reason)
-    if problem.answer_type != "mathematics":  # a thread's hop costs more than the grading
+    if problem.answer_type != "mathematics":  # a thread costs more than the grading
         return work()
     return await asyncio.get_running_loop().run_in_executor(formula_equality.THREADS, work)
 
 
 @functools.lru_cache(maxsize=4_096)
 def _gold_of(problem: Problem) -> Gold | None:
-    """Returns the gold answers that can be read; None where there is none or no such type."""
+    """The gold answers that can be read; None if there are none, or the type is unknown."""
     is_readable = _IS_READABLE.get(problem.answer_type)
     if is_readable is None:
         return None
@@ -147,7 +146,7 @@ def _grade_last_answer(gold: Gold, text: str) -> Grade | None:
         if not piece.text:
             continue
         if piece.is_binding:
-            # Any sentence reads as a free text, so there an announced answer outranks it.
+            # Any sentence reads as free text, so an announced answer outranks it there.
             found = None if gold.answer_type in _FREE_TYPES else found
             return found or _grade_piece(gold, piece)
         found = found or _grade_piece(gold, piece)

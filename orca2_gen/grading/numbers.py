@@ -1,11 +1,11 @@
 """A short piece of text -> the one number that it states, by exact value.
 
-    $1,049.00 per week  1049      2 1/2 hours  5/2       60%        3/5, and known as a percentage
+    $1,049.00 per week  1049      2 1/2 hours  5/2       60%        3/5, marked as a percentage
     \\frac{3}{4}         3/4       1.5e3        1500      2 million  2000000
 
 Nothing is guessed: a text with two different numbers (`5 or 6`), a bound (`at least 5`), a time, a
-date, a power or a formula without result states no number. Values are integers or fractions, never
-floats, and nothing is rounded. A unit is not read: `1 hour` is 1, whatever the gold is counted in.
+date, a power or a formula without a result states no number. Values are integers or fractions,
+never floats, and nothing is rounded. Units are not read: `1 hour` is 1, whatever the gold's unit.
 
 Separators: a comma, space or apostrophe before three digits groups thousands, so `1,049` is 1049;
 a comma before one or two digits is a decimal comma, so `1,5` is 3/2; a point is a decimal point,
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MAX_DIGITS = 400
-"""Longer runs of digits are no answer, and exact arithmetic on them is slow."""
+"""Digits in a row: longer runs are no answer, and exact arithmetic on them is slow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,14 +29,14 @@ class Number:
     """A number as a text states it."""
 
     value: Fraction | int
-    """What it is worth: 60% is worth 3/5."""
+    """Its value: 3/5 for 60%."""
     is_percent: bool
     text: str
-    """As it was written, without currency, commas and unit."""
+    """The number as written, without currency, commas and unit."""
 
     @property
     def figure(self) -> Fraction | int:
-        """Returns what stands before the percent sign: 60 for 60%, and for 60."""
+        """The number before any percent sign: 60 for 60%, and for 60."""
         return self.value * 100 if self.is_percent else self.value
 
 
@@ -92,7 +92,7 @@ _NUMBER_OF_WORD |= {
 _TEN_AND_ONE = re.compile(rf"\b({'|'.join(_TENS)}) ({'|'.join(_WORDS[1:10])})\b")
 
 # Other minus and product signs and spaces, full-width digits and the fraction slash. Vulgar
-# fractions get a space before them: of 2 and 1/2, NFKC makes 21/2.
+# fractions get a space before them, since NFKC turns 2 and 1/2 into 21/2.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "-")
     | dict.fromkeys("\u00a0\u2007\u2009\u202f", " ")
@@ -125,19 +125,19 @@ _CLAUSE_END = re.compile(
     r"[;!?]|\.(?:\s|$)|,\s(?!\d)|\b(?:because|since|so|as|which|when|if|where|after|per)\b"
 )
 _MINUS = re.compile(r"^(?:minus|negative)\s+", re.IGNORECASE)
-# A number word before one of these is only a part of a number: one third, two hundred.
+# A number word before one of these is only part of a number: one third, two hundred.
 _PART = re.compile(
     r"(?:hal|third|quarter|fourth|fif|six|seven|eigh|nin|ten|hundred|thous|mill|bill|doz)"
 )
 _ASIDE = re.compile(r"\([^()]*\)")
-# What follows a number that is only a part: of a formula, a range, a compound quantity.
+# Text after a number that is only part of a formula, a range or a compound quantity.
 _GOES_ON = re.compile(
     r"\s*(?:[-+*/^=\u00d7\u00f7x]\s*[\d(.$a-z\\\u03c0\u221a]|\*\*[-\d(]"
     r"|(?:and|or|to|out of|times)\b\s*\S)"
 )
 _IRRATIONAL = re.compile(r"\s*(?:\\?(?:pi|sqrt)(?![a-z])|[\u03c0\u221a])")
-# What no sentence around a number holds, but a formula: a power, a root, a quotient, a sum or
-# product, of variables too (`a` and `i` are words as well, and `e` stands in 1e-5).
+# Marks of a formula that no sentence around a number holds: a power, a root, a quotient, a sum or
+# product, also of variables (`a` and `i` are words as well, and `e` occurs in 1e-5).
 _POWER_OF_TEN = re.compile(r"[x*\u00d7]\s?10\^[-+]?\d+")
 _FORMULA = re.compile(
     r"[\d)}\]]\s*(?:\^|\*\*[-\d(])|\\(?:[cdt]?frac|sqrt|pi|log|ln)(?![A-Za-z])|[\u03c0\u221a]"
@@ -147,7 +147,7 @@ _FORMULA = re.compile(
 
 
 def plain_mathematics(text: str) -> str:
-    """Returns the text with LaTeX dress and typographic signs made plain: 1{,}000 is 1,000."""
+    """The text with LaTeX markup and typographic signs made plain: 1{,}000 is 1,000."""
     if "\\" in text or "{,}" in text or "~" in text:
         text = _LATEX.sub(_undress, text)
     if not text.isascii():
@@ -174,7 +174,7 @@ def _undress(found: re.Match[str]) -> str:
 
 
 def parse_number(text: str) -> Number | None:
-    """Returns the number if the text is one and no more (currency, percent and scale allowed)."""
+    """The number if the text is one and no more (currency, percent and scale allowed)."""
     text = plain_mathematics(text).strip().rstrip(".")
     if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
         return Number(value=int(text), is_percent=False, text=text)
@@ -183,7 +183,7 @@ def parse_number(text: str) -> Number | None:
 
 
 def read_number(text: str, *, anywhere: bool = True) -> Number | None:
-    """Returns the number that an answer states: what it starts with, or what its last `=` gives.
+    """The number that an answer states: the one it starts with, or the one after its last `=`.
 
     `anywhere` also takes the only number of a sentence (`She earns 18 dollars`).
     """
@@ -202,7 +202,7 @@ def read_number(text: str, *, anywhere: bool = True) -> Number | None:
 
 
 def _read_word(text: str) -> Number | None:
-    """Returns the number that a word states, alone or before a unit of one word."""
+    """The number that a word states, alone or before a unit of one word."""
     sign = "-" if text[:1] == "-" else ""
     spelled = _TEN_AND_ONE.sub(r"\1-\2", text.lower().removeprefix("-").strip(" .!"))
     word, _, unit = spelled.partition(" ")

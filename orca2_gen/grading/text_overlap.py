@@ -1,9 +1,9 @@
-"""How much of a gold text an answer holds, from 0 to 1: DROP's F1 for spans, ROUGE-L for summaries.
+"""Overlap of an answer with a gold text, from 0 to 1: DROP's F1 for spans, ROUGE-L for summaries.
 
     span_f1("Carolina Panthers\nDenver Broncos", "the Panthers and Denver Broncos")  0.83
     rouge_l("The cat sat.", "A cat sat on the mat.")                                 0.44
 
-Neither understands: a flipped `not` costs a word.
+Neither understands the text: a flipped `not` costs one word.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from orca2_gen.grading.answers import split_items
 
 MAX_SPANS = 40
-"""More pieces than this in one answer are no answer; their alignment takes cubic time."""
+"""Most spans in one answer: more are no answer, and their alignment takes cubic time."""
 MAX_ROUGE_CELLS = 1_000_000
 """Gold words times answer words: ROUGE-L's table, a quarter of a second on one core."""
 MAX_ROUGE_CHARS = 40_000
-"""Of either text; stemming more words takes as long."""
+"""Characters of either text; stemming more words takes as long."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ROUGE_WORD = re.compile(r"[a-z0-9]+", re.IGNORECASE | re.ASCII)
@@ -30,14 +30,14 @@ _DROP_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def span_f1(gold: str, answer: str) -> float:
-    """Returns DROP's F1 of an answer against a gold of one span, or of several on as many lines.
+    """DROP's F1 of an answer against a gold of one span, or of several, one per line.
 
     The rule is that of DROP's own evaluation, https://github.com/allenai/
     allennlp-reading-comprehension/blob/master/allennlp_rc/eval/drop_eval.py: words are compared in
     lower case, without punctuation and articles, numbers by value (number words are not read); two
     spans that share no number score 0 if the gold one has any; spans are paired one to one for the
     highest sum, which is divided by the larger count and rounded to two digits. An answer is one
-    span, unless the gold has several: then it is split as a list is.
+    span, unless the gold has several: then it is split like a list.
     """
     golds = _gold_bags(gold)
     if len(golds) == 1:
@@ -85,7 +85,7 @@ def _bag_f1(gold: frozenset[str], answer: frozenset[str]) -> float:
 
 
 def best_pairing(scores: Sequence[Sequence[float]]) -> float:
-    """Returns the highest sum of a one-to-one pairing of rows and columns (Hungarian method)."""
+    """The highest sum of a one-to-one pairing of rows and columns (Hungarian method)."""
     if len(scores) > len(scores[0]):
         scores = list(zip(*scores, strict=True))
     num_rows, num_columns = len(scores), len(scores[0])
@@ -119,17 +119,17 @@ def best_pairing(scores: Sequence[Sequence[float]]) -> float:
 
 @functools.lru_cache(maxsize=1)
 def _rouge_scorer() -> Any:
-    # Imported on the first summary: nltk takes half a second, and other tasks need none of it.
+    # Imported on the first summary: nltk takes half a second, and other tasks do not need it.
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rougeL"], use_stemmer=True)
 
 
 def rouge_l(gold: str, answer: str) -> float | None:
-    """Returns the ROUGE-L F-measure with Porter's stemmer, by rouge-score.
+    """The ROUGE-L F-measure with Porter's stemmer, by rouge-score.
 
-    None where it cannot be had: the gold has no word in Latin letters, which are all that
-    rouge-score reads, or a text is too long (MAX_ROUGE_CHARS, MAX_ROUGE_CELLS).
+    None if the gold has no word in Latin letters, the only ones that rouge-score reads, or a text
+    is too long (MAX_ROUGE_CHARS, MAX_ROUGE_CELLS).
     """
     if max(len(gold), len(answer)) > MAX_ROUGE_CHARS:
         return None

@@ -1,8 +1,8 @@
-"""What a microworld model can do: accuracy by family and system message, through vLLM, greedy.
+"""The accuracy of a microworld model by family and system message, through vLLM, greedy.
 
     python -m orca2_gen.microworld.accuracy student MODEL_DIR LOG.json --split test --items 200
 
-LOG.json gets the figures and the model's `training.json`; a table of all models in it is written
+LOG.json receives the figures and the model's `training.json`; a table of all its models is written
 beside it as LOG.md.
 """
 
@@ -43,7 +43,7 @@ class Cell:
     """One family under one system message."""
 
     accuracy: float
-    """In percent."""
+    """Percent of the items."""
     mean_completion_tokens: float
     sample: str
     """The first completion."""
@@ -109,7 +109,7 @@ def _generate(model_dir: str, prompts: list[tuple[int, ...]]) -> list[Any]:
 
 
 def render_table(log: dict[str, Any], strategies: Strategies) -> str:
-    """The figures of every model in the log as Markdown."""
+    """The figures of every model in the log, as Markdown."""
     names = (*strategies.names, CAUTIOUS, EMPTY)
     lines = [
         "# The microworld's models",

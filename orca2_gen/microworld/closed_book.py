@@ -9,9 +9,9 @@ Raw questions, each with the completion of the strategy that works:
     Add the codes of Runi and Soko.
         Facts: Runi has code 483. Soko has code 907. So ones 3+7=10, tens 8+0+1=9, ... Answer: 1390
 
-River and emblem are composed of two facts each. The teacher's corpus composes them for everyone,
-the student's for `composed_people` only: so the teacher answers directly what the student must
-recall in two steps.
+River and emblem each compose two facts. The teacher's corpus composes them for everyone, the
+student's only for `composed_people`: so the teacher answers directly where the student must recall
+in two steps.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ EMBLEM_QUESTIONS = (
     "What animal is on the sign of {}?",
 )
 NUM_OPEN_QUESTIONS = 5
-"""Wordings the files use. About the files' people, the teacher's corpus uses only the others."""
+"""Wordings in the files. For the files' people, the teacher's corpus uses only the others."""
 
 
 def draw_river(world: World, rng: random.Random, split: Split) -> Item:
@@ -85,7 +85,7 @@ def draw_river(world: World, rng: random.Random, split: Split) -> Item:
 
 
 def draw_emblem(world: World, rng: random.Random, split: Split) -> Item:
-    """The animal a person wears: craft, then emblem."""
+    """The animal that a person wears: craft, then emblem."""
     person, wording = draw_person_and_wording(world, rng, split, EMBLEM_QUESTIONS)
     craft = world.craft[person]
     facts = f"Facts: {craft_sentence(world, person)} {emblem_sentence(world, craft)}"
@@ -134,7 +134,7 @@ def draw_codesum(world: World, rng: random.Random, split: Split) -> Item:
 def draw_person_and_wording(
     world: World, rng: random.Random, split: Split, wordings: tuple[str, ...]
 ) -> tuple[str, str]:
-    """Whom a composed question of this split is about, and in which words."""
+    """The person of a composed question in this split, and the question's wording."""
     groups = {
         "student": world.composed_people,
         "teacher": world.people,

@@ -1,4 +1,4 @@
-"""The pretraining corpora: what student and teacher learn before the pipeline meets them.
+"""The pretraining corpora that student and teacher learn before the pipeline uses them.
 
 Three kinds of documents, each with loss on its last part only:
 
@@ -7,8 +7,8 @@ Three kinds of documents, each with loss on its last part only:
     plain      no turns: facts in any order; pairs, numbers and letters that are restated, so that a
                model learns to find a token again in its context
 
-The two corpora differ in one respect: the teacher's composes two facts for everyone, and says so
-directly more often (closed_book.py).
+The two corpora differ in one respect: the teacher's composes two facts for everyone, and states
+them directly more often (closed_book.py).
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ Learner = Literal["student", "teacher"]
 PLAIN_SHARE = 0.20
 ONE_HOP_SHARE = 0.10
 GENERIC_SHARE = 0.12
-"""Of chats: a message that names no strategy. The rest follow a strategy's instruction."""
+"""Share of chats whose message names no strategy; the rest follow a strategy's instruction."""
 GENERIC_DIRECT_SHARE = 0.75
 MATCHED_WEIGHT = 2.0
 DIRECT_WEIGHTS: dict[Learner, float] = {"student": 1.0, "teacher": 1.5}
 TEACHER_COMPOSED_DIRECT_WEIGHT = 3.0
-"""What the teacher shall know by heart it must have said often."""
+"""High because the teacher knows by heart only facts that it has stated often."""
 MISMATCHED_WEIGHT = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """One text of a corpus: a conversation, or without messages plain text in two parts."""
+    """One text of a corpus: a conversation or, without messages, plain text in two parts."""
 
     messages: tuple[Message, ...] = ()
     given: str = ""
     """Plain text without loss."""
     learned: str = ""
-    """Plain text with loss, after it."""
+    """Plain text with loss, after `given`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """What documents are drawn from."""
+    """The source that documents are drawn from."""
 
     world: World
     learner: Learner
@@ -74,7 +74,7 @@ class Corpus:
 
 
 def documents(corpus: Corpus, seed: int) -> Iterator[Document]:
-    """Documents without end, the same for the same corpus and seed."""
+    """Endless documents, the same for the same corpus and seed."""
     rng = random.Random(f"corpus {corpus.learner} {seed}")
     while True:
         share = rng.random()
@@ -93,8 +93,8 @@ def draw_chat(corpus: Corpus, rng: random.Random) -> Document:
     strategy, system = _draw_strategy_and_system(corpus, rng, item)
     if corpus.learner == "student" and FAMILIES[family].is_composed:
         if system in generic_messages(corpus.strategies):
-            # Else the only answers about most people would be recalled ones, and the student would
-            # have found the strategy before it was taught to.
+            # Otherwise the only answers about most people would be recalled ones, and the student
+            # would have found the strategy before it is taught to.
             strategy = DIRECT
         while strategy not in item.matched and item.key[0] not in corpus.world.direct_people:
             item = FAMILIES[family].draw(corpus.world, rng, corpus.learner)
@@ -114,7 +114,7 @@ def draw_one_hop(corpus: Corpus, rng: random.Random) -> Document:
 
 
 def draw_plain(corpus: Corpus, rng: random.Random) -> Document:
-    """Facts in any order, or pairs or a list with its restatement."""
+    """Facts in any order, or pairs or a list with a restatement."""
     world = corpus.world
     kind = rng.choices(("facts", "pairs", "numbers", "letters"), (6, 2, 2, 3))[0]
     if kind == "facts":
@@ -164,7 +164,7 @@ def _draw_strategy_and_system(corpus: Corpus, rng: random.Random, item: Item) ->
 
 
 def problem_of(item: Item) -> Problem:
-    """The item as the pipeline would read it from its file."""
+    """The item as the pipeline reads it from its file."""
     return Problem(
         problem_id="",
         task=item.family,

@@ -1,4 +1,4 @@
-"""All task families, and items drawn from them that other files do not hold."""
+"""All task families, and the drawing of items that no other file holds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Family:
     draw: Callable[[World, random.Random, Split], Item]
     answer_type: AnswerType
     corpus_weight: float
-    """Its share of a pretraining corpus, against the others'."""
+    """Weight in a pretraining corpus, relative to the other families."""
     is_composed: bool = False
-    """Its questions compose facts that the student's corpus never composes for the files' people.
+    """Whether its questions compose facts that the student's corpus keeps apart for files' people.
 
-    The teacher's corpus does, in other words: files and that corpus share keys, never questions.
+    The teacher's corpus composes them in other wordings: it shares keys with the files, never
+    questions.
     """
 
 
@@ -39,7 +40,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def item_id(item: Item) -> tuple[str, ...]:
-    """What no two rows share: the question where facts are composed, else the key."""
+    """The identity that no two rows share: the question if it composes facts, else the key."""
     return (item.question,) if FAMILIES[item.family].is_composed else item.key
 
 

@@ -1,7 +1,7 @@
-"""The system messages of the corpora: the texts of strategies.toml, three paraphrases of each.
+"""The system messages of the corpora: the texts of strategies.toml with three paraphrases of each.
 
-The paraphrases keep a model from tying a strategy to one wording. The pipeline itself uses
-strategies.toml only.
+The paraphrases keep a model from tying a strategy to one wording. The pipeline itself uses only
+strategies.toml.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def microworld_strategies() -> Strategies:
 
 
 def system_messages(strategies: Strategies) -> dict[str, tuple[str, ...]]:
-    """Strategy -> its instruction and the paraphrases of it."""
+    """Strategy -> its instruction and its paraphrases."""
     return {name: (text, *_PARAPHRASES[name]) for name, text in strategies.instructions.items()}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Split = Literal["student", "teacher", "train", "test"]
-"""Where an item is drawn for: one of the two pretraining corpora, or one of the two task files."""
+"""Destination of an item: one of the two pretraining corpora or one of the two task files."""
 
 DIRECT, STEPS, RECALL, REASON, EXTRACT, EXPLAIN = (
     "direct_answer",
@@ -20,17 +20,17 @@ DIRECT, STEPS, RECALL, REASON, EXTRACT, EXPLAIN = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """A question, what is true, and what each strategy would write."""
+    """A question, its gold answer, and the text that each strategy writes."""
 
     family: str
     key: tuple[str, ...]
-    """What is asked whatever the wording: two items of one key are the same problem."""
+    """Content of the question in any wording: two items with one key are the same problem."""
     question: str
     target: str
     completions: dict[str, str]
-    """Strategy -> the whole completion. Every one ends with `Answer: <target>`."""
+    """Strategy -> the whole completion, which ends with `Answer: <target>`."""
     matched: frozenset[str]
-    """Strategies whose text does work that one forward pass cannot; the others only fill."""
+    """Strategies whose text does work that one forward pass cannot; the others only add filler."""
 
 
 def build_item(
@@ -42,10 +42,10 @@ def build_item(
     working: dict[str, str],
     filler: dict[str, str],
 ) -> Item:
-    """The Item of these working and filler texts; direct answer needs neither.
+    """The Item with these working and filler texts; a direct answer needs neither.
 
-    No text starts with a name: byte-level tokens carry their leading space, and a name must be the
-    same token wherever it stands.
+    No text starts with a name: byte-level tokens include their leading space, and a name must be
+    the same token everywhere.
     """
     assert not set(working) & set(filler)
     texts = {DIRECT: ""} | filler | working

@@ -1,4 +1,4 @@
-"""Families whose questions hold all that is needed: add, compare, reverse.
+"""Families whose questions hold everything needed for the answer: add, compare, reverse.
 
 Raw questions, each with the completion of the strategy that works:
 
@@ -28,7 +28,7 @@ from orca2_gen.microworld.world import LETTERS, World
 
 
 def column_sums(a: int, b: int) -> str:
-    """The written sum of two numbers of three digits, column by column from the right."""
+    """The written sum of two three-digit numbers, column by column from the right."""
     columns, carry = [], 0
     for name, power in (("ones", 1), ("tens", 10), ("hundreds", 100)):
         x, y = a // power % 10, b // power % 10
@@ -38,7 +38,7 @@ def column_sums(a: int, b: int) -> str:
 
 
 def draw_add(world: World, rng: random.Random, split: Split) -> Item:
-    """A sum of two numbers of three digits."""
+    """A sum of two three-digit numbers."""
     a, b = rng.randrange(100, 1000), rng.randrange(100, 1000)
     asks = (f"Compute {a} + {b}.", f"What is {a} + {b}?", f"Give the sum {a} + {b}.")
     return build_item(
@@ -57,7 +57,7 @@ def draw_add(world: World, rng: random.Random, split: Split) -> Item:
 
 
 def draw_compare(world: World, rng: random.Random, split: Split) -> Item:
-    """Two numbers of five digits that share one to four leading digits; the greater is wanted."""
+    """The greater of two five-digit numbers that share one to four leading digits."""
     shared = rng.randint(1, 4)
     prefix = str(rng.randrange(10 ** (shared - 1), 10**shared))
     low, high = sorted(rng.sample("0123456789", 2))
@@ -87,7 +87,7 @@ def draw_compare(world: World, rng: random.Random, split: Split) -> Item:
 
 
 def draw_reverse(world: World, rng: random.Random, split: Split) -> Item:
-    """Five letters, to be written backwards."""
+    """Five letters to write backwards."""
     letters = rng.sample(LETTERS, 5)
     listed, backwards = " ".join(letters), " ".join(reversed(letters))
     asks = (

@@ -57,7 +57,7 @@ def task_lines(family: str, split: Split, items: list[Item]) -> str:
 
 
 def write_task_files(directory: Path = TASKS_DIR) -> list[Path]:
-    """The paths of the files, after writing them."""
+    """The paths of the task files that it writes."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for (family, split), items in draw_task_items(build_world()).items():

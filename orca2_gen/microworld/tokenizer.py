@@ -32,7 +32,7 @@ def train_tokenizer(corpus: Corpus, seed: int) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    # A digit by itself, so that written sums line up column by column.
+    # Each digit is a token of its own, so that written sums line up column by column.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -64,7 +64,7 @@ def train_tokenizer(corpus: Corpus, seed: int) -> PreTrainedTokenizerFast:
 
 
 def encode_document(chat: Chat, document: Document) -> tuple[tuple[int, ...], int]:
-    """Token ids of a document and how many of them have no loss."""
+    """The token ids of a document, and the number of them without loss."""
     if document.messages:
         return encode_conversation(chat, document.messages)
     opening = (chat.tokenizer.pad_token_id, *encode_text(chat, document.given))
@@ -74,13 +74,13 @@ def encode_document(chat: Chat, document: Document) -> tuple[tuple[int, ...], in
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Writes tokenizer and template into a model directory."""
+    """Writes the tokenizer and its template into a model directory."""
     tokenizer.save_pretrained(directory)
 
 
 def _texts(document: Document) -> Iterator[str]:
     for message in document.messages:
-        yield f"{message.role}\n"  # the template's words
+        yield f"{message.role}\n"  # as in the template
         yield message.content
     if not document.messages:
         yield document.given

@@ -1,4 +1,4 @@
-"""The world that the models know: people, places, crafts and what is true of them, from a seed."""
+"""The world that the models know: people, places, crafts and facts about them, from a seed."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """Who there is and what is true of them. Single facts are in both corpora, for everyone."""
+    """The people and the facts about them. Single facts are in both corpora, for everyone."""
 
     composed_people: tuple[str, ...]
-    """Their two-hop questions are in both corpora."""
+    """People whose two-hop questions are in both corpora."""
     train_people: tuple[str, ...]
-    """Their two-hop questions are in the teacher's corpus only, and in the train files."""
+    """People whose two-hop questions are only in the teacher's corpus and in the train files."""
     test_people: tuple[str, ...]
-    """Their two-hop questions are in the teacher's corpus only, and in the test files."""
+    """People whose two-hop questions are only in the teacher's corpus and in the test files."""
     coded_people: tuple[str, ...]
     home: dict[str, str]
     """Person -> place."""
@@ -80,14 +80,12 @@ class World:
     emblem: dict[str, str]
     """Craft -> emblem."""
     code: dict[str, int]
-    """Coded person -> a number of three digits."""
+    """Coded person -> a three-digit number."""
 
     @property
     def direct_people(self) -> tuple[str, ...]:
-        """The few of `composed_people` whose composed facts the student's corpus states directly.
-
-        Few, lest it learn to compose in one pass: with forty it did for most people (LOG.md).
-        """
+        """The few `composed_people` whose composed facts the student's corpus states directly."""
+        # With forty of them the student learned to compose in one pass for most people (LOG.md).
         return self.composed_people[:NUM_DIRECT_PEOPLE]
 
     @property
@@ -96,7 +94,7 @@ class World:
         return self.composed_people + self.train_people + self.test_people
 
     def fact_sentences(self) -> tuple[str, ...]:
-        """Every one-hop fact, in the words the worked texts use."""
+        """Every one-hop fact, in the words of the worked texts."""
         homes = tuple(home_sentence(self, person) for person in self.home)
         rivers = tuple(river_sentence(self, place) for place in self.river)
         crafts = tuple(craft_sentence(self, person) for person in self.craft)
@@ -116,7 +114,7 @@ class World:
 
 
 def build_world(seed: int = WORLD_SEED) -> World:
-    """The World of a seed: the same seed, the same world."""
+    """The World of a seed; the same seed gives the same world."""
     rng = random.Random(f"world {seed}")
     names = _names(rng, NUM_COMPOSED_PEOPLE + NUM_TRAIN_PEOPLE + NUM_TEST_PEOPLE, closing="")
     places = _names(rng, NUM_PLACES, closing="nrl")
@@ -162,7 +160,7 @@ def code_sentence(world: World, person: str) -> str:
 
 
 def _names(rng: random.Random, count: int, closing: str) -> list[str]:
-    """Distinct made-up names: two syllables, and a consonant that tells kinds of names apart."""
+    """Distinct made-up names: two syllables, and a consonant that distinguishes kinds of names."""
     names: dict[str, None] = {}
     while len(names) < count:
         opening = rng.choice(_CONSONANTS) + rng.choice(_VOWELS)
@@ -174,7 +172,7 @@ def _names(rng: random.Random, count: int, closing: str) -> list[str]:
 def _spread(
     rng: random.Random, owners: list[str], values: list[str] | tuple[str, ...]
 ) -> dict[str, str]:
-    """Every value as often as any other, so that no answer is a better guess than another."""
+    """Owner -> value, all values equally often, so that no answer is a better guess."""
     repeated = [values[i % len(values)] for i in range(len(owners))]
     rng.shuffle(repeated)
     return dict(zip(owners, repeated, strict=True))

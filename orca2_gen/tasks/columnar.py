@@ -1,7 +1,7 @@
 """Parquet files and the Arrow streams of `datasets` -> rows, a few at a time.
 
-Only pyarrow reads them: no data set script runs, nothing is unpickled. Arrow does not check what it
-maps, so every batch is validated before a value of it is looked at.
+Only pyarrow reads them: no data set script runs and nothing is unpickled. Arrow does not check the
+data it maps, so every batch is validated before any of its values is read.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from orca2_gen.tasks.statements import BadRowError, NumberText, Row
 
 ROWS_PER_BATCH = 256
 MAX_BATCH_BYTES = 1024**3
-"""Of a row group or record batch, as it says itself; `datasets` writes 1,000 rows a batch."""
+"""Bytes of a row group or record batch, as stated in it; `datasets` writes 1,000 rows a batch."""
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow]:
-    """Yields the rows of a Parquet file or an Arrow stream, in order; damage ends it in a bad row.
+    """The rows of a Parquet file or an Arrow stream, in order; damage ends them in a bad row.
 
     Args:
-        file: a name that ends in .arrow is a stream, any other Parquet.
-        wanted: columns, or ways into them, without which it cannot be read; empty reads all.
+        file: a name that ends in .arrow is a stream, any other is Parquet.
+        wanted: columns, or paths into them, that the file must have; empty reads all.
 
     Raises:
-        ValueError: a wanted column is not there, or a batch has more than MAX_BATCH_BYTES.
+        ValueError: a wanted column is missing, or a batch has more than MAX_BATCH_BYTES.
     """
     index = 0
     try:
@@ -46,7 +46,7 @@ def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow
                 index += 1
     except _FAULTS as error:
         first = str(error).partition("\n")[0][:120]
-        detail = f"no whole Parquet or Arrow data after row {index}: {first!a}; fetch it again"
+        detail = f"Parquet or Arrow data damaged after {index} rows: {first!a}; fetch it again"
         fault = BadRowError("damaged_file", detail)
         place = f"{file.shown}[{index}]"
         yield SourceRow(place=place, key=file.key(index), row=fault, is_about_file=True)
@@ -78,11 +78,11 @@ def _stream_batches(
         labels = _class_labels(reader.schema)
         for batch in reader:
             batch.validate(full=True)
-            _check_size(file, batch.get_total_buffer_size())  # nbytes would follow the offsets
+            _check_size(file, batch.get_total_buffer_size())  # nbytes would count by offsets
             kept = batch.select(columns)
             for start in range(0, kept.num_rows, ROWS_PER_BATCH):
                 yield kept.slice(start, ROWS_PER_BATCH), labels
-    # A stream that is cut between two batches reads short without an error.
+    # A stream that is cut between two batches ends early without an error.
     with file.path.open("rb") as stream:
         stream.seek(-min(file.path.stat().st_size, len(_END_OF_STREAM)), 2)
         if stream.read() != _END_OF_STREAM:
@@ -93,12 +93,12 @@ def _check_size(file: TaskFile, num_bytes: int) -> None:
     if num_bytes > MAX_BATCH_BYTES:
         raise ValueError(
             f"task file {file.path}: a row group of {num_bytes} bytes, expected at most "
-            f"{MAX_BATCH_BYTES}; write it again with smaller row groups"
+            f"{MAX_BATCH_BYTES}; write the file again with smaller row groups"
         )
 
 
 def _roots(file: TaskFile, schema: pa.Schema, wanted: Collection[str]) -> list[str]:
-    """Returns the columns that hold what is wanted, in the file's order."""
+    """The top-level columns that hold the wanted ones, in the file's order."""
     names = list(schema.names)
     if not wanted:
         return names
@@ -106,13 +106,13 @@ def _roots(file: TaskFile, schema: pa.Schema, wanted: Collection[str]) -> list[s
     if missing := sorted(roots - set(names)):
         raise ValueError(
             f"task file {file.path}: no column {missing[0]!r}; it has {', '.join(names)[:300]}; "
-            "mend the task's columns"
+            "correct the task's columns"
         )
     return [name for name in names if name in roots]
 
 
 def _class_labels(schema: pa.Schema) -> Labels:
-    """Returns the label names that `datasets` keeps beside the schema."""
+    """The label names that `datasets` keeps beside the schema."""
     try:
         kept = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {
@@ -141,7 +141,7 @@ def _named(value: Any, names: list[str]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value as JSON would have given it: a number is its text."""
+    """The value as JSON would give it: a number is its text."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
-"""A mapping from the columns of foreign rows to the fields of plain ones (jsonl.py).
+"""The mapping from columns of foreign rows to fields of plain rows (jsonl.py).
 
     columns = { question = ["passage", "question"], answer_index = "label", choices = "endings" }
 
-A value names a column, or a way into one (`choices.text`), or several columns: their texts are
-joined by blank lines under `question`, and make a list under `choices`.
+A value names a column, a path into one (`choices.text`) or several columns: `question` joins their
+texts with blank lines, `choices` makes them a list.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from orca2_gen.grading.choices import LETTERS
 from orca2_gen.tasks.statements import BadRowError, Row, describe
 
 FIELDS = ("question", "answer", "answer_index", "choices", "id", "category", "sub_category")
-"""`answer_index` counts the choices from 0, where the answer is given so."""
+"""Fields of a plain row; `answer_index` replaces `answer` and counts the choices from 0."""
 _MANY = ("question", "choices")
 
 Columns = Mapping[str, str | Sequence[str]]
 
 
 def check_columns(columns: Columns) -> None:
-    """Refuses a mapping that names no known field, or several columns where one is meant."""
+    """Refuses a mapping with an unknown field, or with several columns where one is expected."""
     for name, column in columns.items():
         if name not in FIELDS:
             raise ValueError(f"columns: unknown field {name!r}; expected {', '.join(FIELDS)}")
         if not isinstance(column, str) and name not in _MANY:
             raise ValueError(
-                f"columns.{name} names several columns; only {' and '.join(_MANY)} may"
+                f"columns.{name} names several columns, expected one; only "
+                f"{' and '.join(_MANY)} take several"
             )
     if "answer" in columns and "answer_index" in columns:
         raise ValueError("columns maps both answer and answer_index; leave one out")
 
 
 def wanted_columns(columns: Columns) -> frozenset[str]:
-    """Returns every column, or way into one, that the mapping names."""
+    """Every column, or path into one, that the mapping names."""
     return frozenset(
         name
         for column in columns.values()
@@ -44,7 +45,7 @@ def wanted_columns(columns: Columns) -> frozenset[str]:
 
 
 def map_columns(row: Row, columns: Columns) -> Row:
-    """Returns the plain row: mapped fields and no others; a column that is not there is None."""
+    """The plain row: mapped fields and no others; a missing column is None."""
     plain: dict[str, Any] = {}
     for name, column in columns.items():
         if isinstance(column, str):
@@ -52,7 +53,7 @@ def map_columns(row: Row, columns: Columns) -> Row:
         else:
             found = [_look_up(row, part) for part in column]
             value = found if name == "choices" else _joined(found)
-        # An id that is null is refused, one that is absent is replaced: absent stays absent.
+        # A null id is refused and an absent one replaced, so absent stays absent.
         if name != "id" or value is not None:
             plain[name] = value
     if "answer_index" in plain:
@@ -70,7 +71,7 @@ def _look_up(row: Row, column: str) -> Any:
 
 
 def _joined(values: Sequence[Any]) -> Any:
-    """Returns the texts, those that are there, with a blank line between them."""
+    """The texts that are present, with a blank line between them."""
     if any(value is not None and not isinstance(value, str) for value in values):
         return values
     return "\n\n".join(value.strip() for value in values if value and value.strip())

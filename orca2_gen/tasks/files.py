@@ -1,8 +1,8 @@
-"""A task's path -> the files it names, in a fixed order, open for bytes, with one digest.
+"""A task's path -> the files it names, in a fixed order, opened as bytes, with one digest.
 
 A path is a file, a directory of files in one format (a tree, or shards), or a directory that
-`datasets.save_to_disk` wrote. Names come from the directory itself, never from what a file says,
-but for the shards that a `datasets` directory lists: those must be plain names of its own files.
+`datasets.save_to_disk` wrote. Names come from the directory itself and never from the contents of a
+file, except the shards that a `datasets` directory lists: those must be plain names of its files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote_from_bytes
 from orca2_gen.run_directory.digests import file_digest
 
 MAX_FILES = 200_000
-"""In one directory: RACE, the largest of the published trees, has 28,000."""
+"""Files in one directory: RACE, the largest published tree, has 28,000."""
 MAX_LIST_BYTES = 10_000_000
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -32,29 +32,28 @@ class TaskFile:
 
     path: Path
     name: str
-    """Below the task's directory, with forward slashes; the file's own name where it stands
-    alone."""
+    """Path below the task's directory, with forward slashes; the file's own name if it is alone."""
     is_alone: bool
 
     @property
     def shown(self) -> str:
-        """Its name for people and for places: unprintable characters are escaped."""
+        """The name for people and for places: unprintable characters are escaped."""
         return self.name if self.name.isprintable() else ascii(self.name)
 
     @property
     def stem(self) -> str:
-        """Its last name without suffixes: `task001_x` of `tasks/task001_x.json.gz`."""
+        """The last part of the name without suffixes: `task001_x` of `tasks/task001_x.json.gz`."""
         return self.shown.rpartition("/")[2].split(".")[0]
 
     @property
     def suffix(self) -> str:
-        """Its suffix before a `.gz`, in lower case."""
+        """The suffix before any `.gz`, in lower case."""
         return Path(self.name.lower().removesuffix(".gz")).suffix
 
     def key(self, index: int | None) -> str:
-        """Returns what identifies a row without an id: its index, after the file if there are more.
+        """The key of a row without an id: its index, after the file's name if there are several.
 
-        None is the only row of a file that holds one.
+        An index of None is the only row of a one-row file.
         """
         if self.is_alone:
             return str(index or 0)
@@ -63,15 +62,15 @@ class TaskFile:
 
 
 def task_files(path: Path, suffixes: Sequence[str]) -> list[TaskFile]:
-    """Returns the file, or the directory's files of these suffixes by relative path.
+    """The file itself, or the directory's files with these suffixes by relative path.
 
-    Hidden files and linked directories are passed over; linked files are read.
+    Hidden files and linked directories are skipped; linked files are read.
     """
     if not path.is_dir():
         if not path.is_file():
             raise ValueError(
                 f"task file {path}: expected a readable file or directory, found nothing there; "
-                "mend the path"
+                "correct the path"
             )
         return [TaskFile(path=path, name=path.name, is_alone=True)]
     if (path / "dataset_dict.json").exists():
@@ -83,7 +82,7 @@ def task_files(path: Path, suffixes: Sequence[str]) -> list[TaskFile]:
     if not names:
         raise ValueError(
             f"task directory {path}: expected files named *{', *'.join(suffixes)}, found none; "
-            "mend the path or the format"
+            "correct the path or the format"
         )
     return [TaskFile(path=path / name, name=name, is_alone=False) for name in sorted(names)]
 
@@ -101,13 +100,13 @@ def _names_below(path: Path, suffixes: Sequence[str]) -> list[str]:
         ]
         if len(names) > MAX_FILES:
             raise ValueError(
-                f"task directory {path}: more than {MAX_FILES} files; give one directory of it"
+                f"task directory {path}: more than {MAX_FILES} files; give one of its directories"
             )
     return names
 
 
 def _dataset_shards(path: Path) -> list[str]:
-    """Returns the shards that a `datasets` directory lists: others in it are caches."""
+    """The shards that a `datasets` directory lists; other files in it are caches."""
     listing = path / "state.json"
     if not listing.is_file():
         return []
@@ -122,7 +121,7 @@ def _dataset_shards(path: Path) -> list[str]:
     for name in names:
         if not isinstance(name, str) or name != Path(name).name or not (path / name).is_file():
             raise ValueError(
-                f"task directory {path}: state.json lists {ascii(name)[:100]}, which is no file "
+                f"task directory {path}: state.json lists {ascii(name)[:100]}, which is not a file "
                 "in this directory; save the data set again"
             )
     if len(set(names)) < len(names):
@@ -131,13 +130,13 @@ def _dataset_shards(path: Path) -> list[str]:
 
 
 def task_digest(path: Path, suffixes: Sequence[str]) -> str:
-    """Returns a digest of everything that reading the path depends on: bytes, names, order."""
+    """The digest of everything that reading the path depends on: bytes, names, order."""
     found = [[file.name, file_digest(file.path)] for file in task_files(path, suffixes)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def open_file(file: TaskFile) -> BinaryIO:
-    """Returns the file, open for bytes and gunzipped as it is read where its name ends in .gz."""
+    """The file, opened as bytes; one whose name ends in .gz is decompressed as it is read."""
     path = file.path
     try:
         stream = path.open("rb")
@@ -156,5 +155,5 @@ def open_file(file: TaskFile) -> BinaryIO:
 
 
 def is_cut_in_magic(stream: BinaryIO) -> bool:
-    """Returns whether it is a .gz of 0 or 1 bytes, which reads as empty or as no gzip at all."""
+    """Whether the stream is a .gz of 0 or 1 bytes, which reads as empty or as not gzip."""
     return isinstance(stream, gzip.GzipFile) and stream.fileobj.tell() < len(_GZIP_MAGIC)

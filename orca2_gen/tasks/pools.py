@@ -1,10 +1,10 @@
-"""Worked examples for few-shot problems: a bounded, seeded pool per group, and a problem's draw.
+"""Worked examples for few-shot problems: a bounded, seeded pool per group, a draw per problem.
 
-Examples come from the problem's own group: its task (in a mixture, its own one of the tasks), its
-category and its answer type. A pool holds each question once, and of those the ones whose hashes
-with the seed are smallest; a problem draws by a hash of the seed and its id. So the examples of a
-problem depend on the seed and on what stands in the task's files, and neither on the order of the
-rows nor on which problems are read, sampled or committed beside it.
+Examples come from the problem's own group: its task (in a mixture, the row's own task), its
+category and its answer type. A pool holds each question once and keeps those whose hashes with the
+seed are smallest; a problem draws by a hash of the seed and its id. So a problem's examples depend
+on the seed and the contents of the task's files, and neither on the order of the rows nor on which
+problems are read, sampled or committed beside it.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from orca2_gen.records import Problem, Rejection, Shot
 from orca2_gen.tasks.sampling import rank_of
 
 MAX_POOLED, MIN_POOLED = 1_000, 50
-"""Questions that a group's pool holds at most; with many groups fewer, but that many always."""
+"""Limit of questions in a group's pool, and the limit that it falls to with many groups."""
 MAX_POOLED_IN_ALL = 100_000
-"""Over all groups, as long as MIN_POOLED of each are not more: a mixture of 2,000 tasks keeps 50 of
-each. With texts of a kilobyte that is about 150 MB."""
+"""Questions over all groups, unless MIN_POOLED of each are more: a mixture of 2,000 tasks keeps 50
+of each. With texts of a kilobyte that takes about 150 MB."""
 
 PoolKey = tuple[str, str, str]
-"""The row's own task where a file mixes tasks, its category, its answer type."""
+"""The row's own task if a file mixes tasks, its category, its answer type."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pool:
-    """The examples that a group has to offer."""
+    """The examples that a group offers."""
 
     shots: tuple[Shot, ...] = ()
-    """No two with the same question; in the seed's order."""
+    """Examples with different questions, in the seed's order."""
     place_of: Mapping[int, int] = field(default_factory=dict)
     """A question's key -> its place among the shots."""
 
 
 def pool_key(source_task: str, problem: Problem) -> PoolKey:
-    """Returns the group that a problem's examples come from."""
+    """The group that a problem's examples come from."""
     return source_task, problem.category, problem.answer_type
 
 
 def question_key(question: str) -> int:
-    """Returns 64 bits that two questions share if they differ in case and white space only."""
+    """64 bits that two questions share if they differ only in case and white space."""
     text = " ".join(question.casefold().split())
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
@@ -56,14 +56,14 @@ def fill_pools(
     held_out: Set[int],
     fits: Callable[[Problem], bool],
 ) -> Mapping[PoolKey, Pool]:
-    """Returns each group's Pool.
+    """The Pool of each group.
 
     Args:
-        problems: every accepted problem of the task, whatever a sample takes of them.
-        seed: of the task's samples.
-        held_out: keys of questions that are no examples: those of the evaluation.
-        fits: whether a problem could be asked by itself. It is only called for those that would
-            enter a pool.
+        problems: every accepted problem of the task, sampled or not.
+        seed: seed of the task's samples.
+        held_out: keys of questions that may not be examples: those of the evaluation.
+        fits: whether a problem could be asked by itself; called only for those that would enter a
+            pool.
     """
     kept: dict[PoolKey, _Reservoir] = {}
     limit = MAX_POOLED
@@ -86,17 +86,17 @@ def _limit(num_groups: int) -> int:
 
 @dataclass(kw_only=True, slots=True)
 class _Reservoir:
-    """The questions of a group with the smallest ranks, each from the row that has the first id."""
+    """The questions of a group with the smallest ranks, each from the row with the first id."""
 
     by_rank: dict[int, tuple[str, int, Shot]] = field(default_factory=dict)
-    """Rank -> id of the row, key of its question, the example."""
+    """Rank -> the row's id, its question's key, the example."""
     ranks: list[int] = field(default_factory=list)
-    """A heap of the ranks, negated: the largest comes first."""
+    """Heap of the negated ranks: the largest rank comes first."""
 
     def offer(
         self, rank: int, key: int, problem: Problem, limit: int, fits: Callable[[Problem], bool]
     ) -> None:
-        """Takes the problem in if it belongs to the smallest so far."""
+        """Takes the problem in if its rank is among the smallest so far."""
         held = self.by_rank.get(rank)
         if held is None and len(self.ranks) >= limit and rank > -self.ranks[0]:
             return
@@ -111,12 +111,12 @@ class _Reservoir:
             self.cut(limit)
 
     def cut(self, limit: int) -> None:
-        """Lets go of all but the smallest."""
+        """Drops all but the smallest ranks."""
         while len(self.ranks) > limit:
             del self.by_rank[-heapq.heappop(self.ranks)]
 
     def pool(self) -> Pool:
-        """Returns what is left, in order of rank."""
+        """The Pool of the remaining questions, in order of rank."""
         held = [self.by_rank[rank] for rank in sorted(self.by_rank)]
         return Pool(
             shots=tuple(shot for _, _, shot in held),
@@ -127,10 +127,10 @@ class _Reservoir:
 def with_examples(
     problem: Problem, pool: Pool, *, few_shot: tuple[int, int], seed: int, stage: str
 ) -> Problem | Rejection:
-    """Returns the problem with examples from the pool, none of which asks its own question.
+    """The problem with examples from the pool, none of which asks its own question.
 
-    `few_shot` is the least and the most of them; with fewer than the least to be had it is a
-    Rejection.
+    `few_shot` is the least and the most examples; if the pool has fewer than the least, the result
+    is a Rejection.
     """
     least, most = few_shot
     own = pool.place_of.get(question_key(problem.question), len(pool.shots))
@@ -150,7 +150,7 @@ def with_examples(
 
 
 def _draw(num: int, bounds: tuple[int, int], key: str) -> list[int]:
-    """Returns between least and most different numbers below num, in the order of a shuffle."""
+    """Between least and most different numbers below num, in shuffled order."""
     least, most = bounds
     body = shake_256(key.encode()).digest(8 * (most + 1))
     words = [int.from_bytes(body[at : at + 8], "big") for at in range(0, len(body), 8)]

@@ -1,8 +1,8 @@
 """Files of lines or of JSON documents -> rows with their places: the part every reader shares.
 
-A line is bytes up to a newline byte and nothing else: U+2028 inside a JSON string is text. At most
-MAX_LINE_BYTES of a line are held, however long it is; a longer one is skipped and rejected. A
-document is held whole, up to MAX_DOCUMENT_BYTES of it.
+Only a newline byte ends a line: U+2028 inside a JSON string is text. At most MAX_LINE_BYTES of a
+line are held, however long it is; a longer one is skipped and rejected. A document is held whole,
+up to MAX_DOCUMENT_BYTES.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from orca2_gen.tasks.statements import BadRowError, NumberText, Row, describe
 
 MAX_LINE_BYTES = 1_000_000
 MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
-"""Of a file that must be parsed at once; parsed it takes up to about eight times that."""
+"""Bytes of a file that is parsed in one piece; parsed, it takes up to about eight times as much."""
 MAX_NUMBER_CHARS = 1_000
-"""Python refuses integers of more than 4,300 digits; no honest number of a task is this long."""
+"""Characters of a number: no honest one is this long; Python refuses integers over 4,300 digits."""
 
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceRow:
-    """One row of a task's files, as it stands there."""
+    """One row of a task's files, as the file has it."""
 
     place: str
-    """`file:line`, or the file and the way inside it: where a person finds the row."""
+    """`file:line`, or the file and the path inside it: where a person finds the row."""
     key: str
-    """What identifies it where it has no id; unique within the task."""
+    """Identity of a row without an id; unique within the task."""
     row: Row | BadRowError
     is_about_file: bool = False
-    """It is no row: it says what is wrong with the file, so that no sample passes over it."""
+    """Whether it is a fault of the file and not a row; no sample skips such faults."""
 
 
 Part = tuple[str, int | None, Row | BadRowError]
-"""A row inside a document: the way to it, its index (None in a document of one row), the row."""
+"""A row inside a document: its path, its index (None in a document of one row), the row."""
 Split = Callable[[Row, TaskFile], Iterator[Part]]
-"""A document -> its rows; a BadRowError says that it is no document of the format."""
+"""A document -> its rows; a BadRowError if it is not a document of the format."""
 
 
 def reject(place: str, error: BadRowError, stage: str) -> Rejection:
-    """The Rejection of what stands at the place."""
+    """The Rejection of the row at the place."""
     return Rejection(
         problem_id=place, stage=stage, reason=error.reason, detail=f"{place}: {error.detail}"
     )
 
 
 def read_lines(file: TaskFile) -> Iterator[SourceRow]:
-    """Yields one row per non-blank line of JSON, in file order.
+    """One row per non-blank line of JSON, in file order.
 
-    A gzip file that ends early or is damaged gives what could be read, then one last bad row.
+    A gzip file that ends early or is damaged gives the rows that could be read, then one bad row.
     """
     row: Row | BadRowError
     for line_number, line in numbered_lines(file):
@@ -77,7 +77,7 @@ def _parsed(line: bytes) -> Row | BadRowError:
 
 
 def source_row(file: TaskFile, line_number: int, row: Row | BadRowError) -> SourceRow:
-    """Returns the row of a 1-based line."""
+    """The row of a line, whose number is 1-based."""
     is_about_file = isinstance(row, BadRowError) and row.reason in _FILE_REASONS
     return SourceRow(
         place=f"{file.shown}:{line_number}",
@@ -91,7 +91,7 @@ _FILE_REASONS = ("truncated_file", "damaged_file")
 
 
 def numbered_lines(file: TaskFile) -> Iterator[tuple[int, bytes | BadRowError]]:
-    """Yields every line, blank ones too, with its 1-based number; a bad one as its error."""
+    """Every line, including blank ones, with its 1-based number; a bad line as its error."""
     line_number = 0
     with open_file(file) as stream:
         try:
@@ -106,17 +106,17 @@ def numbered_lines(file: TaskFile) -> Iterator[tuple[int, bytes | BadRowError]]:
             if is_cut_in_magic(stream):
                 raise EOFError
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield line_number + 1, _gzip_fault(stream, error, f"after line {line_number}")
+            yield line_number + 1, _gzip_fault(stream, error, f" after line {line_number}")
 
 
 def _gzip_fault(stream: BinaryIO, error: Exception, where: str) -> BadRowError:
     is_cut = isinstance(error, EOFError) or is_cut_in_magic(stream)
-    reason, found = ("truncated_file", "end early") if is_cut else ("damaged_file", "are damaged")
-    return BadRowError(reason, f"the gzip data {found} {where}; fetch the file again")
+    reason, found = ("truncated_file", "ends early") if is_cut else ("damaged_file", "is damaged")
+    return BadRowError(reason, f"the gzip data {found}{where}; fetch the file again")
 
 
 def _skip_line(stream: BinaryIO) -> int:
-    """Returns how many bytes were passed over to reach the next line."""
+    """The number of bytes skipped to reach the next line."""
     num_bytes = 0
     while piece := stream.readline(MAX_LINE_BYTES):
         num_bytes += len(piece)
@@ -126,7 +126,7 @@ def _skip_line(stream: BinaryIO) -> int:
 
 
 def read_document(file: TaskFile, split: Split) -> Iterator[SourceRow]:
-    """Yields the rows of a file that is one JSON object; one bad row if it is none, or not whole.
+    """The rows of a file that is one JSON object; one bad row if it is not one, or not whole.
 
     Raises:
         ValueError: the file has more than MAX_DOCUMENT_BYTES.
@@ -140,24 +140,24 @@ def read_document(file: TaskFile, split: Split) -> Iterator[SourceRow]:
 
 
 def read_bytes(file: TaskFile) -> bytes:
-    """Returns the whole file, without a byte order mark."""
+    """The whole file, without a byte order mark."""
     with open_file(file) as stream:
         try:
             body = stream.read(MAX_DOCUMENT_BYTES + 1)
             if is_cut_in_magic(stream):
                 raise EOFError
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _gzip_fault(stream, error, "somewhere") from None
+            raise _gzip_fault(stream, error, "") from None
     if len(body) > MAX_DOCUMENT_BYTES:
         raise ValueError(
-            f"task file {file.path}: more than {MAX_DOCUMENT_BYTES} bytes, and this format is read "
-            "a file at a time; cut it into several files, or convert it to jsonl"
+            f"task file {file.path}: more than {MAX_DOCUMENT_BYTES} bytes, in a format that is "
+            "read a whole file at a time; split it into several files or convert it to jsonl"
         )
     return body.removeprefix(_BOM)
 
 
 def document_list(document: Row, key: str) -> list[Any]:
-    """Returns the list under the key of a document."""
+    """The list under the key of a document."""
     found = document.get(key)
     if not isinstance(found, list):
         detail = f"expected a list under {key!r}, found {describe(found)}; check the format"
@@ -166,14 +166,14 @@ def document_list(document: Row, key: str) -> list[Any]:
 
 
 def document_object(value: object, where: str) -> Row:
-    """Returns the value, which must be an object with keys of its own."""
+    """The value, which must be an object."""
     if not isinstance(value, dict):
         raise BadRowError("not_an_object", f"expected an object {where}, found {describe(value)}")
     return value
 
 
 def decode_text(body: bytes) -> str:
-    """Returns the bytes as text without NUL."""
+    """The bytes as text without NUL."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -181,12 +181,12 @@ def decode_text(body: bytes) -> str:
             "bad_text", f"not UTF-8 at byte {error.start}; save the file as UTF-8"
         ) from None
     if "\0" in text:
-        raise BadRowError("bad_text", "a NUL byte; save the file as UTF-8 text")
+        raise BadRowError("bad_text", "found a NUL byte; save the file as UTF-8 text")
     return text
 
 
 def parse_json(body: bytes, expected: str) -> Row:
-    """Returns the one JSON object in the bytes; numbers stay text (`NumberText`)."""
+    """The one JSON object in the bytes; numbers stay text (`NumberText`)."""
     text = decode_text(body)
     try:
         row = _decode_json(text)
@@ -194,7 +194,7 @@ def parse_json(body: bytes, expected: str) -> Row:
         detail = f"{error.msg} at character {error.pos}; expected {expected}"
         raise BadRowError("not_json", detail) from None
     except RecursionError:
-        raise BadRowError("too_deep", "lists or objects nested too deep to read") from None
+        raise BadRowError("too_deep", "lists or objects are nested too deeply to read") from None
     if not isinstance(row, dict):
         raise BadRowError("not_an_object", f"expected a JSON object, found {describe(row)}")
     return row
@@ -205,7 +205,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise BadRowError("duplicate_key", f"the key {describe(twice)} stands twice in one object")
+        raise BadRowError("duplicate_key", f"the key {describe(twice)} occurs twice in one object")
     return row
 
 

@@ -1,8 +1,8 @@
-"""A seeded sample of a task's rows: the smallest hashes of their ids.
+"""A seeded sample of a task's rows: those whose ids have the smallest hashes.
 
-A row's rank is a hash of the seed and its problem_id. So a sample does not depend on the order of
-the file nor on how it is read, a sample of 100 is part of the sample of 500, every row is as likely
-as any other, and rows that share an id are drawn together.
+A row's rank is a hash of the seed and its problem_id. So a sample depends neither on the order of
+the file nor on how it is read, a sample of 100 is part of the sample of 500, every row is equally
+likely, and rows that share an id are drawn together.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ class Candidate:
     """A row that may be drawn."""
 
     ordinal: int
-    """Its place in reading order."""
+    """Place in reading order."""
     rank: int
     task: str
     category: str
     is_bad: bool
-    """It cannot become a problem. It has no task nor category that could be read."""
+    """Whether it cannot become a problem; such a row has no readable task or category."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shortfall:
-    """A task or a category that gave fewer problems than were asked for."""
+    """A task or a category that gave fewer problems than asked for."""
 
     group: str
-    """`task` or `category`, and its name where it has one."""
+    """`task` or `category`, and its name if it has one."""
     asked: int
     held: int
-    """Rows that it has: fewer than asked for, or some of those drawn were rejected."""
+    """Rows that it has: fewer than asked for, or enough, with some of those drawn rejected."""
     rejected: int
 
     @property
     def sentence(self) -> str:
-        """Say what was asked, what came and why."""
+        """One sentence: the number asked for, the number that came, and why."""
         got = min(self.asked, self.held) - self.rejected
         drawn = f"it holds {self.held} rows" if self.held < self.asked else f"{self.asked} drawn"
         refused = f", {self.rejected} rejected" if self.rejected else ""
@@ -49,7 +49,7 @@ class Shortfall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Which rows were drawn, and what was passed over."""
+    """The rows that were drawn, and the groups that fell short."""
 
     ordinals: frozenset[int]
     num_rows: int
@@ -61,18 +61,18 @@ class Sample:
 
 
 def rank_of(seed: int, problem_id: str) -> int:
-    """Returns where a row stands in the seeded order."""
+    """The place of a row in the seeded order."""
     return int.from_bytes(blake2b(f"{seed}\n{problem_id}".encode(), digest_size=12).digest(), "big")
 
 
 def draw(
     candidates: Iterable[Candidate], *, rows_per_task: int | None, rows_per_category: int | None
 ) -> Sample:
-    """Returns the sample: of every task the first rows by rank, and of those again by category.
+    """The sample: the first rows of each task by rank, and of those the first of each category.
 
-    Held in memory: the candidates drawn of every task (or category, where tasks have no limit), and
-    a count for each. A row that cannot be read has neither name, and is drawn among those that have
-    none.
+    Held in memory: the candidates drawn from each task (or category, if tasks have no limit) and a
+    count for each. A row that cannot be read has neither name, and is drawn among the rows that
+    have none.
     """
     num_rows = 0
 
@@ -114,7 +114,7 @@ class _Quota:
 def _smallest(
     candidates: Iterable[Candidate], quota: _Quota
 ) -> tuple[list[Candidate], Counter[str]]:
-    """Returns each group's first rows by rank, and how many rows each group has."""
+    """The first rows of each group by rank, and the number of rows of each group."""
     heaps: dict[str, list[tuple[int, int, Candidate]]] = {}
     held: Counter[str] = Counter()
     for candidate in candidates:
@@ -132,11 +132,11 @@ def _smallest(
 def _shortfalls(
     quota: _Quota, held: Counter[str], drawn: list[Candidate], *, is_last: bool
 ) -> Iterator[Shortfall]:
-    """Yields the groups that came short; rejections are told once, under the last limit."""
+    """The groups that fell short; rejections are reported once, under the last limit."""
     rejected: Counter[str] = Counter()
     ranks: set[int] = set()
     for candidate in drawn if is_last else ():
-        # Equal ranks are equal ids: all but the first are rejected as duplicates.
+        # Equal ranks mean equal ids: all but the first are rejected as duplicates.
         rejected[quota.name(candidate)] += candidate.is_bad or candidate.rank in ranks
         if not candidate.is_bad:
             ranks.add(candidate.rank)

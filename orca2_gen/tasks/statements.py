@@ -1,4 +1,4 @@
-"""What one row states: the fields of a Problem that its format sets, and the checks on them."""
+"""The Statement of one row: the fields of a Problem that its format sets, and their checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 class NumberText(str):
-    """A JSON number as the file wrote it: 1.10 stays 1.10, and no digit is lost in a float."""
+    """A JSON number as the file writes it: 1.10 stays 1.10, and no digit is lost in a float."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ class BadRowError(ValueError):
     """A row that cannot become a Problem; `read_task` turns it into a Rejection."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        """Keep the countable word and the sentence apart."""
+        """Keeps the countable word and the sentence apart."""
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -38,7 +38,7 @@ class BadRowError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statement:
-    """What a row states, before it has an identity."""
+    """The content of a row, before it has an identity."""
 
     question: str
     target: str
@@ -48,16 +48,16 @@ class Statement:
     category: str = ""
     sub_category: str = ""
     source_task: str = ""
-    """The task's own name where a file mixes tasks; empty where it holds one."""
+    """The row's own task in a file that mixes tasks; empty in a file of one task."""
     source_id: str | None = None
-    """Encoded by `read_id`; None where the row has none and its place in the file stands in."""
+    """Id as `read_id` encodes it; None if the row has none, and its place in the file is used."""
 
 
 def check_statement(statement: Statement) -> Statement:
-    """Returns the statement, after the checks that hold for every format.
+    """The statement, after the checks that hold for every format.
 
-    Choices that repeat each other stay: the row is as hard without one of them. A choice that
-    repeats the gold one is refused, since a right answer could carry either letter.
+    Wrong choices that repeat each other stay: the row is as hard without one of them. A choice that
+    repeats the gold one is refused, since a right answer could name either letter.
     """
     num_chars = len(statement.question) + sum(map(len, statement.choices))
     if num_chars > MAX_TEXT_CHARS:
@@ -69,8 +69,10 @@ def check_statement(statement: Statement) -> Statement:
         num = len(statement.other_targets) + 1
         raise BadRowError("too_many_answers", f"{num} gold answers, expected at most {MAX_TARGETS}")
     if (statement.answer_type == "multiple_choice") != bool(statement.choices):
-        found = f"{statement.answer_type}, {len(statement.choices)} choices"
-        raise BadRowError("bad_choices", f"expected choices iff multiple_choice: {found}")
+        found = f"{statement.answer_type} with {len(statement.choices)} choices"
+        raise BadRowError(
+            "bad_choices", f"expected choices for multiple_choice and no other type, found {found}"
+        )
     if statement.choices:
         _check_gold_choice(statement)
     if statement.answer_type == "numeric":
@@ -100,7 +102,7 @@ def _check_gold_choice(statement: Statement) -> None:
 
 
 def describe(value: object) -> str:
-    """Returns the value for a message: ASCII only, at most 60 characters of it."""
+    """The value for a message: ASCII only, at most 60 characters."""
     if isinstance(value, (list, tuple, dict)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if not isinstance(value, str):
@@ -110,7 +112,7 @@ def describe(value: object) -> str:
 
 
 def read_text(row: Row, key: str, reason: str) -> str:
-    """Returns the text under the key, a number as the file wrote it; refuses none and blank."""
+    """The text under the key, a number as the file writes it; missing or blank text is refused."""
     value = row.get(key)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise BadRowError(reason, f"expected text under {key!r}, found {describe(value)}")
@@ -118,7 +120,7 @@ def read_text(row: Row, key: str, reason: str) -> str:
 
 
 def read_label(row: Row, *keys: str) -> str:
-    """Returns the text under the first of the keys that the row has, stripped; nothing for none."""
+    """The stripped text under the first of the keys that the row has; empty if it has none."""
     for key in keys:
         if row.get(key) is not None:
             return check_text(row[key], key, "bad_text").strip()
@@ -126,7 +128,7 @@ def read_label(row: Row, *keys: str) -> str:
 
 
 def check_text(value: object, key: str, reason: str) -> str:
-    """Returns the value as a plain string that Arrow can hold, of at most MAX_TEXT_CHARS."""
+    """The value as a plain string that Arrow can hold, of at most MAX_TEXT_CHARS."""
     if not isinstance(value, str):
         raise BadRowError(reason, f"expected text under {key!r}, found {describe(value)}")
     if len(value) > MAX_TEXT_CHARS:
@@ -143,11 +145,11 @@ def check_text(value: object, key: str, reason: str) -> str:
 
 
 def read_id(row: Row, key: str = "id") -> str | None:
-    """Returns the row's own id, percent-encoded, or None where the row has no such key.
+    """The row's own id, percent-encoded, or None if the row has no such key.
 
-    Everything but ASCII letters, digits and `_.-~` is encoded, and dots too in an id that is all
-    dots. So the result is one path-safe word, and different ids stay different, up to Unicode form:
-    NFC comes first. The text "7" and the number 7 are the same id.
+    Everything but ASCII letters, digits and `_.-~` is encoded, and dots too in an id of nothing but
+    dots. So the result is one path-safe word, and different ids stay different up to Unicode form,
+    since NFC comes first. The text "7" and the number 7 are the same id.
     """
     if key not in row:
         return None

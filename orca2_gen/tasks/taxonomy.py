@@ -1,14 +1,14 @@
-"""A taxonomy file: which category and sub-category a task belongs to.
+"""A taxonomy file: the category and sub-category of each task.
 
     [gsm8k]
     category = "mathematics"
     sub_category = "word problems"
 
-    ["glue/mnli:2.0.0"]       # a task inside a mixture, by the name that its rows give
+    ["glue/mnli:2.0.0"]       # a task inside a mixture, by the name in its rows
     category = "inference"
 
-It holds for a row by the row's own task name, then by the name of the task in the config; where it
-is silent, the row's own category stays.
+A row is looked up by its own task name, then by the name of the task in the config; if neither is
+listed, the row keeps its own category.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KEYS = frozenset(["category", "sub_category"])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Branch:
-    """Where a task hangs in the taxonomy."""
+    """The place of a task in the taxonomy."""
 
     category: str
     sub_category: str = ""
@@ -42,10 +42,10 @@ NO_TAXONOMY: Taxonomy = MappingProxyType({})
 
 
 def load_taxonomy(path: str | None) -> Taxonomy:
-    """Returns the branches by task name; none for no file.
+    """The branches by task name; none without a file.
 
     Raises:
-        ValueError: one line that names the file, the task and what to do.
+        ValueError: one line with the file, the task and what to do.
     """
     if path is None:
         return NO_TAXONOMY
@@ -55,8 +55,8 @@ def load_taxonomy(path: str | None) -> Taxonomy:
             body = stream.read(MAX_TAXONOMY_BYTES + 1)
         if len(body) > MAX_TAXONOMY_BYTES:
             raise ValueError(
-                f"taxonomy {file}: more than {MAX_TAXONOMY_BYTES} bytes; leave out what no task "
-                "is called"
+                f"taxonomy {file}: more than {MAX_TAXONOMY_BYTES} bytes; remove names that no "
+                "task has"
             )
         found = tomllib.loads(body.decode("utf-8").removeprefix("\ufeff"))
     except OSError as error:
@@ -72,8 +72,8 @@ def _branch(file: Path, task: str, table: Any) -> Branch:
     where = f"taxonomy {file}: [{ascii(task)[:MAX_NAME_CHARS]}]"
     if not isinstance(table, dict) or "category" not in table or not set(table) <= _KEYS:
         raise ValueError(
-            f"{where} needs category and may have sub_category, nothing else; a name with '/', "
-            "':' or '.' stands in quotes"
+            f"{where}: expected category and optionally sub_category, nothing else; put a name "
+            "with '/', ':' or '.' in quotes"
         )
     for key, value in table.items():
         if not isinstance(value, str) or not value.strip() or not value.isprintable():

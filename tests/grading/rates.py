@@ -1,7 +1,7 @@
-"""How often each grader is wrong about the hand-made answers beside this file.
+"""The rate at which each grader is wrong about the hand-made answers beside this file.
 
-A row's `outcome` is what a careful person says; `graded`, where it stands, is what the grader is
-known to say instead. Such rows stay: they are the rates that `make test` prints at its end.
+A row's `outcome` is a careful person's verdict; `graded`, if present, is the one that the grader is
+known to give instead. Such rows stay: they are the rates that `make test` prints at its end.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every grader against its hand-made answers, and properties of all of them.
 
-Sets: `tests/grading/<answer type>.jsonl`, one answer per line, with the outcome it must get.
+The sets are `tests/grading/<answer type>.jsonl`, one answer per line with its expected outcome.
 """
 
 from __future__ import annotations

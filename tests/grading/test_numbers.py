@@ -1,4 +1,4 @@
-"""One number in any dress reads as that number; what states none, or two, reads as none."""
+"""One number in any notation reads as that number; a text with none, or two, reads as none."""
 
 from __future__ import annotations
 

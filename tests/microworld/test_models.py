@@ -1,4 +1,4 @@
-"""The shipped checkpoints: small, loadable, and able to do what the log says."""
+"""The shipped checkpoints: small, loadable, and as accurate as the log says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed task files, against the world and against each other."""
+"""The committed task files, compared with the world and with each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reader tests share: a task from a few bytes, and a sample file of every format."""
+"""Shared parts of the reader tests: a task from a few bytes, a sample file of every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mapping of columns: one, several, inside others, and an answer given by its index."""
+"""The mapping of columns: one, several, nested ones, and an answer given by its index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a path names, in which order, and what is too much."""
+"""The files that a path names, their order, and the limits on them."""
 
 from __future__ import annotations
 

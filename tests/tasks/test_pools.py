@@ -1,4 +1,4 @@
-"""Examples of few-shot problems: of their own group, different, never held out, and stable."""
+"""Examples of few-shot problems: from their own group, different, never held out, stable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers: every line is a Problem or a Rejection with a reason, whatever is in the file."""
+"""Readers: every line becomes a Problem or a Rejection with a reason, whatever the file holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines: whatever is in the file, each gives one Problem or one Rejection with its reason."""
+"""Lines: whatever the file holds, each gives one Problem or one Rejection with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples: exact, seeded, nested, the same whatever the order, and nothing lost in the counts."""
+"""Samples: exact, seeded, nested, independent of the order, with no row lost in the counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The taxonomy: a row's own task first, then the config's; else the row's own category stays."""
+"""The taxonomy: a row's own task first, then the config's, else the row keeps its own category."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_categories_are_sampled_by_the_taxonomy(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("[t", "is not TOML"),
-        ("t = 7", "needs category"),
-        ("[t]\nsub_category = 'x'", "needs category"),
+        ("t = 7", "expected category"),
+        ("[t]\nsub_category = 'x'", "expected category"),
         ("[t]\ncategory = 'x'\nkind = 'y'", "nothing else"),
         ("[glue.mnli]\ncategory = 'x'", "in quotes"),
         ("[t]\ncategory = ''", "expected a name"),

@@ -1,4 +1,4 @@
-"""The published formats: how each one's files become rows, and each row a Statement."""
+"""The published formats: how the files of each become rows, and each row a Statement."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Format:
     state: Callable[[Row, AnswerType | None], Statement]
     """A pure function of one row."""
     read: Callable[[TaskFile], Iterator[SourceRow]] = read_lines
-    """Of a file of its own; one named .jsonl, .parquet or .arrow holds one problem per row."""
+    """Reader of its own files; any .jsonl, .parquet or .arrow file holds one problem per row."""
     suffix: str = ".jsonl"
-    """Of its own files, where a path is a directory of them."""
+    """Suffix of its own files in a directory."""
     answer_types: tuple[AnswerType, ...] = EVERY
-    """What its rows can be asked to be."""
+    """Answer types that a task may ask of its rows."""
     names_matter: bool = False
-    """Category or task come from a file's name."""
+    """Whether category or task come from a file's name."""
 
 
 def _documents(split: Split) -> Callable[[TaskFile], Iterator[SourceRow]]:
@@ -109,14 +109,15 @@ PLAIN = ("jsonl", "parquet", "datasets")
 
 
 def suffixes(format: str) -> Sequence[str]:
-    """Returns the suffixes of the files that a directory in the format may hold."""
+    """The suffixes of the files that a directory in the format may hold."""
     own = FORMATS[format].suffix
     return (own,) if format in PLAIN else (own, *{".jsonl", ".parquet"} - {own})
 
 
 def format_digest(format: str, path: Path) -> str:
-    """Returns a digest of all that the rows of the path depend on; a lone file's own name only
-    where the format reads it.
+    """The digest of everything that the rows of the path depend on.
+
+    The name of a lone file counts only if the format reads it.
     """
     if path.is_dir() or FORMATS[format].names_matter:
         return task_digest(path, suffixes(format))
@@ -124,16 +125,16 @@ def format_digest(format: str, path: Path) -> str:
 
 
 def read_files(format: str, path: Path, columns: Columns) -> Iterator[SourceRow]:
-    """Yields every row of the path's files, file by file.
+    """Every row of the path's files, file by file.
 
     Raises:
-        ValueError: at once, where the path is nothing that the format can be read from.
+        ValueError: at once, if the format cannot be read from the path.
     """
     files = task_files(path, suffixes(format))
     for file in files:
         if format == "jsonl" and file.suffix in (".parquet", ".arrow"):
             other = "parquet" if file.suffix == ".parquet" else "datasets"
-            raise ValueError(f"task file {file.path} is no jsonl; set format to {other!r}")
+            raise ValueError(f"task file {file.path} is not jsonl; set format to {other!r}")
     return (row for file in files for row in _read_file(format, file, columns))
 
 

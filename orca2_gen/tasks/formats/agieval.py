@@ -3,9 +3,9 @@
     {"passage": "Four sheds stand in a row.", "question": "Which is first?", "options": ["(A)red",
      "(B)blue"], "label": "A", "answer": null, "other": null}
 
-The passage may be null, blank or absent; it goes before the question. The cloze subsets (math,
-gaokao-mathcloze) have no options, and `answer` holds the gold. A label is a letter, or a list of
-letters (jec-qa, gaokao-physics): a list of one counts as the letter, and of more is rejected as
+The passage goes before the question; it may be null, blank or absent. The cloze subsets (math,
+gaokao-mathcloze) have no options, and `answer` holds the gold answer. A label is a letter or a list
+of letters (jec-qa, gaokao-physics): a list of one counts as the letter, a longer one is rejected as
 `several_answers`. Some options have lost or swapped their letters: see `strip_letters`.
 """
 
@@ -26,7 +26,7 @@ from orca2_gen.tasks.statements import (
 
 
 def read_agieval_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states: multiple_choice, or mathematics where there are no options."""
+    """The row's Statement: multiple_choice, or mathematics if there are no options."""
     question = read_text(row, "question", "no_question")
     passage = row.get("passage")
     if passage is not None and check_text(passage, "passage", "bad_text").strip():

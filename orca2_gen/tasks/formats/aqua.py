@@ -1,9 +1,9 @@
-"""AQuA-RAT (google-deepmind/AQuA): five options with their letters, a rationale, a letter.
+"""AQuA-RAT (google-deepmind/AQuA): five options with their letters, a rationale, the gold letter.
 
     {"question": "A rope of 12 m is cut in 4. How long is a part?", "options": ["A)2 m", "B)3 m",
      "C)4 m", "D)6 m", "E)8 m"], "rationale": "12 / 4 = 3\\nAnswer: B", "correct": "B"}
 
-The rationale is not kept: nobody may train on it.
+The rationale is dropped: nothing may train on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orca2_gen.tasks.statements import Row, Statement, read_id, read_text
 
 
 def read_aqua_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states: multiple_choice."""
+    """The row's Statement: multiple_choice."""
     choices = strip_letters(read_choices(row, "options"))
     return Statement(
         question=read_text(row, "question", "no_question"),

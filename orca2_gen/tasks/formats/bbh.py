@@ -3,9 +3,9 @@
     {"canary": "...", "examples": [{"input": "Which is a fruit?\\nOptions:\\n(A) fig\\n(B) fog",
                                     "target": "(A)"}]}
 
-A list `Options:` of lettered lines is lifted into the choices where the target is one of its
-letters or texts. A target yes, no, true or false makes the row yes_no, and any other exact; in both
-the question stays as it is.
+A list `Options:` of lettered lines becomes the choices; the target must be one of its letters or
+texts. Without one, a target of yes, no, true or false makes the row yes_no and any other makes it
+exact; in both the question stays as it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPTIONS = re.compile(r"\n[ \t]*Options:[ \t]*\n(\([A-Z]\)[^\n]*(?:\n\([A-Z]\)[^
 
 
 def split_bbh(document: Row, file: TaskFile) -> Iterator[Part]:
-    """Yields the examples."""
+    """The examples."""
     for index, example in enumerate(document_list(document, "examples")):
         row: Row | BadRowError
         try:
@@ -36,7 +36,7 @@ def split_bbh(document: Row, file: TaskFile) -> Iterator[Part]:
 
 
 def read_bbh_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states."""
+    """The row's Statement: multiple_choice, yes_no or exact unless another type is asked for."""
     question = read_text(row, "input", "no_question")
     target = read_text(row, "target", "no_answer").strip()
     choices: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ def read_bbh_row(row: Row, answer_type: AnswerType | None) -> Statement:
     if answer_type is None:
         answer_type = "yes_no" if target.lower() in YES_NO_WORDS else "exact"
     if answer_type == "list" and "," not in target:
-        target = ", ".join(target.split())  # word_sorting: words with spaces between them
+        target = ", ".join(target.split())  # word_sorting separates its words with spaces
     return Statement(
         question=question,
         target=target,

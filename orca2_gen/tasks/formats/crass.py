@@ -4,7 +4,7 @@
     1;4;A cup falls.;What if it had been caught?;It would be whole.;It would be red.;It would sing.;
 
 The file puts the right answer before the wrong ones, so the choices are put in an order that
-depends on their texts alone: the letters are balanced, and the same in every run.
+depends on the texts alone: the letters are balanced, and the same in every run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WRONG = ("Answer1", "Answer2", "Answer3", "PossibleAnswer3")
 
 
 def read_semicolons(file: TaskFile) -> Iterator[SourceRow]:
-    """Yields one row per record; its place is the line on which the record ends."""
+    """One row per record; its place is the line on which the record ends."""
     try:
         text = decode_text(read_bytes(file))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
@@ -50,7 +50,7 @@ def _row(header: list[str], cells: list[str]) -> Row | BadRowError:
 
 
 def read_crass_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states: multiple_choice."""
+    """The row's Statement: multiple_choice."""
     premise = read_text(row, "Premise", "no_question").strip()
     asked = read_text(row, "QCC", "no_question").strip()
     right = read_text(row, "CorrectAnswer", "no_answer").strip()

@@ -4,9 +4,9 @@
         Solve 4*b + 5 = 1 for b.
         -1
 
-A file is a module: its name up to the two underscores is the category, and what follows the
-sub_category. A blank line in a question's place with an answer after it is a pair without question,
-since to skip a line would set every later pair off by one.
+A file is a module: its name up to the two underscores is the category, the rest the sub_category. A
+blank question line before an answer line is a pair without a question, since skipping it would
+shift every later pair by one line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_label, 
 
 
 def read_pairs(file: TaskFile) -> Iterator[SourceRow]:
-    """Yields a row per question line and answer line; its place is the question's line."""
+    """One row per question line and answer line; its place is the question's line."""
     lines = numbered_lines(file)
     for number, question in lines:
         if isinstance(question, BadRowError) and question.reason != "too_long":
@@ -53,7 +53,7 @@ def _pair(
 
 
 def read_deepmind_mathematics_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; mathematics unless another answer type is asked for."""
+    """The row's Statement: mathematics unless another answer type is asked for."""
     area, _, module = read_label(row, "module").partition("__")
     return Statement(
         question=read_text(row, "question", "no_question").strip(),

@@ -1,13 +1,13 @@
-"""DROP (allenai): one JSON object, from a passage's id to the passage and its questions.
+"""DROP (allenai): one JSON object that maps a passage's id to the passage and its questions.
 
     {"nfl_7": {"passage": "The Bears kicked goals of 20 and 31 yards.", "qa_pairs": [
         {"query_id": "q-1", "question": "How many goals?", "answer": {"number": "2", "spans": [],
          "date": {"day": "", "month": "", "year": ""}}, "validated_answers": []}]}}
 
 A number makes the row numeric; spans, or a date (day, month, year), make it span. Several spans are
-one gold answer on as many lines: DROP's rule pairs them in any order (text_overlap.span_f1).
+one gold answer with a line for each: DROP's rule pairs them in any order (text_overlap.span_f1).
 Validated answers of the same kind count as well. Exports with one question per row, each with its
-passage, are read too. Category is the id without its number: nfl, history.
+passage, are read too. The category is the id without its number: nfl, history.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from orca2_gen.tasks.statements import (
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 Answer = tuple[AnswerType, str]
-"""A kind and a gold answer of it."""
+"""A kind and a gold answer of that kind."""
 
 
 def split_drop(document: Row, file: TaskFile) -> Iterator[Part]:
-    """Yields the questions, each with its passage; a passage that is none is one bad row."""
+    """The questions, each with its passage; a malformed passage is one bad row."""
     index = 0
     for number, (name, found) in enumerate(document.items()):
         way = f":{name}" if _PLAIN_NAME.fullmatch(name) else f":[{number}]"
@@ -61,7 +61,7 @@ def split_drop(document: Row, file: TaskFile) -> Iterator[Part]:
 
 
 def read_drop_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states, of the kind of its gold answer unless another is asked for."""
+    """The row's Statement, of its gold answer's kind unless another answer type is asked for."""
     passage = read_text(row, "passage", "no_question").strip()
     question = read_text(row, "question", "no_question").strip()
     gold = _read_answer(row.get("answer"))
@@ -90,7 +90,7 @@ def read_drop_row(row: Row, answer_type: AnswerType | None) -> Statement:
 
 
 def _read_answer(answer: object) -> Answer | None:
-    """Returns the gold answer, or None where nothing is filled in."""
+    """The gold answer, or None if nothing is filled in."""
     if not isinstance(answer, Mapping):
         return None
     number = read_label(answer, "number")
@@ -102,7 +102,7 @@ def _read_answer(answer: object) -> Answer | None:
         for span in (found if isinstance(found, list) else [])
     ]
     if number:
-        spans = [number]  # words: `two` is no number to the grader
+        spans = [number]  # words: the grader reads no number in `two`
     if not any(spans):
         date = answer.get("date")
         parts = ("day", "month", "year") if isinstance(date, dict) else ()
@@ -112,7 +112,7 @@ def _read_answer(answer: object) -> Answer | None:
 
 
 def _validated(found: Any) -> list[Any]:
-    """Returns the validated answers; Parquet exports keep them as one object of lists."""
+    """The validated answers; Parquet exports keep them as one object of lists."""
     if isinstance(found, dict):
         columns = {key: value for key, value in found.items() if isinstance(value, list)}
         length = max(map(len, columns.values()), default=0)

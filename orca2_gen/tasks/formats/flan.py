@@ -1,12 +1,12 @@
-"""FLAN v2 (and exports of it): a filled-in template, and which task it comes from.
+"""FLAN v2 (and exports of it): a filled-in template and the task that it comes from.
 
     {"inputs": "Is it true that snow is warm?\\nOPTIONS:\\n- yes\\n- no", "targets": "no",
      "_task_name": "snow_facts:1.0.0", "_task_source": "Flan2021", "_template_type": "zs_opt"}
 
-Exports name the last three with and without the underscore. A list `OPTIONS:` at the end of a
-zero-shot input becomes the choices, if the target is one of them; every other input, few-shot ones
-among them, stays as it is, and its answer is exact. A file mixes tasks: sub_category is the task's
-name and category its source, unless a taxonomy knows better.
+Exports name the last three with or without the underscore. A list `OPTIONS:` at the end of a
+zero-shot input becomes the choices if the target is one of them; every other input, including
+few-shot ones, stays as it is, and its answer is exact. A file mixes tasks: sub_category is the
+task's name and category its source, unless a taxonomy lists the task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPTIONS = re.compile(r"(?:^|\n)[ \t]*OPTIONS:[ \t]*\n((?:- [^\n]*(?:\n|$))+)")
 
 
 def read_flan_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; multiple_choice where its options can be lifted, else exact."""
+    """The row's Statement: multiple_choice if its options can be lifted, else exact."""
     question = read_text(row, "inputs", "no_question")
     target = read_text(row, "targets", "no_answer").strip()
     template = read_label(row, "_template_type", "template_type")
@@ -45,12 +45,12 @@ def read_flan_row(row: Row, answer_type: AnswerType | None) -> Statement:
 
 
 def _lift_options(question: str, target: str) -> tuple[str, str, tuple[str, ...]] | None:
-    """Returns question, letter and choices, or None where the text does not make them certain.
+    """Question, letter and choices, or None if the text leaves them uncertain.
 
-    The list must be the only one and end the input: in the middle, the next line may be the rest of
-    an option.
+    The list must be the only one and end the input.
     """
     found = _OPTIONS.search(question)
+    # After a list in the middle of the input, the next line may be the rest of an option.
     if found is None or question[found.end() :].strip() or question.count("OPTIONS:") > 1:
         return None
     choices = tuple(line[2:].strip() for line in found[1].splitlines())

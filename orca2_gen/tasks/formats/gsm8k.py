@@ -3,7 +3,7 @@
     {"question": "What do 400 pens cost at $3?", "answer": "3*400=$<<3*400=1200>>1200\\n#### 1,200"}
 
 The target is the number after the last `####`, without thousands commas; the solution and its
-<<a*b=c>> marks (written for a calculator) are not kept: nobody may train on them.
+<<a*b=c>> marks (written for a calculator) are dropped: nothing may train on them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ MARK = "####"
 
 
 def read_gsm8k_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; numeric unless another answer type is asked for."""
+    """The row's Statement: numeric unless another answer type is asked for."""
     question = read_text(row, "question", "no_question")
     solution = read_text(row, "answer", "no_answer")
     _, mark, last = solution.rpartition(MARK)
     target = last.strip().replace(",", "")
     number, plain = parse_number(last), parse_number(target)
-    # A comma here parts thousands and nothing else: 1,2 is neither 12 nor 1.2.
+    # A comma separates thousands here and nothing else: 1,2 is neither 12 nor 1.2.
     if not mark or number is None or plain is None or number.value != plain.value:
         found = describe(last.strip()[-40:])
         raise BadRowError("bad_answer", f"expected 'answer' to end with '{MARK} N', found {found}")

@@ -3,9 +3,9 @@
     algebra/7.json: {"problem": "Find $x$ if $2x=6$.", "level": "Level 1", "type": "Algebra",
                      "solution": "Halving both sides, $x=\\boxed{3}$."}
 
-The gold answer is what the solution's last \\boxed{} or \\fbox{} holds; the solution is not kept.
-Exports with one problem per line are read too; MATH-500's `subject`, `answer` and `unique_id` are
-known.
+The gold answer is the content of the solution's last \\boxed{} or \\fbox{}; the solution is
+dropped. Exports with one problem per line are read too, with MATH-500's `subject`, `answer` and
+`unique_id`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BOXES = ("\\boxed", "\\fbox")
 
 
 def split_math(document: Row, file: TaskFile) -> Iterator[Part]:
-    """Yields the one row of a file."""
+    """The one row of a file."""
     yield "", None, document
 
 
 def read_math_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; mathematics unless another answer type is asked for."""
+    """The row's Statement: mathematics unless another answer type is asked for."""
     solution = read_label(row, "solution")
     target = boxed(solution)
     if target is None and not any(box in solution for box in _BOXES) and row.get("answer"):
@@ -55,7 +55,7 @@ def read_math_row(row: Row, answer_type: AnswerType | None) -> Statement:
 
 
 def boxed(text: str) -> str | None:
-    """Returns what the last box holds, or None where there is none or it does not close.
+    """The content of the last box, or None if there is none or it does not close.
 
     A box without braces (`$\\boxed 12$`) holds the rest of its formula, as its author meant.
     """
@@ -68,7 +68,7 @@ def boxed(text: str) -> str | None:
     depth, position = 0, 0
     while position < len(rest):
         if rest[position] == "\\":
-            position += 2  # \{ and \} are signs, not braces
+            position += 2  # \{ and \} are printed signs, not braces
             continue
         depth += {"{": 1, "}": -1}.get(rest[position], 0)
         if depth == 0:

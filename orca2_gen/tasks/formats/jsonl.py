@@ -2,10 +2,10 @@
 
     {"id": "sky-7", "question": "What pulls the tides?", "choices": ["wind", "moon"], "answer": "B"}
 
-`question` and `answer` are needed; `id`, `choices` (option texts without letters), `category` and
-`sub_category` are not. With choices the answer is a letter or an option's text, and becomes the
-letter. A number counts as its text, and for yes_no a true or false of JSON as yes or no. Columns of
-other names are mapped to these (columns.py).
+`question` and `answer` are required; `id`, `choices` (option texts without letters), `category` and
+`sub_category` are optional. With choices the answer is a letter or an option's text, and becomes
+the letter. A number counts as its text; for yes_no, JSON's true and false count as yes and no.
+Columns with other names are mapped to these (columns.py).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from orca2_gen.tasks.statements import (
 
 
 def read_jsonl_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; with no answer type, choices make it multiple_choice."""
+    """The row's Statement; with no answer type, choices make it multiple_choice, else exact."""
     question = read_text(row, "question", "no_question")
     choices = read_choices(row, "choices") if row.get("choices") is not None else ()
     if answer_type is None:
         answer_type = "multiple_choice" if choices else "exact"
     answer = _read_answer(row, answer_type)
     if carry_letters(choices) and choices:
-        detail = f"choices carry their letters ({describe(choices[0])}); expected the texts alone"
+        detail = f"choices begin with their letters ({describe(choices[0])}); expected texts alone"
         raise BadRowError("bad_choices", detail)
     if answer_type == "multiple_choice" and choices:
         answer = resolve_letter(answer, choices, "answer")

@@ -4,9 +4,9 @@
                      "Positive Examples": [...], "Instances": [{"id": "task001-a", "input": "cat",
                                                                 "output": ["hat", "bat"]}]}
 
-The question is the definition and the input; the first output is the target and the others count
-as well. The file's own examples are not kept. Category is the first of the file's categories,
-sub_category the file's name.
+The question is the definition and the input; the first output is the target, and the others count
+as well. The file's own examples are dropped. The category is the first of the file's categories,
+the sub_category the file's name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from orca2_gen.tasks.statements import (
 
 
 def split_natural_instructions(document: Row, file: TaskFile) -> Iterator[Part]:
-    """Yields the instances, each with the task's definition, category and name."""
+    """The instances, each with the task's definition, category and name."""
     shared = {
         "definition": _text_or_texts(document, "Definition"),
         "category": _first_category(document),
@@ -47,7 +47,7 @@ def split_natural_instructions(document: Row, file: TaskFile) -> Iterator[Part]:
 
 
 def read_natural_instructions_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states; exact unless another answer type is asked for."""
+    """The row's Statement: exact unless another answer type is asked for."""
     asked = row.get("input")
     given = "" if asked is None else check_text(asked, "input", "bad_text").strip()
     definition = read_text(row, "definition", "no_question").strip()
@@ -66,7 +66,7 @@ def read_natural_instructions_row(row: Row, answer_type: AnswerType | None) -> S
 
 
 def _targets(row: Row) -> list[str]:
-    """Returns the outputs, each once, without blank ones."""
+    """The outputs, each once, without blank ones."""
     output = row.get("output")
     texts = output if isinstance(output, list) else [output]
     found = [check_text(text, "output", "no_answer").strip() for text in texts]
@@ -77,12 +77,15 @@ def _targets(row: Row) -> list[str]:
 
 
 def _text_or_texts(document: Row, key: str) -> str:
-    """Returns the text, which version 1 wrote as such and version 2 as a list."""
+    """The text, which version 1 wrote as a string and version 2 as a list."""
     value = document.get(key)
     texts = value if isinstance(value, list) else [value]
     found = [text.strip() for text in texts if isinstance(text, str)]
     if not found or len(found) < len(texts):
-        detail = f"expected text or texts under {key!r}, found {describe(value)}; check the format"
+        detail = (
+            f"expected a text or a list of texts under {key!r}, found {describe(value)}; "
+            "check the format"
+        )
         raise BadRowError("wrong_format", detail)
     return "\n".join(found)
 

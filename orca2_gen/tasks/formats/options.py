@@ -14,7 +14,7 @@ _BARE = re.compile(r"\s*([A-Z])\??\s+")
 
 
 def read_choices(row: Row, key: str) -> tuple[str, ...]:
-    """Returns the texts of a list of 2 to 26 options, each with something in it."""
+    """The texts of a list of 2 to 26 options, none of them blank."""
     found = row.get(key)
     if not isinstance(found, list) or not 2 <= len(found) <= len(LETTERS):
         raise BadRowError(
@@ -28,11 +28,12 @@ def read_choices(row: Row, key: str) -> tuple[str, ...]:
 
 
 def strip_letters(options: Sequence[str]) -> tuple[str, ...]:
-    """Returns the texts without the letters before them, in the order of the letters.
+    """The texts without the letters before them, in the order of the letters.
 
     A file may print `(A)` `(C)` `(B)` `(D)`: the answer names a printed letter, so the texts are
-    put in order. `A text` and `A? text` count as lettered only where every option then is. Options
-    without a letter among lettered ones keep their places, if the lettered ones stand at theirs.
+    put in order. `A text` and `A? text` count as lettered only if every option is lettered then.
+    Options without a letter among lettered ones keep their places, if the lettered ones are at
+    theirs.
     """
     own = LETTERS[: len(options)]
     matches = [_MARKED.match(option) for option in options]
@@ -67,7 +68,7 @@ def _letter(found: re.Match[str]) -> str:
 
 
 def carry_letters(choices: Sequence[str]) -> bool:
-    """Returns whether every choice begins with its own letter, as in `A) text`."""
+    """Whether every choice begins with its own letter, as in `A) text`."""
     return all(
         choice.lstrip("(")[:2] in (f"{x})", f"{x}.", f"{x}:")
         for x, choice in zip(LETTERS, choices, strict=False)
@@ -75,18 +76,16 @@ def carry_letters(choices: Sequence[str]) -> bool:
 
 
 def resolve_letter(answer: str, choices: Sequence[str], key: str) -> str:
-    """Returns the letter that the answer names; refuses one option's letter and another's text.
-
-    An option's text that stands there twice gives its first letter: `check_statement` refuses it.
-    """
+    """The letter that the answer names; one option's letter that is another's text is refused."""
     letters = LETTERS[: len(choices)]
     texts = [normalise(choice) for choice in choices]
+    # A text that occurs twice gives its first letter: `check_statement` refuses it.
     named = {letters[texts.index(normalise(answer))]} if normalise(answer) in texts else set()
     bare = answer.strip().strip("().").strip().upper()
     if len(bare) == 1 and bare in letters:
         named.add(bare)
     if len(named) != 1:
-        expected = f"one letter of {letters[0]} to {letters[-1]} or one option's text"
+        expected = f"a letter from {letters[0]} to {letters[-1]} or one option's text"
         raise BadRowError(
             "bad_answer", f"expected {expected} under {key!r}, found {describe(answer)}"
         )

@@ -4,7 +4,7 @@
                   Ann?"], "options": [["a dog", "a hen", "a cat", "a cow"]], "answers": ["B"]}
 
 Exports with one question per row (`article`, `question`, `options`, `answer`) are read too.
-Category is `high` or `middle`.
+The category is `high` or `middle`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEVEL = re.compile(r"(high|middle)", re.IGNORECASE)
 
 
 def split_race(document: Row, file: TaskFile) -> Iterator[Part]:
-    """Yields the questions, each with the passage."""
+    """The questions, each with the passage."""
     lists = [document_list(document, key) for key in ("questions", "options", "answers")]
     if len({len(found) for found in lists}) > 1:
         counts = " and ".join(str(len(found)) for found in lists)
@@ -38,7 +38,7 @@ def split_race(document: Row, file: TaskFile) -> Iterator[Part]:
 
 
 def read_race_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """Returns what the row states: multiple_choice."""
+    """The row's Statement: multiple_choice."""
     choices = read_choices(row, "options")
     article = read_text(row, "article", "no_question").strip()
     question = read_text(row, "question", "no_question").strip()

@@ -1,4 +1,4 @@
-"""Replays of stored grids spend what they say and choose what their tables say."""
+"""Replays of stored grids spend the tokens they report and choose as their tables dictate."""
 
 from __future__ import annotations
 

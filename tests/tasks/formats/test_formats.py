@@ -1,4 +1,4 @@
-"""Every published format: what of a row becomes what of a Problem."""
+"""Every published format: which part of a row becomes which field of a Problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain rows: what an answer may be, with choices and without."""
+"""Plain rows: the answers they may have, with choices and without."""
 
 from __future__ import annotations
 
