@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.selection.live_selection import LiveScoring, live_scoring
-from benchmarks.selection.replays import Pick, grid, halving, race, uniform
+from benchmarks.selection.replays import Pick, grid, halving, race, uniform_subset
 from benchmarks.selection.score_tables import ScoreTable, planted_tables, top_gap
 
 SETTINGS = ((100, 0.04), (200, 0.03), (200, 0.08), (500, 0.02), (500, 0.08))
@@ -76,7 +76,7 @@ def replays(tables: list[ScoreTable], num_orders: int, seed: int) -> Iterator[di
             picks = {
                 "race": raced,
                 "halving": halving(table, order, raced.tokens),
-                "uniform": uniform(table, order, raced.tokens),
+                "uniform": uniform_subset(table, order, raced.tokens),
             }
             yield {method: replay(table, pick) for method, pick in picks.items()}
 

@@ -27,7 +27,7 @@ from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
     FileEntry,
     arrow_schema,
-    check_columns,
+    check_schema,
     checked_bytes,
     from_table,
     read_records,
@@ -198,7 +198,7 @@ def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
 def _read_stream(root: Path, entry: FileEntry) -> list[Example]:
     table = pa.ipc.open_stream(pa.py_buffer(checked_bytes(root, entry))).read_all()
     table.validate(full=True)
-    check_columns(table.schema, Example, str(root / entry.path))
+    check_schema(table.schema, Example, str(root / entry.path))
     return from_table(table, Example)
 
 

@@ -16,7 +16,7 @@ from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import UnitName
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
-from ray_jobs.pipeline import read_files
+from ray_jobs.pipeline import read_task_files
 from ray_jobs.run import Run
 from ray_jobs.stages import run_engines
 
@@ -101,7 +101,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
 
 def _read_tasks(run: Run) -> None:
     """Commits the held-out task files as problems."""
-    read_files(
+    read_task_files(
         run, "evaluation_problems", run.config.evaluation.tasks, evaluation_rooms(run.config)
     )
 

@@ -142,7 +142,7 @@ def erase_rationales(
     yield write_unit(run_dir, lease.name, examples, Example, rejections)
 
 
-def build_dataset(run_dir: Path, inputs: Inputs, plan: DatasetPlan) -> DatasetSummary:
+def make_dataset(run_dir: Path, inputs: Inputs, plan: DatasetPlan) -> DatasetSummary:
     """RUN/dataset, written."""
     chat = recorded_chat(inputs, plan.tokenizer)
     return write_dataset(run_dir, plan, chat, inputs.strategies)

@@ -181,7 +181,7 @@ def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
 
 
 STAGE = "scores and rationales"
-LOOK_SECONDS = 5.0
+NODE_LOOK_SECONDS = 5.0
 """So often it is looked which nodes there are: they may be lost, and others may come."""
 
 
@@ -196,7 +196,7 @@ class _Devices:
     def by_node(self) -> dict[str, int]:
         if time.monotonic() >= self.due:
             self.found = devices_by_node(cluster_nodes(), self.device)
-            self.due = time.monotonic() + LOOK_SECONDS
+            self.due = time.monotonic() + NODE_LOOK_SECONDS
         return self.found
 
 

@@ -63,7 +63,7 @@ def _is_overlapped(run: Run) -> bool:
 
 def read_tasks(run: Run) -> None:
     """Commits every task file as problems that fit all engines."""
-    read_files(run, "problems", run.config.tasks, rooms(run.config, run.inputs.strategies))
+    read_task_files(run, "problems", run.config.tasks, rooms(run.config, run.inputs.strategies))
 
 
 def score_student(run: Run) -> None:
@@ -140,7 +140,7 @@ def build_dataset(run: Run) -> DatasetSummary:
         key=run.keys["examples"],
         name=run.run_dir.name,
     )
-    build = ray.remote(num_cpus=1, max_retries=0)(file_stages.build_dataset)
+    build = ray.remote(num_cpus=1, max_retries=0)(file_stages.make_dataset)
     with run.track("dataset", None):
         try:
             summary: DatasetSummary = ray.get(build.remote(run.run_dir, run.inputs, plan))
@@ -150,7 +150,9 @@ def build_dataset(run: Run) -> DatasetSummary:
     return summary
 
 
-def read_files(run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[Room, ...]) -> None:
+def read_task_files(
+    run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[Room, ...]
+) -> None:
     committed = frozenset(receipt.unit for receipt in run.ledger.committed(stage))
     leases = [
         ReadLease(

@@ -47,7 +47,7 @@ class ExampleTable:
         )
 
 
-def read_examples(
+def load_examples(
     dataset_dir: Path,
     *,
     prompts: str,

@@ -30,7 +30,7 @@ from train.checkpoint import (
     save_state,
     save_student,
 )
-from train.examples import ExampleTable, read_examples
+from train.examples import ExampleTable, load_examples
 from train.fit import fit
 from train.model import check_examples_fit, load_sharded
 from train.optimizers import Schedule, build_optimizers
@@ -110,7 +110,7 @@ def train_student(
         FloatingPointError: the loss is not finite.
     """
     check_replaceable(output_dir)
-    examples = read_examples(
+    examples = load_examples(
         dataset_dir,
         prompts=prompts,
         model_dir=model_dir,

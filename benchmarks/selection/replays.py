@@ -1,8 +1,8 @@
 """Ways to choose a strategy from a stored grid, each on the problems in a random order.
 
-All are paired: the strategies still in are scored on the same problems. Halving and the uniform
-subset get at most the tokens that the race uses in the same order. Halving uses fewer if its last
-two are scored on all problems.
+All are paired: the strategies still in are scored on the same problems. Halving and the
+uniform_subset subset get at most the tokens that the race uses in the same order. Halving uses
+fewer if its last two are scored on all problems.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def halving(table: ScoreTable, order: Order, budget: float) -> Pick:
     return Pick(strategy=rows[0], tokens=spent)
 
 
-def uniform(table: ScoreTable, order: Order, budget: float) -> Pick:
+def uniform_subset(table: ScoreTable, order: Order, budget: float) -> Pick:
     """The choice after every strategy is scored on as many problems as the tokens allow."""
     cost = float(table.tokens.sum())
     num = min(len(order), max(1, int(budget / cost)))

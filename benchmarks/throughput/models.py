@@ -18,16 +18,11 @@ from typing import Any
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.schema import Config, RationalesConfig, ScoringConfig, SelectionConfig
 from orca2_gen.config.task import TaskConfig
+from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from orca2_gen.strategies import load_strategies
 from ray_jobs.demo import CONFIG
 
 STUDENT = CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 MAX_MODEL_LEN = 512
 """Positions that the student was trained with."""
 MODELS = ("tiny", "larger")
@@ -113,7 +108,8 @@ def make_random_llama(directory: Path, **sizes: int) -> Path:
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(directory, safe_serialization=True)
     for name in TOKENIZER_FILES:
-        shutil.copyfile(STUDENT / name, directory / name)
+        if (STUDENT / name).is_file():
+            shutil.copyfile(STUDENT / name, directory / name)
     return directory
 
 

@@ -23,7 +23,7 @@ from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem
 from orca2_gen.strategies import Strategies
 
-FAMILIES = ("add", "compare", "reverse")
+TASK_FAMILIES = ("add", "compare", "reverse")
 """Families with enough different questions."""
 LONGEST_OVER_MEAN = 8
 
@@ -80,7 +80,7 @@ def draw_sets(sizes: Mapping[str, int], seed: int = 0) -> dict[str, str]:
     for name, size in sizes.items():
         lines = []
         for index in range(size):
-            item = draw_unseen(FAMILIES[index % len(FAMILIES)], world, rng, "train", seen)
+            item = draw_unseen(TASK_FAMILIES[index % len(TASK_FAMILIES)], world, rng, "train", seen)
             seen.add(item_id(item))
             row = {"id": f"{name}-{index:04d}", "question": item.question, "answer": item.target}
             lines.append(json.dumps(row) + "\n")

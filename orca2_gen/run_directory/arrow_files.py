@@ -138,11 +138,11 @@ def read_records(root: Path, entry: FileEntry, record: type[R]) -> list[R]:
             says.
     """
     table = read_table(root, entry)
-    check_columns(table.schema, record, str(root / entry.path))
+    check_schema(table.schema, record, str(root / entry.path))
     return from_table(table, record)
 
 
-def check_columns(schema: pa.Schema, record: type[Any], path: str) -> None:
+def check_schema(schema: pa.Schema, record: type[Any], path: str) -> None:
     """Returns if rows of this schema can be read as records: each column is a field of the record,
     and each field without a column has a default, in nested records too.
 

@@ -40,9 +40,9 @@ class SourceRow:
     """Whether it is a fault of the file and not a row; no sample skips such faults."""
 
 
-Part = tuple[str, int | None, Row | BadRowError]
+DocumentPart = tuple[str, int | None, Row | BadRowError]
 """A row inside a document: its path, its index (None in a document of one row), the row."""
-Split = Callable[[Row, TaskFile], Iterator[Part]]
+DocumentSplit = Callable[[Row, TaskFile], Iterator[DocumentPart]]
 """A document -> its rows; a BadRowError if it is not a document of the format."""
 
 
@@ -125,7 +125,7 @@ def _skip_line(stream: BinaryIO) -> int:
     return num_bytes
 
 
-def read_document(file: TaskFile, split: Split) -> Iterator[SourceRow]:
+def read_document(file: TaskFile, split: DocumentSplit) -> Iterator[SourceRow]:
     """The rows of a file that is one JSON object; one bad row if it is not one, or not whole.
 
     Raises:

@@ -22,7 +22,7 @@ Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]
 """Problem files and the rows wanted of each."""
 Done = Mapping[tuple[str, str], Receipt]
 """(stage, unit) -> the receipt of what is committed, or about to be."""
-Inputs = TypeVar("Inputs")
+UnitInputs = TypeVar("UnitInputs")
 
 
 class FileLease(Protocol):
@@ -40,11 +40,11 @@ class FileLease(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UnitLease(Generic[Inputs]):
+class UnitLease(Generic[UnitInputs]):
     """One unit and the files it is made from."""
 
     name: UnitName
-    inputs: Inputs
+    inputs: UnitInputs
     what: str
     """Names the work for people."""
 
@@ -52,7 +52,7 @@ class UnitLease(Generic[Inputs]):
     def attempt(self) -> int:
         return self.name.attempt
 
-    def again(self, done: Done) -> UnitLease[Inputs] | None:
+    def again(self, done: Done) -> UnitLease[UnitInputs] | None:
         if (self.name.stage, self.name.unit) in done:
             return None
         name = dataclasses.replace(self.name, attempt=self.name.attempt + 1)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from orca2_gen.engine import Engine, Request, cut_off
 from orca2_gen.records import Completion
 
-LOOK_SECONDS = 0.5
+TOKEN_CHECK_SECONDS = 0.5
 """So often it is looked, of a request past its time, whether the engine makes tokens."""
 
 
@@ -67,7 +67,7 @@ class WatchedEngine:
             done = (await asyncio.wait({generating}, timeout=seconds))[0]
             at_deadline = self._engine.num_generated_tokens
             while not done and self._engine.num_generated_tokens == at_deadline:
-                done = (await asyncio.wait({generating}, timeout=LOOK_SECONDS))[0]
+                done = (await asyncio.wait({generating}, timeout=TOKEN_CHECK_SECONDS))[0]
             return generating.result() if done else cut_off(request)
         finally:
             generating.cancel()

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from orca2_gen.chat import Chat
-from train.examples import ExampleTable, read_examples
+from train.examples import ExampleTable, load_examples
 from train.model import check_examples_fit
 
 
 def read(dataset_dir: Path, model_dir: Path, prompts: str = "erased") -> ExampleTable:
-    return read_examples(dataset_dir, prompts=prompts, model_dir=model_dir)
+    return load_examples(dataset_dir, prompts=prompts, model_dir=model_dir)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir:
     everything = read(copy, model_dir)
     tasks = datasets.load_from_disk(str(copy))["task"]
     name = tasks[0]
-    few = read_examples(
+    few = load_examples(
         copy, prompts="erased", model_dir=model_dir, max_rows_per_task={name: 2, "absent": 0}
     )
     first_two = [i for i, task in enumerate(tasks) if task == name][:2]
@@ -127,4 +127,4 @@ def test_limits_that_name_no_row_or_leave_none_are_refused(
     copy: Path, model_dir: Path, limits: dict[str, int]
 ) -> None:
     with pytest.raises(ValueError, match="max_rows_per_task"):
-        read_examples(copy, prompts="erased", model_dir=model_dir, max_rows_per_task=limits)
+        load_examples(copy, prompts="erased", model_dir=model_dir, max_rows_per_task=limits)

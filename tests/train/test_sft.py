@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from orca2_gen.config.load import load_config
 from orca2_gen.records import Example
 from train.batches import Batch, build_batch, packed_batches
-from train.examples import read_examples
+from train.examples import load_examples
 from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers, learning_rate_at
@@ -203,7 +203,7 @@ def test_the_trained_student_is_what_was_trained(
     tmp_path: Path, model_dir: Path, dataset_dir: Path
 ) -> None:
     run_training(tmp_path, model_dir, dataset_dir)
-    examples = read_examples(dataset_dir, prompts="erased", model_dir=model_dir)
+    examples = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
     packing = pack(examples.lengths, seq_len=512, seed=5)
     batch = next(packed_batches(examples, packing, rows_per_step=4, seed=5, start_step=8))
     losses = []

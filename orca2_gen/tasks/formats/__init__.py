@@ -29,7 +29,7 @@ from orca2_gen.tasks.formats.natural_instructions import (
     split_natural_instructions,
 )
 from orca2_gen.tasks.formats.race import read_race_row, split_race
-from orca2_gen.tasks.rows import SourceRow, Split, read_document, read_lines
+from orca2_gen.tasks.rows import DocumentSplit, SourceRow, read_document, read_lines
 from orca2_gen.tasks.statements import Row, Statement
 
 EVERY: tuple[AnswerType, ...] = get_args(AnswerType)
@@ -54,7 +54,7 @@ class Format:
     """Whether category or task come from a file's name."""
 
 
-def _documents(split: Split) -> Callable[[TaskFile], Iterator[SourceRow]]:
+def _documents(split: DocumentSplit) -> Callable[[TaskFile], Iterator[SourceRow]]:
     return functools.partial(read_document, split=split)
 
 

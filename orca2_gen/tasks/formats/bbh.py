@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.formats.options import resolve_letter, strip_letters
-from orca2_gen.tasks.rows import Part, document_list, document_object
+from orca2_gen.tasks.rows import DocumentPart, document_list, document_object
 from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_id, read_text
 
 YES_NO_WORDS = ("yes", "no", "true", "false")
@@ -24,7 +24,7 @@ YES_NO_WORDS = ("yes", "no", "true", "false")
 _OPTIONS = re.compile(r"\n[ \t]*Options:[ \t]*\n(\([A-Z]\)[^\n]*(?:\n\([A-Z]\)[^\n]*)+)\s*\Z")
 
 
-def split_bbh(document: Row, file: TaskFile) -> Iterator[Part]:
+def split_bbh(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
     """The examples."""
     for index, example in enumerate(document_list(document, "examples")):
         row: Row | BadRowError

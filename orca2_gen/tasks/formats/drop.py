@@ -19,7 +19,7 @@ from typing import Any
 from orca2_gen.grading.numbers import parse_number
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.rows import Part, document_object
+from orca2_gen.tasks.rows import DocumentPart, document_object
 from orca2_gen.tasks.statements import (
     MAX_TARGETS,
     BadRowError,
@@ -34,11 +34,11 @@ from orca2_gen.tasks.statements import (
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
-Answer = tuple[AnswerType, str]
+GoldAnswer = tuple[AnswerType, str]
 """A kind and a gold answer of that kind."""
 
 
-def split_drop(document: Row, file: TaskFile) -> Iterator[Part]:
+def split_drop(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
     """The questions, each with its passage; a malformed passage is one bad row."""
     index = 0
     for number, (name, found) in enumerate(document.items()):
@@ -89,7 +89,7 @@ def read_drop_row(row: Row, answer_type: AnswerType | None) -> Statement:
     )
 
 
-def _read_answer(answer: object) -> Answer | None:
+def _read_answer(answer: object) -> GoldAnswer | None:
     """The gold answer, or None if nothing is filled in."""
     if not isinstance(answer, Mapping):
         return None

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.rows import Part
 from orca2_gen.tasks.statements import (
     BadRowError,
     Row,
@@ -28,7 +27,7 @@ from orca2_gen.tasks.statements import (
 _BOXES = ("\\boxed", "\\fbox")
 
 
-def split_math(document: Row, file: TaskFile) -> Iterator[Part]:
+def split_math(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
     """The one row of a file."""
     yield "", None, document
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.rows import Part, document_list, document_object
+from orca2_gen.tasks.rows import DocumentPart, document_list, document_object
 from orca2_gen.tasks.statements import (
     BadRowError,
     Row,
@@ -28,7 +28,7 @@ from orca2_gen.tasks.statements import (
 )
 
 
-def split_natural_instructions(document: Row, file: TaskFile) -> Iterator[Part]:
+def split_natural_instructions(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
     """The instances, each with the task's definition, category and name."""
     shared = {
         "definition": _text_or_texts(document, "Definition"),

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.formats.options import read_choices, resolve_letter
-from orca2_gen.tasks.rows import Part, document_list
+from orca2_gen.tasks.rows import DocumentPart, document_list
 from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_id, read_label, read_text
 
 _LEVEL = re.compile(r"(high|middle)", re.IGNORECASE)
 
 
-def split_race(document: Row, file: TaskFile) -> Iterator[Part]:
+def split_race(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
     """The questions, each with the passage."""
     lists = [document_list(document, key) for key in ("questions", "options", "answers")]
     if len({len(found) for found in lists}) > 1:

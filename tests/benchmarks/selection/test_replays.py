@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.selection.replays import grid, halving, race, uniform
+from benchmarks.selection.replays import grid, halving, race, uniform_subset
 from benchmarks.selection.score_tables import ScoreTable, planted_tables, top_gap
 
 
@@ -14,7 +14,7 @@ def table_of(seed: int, num_strategies: int = 5, num_problems: int = 60) -> Scor
     rng = np.random.default_rng(seed)
     return ScoreTable(
         scores=(rng.random((num_strategies, num_problems)) < rng.random((num_strategies, 1))) + 0.0,
-        tokens=rng.uniform(1.0, 10.0, size=num_strategies),
+        tokens=rng.uniform_subset(1.0, 10.0, size=num_strategies),
         held_out=np.zeros(num_strategies),
     )
 
@@ -28,7 +28,7 @@ def test_nobody_spends_more_than_the_grid_and_the_others_no_more_than_the_race(
     raced = race(table, order, delta=0.05, block_size=block_size)
     assert 0 < raced.tokens <= grid(table).tokens + 1e-6
     cheapest = table.tokens.sum() * 3 + table.tokens.max()  # of one problem per round
-    for pick in (halving(table, order, raced.tokens), uniform(table, order, raced.tokens)):
+    for pick in (halving(table, order, raced.tokens), uniform_subset(table, order, raced.tokens)):
         assert 0 < pick.tokens <= max(raced.tokens, cheapest) + 1e-6
 
 
@@ -36,7 +36,7 @@ def test_nobody_spends_more_than_the_grid_and_the_others_no_more_than_the_race(
 def test_with_all_tokens_the_subset_is_the_grid(seed: int) -> None:
     table = table_of(seed)
     order = np.random.default_rng(seed).permutation(60)
-    assert uniform(table, order, grid(table).tokens + 1e-6) == grid(table)
+    assert uniform_subset(table, order, grid(table).tokens + 1e-6) == grid(table)
 
 
 @given(seed=st.integers(0, 999))
