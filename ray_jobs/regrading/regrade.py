@@ -217,7 +217,7 @@ def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -
         num = sum(len(units) for stage, _, units in made if stage == "judgements")
         yield f"judgements: {num} of {len(stored)} units made from the judge's stored replies"
         if not source.has_same_judge:
-            yield "judgements: the judge is another one, or is asked differently; `orca2 run` asks it"
+            yield "judgements: the judge is another one or asked differently; `orca2 run` asks it"
     stored = source.ledger.committed("evaluation")
     if stored:
         num = sum(stage.startswith("evaluation ") for stage, _, _ in made)
