@@ -14,7 +14,7 @@ DONE := .venv/.setup-$(EXTRA)
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-all chaos lint ablations bench clean
+.PHONY: setup demo test test-all chaos lint docs ablations bench clean
 
 setup: $(DONE)
 
@@ -64,6 +64,10 @@ lint: $(DONE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A test fails while docs/config.md is older than the config's docstrings.
+docs: $(DONE)
+	$(BIN)/python -m orca2_gen.config.reference
 
 clean:
 	rm -rf .venv build *.egg-info runs
