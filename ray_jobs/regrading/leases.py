@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, Rule
-from ray_jobs.dispatch.leases import Rows
+
+if TYPE_CHECKING:  # dispatch/leases.py imports this file
+    from ray_jobs.dispatch.leases import Rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
