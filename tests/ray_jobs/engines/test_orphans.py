@@ -18,7 +18,7 @@ from ray_jobs.engines.orphans import LOOK_SECONDS, SHARED_MEMORY, mapped, marked
 
 ACTOR = """
 import os, subprocess, sys, time
-from ray_jobs.orphans import MARK, guard
+from ray_jobs.engines.orphans import MARK, guard
 
 line = guard()
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -76,7 +76,7 @@ def test_children_of_a_killed_actor_are_gone_and_nobody_elses(stopped: bool) -> 
 
 
 def test_a_guard_that_is_told_to_goes_by_itself() -> None:
-    code = "import os; from ray_jobs.orphans import MARK, guard; line = guard()"
+    code = "import os; from ray_jobs.engines.orphans import MARK, guard; line = guard()"
     code += "; print(os.environ[MARK], flush=True); input(); line.close(); input()"
     actor = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -106,7 +106,7 @@ time.sleep(600)
 
 STARTING_ACTOR = """
 import os, subprocess, sys, time
-from ray_jobs.orphans import MARK, guard, tell_it_is_up
+from ray_jobs.engines.orphans import MARK, guard, tell_it_is_up
 
 line = guard()
 command = [sys.executable, "-c", *sys.argv[2:]]
@@ -173,7 +173,7 @@ def test_shared_memory_of_a_killed_actors_engine_is_removed_and_no_other(
 
 
 def test_shared_memory_that_a_killed_actor_made_itself_is_removed(shared: dict[str, Path]) -> None:
-    guarded = "from ray_jobs.orphans import guard\nline = guard()\n" + MAPPER
+    guarded = "from ray_jobs.engines.orphans import guard\nline = guard()\n" + MAPPER
     actor = subprocess.Popen(
         [sys.executable, "-c", guarded, str(shared["engine"])], stdout=subprocess.PIPE, text=True
     )
@@ -201,7 +201,7 @@ sys.stdin.read()
 def test_shared_memory_that_no_look_could_see_is_removed_and_a_strangers_is_not(
     moment: str, shared: dict[str, Path]
 ) -> None:
-    wait = "import os, subprocess, sys, time\nfrom ray_jobs.orphans import guard\n"
+    wait = "import os, subprocess, sys, time\nfrom ray_jobs.engines.orphans import guard\n"
     wait += "line = guard()\nsys.stdin.read()\n"
     ended = "import os\nos.kill(os.getpid(), 9)\n"
     made = MAPPER.replace("time.sleep(600)\n", ended)
