@@ -325,11 +325,40 @@ def forked(source: Path, target: Path, keys: Mapping[str, str]) -> tuple[str, ..
     return fork_run(source, read_ledger(target, writable=True), keys).stages
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints how often each grader is wrong: pytest hides what a test that passes prints."""
+SUMMARY = pytest.StashKey[dict[str, list[str]]]()
+"""Title -> the lines below it that are printed when all tests have ended."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SUMMARY] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Adds how often each grader is wrong to the summary: pytest hides what a passing test prints.
+
+    The tests run in processes of pytest-xdist, and the summary is printed by the one that started
+    them.
+    """
     from tests.grading.rates import measured, rates_line
 
+    config = session.config
     if measured:
-        terminalreporter.section("graders on their hand-made answers (tests/grading)")
-    for answer_type in measured:
-        terminalreporter.write_line(rates_line(answer_type))
+        title = "graders on their hand-made answers (tests/grading)"
+        config.stash[SUMMARY][title] = list(map(rates_line, measured))
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["summary"] = config.stash[SUMMARY]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes in the summary of a process of pytest-xdist that has ended."""
+    node.config.stash[SUMMARY] |= getattr(node, "workeroutput", {}).get("summary", {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for title, lines in config.stash[SUMMARY].items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SUMMARY
+
 NUM_ROWS = 47
 NUMBERED = re.compile(r"test_(\d+)_(?:to_(\d+)_)?")
-COVERED = pytest.StashKey[set[int]]()
 
 
 def rows_of(test: str) -> set[int]:
@@ -23,16 +24,8 @@ def rows_of(test: str) -> set[int]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     here = [item for item in session.items if item.path.is_relative_to(Path(__file__).parent)]
-    covered = {row for item in here for row in rows_of(item.name)}
-    session.config.stash[COVERED] = covered
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    if covered := sorted(config.stash.get(COVERED, set())):
-        terminalreporter.section("fault matrix (tests/faults)")
-        terminalreporter.write_line(
+    if covered := sorted({row for item in here for row in rows_of(item.name)}):
+        session.config.stash[SUMMARY]["fault matrix (tests/faults)"] = [
             f"{len(covered)} of {NUM_ROWS} faults of the matrix have a test among these: "
             f"{', '.join(map(str, covered))}"
-        )
+        ]
