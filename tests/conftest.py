@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -283,6 +285,30 @@ def local_ray() -> Iterator[None]:
 
     with ray_instance():
         yield
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def orca2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Runs `orca2 ...` in this process: (exit code, stdout, stderr)."""
+    from orca2_gen.cli import main
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["orca2", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Prints which faults of README.md have a test here, by the numbers in the tests' names."""
+"""Engines with planned faults; and which faults of README.md have a test, by the tests' names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from ray_jobs.engines import placement
 from tests.conftest import SUMMARY
+from tests.faults.faulty import FaultyActor
 
 NUM_ROWS = 47
 NUMBERED = re.compile(r"test_(\d+)_(?:to_(\d+)_)?")
+
+
+@pytest.fixture
+def faulty_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process have engines with planned faults."""
+    monkeypatch.setattr(placement, "EngineActor", FaultyActor)
 
 
 def rows_of(test: str) -> set[int]:
