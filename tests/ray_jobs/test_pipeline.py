@@ -363,13 +363,17 @@ def test_the_run_names_where_its_time_went(undisturbed: FinishedRun) -> None:
 RACE = ("selection.method=race", "selection.delta=0.9", "selection.scored_problems=28")
 
 
-def test_a_race_asks_less_and_accounts_for_every_cell_that_was_not_needed(
-    undisturbed: FinishedRun, tmp_path: Path
-) -> None:
-    run_dir, _ = run_config(undisturbed.config_file, f"run_dir={tmp_path / 'run'}", *RACE)
-    found = verify(run_dir)
+@pytest.fixture(scope="module")
+def race(undisturbed: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a whole run that races; copy it before you change it."""
+    run_dir = tmp_path_factory.mktemp("race") / "run"
+    return run_config(undisturbed.config_file, f"run_dir={run_dir}", *RACE)[0]
+
+
+def test_a_race_asks_less_and_accounts_for_every_cell_that_was_not_needed(race: Path) -> None:
+    found = verify(race)
     assert (found.findings, found.notes) == ([], [])
-    ledger = read_ledger(run_dir)
+    ledger = read_ledger(race)
     selections = [s for s in rows(ledger, "selections")[0] if isinstance(s, Selection)]
     scores = [s for s in rows(ledger, "scores")[0] if isinstance(s, StudentScore)]
     fallen = [s for selection in selections for s in selection.summaries if s.fell_to]
@@ -385,9 +389,8 @@ def test_a_race_asks_less_and_accounts_for_every_cell_that_was_not_needed(
 
 @pytest.mark.parametrize("schedule", [pytest.param("phased", marks=pytest.mark.slow), "overlapped"])
 def test_a_race_that_is_interrupted_anywhere_ends_as_one_that_is_not(
-    undisturbed: FinishedRun, tmp_path: Path, schedule: str
+    undisturbed: FinishedRun, race: Path, tmp_path: Path, schedule: str
 ) -> None:
-    whole, _ = run_config(undisturbed.config_file, f"run_dir={tmp_path / 'whole' / 'run'}", *RACE)
     sets = (f"run_dir={tmp_path / 'run'}", *RACE, f"dispatch.schedule={schedule}")
     committed: list[int] = []
 
@@ -410,15 +413,15 @@ def test_a_race_that_is_interrupted_anywhere_ends_as_one_that_is_not(
         ):
             run_all(run)
     run_dir, _ = run_config(undisturbed.config_file, *sets)
-    assert read_ledger(run_dir).units.keys() == read_ledger(whole).units.keys()
-    assert dataset_bytes(run_dir) == dataset_bytes(whole)
+    assert read_ledger(run_dir).units.keys() == read_ledger(race).units.keys()
+    assert dataset_bytes(run_dir) == dataset_bytes(race)
     assert verify(run_dir).findings == []
 
 
 def test_a_selection_that_the_scores_of_a_race_do_not_lead_to_is_found(
-    undisturbed: FinishedRun, tmp_path: Path
+    race: Path, tmp_path: Path
 ) -> None:
-    run_dir, _ = run_config(undisturbed.config_file, f"run_dir={tmp_path / 'run'}", *RACE)
+    run_dir = Path(shutil.copytree(race, tmp_path / "run"))
     config = run_dir / "config.json"
     resolved = json.loads(config.read_text())
     resolved["config"]["selection"]["delta"] = 0.999999
