@@ -225,6 +225,16 @@ def test_a_run_with_open_answers_is_phased_and_says_so(
     assert dataset_bytes(run.run_dir) == dataset_bytes(judged_run.run_dir)
 
 
+def selected(file: Path, *overrides: str) -> Ledger:
+    """The ledger of a run that has selected and teaches nothing."""
+    with open_run(load_config(file, overrides), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        judge_answers(run)
+        select_strategies(run)
+    return read_ledger(run.run_dir)
+
+
 def test_one_judge_is_started_where_something_is_to_be_judged(
     judged_run_and_judges: tuple[FinishedRun, int],
 ) -> None:
@@ -242,27 +252,22 @@ def test_one_judge_is_started_where_something_is_to_be_judged(
 def test_no_judge_is_started_where_nothing_is_to_be_judged(
     judged_run: FinishedRun, tmp_path: Path, override: str
 ) -> None:
-    config = load_config(judged_run.config_file, [f"run_dir={tmp_path / 'run'}", override])
-    with counted_judges() as judges, open_run(config, quiet) as run:
-        read_tasks(run)
-        score_student(run)
-        judge_answers(run)
-        select_strategies(run)
-    ledger = read_ledger(run.run_dir)
+    with counted_judges() as judges:
+        ledger = selected(judged_run.config_file, f"run_dir={tmp_path / 'run'}", override)
     assert judges == [] == ledger.committed("judgements")
     assert len(ledger.committed("selections")) == 3
-    assert verify(run.run_dir).findings == []
+    assert verify(ledger.run_dir).findings == []
 
 
 def test_the_teachers_own_answers_are_judged_where_the_policy_looks_at_them(
     judged_run: FinishedRun, tmp_path: Path
 ) -> None:
-    run_dir, _ = run_config(
+    ledger = selected(
         judged_run.config_file, f"run_dir={tmp_path / 'run'}", "selection.policy=teacher_best"
     )
-    ledger = read_ledger(run_dir)
     assert {row.role for row in records(ledger, "judgements", StudentScore)} == {"teacher"}
-    assert verify(run_dir).findings == []
+    assert len(ledger.committed("selections")) == 3
+    assert verify(ledger.run_dir).findings == []
 
 
 @pytest.mark.slow
