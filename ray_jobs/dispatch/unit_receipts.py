@@ -42,10 +42,7 @@ def _sums(made: Sequence[Any]) -> dict[str, int]:
 
 
 def survivor_bits(group: Group, rule: Rule, blocks: Mapping[int, Sequence[StudentScore]]) -> int:
-    """The strategies still in after these blocks, as bits of SURVIVORS.
-
-    `blocks` are all blocks of the race so far.
-    """
+    """The strategies still in after these blocks, all of the race so far, as bits of SURVIVORS."""
     left = survivors(group, rule, blocks)
     return sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
 
