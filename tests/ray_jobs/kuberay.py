@@ -1,9 +1,10 @@
 """The part of KubeRay's RayJob that rayjob.yaml uses, as strict models in our own words.
 
-After the v1 API reference of KubeRay v1.6.2 (docs/reference/api.md there), the CRD's yaml, and what
-the operator refuses beyond it (ray-operator/controllers/ray/utils/validation.go). The first release
-whose notes name token authentication of a RayJob is v1.5.1. What a pod has is Kubernetes' own part,
-which the CRD embeds. A key with no default here is one that we want said, whatever the CRD allows.
+They follow the v1 API reference of KubeRay v1.6.2 (docs/reference/api.md there), the CRD's yaml,
+and the operator's further checks (ray-operator/controllers/ray/utils/validation.go). The first
+release whose notes name token authentication of a RayJob is v1.5.1. The keys of a pod are
+Kubernetes' own part, which the CRD embeds. A key without a default here is one that we require,
+whatever the CRD allows.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class RayJob(Block):
 
 
 class OneOfEachKey(yaml.SafeLoader):
-    """Refuses what Kubernetes refuses and PyYAML does not: the same key twice."""
+    """A loader that refuses a repeated key, as Kubernetes does and PyYAML does not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]

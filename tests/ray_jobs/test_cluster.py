@@ -25,7 +25,7 @@ def test_a_sigterm_while_ray_starts_is_an_interrupt_and_leaves_no_process(
         text=True,
     )
     began: list[psutil.Process] = []
-    while not began and process.poll() is None:  # Ray's own handler is in place by then
+    while not began and process.poll() is None:  # by then Ray's own handler is in place
         began = [p for p in psutil.Process(process.pid).children() if "gcs_server" in p.name()]
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)

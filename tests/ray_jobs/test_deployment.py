@@ -1,5 +1,6 @@
-"""The files that nobody here can run, rayjob.yaml and the Dockerfile, held against what they name:
-the package, its pins, the offline variables, each other, and KubeRay's model in kuberay.py.
+"""rayjob.yaml and the Dockerfile, which nobody here can run, against all that they name.
+
+This is the package, its pins, the offline variables, each other, and KubeRay's model in kuberay.py.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PINS = dict(
 )
 GI = 2**30
 
-JOB = rayjob(RAYJOB.read_text()).spec  # fails here where a key is none of KubeRay's
+JOB = rayjob(RAYJOB.read_text()).spec  # fails here if KubeRay does not know a key
 CLUSTER = JOB.rayClusterSpec
 HEAD, (WORKERS,) = CLUSTER.headGroupSpec, CLUSTER.workerGroupSpecs
 PODS = pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_shared_memory_holds_the_object_store_and_fits_into_the_container(pod: P
 
 
 @PODS
-def test_a_pod_is_nobody_important(pod: PodSpec) -> None:
+def test_a_pod_has_no_privileges(pod: PodSpec) -> None:
     assert pod.securityContext.runAsNonRoot and pod.securityContext.runAsUser == 1000
     assert pod.securityContext.seccompProfile.type == "RuntimeDefault"
     assert not pod.containers[0].securityContext.allowPrivilegeEscalation
@@ -186,7 +187,7 @@ def arguments_of(name: str) -> list[str]:
 
 
 def installed() -> list[Requirement]:
-    """What the pip commands ask for; the project itself stands under its own name."""
+    """The requirements of the pip commands; the project itself has its own name."""
     words = [
         word for run in arguments_of("RUN") if "pip install" in run for word in shlex.split(run)
     ]
@@ -220,7 +221,7 @@ def test_every_install_of_the_image_is_held_to_the_constraints_that_both_builds_
 
 
 def is_sent(path: str) -> bool:
-    """Whether .dockerignore lets a path of the root into the build; the last pattern decides."""
+    """Whether .dockerignore admits a path of the root to the build; the last pattern decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if line and not line.startswith("#"):
@@ -230,7 +231,7 @@ def is_sent(path: str) -> bool:
     return sent
 
 
-def test_the_build_is_sent_what_it_copies_and_nothing_else() -> None:
+def test_the_build_gets_the_files_that_it_copies_and_nothing_else() -> None:
     copied = [word for rest in arguments_of("COPY") for word in rest.split()[:-1]]
     assert all((ROOT / source).exists() for source in copied)
     assert all(is_sent(source) for source in copied)

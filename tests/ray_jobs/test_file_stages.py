@@ -1,4 +1,4 @@
-"""Stages that need no engine, called as the plain functions that they are: no Ray."""
+"""Stages that need no engine, called as plain functions, without Ray."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_examples_depend_neither_on_the_size_of_units_nor_on_where_a_run_goes_on
     assert again == expected
 
 
-def test_what_the_evaluation_asks_is_no_example_of_a_run(
+def test_questions_of_the_evaluation_are_no_examples_of_a_run(
     write_config: Write, tmp_path: Path
 ) -> None:
     asked = [f"what is {n} +  {2 * n + 3}?" for n in range(0, NUM_SUMS, 2)]

@@ -71,7 +71,7 @@ def mixed_config(folder: Path, file: Path, more: str = "") -> Path:
 
 
 def rows_of(ledger: Ledger, stage: str, record: type[R]) -> list[tuple[str, R]]:
-    """Group and row."""
+    """(group, row) of every accepted row of a stage."""
     return [
         (receipt.group, row)
         for receipt in ledger.committed(stage)
@@ -89,7 +89,7 @@ def finished(file: Path, *overrides: str) -> Ledger:
 
 
 def selected(file: Path, *overrides: str) -> Ledger:
-    """The ledger of a run that has selected and teaches nothing."""
+    """The ledger of a run that has selected and taught nothing."""
     with open_run(load_config(file, overrides), quiet) as run:
         read_tasks(run)
         score_student(run)
@@ -100,7 +100,7 @@ def selected(file: Path, *overrides: str) -> Ledger:
 
 @dataclasses.dataclass(frozen=True)
 class MixedRun:
-    """A whole run over two task files that mix categories; copy it before you change it."""
+    """A whole run over two task files that mix categories; tests copy it before they change it."""
 
     config_file: Path
     ledger: Ledger
@@ -157,7 +157,7 @@ def _ids(ledger: Ledger) -> list[tuple[str, str]]:
     return [(group, score.problem_id) for group, score in rows_of(ledger, "scores", StudentScore)]
 
 
-def test_the_order_of_the_configs_tasks_changes_nothing_of_a_category(
+def test_the_order_of_the_configs_tasks_changes_nothing_in_a_category(
     by_category: MixedRun, tmp_path: Path
 ) -> None:
     run_dir = Path(shutil.copytree(by_category.ledger.run_dir, tmp_path / "run"))
@@ -275,7 +275,7 @@ def findings_of(
     is_wanted: Callable[[StudentScore], bool],
     change: Callable[[StudentScore], StudentScore],
 ) -> list[str]:
-    """What `verify` finds in a copy in which the first score that is wanted was changed."""
+    """The findings of `verify` in a copy in which the first wanted score was changed."""
     shutil.copytree(ledger.run_dir, run_dir)
     receipt, rows, place = next(
         (receipt, rows, place)
@@ -291,9 +291,7 @@ def findings_of(
     return verify(run_dir).findings
 
 
-def test_a_score_that_is_not_what_its_calls_said_is_found(
-    by_task: MixedRun, tmp_path: Path
-) -> None:
+def test_a_score_that_differs_from_its_calls_is_found(by_task: MixedRun, tmp_path: Path) -> None:
     ledger = by_task.ledger
     for name, change in SAID_OTHERWISE.items():
         findings = findings_of(ledger, tmp_path / name, lambda s: len(s.completions) == 2, change)

@@ -1,4 +1,4 @@
-"""A run whose inputs are edited while it goes on."""
+"""Runs whose inputs are edited while they go on."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_template_edited_before_the_teacher_starts_ends_the_run_and_restored_i
 def test_rows_made_with_other_texts_than_recorded_are_found(
     undisturbed: FinishedRun, run_copy: Path
 ) -> None:
-    """What an edited strategies file left behind before the texts were read once."""
+    """An edited strategies file had this effect before the texts were read only once."""
     config_file = run_copy / "config.json"
     recorded = config_file.read_text()
     text = load_strategies(None).instructions["step_by_step"]

@@ -39,12 +39,13 @@ NUM_WHYS, NUM_FACTS = 14, 8
 JUDGED = "world"
 """A category with open problems and others; `sums` and `letters` have none."""
 JUDGE_SEQS = 7
-"""By which the judge is known among engines that start."""
+"""Setting that marks the judge among engines that start."""
 
 
 def write_open_config(folder: Path, tokenizer: Path) -> Path:
-    """The tests' small run as a race by category, with an open task, a numeric one in its category,
-    and a judge.
+    """The config of the tests' small run as a race by category, with a judge.
+
+    It has an open task and a numeric one in the same category.
     """
     sections = f"""
 [judge]
@@ -79,7 +80,7 @@ answer_type = "numeric"
 
 @contextmanager
 def counted_judges() -> Iterator[list[int]]:
-    """Grows by one with every judge that is started inside."""
+    """A context with a list that grows by one with every judge that starts inside."""
     started: list[int] = []
 
     def start_engine(config: Any, *args: Any, **arguments: Any) -> Any:
@@ -95,7 +96,7 @@ def counted_judges() -> Iterator[list[int]]:
 def judged_run_and_judges(
     tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path, local_ray: None
 ) -> tuple[FinishedRun, int]:
-    """The run, and how many judges it started."""
+    """The run and the number of judges that it started."""
     file = write_open_config(tmp_path_factory.mktemp("judged"), chatml_dir)
     config = load_config(file)
     with counted_judges() as judges, open_run(config, quiet) as run:
@@ -199,7 +200,7 @@ def test_a_run_that_stopped_between_scores_and_selections_ends_with_the_same_row
     with open_run(load_config(judged_run.config_file, [override]), quiet) as run:
         read_tasks(run)
         score_student(run)
-        select_strategies(run)  # groups without open problems; the other is not decided
+        select_strategies(run)  # groups without open problems; the other is undecided
         if stop_after == "judgements":
             judge_answers(run)
         before = dict(run.ledger.units)
@@ -223,7 +224,7 @@ def test_a_run_with_open_answers_is_phased_and_says_so(
 
 
 def selected(file: Path, *overrides: str) -> Ledger:
-    """The ledger of a run that has selected and teaches nothing."""
+    """The ledger of a run that has selected and taught nothing."""
     with open_run(load_config(file, overrides), quiet) as run:
         read_tasks(run)
         score_student(run)
@@ -320,7 +321,7 @@ def test_stored_replies_are_read_again_with_no_engine_and_the_run_ends_with_the_
     sets = [f"run_dir={tmp_path / 'run'}"]
     config = load_config(judged_run.config_file, sets)
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "start_engine", None)  # whoever starts one falls here
+        patched.setattr(stages, "start_engine", None)  # any start of an engine fails
         found = regraded(config, judged_run.run_dir)
     before, after = read_ledger(judged_run.run_dir), read_ledger(Path(config.run_dir))
     assert cells(after, "judgements") == cells(before, "judgements")
@@ -337,7 +338,7 @@ def test_stored_replies_are_read_again_with_no_engine_and_the_run_ends_with_the_
     assert (whole.findings, whole.notes) == ([], [])
 
 
-def test_another_judge_is_asked_itself(judged_run: FinishedRun, tmp_path: Path) -> None:
+def test_another_judge_is_left_to_a_run(judged_run: FinishedRun, tmp_path: Path) -> None:
     sets = [f"run_dir={tmp_path / 'run'}", "judge.accuracy.step_by_step=0.1"]
     config = load_config(judged_run.config_file, sets)
     found = regraded(config, judged_run.run_dir)
@@ -402,7 +403,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 def put_first(run_dir: Path, is_wanted: Callable[[StudentScore], bool]) -> None:
-    """Sorts the first unit of judgements so that one of these rows is its first."""
+    """Sorts the first unit of judgements so that it begins with one of these rows."""
     ledger = read_ledger(run_dir)
     receipt = ledger.committed("judgements")[0]
     rows = read_records(run_dir, receipt.accepted, StudentScore)
@@ -424,7 +425,7 @@ def test_a_judgement_that_does_not_follow_is_found(judged_copy: Path, name: str)
     assert any(words in finding for finding in verify(judged_copy).findings if finding != moved)
 
 
-def test_a_verdict_on_what_needs_no_judge_is_found(judged_copy: Path) -> None:
+def test_a_verdict_on_an_answer_that_needs_no_judge_is_found(judged_copy: Path) -> None:
     put_first(judged_copy, lambda row: not row.judgement)
     change_first_row(
         judged_copy, "judgements", StudentScore, lambda r: dataclasses.replace(r, score=0.25)

@@ -1,4 +1,4 @@
-"""The overlapped schedule makes the same units, in another order."""
+"""The overlapped schedule, which makes the same units in another order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AFTER_SUMS = {f"letters/train/{n}": "rationales/sums-*" for n in range(NUM_LETTE
 
 
 def run(file: Path, run_dir: Path, *sets: str) -> list[str]:
-    """The stages of a run's receipts, as they were committed."""
+    """The stages of a run's receipts, in the order of their commits."""
     order: list[str] = []
 
     @contextmanager
@@ -71,14 +71,14 @@ def test_one_task_is_taught_while_another_is_scored_and_every_byte_is_the_same(
 ) -> None:
     monkeypatch.setattr(placement, "EngineActor", FaultyActor)
     run_dir = tmp_path / "run"
-    plant(run_dir, waits_for=AFTER_SUMS)  # no letter is scored before a sum has been taught
+    plant(run_dir, waits_for=AFTER_SUMS)  # no letter is scored before a sum is taught
     order = run(undisturbed.config_file, run_dir)
     last_score = len(order) - order[::-1].index("scores")
     assert "rationales" in order[:last_score]
     assert_same(run_dir, undisturbed)
 
 
-def test_what_either_schedule_has_committed_the_other_goes_on_from(
+def test_each_schedule_goes_on_from_the_commits_of_the_other(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -114,13 +114,13 @@ def test_a_policy_that_scores_nothing_starts_no_student(
     order = run(undisturbed.config_file, run_dir, "selection.policy=random")
     assert "scores" not in order and order.count("selections") == 2
     assert verify(run_dir).findings == []
-    phased = tmp_path / "phased" / "run"  # of the same name
+    phased = tmp_path / "phased" / "run"  # has the same name
     run(undisturbed.config_file, phased, "selection.policy=random", "dispatch.schedule=phased")
     assert dataset_bytes(run_dir) == dataset_bytes(phased)
 
 
 def worker_cores(actor: Any) -> list[set[int]]:
-    """The cores on which each rank of this living engine may compute."""
+    """The cores on which each rank of this running engine may compute."""
     pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
     workers = [
         process
@@ -128,7 +128,7 @@ def worker_cores(actor: Any) -> list[set[int]]:
         if process.name().startswith("VLLM::Worker")
         and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
     ]
-    # vLLM binds the thread that computes, which is the first, and not those that wait for messages.
+    # vLLM binds the computing thread, which is the first, and not those that wait for messages.
     return [set(os.sched_getaffinity(worker.pid)) for worker in workers]
 
 
@@ -139,7 +139,7 @@ def test_two_real_engines_run_at_once_on_a_core_each(
 ) -> None:
     monkeypatch.setattr(placement, "EngineActor", FaultyActor)
     run_dir = tmp_path / "run"
-    # The last of the student's answers wait until the teacher has been seen beside it.
+    # The student's last answers wait until the teacher has been seen beside it.
     plant(run_dir, waits_for={f"river/train/river-train-{n:03d}": "../seen" for n in range(24)})
     config = load_config(CONFIG, small(run_dir, 24, OVERLAPPED))
     together: list[list[list[set[int]]]] = []
@@ -214,9 +214,9 @@ class World:
     nodes: dict[str, int]
     random: Random
     brought: int = 0
-    """Units of the first side that one which is done brings up, as a race's blocks do."""
+    """Units of the first side that finished ones still bring up, as blocks of a race do."""
     starts: dict[int, int] = field(default_factory=dict)
-    """Of each side, by its place."""
+    """Place of a side -> its starts."""
 
     def used(self) -> dict[str, int]:
         found = dict.fromkeys(self.nodes, 0)
@@ -227,7 +227,7 @@ class World:
         return found
 
     def start(self, s: Side, replica: Replica) -> bool:
-        """On the node that was kept for it, else on any with room; or not yet."""
+        """Whether the replica starts: on the node kept for it, else on any with room."""
         taken = self.used()
         room = [node for node, num in self.nodes.items() if num - taken[node] >= s.placement.ranks]
         if replica.node in self.nodes:
@@ -239,8 +239,9 @@ class World:
         return bool(room)
 
     def turn(self, s: Side) -> bool:
-        """Lets all engines of a side do what they can; whether anything happened. What one brings
-        up by finishing is seen before anyone takes it.
+        """Whether anything happens when all engines of a side do what they can.
+
+        Units that a finished one brings up are seen before any engine takes them.
         """
         happened = False
         for replica in s.work.replicas.all:
@@ -264,7 +265,7 @@ class World:
         return happened
 
     def kill(self, s: Side, replica: Replica) -> None:
-        """As `Replicas.died` and dispatch do, without suspects."""
+        """Ends an engine as `Replicas.died` and dispatch do, without suspects."""
         for units in replica.open_.values():
             s.work.waiting.extend(units.values())
         replica.open_.clear()
@@ -287,8 +288,9 @@ class World:
 
 
 def finish(world: World, taught: list[int], deaths: Collection[int] = (), lost: int = -1) -> int:
-    """Works everything off, `taught[i]` units coming up for the second model in turn i; the most
-    engines of the second that ran while the first had something waiting.
+    """The most engines of the second model that ran while the first had units waiting.
+
+    All work is done; in turn i `taught[i]` units come up for the second model.
     """
     first, second = world.sides
     together = 0
@@ -328,7 +330,7 @@ sizes = st.sampled_from([1, 2, 4, 8])
     lost=st.integers(-8, 15),
     random=st.randoms(use_true_random=False),
 )
-def test_all_is_done_without_more_devices_than_there_are_whatever_is_lost(
+def test_all_work_is_done_within_the_existing_devices_whatever_is_lost(
     gpus: list[int],
     ranks: tuple[int, int],
     replicas: tuple[int, int],
@@ -340,7 +342,7 @@ def test_all_is_done_without_more_devices_than_there_are_whatever_is_lost(
 ) -> None:
     fitting = [sum(num // r for num in gpus) for r in ranks]
     assume(all(fitting))
-    # What is left when a node is lost must still hold an engine of each.
+    # The nodes left after the loss of one must still hold an engine of each.
     assume(lost < 0 or all(any(num >= r for num in gpus[:-1]) for r in ranks))
     first = side(ranks[0], min(replicas[0], fitting[0]), units, are_held=units == 0)
     second = side(ranks[1], min(replicas[1], fitting[1]), 0, are_held=True)
@@ -384,7 +386,7 @@ def test_units_that_come_up_one_after_another_start_no_engine_twice(
     world = World([first, second], nodes, random, brought=brought)
     finish(world, taught)
     assert world.brought == 0
-    # Of several nodes one may be cleared for the second, and what was on it goes to another.
+    # One of several nodes may be cleared for the second, and its engines go to another.
     moved = len(second.work.replicas.all) * ranks[1] if len(gpus) > 1 else 0
     assert world.starts.get(0, 0) <= len(first.work.replicas.all) + moved
     assert world.starts.get(1, 0) <= len(second.work.replicas.all)

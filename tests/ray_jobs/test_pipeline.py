@@ -265,7 +265,7 @@ def test_a_changed_setting_is_refused_and_a_fork_takes_over_what_stays(
 
 
 @pytest.mark.parametrize("stage", ["problems", "scores", "rationales"])
-def test_a_run_with_a_damaged_file_is_gone_on_with_in_a_fork(
+def test_a_run_with_a_damaged_file_continues_in_a_fork(
     undisturbed: FinishedRun, run_copy: Path, tmp_path: Path, stage: str
 ) -> None:
     hit = run_copy / read_ledger(run_copy).committed(stage)[0].accepted.path
@@ -370,7 +370,7 @@ RACE = ("selection.method=race", "selection.delta=0.9", "selection.scored_proble
 
 @pytest.fixture(scope="module")
 def race(undisturbed: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a whole run that races; copy it before you change it."""
+    """The directory of a whole run that races; tests copy it before they change it."""
     run_dir = tmp_path_factory.mktemp("race") / "run"
     return run_config(undisturbed.config_file, f"run_dir={run_dir}", *RACE)[0]
 

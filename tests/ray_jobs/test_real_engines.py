@@ -40,7 +40,7 @@ SCORED = 12
 
 
 def small(run_dir: Path, rows: int, *overrides: str) -> list[str]:
-    """Overrides that cut the microworld down to two tasks of `rows` rows each."""
+    """Overrides that cut the microworld to two tasks of `rows` rows each."""
     listed = []
     for name in ("add", "river"):
         lines = (TASKS / f"{name}.train.jsonl").read_text().splitlines(keepends=True)[:rows]
@@ -57,7 +57,7 @@ def small(run_dir: Path, rows: int, *overrides: str) -> list[str]:
 
 
 def vllm_processes() -> list[str]:
-    """This session's processes of vLLM that live now."""
+    """The vLLM processes of this session that run now."""
     return [line for line in engine_processes() if "VLLM" in line]
 
 
@@ -69,16 +69,16 @@ def run(config: Config) -> Path:
 
 @dataclass(frozen=True)
 class Watched:
-    """A finished run, and what ran of vLLM at some of its moments."""
+    """A finished run, and the vLLM processes at some of its moments."""
 
     run_dir: Path
     overrides: list[str]
     at_entry: dict[str, list[str]] = field(default_factory=dict)
-    """Of a stage."""
+    """Stage -> processes when it begins."""
     at_start: dict[int, list[str]] = field(default_factory=dict)
-    """Of the first engine with so many ranks."""
+    """Ranks -> processes when the first engine with that many ranks starts."""
     at_receipt: dict[str, list[str]] = field(default_factory=dict)
-    """The first of a stage."""
+    """Stage -> processes at its first receipt."""
 
     @contextmanager
     def track(self, stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
@@ -131,7 +131,7 @@ def test_scores_of_a_real_engine_keep_text_and_token_counts(
     ]
     assert all(score.text and score.num_completion_tokens > 0 for score in scores)
     assert {score.finish_reason for score in scores} <= {"stop", "length"}
-    # vLLM shares whole blocks of the prefix, never the last token: that one has to be computed.
+    # vLLM shares whole blocks of the prefix, never the last token, which must be computed.
     for score in scores:
         assert score.num_cached_tokens % 32 == 0
         assert 0 <= score.num_cached_tokens < score.num_prompt_tokens
@@ -194,7 +194,7 @@ def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=4096,  # room for a judge's prompt
+        max_position_embeddings=4096,  # room for the prompt of a judge
     )
     overrides = small(tmp_path / "run", 12)
     task = f'{{name = "river", format = "jsonl", path = "{tmp_path / "river.jsonl"}"'

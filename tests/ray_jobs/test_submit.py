@@ -1,4 +1,4 @@
-"""What travels to a cluster, names of jobs, and clusters that are none."""
+"""The files that travel to a cluster, names of jobs, and addresses of no cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conftest import Write
 from tests.faults.drivers import ROOT
 
 
-def test_sources_and_config_travel_and_nothing_else(write_config: Write, tmp_path: Path) -> None:
+def test_only_sources_and_config_travel(write_config: Write, tmp_path: Path) -> None:
     config = load_config(write_config())
     there = tmp_path / "there"
     there.mkdir()
@@ -69,7 +69,7 @@ def test_ids_are_the_runs_name_and_the_next_number() -> None:
 
 
 class Cluster:
-    """Takes jobs, and keeps what it was given besides what the working directory held."""
+    """A cluster that takes a job and keeps its arguments and the names in its working directory."""
 
     def __init__(self, *jobs: Any) -> None:
         self._jobs = jobs
@@ -119,7 +119,7 @@ def test_the_given_address_is_asked_whatever_the_environment_names(
 
 
 class Dashboard:
-    """What a cluster answers, turn by turn: (status, log), where an exception is raised instead."""
+    """A cluster's answers, turn by turn: (status, log), where an exception is raised instead."""
 
     def __init__(self, *turns: tuple[Any, Any], code: int | None = None, message: str = "") -> None:
         self._turns = list(turns)
@@ -143,7 +143,7 @@ AWAY = RuntimeError("Request failed with status code 500")
 
 
 def followed(monkeypatch: pytest.MonkeyPatch, dashboard: Dashboard) -> tuple[int, str]:
-    """Exit code and what was printed, on a clock that a sleep sets forward."""
+    """The exit code and the output, on a clock that a sleep sets forward."""
     now = [0.0]
     monkeypatch.setattr(submit.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(submit.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
@@ -152,7 +152,7 @@ def followed(monkeypatch: pytest.MonkeyPatch, dashboard: Dashboard) -> tuple[int
     return code, "".join(said)
 
 
-def test_a_log_is_printed_once_as_it_grows_and_anew_where_it_begins_anew(
+def test_a_log_is_printed_once_as_it_grows_and_again_if_it_restarts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dashboard = Dashboard(
@@ -175,7 +175,7 @@ def test_the_exit_code_is_the_drivers_own_where_it_is_one_of_ours(
     assert ("the node is gone" in printed) == (code in OTHERS)
 
 
-def test_a_job_that_has_ended_is_told_even_where_its_log_is_lost(
+def test_the_end_of_a_job_is_reported_even_if_its_log_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert followed(monkeypatch, Dashboard((RUNNING, "a\n"), (JobStatus.STOPPED, AWAY))) == (
@@ -196,12 +196,12 @@ def test_a_dashboard_that_is_away_for_a_while_is_waited_for_and_one_that_stays_a
 
 @pytest.fixture(autouse=True)
 def no_address_of_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """job_client sets one: it must not stay for other tests."""
+    """Restores the address that job_client sets, which must not stay for other tests."""
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8265", "os://x", "auto", ""])
-def test_an_address_that_is_no_dashboards_is_refused_before_ray_sees_it(address: str) -> None:
+def test_an_address_of_no_dashboard_is_refused_before_ray_sees_it(address: str) -> None:
     with pytest.raises(ValueError, match="is no dashboard"):
         job_client(address)
 

@@ -1,4 +1,4 @@
-"""Leases of file stages as Ray tasks, whose processes can be lost too."""
+"""Leases of file stages as Ray tasks, whose processes may be lost."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def test_a_task_that_always_dies_stops_the_run_with_its_name(tmp_path: Path) -> 
         work_off(tmp_path, ["a", "b-always-dies"])
 
 
-def test_a_full_disk_far_away_is_the_error_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_in_a_remote_task_keeps_its_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left on device while writing 9 bytes"):
         work_off(tmp_path, ["a-full"])
 
 
-def test_what_nobody_foresaw_is_one_line(tmp_path: Path) -> None:
+def test_an_unforeseen_error_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^a Ray process raised .*nobody foresaw this") as found:
         work_off(tmp_path, ["a-broken"])
     assert "\n" not in str(found.value)

@@ -31,7 +31,7 @@ def name_of(stage: str, unit: str) -> UnitName:
 
 
 @given(num_done=st.integers(0, 5))
-def test_a_lost_regrading_goes_on_behind_the_blocks_that_are_done(num_done: int) -> None:
+def test_a_lost_regrading_goes_on_after_the_blocks_that_are_done(num_done: int) -> None:
     rule = dataclasses.replace(RULE, scored_problems=40, block_size=8)
     lease = RegradeGroupLease(
         source=Path("old"),
@@ -59,7 +59,7 @@ def test_a_lost_task_is_not_tried_again_once_its_unit_has_come() -> None:
 
 
 @given(done=st.sets(st.sampled_from(["sums-000000", "sums-000001", "letters-000000"])))
-def test_a_lost_reader_leaves_out_what_has_come(done: set[str]) -> None:
+def test_a_lost_reader_leaves_out_the_units_that_have_come(done: set[str]) -> None:
     lease = ReadLease(
         task=TaskConfig(name="sums", format="jsonl", path="sums.jsonl"),
         rows_per_unit=8,

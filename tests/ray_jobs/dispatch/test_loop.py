@@ -1,4 +1,4 @@
-"""The loop between driver and engines; the actors here are ours, Ray is Ray."""
+"""The loop between driver and engines, with our own actors on a real Ray."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUICK = DispatchConfig(backoff_seconds=0.1)
 
 
 class FragileActor:
-    """Works like an EngineActor; what a unit is called says what befalls its process."""
+    """An actor like EngineActor; a unit's name says what happens to its process."""
 
     def __init__(self, run_dir: Path, replica: int) -> None:
         self._run_dir, self._replica = run_dir, replica
@@ -85,7 +85,7 @@ class FragileActor:
 
 
 def broken(run_dir: Path, what: str = "broken") -> list[int]:
-    """Replicas of this kind, as the test wrote them beside the run."""
+    """The replicas of this kind, which the test wrote to a file beside the run."""
     file = run_dir / f"{what}.txt"
     return [int(word) for word in file.read_text().split()] if file.exists() else []
 
@@ -199,7 +199,7 @@ def test_below_the_floor_the_run_stops_with_the_engines_own_reason(
 ) -> None:
     (tmp_path / "broken.txt").write_text("0")
     limits = QUICK.model_copy(update={"min_replicas": min_replicas})
-    # The others are busy, or they would be done before the broken one is given up.
+    # The others stay busy, else they would be done before the broken one is given up.
     units = [f"u-slow-{n:03d}" for n in range(400)]
     with pytest.raises(RuntimeError, match=r"failed to start 3 times.*no engine"):
         work_off(tmp_path, units, replicas=replicas, limits=limits, units_per_engine=1)

@@ -1,6 +1,4 @@
-"""Signals: the first waits for the end of what stands inside, the second does not; and ends
-without a word.
-"""
+"""Signals: the first waits for the end of the code inside, the second does not; silent ends."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ def test_a_second_signal_ends_the_process_where_it_is(second: signal.Signals) ->
     assert child.wait(timeout=60) == INTERRUPTED
 
 
-def test_what_is_raised_inside_goes_before_the_interrupt() -> None:
+def test_an_error_raised_inside_precedes_the_interrupt() -> None:
     with pytest.raises(ValueError, match="mine"), deferred_interrupts():
         signal.raise_signal(signal.SIGINT)
         raise ValueError("mine")
@@ -81,7 +79,7 @@ def test_handlers_are_as_before_and_other_threads_are_left_alone() -> None:
         ("raise KeyboardInterrupt", ""),
     ],
 )
-def test_only_an_end_without_a_word_is_told(inside: str, told: str) -> None:
+def test_only_a_silent_end_is_reported(inside: str, told: str) -> None:
     program = f"""
 import os, sys
 from ray_jobs.dispatch.signals import told_if_ended

@@ -15,7 +15,7 @@ from tests.selection.test_decision import draw_scores
 
 
 @given(data=st.data(), rule=rules, num_problems=st.integers(1, 30))
-def test_a_receipt_says_who_is_still_in_after_each_block_of_a_race(
+def test_a_receipt_names_the_strategies_still_in_after_each_block_of_a_race(
     data: st.DataObject, rule: Rule, num_problems: int
 ) -> None:
     race_rule = dataclasses.replace(rule, method="race", delta=0.9)

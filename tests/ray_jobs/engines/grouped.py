@@ -1,5 +1,6 @@
-"""`orca2` with planned faults whose engines are placed as those that span nodes are, in a group
-each: `python -m tests.ray_jobs.engines.grouped`. Here the groups hold CPUs, for want of GPUs.
+"""`orca2` with planned faults and engines in placement groups, like engines that span nodes.
+
+Usage: `python -m tests.ray_jobs.engines.grouped`. The groups hold CPUs for lack of GPUs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ RANKS = 2
 
 
 def across_nodes(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
-    """What plan_placement makes of an engine that no node has enough GPUs for."""
+    """The Placement of an engine for which no node has enough GPUs."""
     return Placement(replicas=config.replicas, ranks=RANKS, device="gpu", executor="ray")
 
 
 def place_in_groups(setattr_: Callable[[Any, str, Any], None], cpus_per_rank: float) -> None:
-    """Makes every engine of a run one across nodes, its actor a faulty one."""
+    """Places every engine of a run across nodes, with a faulty actor."""
     bundles = property(lambda self: [{"CPU": cpus_per_rank}] * self.ranks)
     setattr_(Placement, "bundles", bundles)
     setattr_(stages, "placement_on", across_nodes)

@@ -1,6 +1,4 @@
-"""Placement groups whose driver or raylet is killed, as a second client of the cluster sees
-them.
-"""
+"""Placement groups whose driver or raylet is killed, as a second client of the cluster sees."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ from tests.ray_jobs.engines.test_orphans import becomes_true, is_running
 pytestmark = pytest.mark.slow
 
 HELD = {f"sums/train/s{n}": "../go" for n in range(NUM_SUMS)}
-"""The stage goes on until we say so: a client takes some seconds to look."""
+"""Problems that wait for a file, so that the stage outlasts a client's look of some seconds."""
 CLIENT = """
 import json, sys, time
 import ray
@@ -61,7 +59,7 @@ def start_grouped(
 
 
 def groups(address: str, wanted: str, environment: Mapping[str, str]) -> list[dict[str, object]]:
-    """The groups that a client of its own finds, once all are in this state or the time is up."""
+    """The groups that a separate client finds, once all are in this state or the time is up."""
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, address, wanted],
         cwd=ROOT,
@@ -129,7 +127,7 @@ def test_an_engine_whose_raylet_is_killed_gets_a_new_group_on_other_nodes(
     raylet = actor.parent()
     assert raylet is not None and raylet.name() == "raylet"
     raylet.kill()
-    raylet.wait(timeout=10)  # its workers see its death only once it is no zombie
+    raylet.wait(timeout=10)  # its workers see its death once it is no zombie
     assert becomes_true(lambda: not is_running(actor.pid))
     (tmp_path / "go").touch()
     printed, _ = process.communicate(timeout=300)

@@ -1,6 +1,4 @@
-"""Every process of Ray that runs our code is offline from its first line on, whatever the
-environment of the cluster.
-"""
+"""Every Ray process that runs our code is offline from its first line on, on any cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from tests.faults.heads import ray_head
 
 pytestmark = pytest.mark.slow
 
-# /proc/self/environ is what a process was given when it was started: no import can have set it.
+# /proc/self/environ is the environment at the start of a process: no import can have set it.
 DRIVER = """
 import json, sys, tempfile
 from pathlib import Path
@@ -86,6 +84,6 @@ def test_actors_and_tasks_are_offline_on_a_cluster_that_is_not(
             assert OFFLINE_ENVIRONMENT.items() <= actor.items()
             assert OFFLINE_ENVIRONMENT.items() <= task.items()
             assert ("VLLM_CPU_OMP_THREADS_BIND" in actor) == (kind == "own variables")
-        # So it was not the cluster's; `ray start --disable-usage-stats` itself sets this one.
+        # So it is not the cluster's; `ray start --disable-usage-stats` itself sets this one.
         given = head.raylet.environ().keys() & OFFLINE_ENVIRONMENT.keys()
         assert given == {"RAY_USAGE_STATS_ENABLED"}

@@ -1,4 +1,4 @@
-"""Nothing of an engine outlives its actor, not even where the actor had no time to end it."""
+"""Nothing of an engine outlives its actor, even if the actor had no time to end it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_running(pid: int) -> bool:
 
 
 def guards(mark: str) -> list[int]:
-    """The running guards of this mark."""
+    """The ids of the running guards of this mark."""
     found = psutil.process_iter(["cmdline", "status"])
     return [
         process.pid
@@ -54,7 +54,7 @@ def guards(mark: str) -> list[int]:
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_children_of_a_killed_actor_are_gone_and_nobody_elses(stopped: bool) -> None:
+def test_children_of_a_killed_actor_are_gone_and_no_other_process(stopped: bool) -> None:
     actor = subprocess.Popen([sys.executable, "-c", ACTOR], stdout=subprocess.PIPE, text=True)
     assert actor.stdout is not None
     mark, stranger = actor.stdout.readline().split()
@@ -75,7 +75,7 @@ def test_children_of_a_killed_actor_are_gone_and_nobody_elses(stopped: bool) -> 
         os.kill(int(stranger), signal.SIGKILL)
 
 
-def test_a_guard_that_is_told_to_goes_by_itself() -> None:
+def test_a_guard_ends_once_its_line_is_closed() -> None:
     code = "import os; from ray_jobs.engines.orphans import MARK, guard; line = guard()"
     code += "; print(os.environ[MARK], flush=True); input(); line.close(); input()"
     actor = subprocess.Popen(
@@ -121,8 +121,8 @@ time.sleep(600)
 
 @pytest.fixture
 def shared() -> Iterator[dict[str, Path]]:
-    """Files in shared memory: of an engine alone, of one and a stranger, and a user's model."""
-    odd = os.fsdecode(b"weights \x0c\x85\xe9-")  # legal in a file's name, and no UTF-8
+    """Files in shared memory: an engine's, one shared with a stranger, a stranger's, a model."""
+    odd = os.fsdecode(b"weights \x0c\x85\xe9-")  # legal in a file's name, but not UTF-8
     names = {"engine": "psm_", "both": "nccl-", "model": odd, "strangers": "psm_"}
     found = {key: SHARED_MEMORY / f"{name}orca2test{uuid4().hex}" for key, name in names.items()}
     for path in found.values():
@@ -155,7 +155,7 @@ def test_shared_memory_of_a_killed_actors_engine_is_removed_and_no_other(
         assert all(path.exists() for path in shared.values())
         assert guards(mark)
         time.sleep(5 * LOOK_SECONDS)
-        os.kill(int(engine), signal.SIGKILL)  # first: nothing can be learnt from it now
+        os.kill(int(engine), signal.SIGKILL)  # first, so that nothing can be learnt from it
         actor.kill()
         actor.wait()
         gone = ("engine", "semaphore")
@@ -207,7 +207,7 @@ def test_shared_memory_that_no_look_could_see_is_removed_and_a_strangers_is_not(
     made = MAPPER.replace("time.sleep(600)\n", ended)
     if moment == "before its end":
         code = wait + made
-    else:  # the engine outlives its actor, and ends by itself
+    else:  # the engine outlives its actor and ends by itself
         late = f"import time\ntime.sleep({2 * LOOK_SECONDS})\n{made}"  # well within the grace
         code = f"{wait}subprocess.Popen([sys.executable, '-c', {late!r}])\n{ended}"
     command = [sys.executable, "-c", code]
@@ -216,7 +216,7 @@ def test_shared_memory_that_no_look_could_see_is_removed_and_a_strangers_is_not(
     stranger = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert actor.stdin is not None and stranger.stdin is not None
     try:
-        time.sleep(10 * LOOK_SECONDS)  # the guard has seen what was there before
+        time.sleep(10 * LOOK_SECONDS)  # the guard has seen the files of before
         stranger.stdin.close()
         actor.stdin.close()
         assert stranger.stdout is not None and actor.stdout is not None

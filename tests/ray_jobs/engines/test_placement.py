@@ -129,7 +129,7 @@ def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
         assert f"{replicas} replicas" in str(error) and f"= {ranks} GPUs" in str(error)
         return
     assert (plan.replicas, plan.ranks) == (replicas, ranks)
-    if has_cpu_build:  # it would leave GPUs idle
+    if has_cpu_build:  # a CPU build leaves GPUs idle
         assert plan.device == "cpu" and plan.bundles == []
     elif plan.executor == "ray":
         assert ranks > max(gpus) and ranks * replicas <= sum(gpus)
@@ -206,7 +206,7 @@ def test_a_student_that_no_policy_looks_at_needs_no_room(
 
 
 class StandIn:
-    """An engine that starts for ever."""
+    """An engine that starts forever."""
 
     cores = ()
 
@@ -232,7 +232,7 @@ def test_a_node_that_is_lost_between_two_stages_leaves_the_plan_as_it_was(
         plan_lines(undisturbed.config.model_copy(update={"teacher": VLLM}), [Node(gpus=0)])
     config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"])
     with open_run(config, quiet) as run:
-        run.nodes = (Node(gpus=8), Node(gpus=8))  # as they were; there is no GPU now
+        run.nodes = (Node(gpus=8), Node(gpus=8))  # as they were; no GPU exists now
         tally = tally_of(run, "rationales")
         with engine_work(run, engine(replicas=16), [], tally, lambda receipt: None) as work:
             work.replicas.settle()

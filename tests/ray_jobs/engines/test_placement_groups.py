@@ -1,7 +1,7 @@
 """Engines whose ranks lie on several nodes: each lives in a placement group that ends with it.
 
-vLLM's ray executor wants GPUs, so the engines here are scripted and the groups hold CPUs; how a
-group is made, kept and removed is the product's own code.
+vLLM's ray executor needs GPUs, so the engines here are scripted and the groups hold CPUs; the
+product's own code makes, keeps and removes the groups.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def in_groups(monkeypatch: pytest.MonkeyPatch, local_ray: None) -> None:
 
 
 def states() -> dict[str, str]:
-    """Id of every group that there ever was -> its state."""
+    """Id of every group so far -> its state."""
     return {name: group["state"] for name, group in placement_group_table().items()}
 
 
@@ -59,7 +59,7 @@ def becomes_removed(group: str, seconds: float = 30.0) -> bool:
 
 
 def group_of(engine: PlacedEngine) -> str:
-    """The id of the group in which the actor of an engine says that it is."""
+    """The id of the group that the actor of an engine reports as its own."""
     ask = engine.actor.__ray_call__
     found: str = ray.get(
         ask.remote(lambda actor: ray.get_runtime_context().get_placement_group_id())
@@ -112,7 +112,7 @@ def test_the_actor_holds_a_place_in_its_group_and_dies_when_the_group_is_removed
         end = time.monotonic() + 30
         while time.monotonic() < end:
             ray.get(engine.actor.ready.remote())
-    engine.end()  # of what is gone already, which raises nothing
+    engine.end()  # both are gone already, which raises nothing
 
 
 class Seen:
@@ -124,7 +124,7 @@ class Seen:
         self.of_actors: list[list[str]] = []
         self.run: Run | None = None
         self.then: Callable[[], None] = lambda: None
-        """Done after each look."""
+        """Function to call after each look."""
 
     def look(self, receipt: Receipt) -> None:
         assert self.run is not None
@@ -133,7 +133,7 @@ class Seen:
         self.at.append({name: now for name, now in states().items() if name not in self.before})
         found = []
         for engine in (r.engine for r in self.run.replicas[0].all if r.is_up and r.engine):
-            with suppress(RayActorError):  # dead, which the driver has not noticed yet
+            with suppress(RayActorError):  # dead, but the driver has not noticed yet
                 found.append(group_of(engine))
         self.of_actors.append(found)
         self.then()
@@ -143,7 +143,7 @@ class Seen:
         yield self.look
 
     def score(self, undisturbed: FinishedRun, run_dir: Path, *sets: str) -> list[str]:
-        """Scores a run and returns what it said."""
+        """The lines that a run says while it is scored."""
         said: list[str] = []
         config = load_config(
             undisturbed.config_file, [f"run_dir={run_dir}", "dispatch.backoff_seconds=0.1", *sets]
@@ -162,7 +162,7 @@ def test_every_replica_has_a_group_while_its_stage_runs_and_none_afterwards(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    plant(run_dir, slow={"sums/train/s11": 15.0})  # still asked when the second engine is up
+    plant(run_dir, slow={"sums/train/s11": 15.0})  # still open when the second engine is up
     seen = Seen()
     seen.score(undisturbed, run_dir, "student.replicas=2", "student.max_num_seqs=1")
     assert max(len(groups) for groups in seen.of_actors) == 2
@@ -257,7 +257,7 @@ def test_vllm_is_told_to_put_the_ranks_of_such_an_engine_on_ray() -> None:
 
 
 def parallel_config(actor: Any, config: VLLMEngineConfig) -> tuple[str, int, str]:
-    """What vLLM makes of an engine's arguments inside an actor: backend, ranks, group."""
+    """vLLM's settings for an engine's arguments inside an actor: backend, ranks, group."""
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     arguments = AsyncEngineArgs(**engine_arguments(config, "ray"))

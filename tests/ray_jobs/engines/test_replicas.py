@@ -1,4 +1,4 @@
-"""How long a replica waits before its engine is started again."""
+"""The wait of a replica before its engine is started again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def waits(replica: Replica, before: float) -> float:
     return round(replica.due - before)
 
 
-def test_deaths_in_a_row_are_waited_out_longer_and_longer_but_the_first(
+def test_deaths_in_a_row_wait_longer_and_longer_except_the_first(
     replicas: Replicas,
 ) -> None:
     found = [dies(replicas, is_alone=False) for _ in range(7)]
@@ -52,7 +52,7 @@ def test_deaths_in_a_row_are_waited_out_longer_and_longer_but_the_first(
     assert [dies(replicas, is_alone=False) for _ in range(2)] == [0, 4]
 
 
-def test_a_death_that_a_problem_alone_is_to_blame_for_is_not_waited_out(
+def test_a_death_that_a_lone_problem_caused_does_not_wait(
     replicas: Replicas,
 ) -> None:
     assert dies(replicas, is_alone=False) == 0

@@ -1,4 +1,4 @@
-"""Which problem killed the engine."""
+"""The search for the problem that killed an engine."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def receipt_of(unit: EngineUnit) -> Receipt:
 
 
 def covered(unit: EngineUnit) -> range:
-    """The problems that an engine is asked for this unit."""
+    """The problems of this unit that an engine is asked."""
     return range(unit.part.first, unit.part.last) if unit.part else range(unit.num_problems)
 
 
 def solve(suspects: Suspects, poison: dict[str, set[int]], most_at_once: int) -> list[EngineUnit]:
-    """Runs suspects on engines that die of poison, or of more problems than `most_at_once`; the
-    units whose receipts would be committed.
+    """The units whose receipts would be committed after a search.
+
+    Suspects run on engines that die of poison, or of more problems than `most_at_once`.
     """
     committed = []
     attempts: set[tuple[str, int]] = set()
@@ -108,7 +109,7 @@ def test_a_unit_that_only_shared_the_engine_is_run_whole_and_once() -> None:
 def test_a_single_problem_is_given_up_only_after_it_killed_twice_alone() -> None:
     suspects = Suspects()
     suspects.add(unit_of("u", 1))
-    for _ in range(KILLS_OF_A_PROBLEM):  # first as the whole unit, then as a part of it
+    for _ in range(KILLS_OF_A_PROBLEM):  # as the whole unit, then as its part
         assert covered(suspects.next()) == range(1)
         suspects.died()
     merge = suspects.next()
@@ -139,7 +140,7 @@ def test_a_unit_that_has_no_problem_left_is_tried_again_and_loses_none() -> None
     assert unit.part is None and suspects.survived(receipt_of(unit)) is not None and not suspects
 
 
-def test_what_gives_problems_up_waits_for_what_does_not() -> None:
+def test_searches_that_give_problems_up_wait_for_those_that_do_not() -> None:
     suspects = Suspects()
     for name, size in (("u", 1), ("v", 4)):
         suspects.add(unit_of(name, size))
@@ -155,7 +156,7 @@ def test_what_gives_problems_up_waits_for_what_does_not() -> None:
 
 
 @given(st.integers(2, 20), st.data())
-def test_after_an_engine_that_died_of_everything_another_finds_what_kills(
+def test_after_an_engine_that_died_of_everything_another_finds_the_killers(
     size: int, data: st.DataObject
 ) -> None:
     poison = data.draw(st.sets(st.integers(0, size - 1), max_size=3))

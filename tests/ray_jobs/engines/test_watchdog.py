@@ -1,4 +1,4 @@
-"""An engine under watch; no Ray is needed."""
+"""An engine under watch, without Ray."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def request_of(problem_id: str, max_tokens: int = 8) -> Request:
 
 
 class HangingEngine:
-    """Never answers; makes tokens for so many seconds."""
+    """An engine that never answers, and makes tokens for some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -72,7 +72,7 @@ def test_an_event_loop_that_is_blocked_is_noticed_too() -> None:
     async def scenario() -> None:
         asking = asyncio.create_task(watched(HangingEngine(0.0), stalled).generate(request_of("p")))
         await asyncio.sleep(0)
-        assert stalled.wait(30)  # holds the loop, as a call that never returns would
+        assert stalled.wait(30)  # holds the loop like a call that never returns
         asking.cancel()
 
     asyncio.run(scenario())
@@ -120,7 +120,7 @@ def test_requests_of_an_engine_that_hangs_are_not_cut_off_but_end_with_it(second
 
     async def scenario() -> None:
         engine = WatchedEngine(
-            HangingEngine(seconds),  # 0.3: it made tokens after they were asked
+            HangingEngine(seconds),  # 0.3: tokens come after the requests
             stall_seconds=2.0,
             request_seconds=0.6,
             on_stall=lambda reason: stalled.set(),

@@ -1,4 +1,4 @@
-"""Who is given which units; nothing is worked on here, so engines are stand-ins."""
+"""The distribution of units over engines, which are stand-ins here and do no work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.ray_jobs.engines.test_suspects import unit_of
 
 @dataclass
 class StandIn:
-    """An engine that is up, or is starting; it takes units and never answers."""
+    """An engine that is up or starting; it takes units and never answers."""
 
     @property
     def actor(self) -> Any:
@@ -38,7 +38,7 @@ class StandIn:
 
 
 def work_of(num_up: int, num_starting: int, num_units: int, room: int) -> EngineWork:
-    """Engines of which some are up, some start and will take long, and units of one request."""
+    """Engines, some up and some slowly starting, and units of one request."""
 
     def nothing_starts(index: int, node: str) -> Any:
         raise AssertionError
@@ -97,7 +97,7 @@ def test_engines_that_are_starting_find_their_share_and_no_engine_is_idle_for_it
 
 
 @given(num_up=engines, num_starting=engines, num_units=units, room=rooms)
-def test_all_units_are_done_also_where_those_that_start_never_come_up(
+def test_all_units_are_done_even_if_starting_engines_never_come_up(
     num_up: int, num_starting: int, num_units: int, room: int
 ) -> None:
     work = work_of(num_up, num_starting, num_units, room)
@@ -106,9 +106,9 @@ def test_all_units_are_done_also_where_those_that_start_never_come_up(
         work.grant(())
         assert min(open_on(work)) >= min(1, num_units) or not work.waiting
         for replica in work.replicas.working:
-            replica.open_.clear()  # all is done
+            replica.open_.clear()  # all are done
         rounds += 1
-    # The share of those that never come shrinks with what is left.
+    # The share of engines that never come up shrinks with the units left.
     assert rounds <= 10 + math.ceil(num_units / num_up)
 
 
@@ -127,7 +127,7 @@ def test_an_engine_that_has_just_died_gets_one_unit(num_up: int, num_units: int,
 
 
 def died_of_a_problem(work: EngineWork) -> Replica:
-    """The only engine, up again after a single problem ended it as often as it may."""
+    """The only engine, up again after a single problem ended it KILLS_OF_A_PROBLEM times."""
     [replica] = work.replicas.all
     work.suspects.add(unit_of("suspect", 1))
     for _ in range(KILLS_OF_A_PROBLEM):
@@ -157,7 +157,7 @@ def test_where_nothing_else_is_left_a_problem_that_killed_twice_is_given_up() ->
     assert merge.part is not None and merge.part.lost == (0,)
 
 
-def test_what_an_engine_that_was_given_up_died_of_is_tried_on_another() -> None:
+def test_problems_that_killed_a_given_up_engine_are_tried_on_another() -> None:
     work = work_of(2, 0, 0, 4)
     work.suspects.add(unit_of("suspect", 1))
     work.grant(())

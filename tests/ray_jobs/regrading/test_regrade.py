@@ -1,5 +1,7 @@
-"""Runs as an older grader left them, graded anew by Ray tasks: completions are a scripted engine's,
-stored verdicts and selections are what that grader would have made of them.
+"""Runs of an older grader, regraded by Ray tasks.
+
+The completions are a scripted engine's; stored verdicts and selections are those that the older
+grader would have made from them.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 OLDER = GRADER_VERSION - 1
 RACE = ("selection.method=race", "selection.delta=0.9")
 GROWN = (*RACE, "selection.open_requests=60")
-"""Blocks grow as strategies fall, so that they begin and end elsewhere than a full grid's."""
+"""Blocks grow as strategies drop out, so that their bounds differ from a full grid's."""
 EVALUATION = """
 [[evaluation.tasks]]
 name = "sums"
@@ -95,7 +97,7 @@ def same(score: StudentScore) -> StudentScore:
 
 
 def cannot_read_working(score: StudentScore) -> StudentScore:
-    """The verdict of a grader that finds no answer behind working."""
+    """The verdict of a grader that finds no answer after working."""
     if not score.text.startswith("Let us see."):
         return score
     return dataclasses.replace(score, outcome="unparsed", score=0.0, answer="")
@@ -114,8 +116,9 @@ def older_run(
     lost: frozenset[str] = frozenset(),
     grader: int = OLDER,
 ) -> Path:
-    """The run that another grader and other settings would have led to, by the same completions;
-    problems in `lost` killed their engines.
+    """The run that another grader and other settings make from the same completions.
+
+    Problems in `lost` killed their engines.
     """
     config = load_config(graded.config_file, [*sets, f"run_dir={run_dir}"])
     determinants = stage_determinants(config, read_inputs(config))
@@ -150,8 +153,9 @@ def _raced(
     cells: dict[tuple[str, str], StudentScore],
     lost: frozenset[str],
 ) -> Iterator[Receipt]:
-    """Receipts of a group's blocks, by a race or a full grid, and of its selection; `units` are
-    those of its problems.
+    """The receipts of a group's blocks, by a race or a full grid, and of its selection.
+
+    `units` maps the group's problems to their units.
     """
     run_dir, rule, ids = Path(config.run_dir), rule_of(config), list(units)
     group = Group(
@@ -191,7 +195,7 @@ def _evaluated(
     verdict: Verdict,
     grader: int,
 ) -> Iterator[Receipt]:
-    """Receipts of the student's evaluation."""
+    """The receipts of the student's evaluation."""
     problems_key = keys["evaluation_problems"]
     inputs = read_inputs(config)
     key = evaluation_key(config, config.student, problems_key, inputs, grader)
@@ -222,7 +226,7 @@ def scores_of(run_dir: Path) -> dict[str, list[Any]]:
 
 
 def counts_of(run_dir: Path) -> dict[str, dict[str, int]]:
-    """Unit -> what its receipt counts."""
+    """Unit -> the counts of its receipt."""
     committed = read_ledger(run_dir).committed("scores")
     return {r.unit: {k: n for k, n in r.counts.items() if k != REGRADED} for r in committed}
 
@@ -276,7 +280,7 @@ def test_verdicts_that_were_right_stay_row_for_row_and_so_do_the_selections(
     assert files_of(source) == files
 
 
-def test_mended_verdicts_change_the_winner_and_the_run_goes_on_to_its_end(
+def test_corrected_verdicts_change_the_winner_and_the_run_goes_on_to_its_end(
     graded: FinishedRun, tmp_path: Path
 ) -> None:
     source = older_run(graded, tmp_path / "old", verdict=cannot_read_working)
@@ -302,9 +306,7 @@ def test_mended_verdicts_change_the_winner_and_the_run_goes_on_to_its_end(
     assert (whole.findings, whole.notes) == ([], [])
 
 
-def test_an_evaluation_is_graded_anew_and_not_asked_again(
-    graded: FinishedRun, tmp_path: Path
-) -> None:
+def test_an_evaluation_is_regraded_and_not_asked_again(graded: FinishedRun, tmp_path: Path) -> None:
     source = older_run(graded, tmp_path / "old", verdict=cannot_read_working)
     config = config_of(graded, tmp_path / "run")
     found = regraded(config, source)
@@ -318,7 +320,7 @@ def test_an_evaluation_is_graded_anew_and_not_asked_again(
         assert run.ledger.units == ledger
 
 
-def test_an_evaluation_with_other_settings_is_left_behind_and_said_so(
+def test_an_evaluation_with_other_settings_is_left_behind_and_reported(
     graded: FinishedRun, tmp_path: Path
 ) -> None:
     source = older_run(graded, tmp_path / "old")
@@ -412,7 +414,7 @@ def test_a_task_that_dies_between_two_blocks_of_a_race_is_done_once(
         found = [regrade_lease(run, each, problems, old.ledger) for each in groups(problems)]
         leases = [lease for lease in found if lease is not None]
         work = file_work(run, dies_once, leases, tally_of(run, "scores"), lambda receipt: None)
-        while not work.is_done:  # all is committed at the end: a death may be seen before that
+        while not work.is_done:  # all is committed at the end, and a death may be seen before
             work.grant(())
             work.take(set(ready_refs(work.refs, 1.0)))
         run.ledger.commit(work.taken)
@@ -433,7 +435,7 @@ def test_a_damaged_file_is_one_line_and_its_unit_is_made_once_it_is_restored(
     for stage in ("problems", "scores"):
         victim = source / ledger.committed(stage)[-1].accepted.path
         body = victim.read_bytes()
-        victim.unlink()  # a hard link of another run's
+        victim.unlink()  # a hard link to another run's file
         victim.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
         with pytest.raises(DamagedFile, match=victim.name) as found:
             regraded(config, source)
