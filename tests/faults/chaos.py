@@ -1,9 +1,10 @@
-"""Kills the driver of a run at random moments, starts it again each time, and compares the end
-with an undisturbed run: `python -m tests.faults.chaos [--config FILE] [--kills 20]` (`make chaos`).
+"""Kills a run's driver at random moments, restarts it, compares the end with an undisturbed run.
 
-With real engines ids and invariants must be equal, with scripted engines content too; what was
-committed before a kill must be the same file after it. A run that ends before its kill is checked,
-and the next begins anew. The last line is one JSON document.
+Usage: `python -m tests.faults.chaos [--config FILE] [--kills 20]` (`make chaos`).
+
+With real engines ids and invariants must be equal, with scripted engines also the content; every
+file committed before a kill must be the same file after it. A run that ends before its kill is
+checked, and the next begins in a new folder. The last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.faults.oracle import (
 )
 
 STARTED = 8.0
-"""No driver has done anything before so many seconds: Ray and imports. Kills come later, mostly."""
+"""Seconds before a driver has done anything, for Ray and imports. Most kills come later."""
 
 
 def start(config_file: Path, run_dir: Path, sets: list[str]) -> subprocess.Popen[str]:
@@ -47,7 +48,7 @@ def start(config_file: Path, run_dir: Path, sets: list[str]) -> subprocess.Popen
 
 
 def ids(run_dir: Path) -> dict[str, list[str]]:
-    """Stage -> the ids it took in, accepted or not; selections by group."""
+    """Stage -> the ids that it took in, accepted or not; selections by group."""
     ledger = read_ledger(run_dir)
     found: dict[str, list[str]] = {stage: [] for stage in STAGES}
     for receipt in ledger.units.values():
@@ -69,7 +70,7 @@ def check(run_dir: Path, undisturbed: Path, *, is_scripted: bool) -> None:
 
 
 def chaos(config_file: Path, kills: int, seed: int, sets: list[str], folder: Path) -> None:
-    """Prints a line per kill and the figures as JSON."""
+    """Runs the kills and prints a line for each, then the figures as JSON."""
     is_scripted = load_config(config_file, sets).student.engine == "scripted"
     unused_before = unused_segments()
     undisturbed = folder / "undisturbed"

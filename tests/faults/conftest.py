@@ -1,4 +1,4 @@
-"""Engines with planned faults; and which faults of README.md have a test, by the tests' names."""
+"""Engines with planned faults; the faults of README.md that have a test, by the tests' names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NUMBERED = re.compile(r"test_(\d+)_(?:to_(\d+)_)?")
 
 @pytest.fixture
 def faulty_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of this process have engines with planned faults."""
+    """Gives the runs of this process engines with planned faults."""
     monkeypatch.setattr(placement, "EngineActor", FaultyActor)
 
 
 def rows_of(test: str) -> set[int]:
-    """The rows that a test's name begins with: `test_7_...` or `test_3_to_6_...`."""
+    """The rows of the matrix that a test's name begins with: `test_7_...` or `test_3_to_6_...`."""
     found = NUMBERED.match(test)
     if found is None:
         return set()

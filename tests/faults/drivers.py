@@ -1,4 +1,4 @@
-"""`orca2` as a process, with a Ray of its own and planned faults."""
+"""`orca2` as a process, with its own Ray and planned faults."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 
 OFFLINE = ("unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
-"""Before a command: it has no network but its own loopback."""
+"""Words before a command that leave it no network but its own loopback."""
 
 
 SOON_LOST = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-"""Ray looks for a lost head 60 seconds, unless told so."""
+"""Variables that shorten the 60 seconds for which Ray looks for a lost head."""
 
 
 def start_driver(
@@ -32,8 +32,9 @@ def start_driver(
     through: Sequence[str] = (),
     **environment: str,
 ) -> subprocess.Popen[str]:
-    """A driver that runs `orca2 run`, on the Ray at `address` or on one of its own, started
-    `through` a command that ends in it.
+    """A driver that runs `orca2 run`, on the Ray at `address` or on its own.
+
+    It is started `through` a command that ends in it.
     """
     variables = {**os.environ, **environment}
     variables.pop("RAY_ADDRESS", None)
@@ -60,7 +61,7 @@ def run_driver(
     through: Sequence[str] = (),
     **environment: str,
 ) -> tuple[int, str]:
-    """Exit code and all that was printed by a driver that nobody disturbs."""
+    """The exit code and output of a driver that nobody disturbs."""
     process = start_driver(
         config_file, run_dir, *sets, address=address, through=through, **environment
     )
@@ -69,15 +70,17 @@ def run_driver(
 
 
 def assert_one_reason(printed: str) -> None:
-    """Asserts that a driver that failed said why in one line, and showed no traceback."""
+    """Asserts that a failed driver gave its reason in one line, without a traceback."""
     assert "Traceback" not in printed, printed
     reasons = [line for line in printed.splitlines() if line.startswith("Error: ")]
     assert len(reasons) == 1, printed
 
 
 def little_memory(taken_mb: int, used_mb: int = 0) -> dict[str, str]:
-    """Variables with which Ray kills who takes so much memory and nobody who takes less; a run is
-    expected to use some besides. Skips the test where the machine has not so much.
+    """Variables with which Ray kills a process that takes `taken_mb` and none that takes less.
+
+    The run itself may use `used_mb` besides. The test is skipped if the machine has too little
+    memory.
     """
     memory = psutil.virtual_memory()
     wanted = (used_mb + taken_mb // 2) << 20
@@ -101,7 +104,7 @@ def skip_without_network_namespaces() -> None:
 def wait_until(
     process: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 300.0
 ) -> None:
-    """Returns when the condition holds.
+    """Waits until the condition holds.
 
     Raises:
         AssertionError: the process ended before, or the time is up.

@@ -1,9 +1,10 @@
-"""A driver's life without Ray, ended at every call that reaches the disk: `python -m ... all
-FOLDER`; the writing of a dataset over an older one likewise, `dataset FOLDER TOKENIZER`; or one
-driver's life alone, `drive RUN` and `resume RUN`.
+"""A driver's life without Ray, ended at every call that reaches the disk (fault 17).
 
-Prints how many points there were. At each point a child process ends, before the call or after it,
-and a second driver must make the run whole without redoing what was committed (faults 17).
+`python -m ... all FOLDER` does this to a run, `dataset FOLDER TOKENIZER` to the writing of a
+dataset over an older one; `drive RUN` and `resume RUN` are one driver's life alone.
+
+Prints the number of points. At each point a child process ends, before the call or after it, and a
+second driver must make the run whole without redoing committed units.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from orca2_gen.strategies import load_strategies
 from tests.test_dataset import build
 
 CALLS = ("fsync", "replace", "rename", "link", "unlink", "truncate", "ftruncate", "mkdir")
-"""Functions of `os` through which the commit protocol changes the disk."""
+"""Functions of `os` with which the commit protocol changes the disk."""
 UNITS = [f"sums-{n:06d}" for n in range(5)]
 STAGES = {"problems": {"tasks": "t"}}
 KEYS = {"problems": "k"}
@@ -44,7 +45,7 @@ DIED = 9
 
 
 def drive(run_dir: Path, driver: str) -> list[str]:
-    """The units that this driver made, until the run is done."""
+    """The units that this driver makes until the run is done."""
     made = []
     with run_lock(run_dir):
         ledger = read_ledger(run_dir, writable=True)
@@ -70,7 +71,7 @@ def row(unit: str) -> Rejection:
 
 
 def die_at(point: int, *, after: bool) -> None:
-    """Makes this process end at its `point`-th call that reaches the disk."""
+    """Ends this process at its `point`-th call that reaches the disk."""
     count = itertools.count()
 
     def dying(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,7 +91,7 @@ def die_at(point: int, *, after: bool) -> None:
 
 
 def check(ledger: Ledger, before: dict[tuple[str, str], Receipt], made: list[str]) -> None:
-    """Asserts that the second driver made exactly what was missing, and that all is whole."""
+    """Asserts that the second driver made exactly the missing units, and that all is whole."""
     assert sorted([unit for _, unit in before] + made) == UNITS
     assert all(ledger.units[key] == receipt for key, receipt in before.items())
     found = [
@@ -108,7 +109,7 @@ def check(ledger: Ledger, before: dict[tuple[str, str], Receipt], made: list[str
 def end_everywhere(
     folders: Iterator[Path], live: Callable[[Path], object], go_on: Callable[[Path], object]
 ) -> int:
-    """The number of points at which a life was ended; after each, another goes on in its folder."""
+    """The number of points at which a driver ended; after each, another goes on in its folder."""
     for point in itertools.count():
         is_over = False
         for after in (False, True):
@@ -133,7 +134,7 @@ def drivers(folder: Path) -> int:
 
 
 def dataset(folder: Path, tokenizer: str) -> int:
-    """The points of writing a dataset where there is another with more shards."""
+    """The number of points in writing a dataset over another with more shards."""
     chat, strategies = load_chat(tokenizer), load_strategies(None)
 
     def write(run_dir: Path) -> None:
@@ -147,7 +148,7 @@ def dataset(folder: Path, tokenizer: str) -> int:
 
     def go_on(run_dir: Path) -> None:
         found = files_of(run_dir)
-        if manifest := found.get("manifest.json"):  # declared: nothing is missing or too many
+        if manifest := found.get("manifest.json"):  # declared: no file is missing or surplus
             assert found == (older if manifest == older["manifest.json"] else wanted)
         write(run_dir)
         assert files_of(run_dir) == wanted
@@ -164,7 +165,7 @@ def files_of(run_dir: Path) -> dict[str, bytes]:
 
 
 def resume(run_dir: Path) -> str:
-    """`whole`, after a second driver has ended what the first began."""
+    """`whole`, after a second driver has finished the first one's run."""
     before = dict(read_ledger(run_dir).units)
     made = drive(run_dir, "bb")
     check(read_ledger(run_dir), before, made)

@@ -6,15 +6,15 @@ The plan is `faults.json` beside the run directory:
                   process (-1: always)
     die_on_role   every request for this role ends the actor's process
     die_after     numbers of requests, after each of which the actor's process ends once
-    hang_on       problem ids whose requests never come back, once
-    slow          problem id -> seconds, in which its requests go on making tokens
+    hang_on       problem ids whose requests never return, once
+    slow          problem id -> seconds during which its requests go on making tokens
     waits_for     problem id -> a pattern of files in the run directory, one of which must be there
-    fail_starts   so many starts of an engine raise
-    slow_start    seconds
-    skewed        so many engines report another version of vLLM
-    allocate_mb   of memory that one engine takes and touches at its first request
+    fail_starts   number of engine starts that raise
+    slow_start    seconds that a start takes
+    skewed        number of engines that report another version of vLLM
+    allocate_mb   memory that one engine takes and touches at its first request
 
-What happened is counted in files, since processes die; so are the requests, by their ids.
+Files count the faults that happened and the requests, by their ids, since processes die.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ray_jobs.engines.watchdog import WatchedEngine
 PLAN = "faults.json"
 REQUESTS = "requests.log"
 RESOURCE = "ORCA2_TEST_RESOURCE"
-"""A variable that names what a node must have for an engine to go there: scripted ones need nothing
-and may go to the head, which no test can remove."""
+"""Variable that names a resource that a node must have to take an engine: scripted engines need
+none and may go to the head, which no test can remove."""
 
 
 def plant(run_dir: Path, **faults: Any) -> None:
@@ -50,7 +50,7 @@ def plant(run_dir: Path, **faults: Any) -> None:
 
 
 def happened(run_dir: Path, what: str) -> int:
-    """How often a fault of this name has happened."""
+    """The number of times that a fault of this name has happened."""
     return len(list(run_dir.parent.glob(f"{what}.*.happened")))
 
 
@@ -80,7 +80,7 @@ class FaultyEngine:
             self._allocated = bytearray(self._plan["allocate_mb"] << 20)
             for page in range(0, len(self._allocated), 4096):
                 self._allocated[page] = 1
-            await asyncio.sleep(60.0)  # the kernel's or Ray's killer comes meanwhile
+            await asyncio.sleep(60.0)  # the kernel or Ray kills it meanwhile
         problem_id = request.problem_id
         die_on = self._plan.get("die_on", {})
         times = die_on.get(problem_id, die_on.get(f"{request.role}|{problem_id}", 0))
@@ -137,7 +137,7 @@ class FaultyActor(EngineActor):
 
 
 def mark(run_dir: Path, what: str, most: int) -> bool:
-    """Whether this fault may still happen, and notes that it does."""
+    """Whether this fault may still happen; if so, it is counted."""
     if happened(run_dir, what) >= most:
         return False
     name = f"{what}.{os.getpid()}-{time.monotonic_ns()}.happened"

@@ -1,6 +1,4 @@
-"""A cluster of one head, as `ray start --head` makes it; its dashboard listens on the loopback
-address.
-"""
+"""A cluster of one head, made by `ray start --head`, with its dashboard on the loopback address."""
 
 from __future__ import annotations
 
@@ -27,9 +25,9 @@ class Head:
     gcs_address: str
     dashboard: str
     temp_dir: Path
-    """Ray's own; its logs are there."""
+    """Ray's folder, with its logs."""
     environment: dict[str, str]
-    """Of what talks to it: its own, a HOME without a token but the one it was given."""
+    """Environment of its clients: its own, with a HOME that holds no token but the given one."""
 
     @property
     def raylet(self) -> psutil.Process:
@@ -42,7 +40,7 @@ class Head:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on, below the range from which Ray's workers take theirs."""
+    """Ports that nobody listens on, below the range of Ray's workers."""
     found: list[int] = []
     for port in range(6400 + os.getpid() % 1500, 9900):
         with socket.socket() as probe:
@@ -55,7 +53,7 @@ def free_ports(number: int) -> list[int]:
 
 @contextmanager
 def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
-    """A head that is up; with a token, only those who show it are served."""
+    """A context with a head that is up and, given a token, serves only clients that show it."""
     home.mkdir(parents=True, exist_ok=True)
     gcs, dashboard, agent = free_ports(3)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
@@ -101,7 +99,7 @@ def ray_head(home: Path, *, token: str | None = None) -> Iterator[Head]:
         _wait_for(process, dashboard, home / "head.log")
         yield head
     finally:
-        # It is gone already where the raylet was killed: `--block` ends with what it started.
+        # After a kill of the raylet it is gone: `--block` ends with the processes that it started.
         family = _family(process.pid)
         process.terminate()
         _, left = psutil.wait_procs(family, timeout=20)

@@ -1,13 +1,13 @@
-"""One oracle for every fault: what must hold of a run after whatever happened to it (I1 to I8).
+"""One oracle for every fault: the invariants of a run, whatever happened to it (I1 to I8).
 
 I1  accepted + rejected + not_needed = input, by id; no id twice
 I2  every listed file has its size, rows and digest
 I3  the content is that of an undisturbed run
 I4  no temporary file, no unlisted file, no process, no placement group and no shared memory is left
 I5  a resume redoes no committed unit
-I6  exit code and reason (asserted by each test, they differ)
+I6  exit code and reason (they differ, so each test asserts them)
 I7  no instruction of the teacher in the output
-I8  no secret in what was printed
+I8  no secret in the output or in a file of the run
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from tests.faults.faulty import asked
 SESSION = "ORCA2_TEST_SESSION"
 os.environ.setdefault(SESSION, str(os.getpid()))
 SECRET = "orca2-test-secret-7f3a"
-"""In the environment of every faulty run, since who imports this is collected before any Ray
-starts; must never be printed or written."""
+"""Secret in the environment of every faulty run, since importers of this file are collected before
+any Ray starts; must never be printed or written."""
 os.environ["API_KEY"] = SECRET
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """What was committed when a driver ended; taken before the next one begins."""
+    """The commits at the end of a driver, taken before the next one begins."""
 
     units: dict[tuple[str, str], Receipt]
     files: dict[str, tuple[int, int]]
     requests: int
-    """That faulty engines were asked so far."""
+    """Number of requests to faulty engines so far."""
     done: frozenset[tuple[str, ...]]
-    """(role, strategy, problem id) of each committed score, (role, problem id) of each rationale,
-    rejected or not."""
+    """(role, strategy, problem id) of each committed score and (role, problem id) of each
+    rationale, rejected or not."""
 
 
 def snapshot(run_dir: Path) -> Snapshot:
-    """Of a run whose driver has ended."""
+    """The Snapshot of a run whose driver has ended."""
     ledger = read_ledger(run_dir)
     done: set[tuple[str, ...]] = set()
     for receipt in ledger.units.values():
@@ -74,7 +74,7 @@ def snapshot(run_dir: Path) -> Snapshot:
 
 
 def assert_not_redone(run_dir: Path, before: Snapshot) -> None:
-    """Asserts I5: what was committed stands untouched, and no engine was asked for it again."""
+    """Asserts I5: committed files are untouched, and no engine was asked again for their rows."""
     ledger = read_ledger(run_dir)
     assert before.units.items() <= ledger.units.items()
     assert before.files.items() <= inodes(ledger).items()
@@ -95,11 +95,11 @@ def assert_whole(
     """Asserts I1 to I4, I7 and I8, and of a resumed run I5.
 
     Args:
-        run_dir: of the run.
-        undisturbed: the run directory of one that met no fault.
+        run_dir: directory of the run.
+        undisturbed: directory of a run without faults.
         lost: problems that may be rejected because engines died of them.
-        printed: by all its drivers.
-        before: what was committed when the driver before the last had ended.
+        printed: output of all its drivers.
+        before: snapshot at the end of the driver before the last.
     """
     assert_sound(run_dir, printed=printed, before=before)
     ours, theirs = content(run_dir, lost), content(undisturbed, lost)  # I3
@@ -116,13 +116,13 @@ def assert_sound(
     unused_before: set[Path] | None = None,
     is_finished: bool = True,
 ) -> None:
-    """Asserts all but I3: of a run whose texts no other run has, or that stopped before its end.
+    """Asserts all but I3, for a run whose texts no other run has, or that stopped before its end.
 
     Args:
-        run_dir: of the run, whose driver has ended in good order.
-        printed: by all its drivers.
-        before: what was committed when the driver before the last had ended.
-        unused_before: of a run on real engines what unused_segments() was before it.
+        run_dir: directory of the run, whose driver has ended in order.
+        printed: output of all its drivers.
+        before: snapshot at the end of the driver before the last.
+        unused_before: unused_segments() before a run on real engines.
         is_finished: whether nothing is open.
     """
     found = verify(run_dir)  # I1, I2 and the proof of erasure
@@ -140,7 +140,7 @@ def assert_sound(
 
 
 def assert_no_secret(run_dir: Path, printed: str) -> None:
-    """Asserts I8 of what was printed and of every file in the run directory."""
+    """Asserts I8 for the output and for every file in the run directory."""
     assert os.environ["API_KEY"] == SECRET, "nothing would be shown"
     assert SECRET not in printed
     for path in run_dir.rglob("*"):
@@ -148,7 +148,7 @@ def assert_no_secret(run_dir: Path, printed: str) -> None:
 
 
 def content(run_dir: Path, lost: frozenset[str]) -> dict[str, list[str]]:
-    """Stage -> its rows, accepted and rejected, sorted, without those of lost problems."""
+    """Stage -> its sorted rows, accepted and rejected, without those of lost problems."""
     ledger = read_ledger(run_dir)
     rows: dict[str, list[str]] = {stage: [] for stage in STAGES}
     for receipt in ledger.units.values():
@@ -156,7 +156,7 @@ def content(run_dir: Path, lost: frozenset[str]) -> dict[str, list[str]]:
             for row in read_table(run_dir, entry).to_pylist():
                 if row.get("problem_id") not in lost:
                     rows[receipt.stage].append(json.dumps(row, sort_keys=True))
-    if lost:  # a choice may rest on fewer scores then
+    if lost:  # a choice may then rest on fewer scores
         rows["selections"] = []
     return {stage: sorted(found) for stage, found in rows.items()}
 
@@ -171,9 +171,7 @@ def rejections(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def assert_nothing_runs(seconds: float = 10.0) -> None:
-    """Asserts that within some seconds no engine, none of its processes and no placement group is
-    left.
-    """
+    """Asserts that within `seconds` no engine, engine process or placement group is left."""
     if ray.is_initialized():
         states = Counter(group["state"] for group in placement_group_table().values())
         assert set(states) <= {"REMOVED"}
@@ -190,7 +188,7 @@ def unused_segments() -> set[Path]:
 
 
 def assert_no_segment_left(before: set[Path], seconds: float = 20.0) -> None:
-    """Asserts that within some seconds no shared memory is left unused that was not before."""
+    """Asserts that within `seconds` no unused shared memory is left that was not before."""
     end = time.monotonic() + seconds
     while (left := unused_segments() - before) and time.monotonic() < end:
         time.sleep(0.1)
@@ -201,7 +199,7 @@ ACTORS = ("ray::EngineActor", "ray::FaultyActor")
 
 
 def engine_processes() -> list[str]:
-    """What runs of this session's engines: actors of ours and vLLM's processes, as `pid name`."""
+    """The running engine processes of this session, our actors and vLLM's, as `pid name`."""
     found = named("VLLM", *ACTORS)
     return [f"{process.pid} {process.info['name'] or process.info['cmdline']}" for process in found]
 
@@ -209,8 +207,8 @@ def engine_processes() -> list[str]:
 def named(*prefixes: str) -> list[psutil.Process]:
     """The running processes of this session whose name or command begins with one of these.
 
-    They are known by a variable that every descendant inherits, orphans too: other runs may share
-    the machine.
+    A variable that every descendant inherits, even an orphan, marks them: other runs may share the
+    machine.
     """
     found = []
     for process in psutil.process_iter(["name", "cmdline", "status", "environ"]):
@@ -239,7 +237,7 @@ def committed(run_dir: Path) -> Counter[str]:
 
 
 def inodes(ledger: Ledger) -> dict[str, tuple[int, int]]:
-    """Committed file -> inode and modification time: what I5 compares before and after a resume."""
+    """Committed file -> inode and modification time, which I5 compares around a resume."""
     return {
         entry.path: (
             os.stat(ledger.run_dir / entry.path).st_ino,

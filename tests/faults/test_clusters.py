@@ -1,5 +1,6 @@
-"""What happens to the cluster under a run: a node or the head is lost, memory or a disk is full,
-there is no network (faults 10, 11, 15, 40, 41).
+"""Faults of the cluster under a run (faults 10, 11, 15, 40, 41).
+
+A node or the head is lost, memory or a disk is full, there is no network.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def busy_nodes(cluster: Cluster, run_dir: Path) -> list[Any]:
-    """The node whose engine was asked last, if both live and it is not the head."""
+    """The node of the engine that was asked last, if both live and it is not the head."""
     with suppress(IndexError, psutil.NoSuchProcess):
         raylet = psutil.Process(asked(run_dir)[-1][0]).ppid()
         return [
@@ -117,7 +118,7 @@ def test_15_a_full_disk_of_rays_own_stops_no_run(undisturbed: FinishedRun, tmp_p
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
     assert_whole(run_dir, undisturbed.run_dir, printed=printed)
-    # Ray names the folder of a Ray of its own by the process that started it.
+    # Ray names the folder of its own Ray by the process that started it.
     [logs] = Path(gettempdir(), "ray").glob(f"session_*_{process.pid}/logs")
     said = "".join(file.read_text(errors="replace") for file in logs.glob("raylet*"))
     assert "is over 1% full" in said, "Ray did not take its disk for full"

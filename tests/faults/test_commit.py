@@ -1,4 +1,4 @@
-"""The commit protocol, ended at every step (faults 14, 16, 17, 42, 46)."""
+"""The commit protocol, interrupted at every step (faults 14, 16, 17, 42, 46)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def num_points(*arguments: str) -> int:
-    """At how many points a life was ended, each of which another then made whole."""
+    """The number of points at which a driver ended and another then made the run whole."""
     child = subprocess.run(
         [sys.executable, "-m", fail_points.__name__, *arguments],
         cwd=ROOT,
@@ -35,7 +35,7 @@ def num_points(*arguments: str) -> int:
 def test_17_a_driver_ended_before_or_after_any_disk_call_loses_and_doubles_nothing(
     tmp_path: Path,
 ) -> None:
-    # Each of five units has two files, each with a fsync, a rename and a fsync of its directory.
+    # Each of five units has two files, each with an fsync, a rename and an fsync of its directory.
     assert num_points("all", str(tmp_path)) > 5 * 2 * 3
 
 
@@ -93,7 +93,7 @@ def test_14_a_file_that_cannot_be_written_whole_is_named_and_never_committed(
 
 
 def in_a_mount_namespace(script: str) -> subprocess.CompletedProcess[str]:
-    """What a shell script does where it may mount file systems; skips where nobody may."""
+    """The result of a shell script that may mount file systems; skips if nobody may."""
     probe = subprocess.run(["unshare", "-rm", "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         pytest.skip(f"no mount namespaces here: {probe.stderr.strip()}")
@@ -130,9 +130,7 @@ def test_16_a_run_directory_that_may_not_be_written_is_one_clear_error(tmp_path:
 def test_16_a_commit_that_could_not_be_made_durable_is_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk reports an error on fsync: the driver stops, and only what it acknowledged counts
-    as surely there.
-    """
+    """An fsync reports an error: the driver stops, and only its acknowledged commits count."""
     ledger = read_ledger(tmp_path, writable=True)
     name = UnitName(stage="problems", stage_key="k", unit=UNITS[0], driver="aa")
     receipt = write_unit(tmp_path, name, [row("x")], Rejection)

@@ -1,5 +1,6 @@
-"""Drivers that are killed, interrupted, started twice, cut off or started in odd places
-(faults 7, 8, 18, 39, 42, 45, 47).
+"""Drivers that are killed, interrupted, started twice, cut off or in odd places.
+
+Faults 7, 8, 18, 39, 42, 45, 47.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tests.ray_jobs.test_pipeline import dataset_bytes
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 OUT_WITHIN_SECONDS = 3.0
-"""Then `ray job stop` kills."""
+"""Seconds after which `ray job stop` kills."""
 SLOW = {f"sums/train/s{n}": 0.4 for n in range(28)}
 
 
@@ -94,7 +95,7 @@ def test_8_a_signal_ends_a_run_in_good_order_and_the_same_command_goes_on(
 
 
 @pytest.mark.slow
-def test_8_a_second_signal_ends_it_at_once(
+def test_8_a_second_signal_ends_a_run_at_once(
     undisturbed: FinishedRun, tmp_path: Path, address: str
 ) -> None:
     run_dir = tmp_path / "run"
@@ -105,7 +106,7 @@ def test_8_a_second_signal_ends_it_at_once(
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == INTERRUPTED
-    # After one signal it says that it was interrupted and gives its lock back.
+    # After one signal it says that it was interrupted and releases its lock.
     assert "Interrupted" not in printed
     assert json.loads((run_dir / "driver.lock").read_text())["pid"] == process.pid
     before = snapshot(run_dir)
@@ -140,7 +141,7 @@ def test_18_a_second_driver_on_the_same_directory_is_refused(
     assert_whole(run_dir, undisturbed.run_dir, printed=printed)
 
 
-def test_39_no_wait_and_no_decision_looks_at_the_clock_on_the_wall() -> None:
+def test_39_no_wait_and_no_decision_uses_the_wall_clock() -> None:
     for folder in ("orca2_gen", "ray_jobs"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -150,7 +151,7 @@ def test_39_no_wait_and_no_decision_looks_at_the_clock_on_the_wall() -> None:
 
 
 @pytest.mark.slow
-def test_42_a_run_works_in_odd_paths_under_a_strict_umask_with_a_tokenizer_nobody_may_write(
+def test_42_a_run_works_in_odd_paths_under_a_strict_umask_with_a_read_only_tokenizer(
     undisturbed: FinishedRun, tmp_path: Path, chatml_dir: Path
 ) -> None:
     folder = tmp_path / "l\u00e4ufe und m\u0101ori"
@@ -158,7 +159,7 @@ def test_42_a_run_works_in_odd_paths_under_a_strict_umask_with_a_tokenizer_nobod
     config_file = write_run_config(folder / "c\u00f6nfig 1", tokenizer)
     run_dir = folder / "run 1"
     plant(run_dir)
-    # A bind mount, since root may write whatever its mode; seen by all that the driver starts.
+    # A bind mount, since root may write in any mode; all that the driver starts sees it.
     script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && umask 077 && exec "$@"'
     through = ["unshare", "-rm", "sh", "-c", script, str(tokenizer)]
     probe = subprocess.run(
@@ -190,7 +191,7 @@ def test_45_lost_and_failed_calls_between_ray_processes_double_nothing(
         RAY_testing_asio_delay_us="*=0:2000",
     )
     before = None
-    if code != 0:  # what Ray itself could not mend must still be one clear, resumable end
+    if code != 0:  # a fault that Ray cannot fix must still be one clear, resumable end
         assert code == FAILED, printed
         assert_one_reason(printed)
         before = snapshot(run_dir)

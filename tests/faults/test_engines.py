@@ -1,5 +1,6 @@
-"""Engines that die, hang, start badly, are slow or differ (faults 1, 2, 4, 12, 13, 36, 37, 43),
-on the scripted engine; test_real_engines.py has the real ones.
+"""Scripted engines that die, hang, start badly, are slow or differ.
+
+Faults 1, 2, 4, 12, 13, 36, 37, 43; test_real_engines.py has the real engines.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ POISON = "sums/train/s11"
 
 
 def run_to_the_end(undisturbed: FinishedRun, run_dir: Path, *overrides: str) -> list[str]:
-    """What was said while the run went to its end."""
+    """The lines that were said while the run went to its end."""
     said: list[str] = []
     sets = [f"run_dir={run_dir}", *QUICK, *overrides]
     with open_run(load_config(undisturbed.config_file, sets), quiet, said.append) as run:
@@ -59,7 +60,7 @@ def test_the_oracle_sees_an_engine_that_runs(undisturbed: FinishedRun, tmp_path:
         score_student(run)
     engines = [process for processes in seen for process in processes]
     assert engines
-    # What is never to be printed is where it can be.
+    # The secret is where it could be printed.
     assert all(process.info["environ"]["API_KEY"] == SECRET for process in engines)
 
 
@@ -95,7 +96,7 @@ def test_1_an_engine_that_dies_of_everything_ends_the_run_and_no_problem_is_blam
 def test_2_a_problem_that_kills_every_engine_is_the_only_one_lost(
     undisturbed: FinishedRun, tmp_path: Path, poison: set[str]
 ) -> None:
-    # Without a problem a race may rightly ask on where it was decided with it; a grid asks the
+    # Without one problem a race may rightly go on after it would have been decided; a grid asks the
     # same of all others.
     grid = tmp_path / "grid" / "run"
     plant(grid)
@@ -115,7 +116,7 @@ def test_2_a_race_goes_on_without_the_problem_that_kills_every_engine(
     run_dir = tmp_path / "run"
     plant(run_dir, die_on={"student|letters/train/0": -1})
     said = run_to_the_end(undisturbed, run_dir)
-    # What is selected follows from the scores that there are.
+    # The selections follow from the scores that exist.
     assert_sound(run_dir, printed="\n".join(said))
     ledger = read_ledger(run_dir)
     lost = {"letters/train/0"}
@@ -201,7 +202,7 @@ def test_37_a_run_that_rejects_everything_stops_early(
     committed = read_ledger(run_dir).committed("rationales")
     assert 8 <= sum(receipt.counts["input"] for receipt in committed) < NUM_SUMS + NUM_LETTERS
     assert_sound(run_dir, printed=str(stopped.value), is_finished=False)
-    # A cluster that submits a job again must not end it well for having forgotten.
+    # A cluster that submits a job again must not let it succeed because the counts were forgotten.
     with pytest.raises(TooManyRejections, match=r"rationales: .* were rejected"):
         run_to_the_end(undisturbed, run_dir, *settings)
     assert read_ledger(run_dir).committed("rationales") == committed

@@ -1,5 +1,6 @@
-"""Runs on a cluster of `ray start`, as jobs: killed, stopped, with and without a token; and the
-raylet's death (faults 9, and of 6 the raylet).
+"""Runs as jobs on a cluster of `ray start`: killed, stopped, with and without a token.
+
+Also the death of the raylet (fault 9, and the raylet of fault 6).
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def start_submit(
 
 
 def start_run(head: Head, config: Path, run_dir: Path) -> subprocess.Popen[str]:
-    """`orca2 run` here, its actors on the head."""
+    """A process of `orca2 run` here, with its actors on the head."""
     words = ["run", str(config), *sets(run_dir)]
     return start(words, head.environment | SOON_LOST | {"RAY_ADDRESS": head.gcs_address})
 
@@ -103,7 +104,7 @@ def start(words: list[str], environment: dict[str, str]) -> subprocess.Popen[str
 
 
 def drivers(run_dir: Path) -> list[psutil.Process]:
-    """The drivers that Ray's dashboard started for a run, by their lock."""
+    """The drivers that Ray's dashboard started for a run, found by their lock."""
     lock = run_dir / "driver.lock"
     return [psutil.Process(json.loads(lock.read_text())["pid"])] if lock.exists() else []
 
@@ -144,7 +145,7 @@ def test_9_a_stopped_job_ends_in_good_order_before_ray_kills_it(
     driver.wait(timeout=10)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, printed
-    # The driver's own last word, and its lock taken away: it was not killed, as Ray does after 3 s.
+    # The driver had its last word and removed its lock: Ray did not kill it, as it does after 3 s.
     assert "Interrupted: what is committed stays" in printed
     assert client.get_job_status("stopped-1") == JobStatus.STOPPED
     assert not (run_dir / "driver.lock").exists()
@@ -174,7 +175,7 @@ def test_a_second_submission_of_a_run_that_goes_on_is_refused_and_a_wrong_config
         printed, _ = wrong.communicate(timeout=120)
     finally:
         moved.with_suffix(".away").rename(moved)
-    assert wrong.returncode == USAGE, printed  # the driver's own exit code comes through
+    assert wrong.returncode == USAGE, printed  # the driver's own exit code
     assert "tasks.0.path: nothing at" in printed
 
 
@@ -198,7 +199,7 @@ def test_jobs_run_where_a_token_is_asked_for_and_it_is_never_printed(
     assert_whole(run_dir, undisturbed_run, printed=printed)
 
 
-@pytest.mark.parametrize("stage", ["problems", "scores"])  # made by Ray tasks, by an engine
+@pytest.mark.parametrize("stage", ["problems", "scores"])  # by Ray tasks, by an engine
 def test_6_nothing_is_left_of_a_killed_raylet_and_the_run_goes_on_with_another(
     long_config: Path, undisturbed_run: Path, tmp_path: Path, stage: str
 ) -> None:
@@ -234,6 +235,6 @@ def test_6_no_process_of_vllm_outlives_its_raylet(tmp_path: Path) -> None:
     assert process.returncode == FAILED, printed
     assert_one_reason(printed)
     assert_no_segment_left(unused_before)
-    # Ray ended it: it could not even give its lock back, which binds nobody.
+    # Ray ended it: it could not even release its lock, which binds nobody.
     assert verify(run_dir).findings == []
     assert_no_secret(run_dir, printed)

@@ -1,5 +1,7 @@
-"""`orca2 run` as a process with real vLLM engines: one killed for its memory, one whose processes
-Ray does not end, and no network (faults 6, 40, 41).
+"""`orca2 run` as a process with real vLLM engines (faults 6, 40, 41).
+
+One engine is killed for its memory, Ray does not end the processes of another, and there is no
+network.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ ROWS = 24
 
 
 def assert_whole_but_texts(run_dir: Path, unused_before: set[Path], printed: str) -> None:
-    """Sampled texts may depend on the batch; which problems there are may not."""
+    """Asserts all but the sampled texts: these may depend on the batch, the problems may not."""
     assert_sound(run_dir, printed=printed, unused_before=unused_before)
     table = {stage: row for stage, *row in verify(run_dir).table}
     assert table["problems"] == [2 * ROWS, 2 * ROWS, 0, 0]
@@ -45,7 +47,7 @@ def test_40_a_real_engine_killed_for_its_memory_is_replaced_and_leaves_nothing(
     unused_before = unused_segments()
     taken_mb = 6000
     plant(run_dir, allocate_mb=taken_mb)
-    # Ray, the actor and EngineCore: 2.5 GB measured; a kill before the fault would show nothing.
+    # Ray, the actor and EngineCore measured 2.5 GB; a kill before the fault would show nothing.
     limits = little_memory(taken_mb, used_mb=2500)
     code, printed = run_driver(CONFIG, run_dir, *sets, **limits)
     assert code == 0, printed

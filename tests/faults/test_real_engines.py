@@ -40,19 +40,19 @@ STALL_SECONDS = 8.0
 
 @dataclass
 class Faulted:
-    """A run through all faults and what was seen on the way."""
+    """A run through all faults, and the observations on the way."""
 
     run_dir: Path
     said: list[str] = field(default_factory=list)
     hit: dict[str, list[int]] = field(default_factory=dict)
-    """Fault -> process ids it was done to."""
+    """Fault -> ids of the processes that it hit."""
     orphans_seconds: float = -1.0
-    """From the death of an actor to that of its EngineCore."""
+    """Seconds from the death of an actor to that of its EngineCore."""
     unused_before: set[Path] = field(default_factory=unused_segments)
 
 
 def strike(run: Faulted, fault: str) -> None:
-    """Does a fault to whatever engine processes there are now."""
+    """Applies a fault to the engine processes that exist now."""
     if fault == "actor killed":
         [actor] = named("ray::EngineActor")
         cores = named("VLLM::EngineCore")
@@ -80,7 +80,7 @@ PLAN = {
     ("rationales", 1): "worker killed",
     ("rationales", 2): "actor killed",
 }
-"""(stage, after so many receipts) -> fault."""
+"""(stage, number of receipts before the fault) -> fault."""
 
 
 @pytest.fixture(scope="module")
