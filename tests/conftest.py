@@ -1,4 +1,4 @@
-"""Fixtures: tokenizers made on the spot, a scripted run's config, one local Ray for the session."""
+"""Fixtures: tokenizers made at run time, a scripted run's config, one local Ray per session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from orca2_gen.offline import go_offline
 
 go_offline()
-os.environ["ORCA2_TEST_SESSION"] = str(os.getpid())  # by which oracle.py knows our processes
+os.environ["ORCA2_TEST_SESSION"] = str(os.getpid())  # oracle.py knows our processes by it
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # the machine may be busy
 hypothesis.settings.register_profile("shared_cpu", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("shared_cpu")
@@ -99,7 +99,7 @@ def byte_level_bpe() -> Any:
 
 
 def sentencepiece_bpe() -> Any:
-    """Llama 2's kind: Prepend normalizer, byte fallback, BOS added by the post-processor."""
+    """A tokenizer like Llama 2's: Prepend normalizer, byte fallback, BOS by the post-processor."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     letters = sorted({letter.replace(" ", "\u2581") for letter in "".join(_CORPUS)} | {"\u2581"})
@@ -197,7 +197,7 @@ def sum_problem() -> Problem:
 
 
 def ungraded_score(problem: Problem, text: str) -> StudentScore:
-    """What scoring makes of a finished answer to an open problem."""
+    """The score that scoring makes of a finished answer to an open problem."""
     return StudentScore(
         problem_id=problem.problem_id,
         task=problem.task,
@@ -219,7 +219,7 @@ NUM_SUMS, NUM_LETTERS, NUM_BAD = 28, 12, 4
 
 
 def write_tasks(folder: Path) -> None:
-    """40 problems in two task files, one of which also holds four rows that cannot be read."""
+    """Writes 40 problems to two task files, one of which also holds four unreadable rows."""
     folder.mkdir(parents=True, exist_ok=True)
     sums = [
         json.dumps(
@@ -244,7 +244,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write_config(tmp_path: Path, chatml_dir: Path) -> Write:
-    """Writes a small scripted run's config below a folder and returns its path."""
+    """A function that writes a small scripted run's config below a folder, and its path."""
 
     def write(
         folder: Path = tmp_path, *, sections: str = "", student: str = "", selection: str = ""
@@ -309,7 +309,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def orca2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """Runs `orca2 ...` in this process: (exit code, stdout, stderr)."""
+    """A function that runs `orca2 ...` in this process: (exit code, stdout, stderr)."""
     from orca2_gen.cli import main
 
     before = signal.getsignal(signal.SIGTERM)
@@ -345,7 +345,7 @@ class FinishedRun:
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path, local_ray: None
 ) -> FinishedRun:
-    """A whole scripted run; copy it before you change it."""
+    """A whole scripted run; tests copy it before they change it."""
     from ray_jobs.pipeline import run_all
     from ray_jobs.run import open_run
 
@@ -358,7 +358,7 @@ def undisturbed(
 
 @pytest.fixture
 def run_copy(undisturbed: FinishedRun, tmp_path: Path) -> Path:
-    """A copy of the undisturbed run's directory, to be damaged."""
+    """A copy of the undisturbed run's directory, which a test may damage."""
     return Path(shutil.copytree(undisturbed.run_dir, tmp_path / "copy"))
 
 
@@ -371,7 +371,7 @@ def rule_of(config: Config) -> Rule:
 
 
 def source_of(run_dir: Path, config: Config) -> Source:
-    """A run to be graded again by a run of this config."""
+    """A run that a run of this config regrades."""
     return open_source(run_dir, config, read_inputs(config))
 
 
@@ -380,13 +380,13 @@ def dataset_of(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> Data
 
 
 def forked(source: Path, target: Path, keys: Mapping[str, str]) -> tuple[str, ...]:
-    """Forks into a run directory; the stages that were taken over."""
+    """The stages that a fork into this run directory takes over."""
     target.mkdir(exist_ok=True)
     return fork_run(source, read_ledger(target, writable=True), keys).stages
 
 
 SUMMARY = pytest.StashKey[dict[str, list[str]]]()
-"""Title -> the lines below it that are printed when all tests have ended."""
+"""Title -> the lines printed below it after all tests."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -394,10 +394,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Adds how often each grader is wrong to the summary: pytest hides what a passing test prints.
+    """Adds each grader's error rates to the summary: pytest hides the output of a passing test.
 
-    The tests run in processes of pytest-xdist, and the summary is printed by the one that started
-    them.
+    The tests run in processes of pytest-xdist; the process that started them prints the summary.
     """
     from tests.grading.rates import measured, rates_line
 
@@ -411,7 +410,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Takes in the summary of a process of pytest-xdist that has ended."""
+    """Takes in the summary of a pytest-xdist process that has ended."""
     node.config.stash[SUMMARY] |= getattr(node, "workeroutput", {}).get("summary", {})
 
 
