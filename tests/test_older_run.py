@@ -4,7 +4,7 @@ Commit 0e1946c made it, in a checkout that lay at /orca2-gen, with
 
     orca2 run tests/older_run/run.toml && orca2 evaluate tests/older_run/run.toml
 
-and it is never made anew: a change that breaks these tests breaks its users' runs.
+and it is never made again: a change that breaks these tests breaks its users' runs.
 """
 
 from __future__ import annotations

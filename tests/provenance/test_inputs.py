@@ -1,4 +1,4 @@
-"""Files that determine rows and change while a run goes on."""
+"""Files that determine rows and change during a run."""
 
 from __future__ import annotations
 
