@@ -2,7 +2,7 @@
 
 Strategies and taxonomy travel as they were read. Tokenizers, weights and task files are too large
 for that, so a worker reads them again and compares their digest with the driver's: a file that
-changes while a run goes on ends the run, before rows made from it are committed under the old key.
+changes during a run ends the run before rows made from it are committed under the old key.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from orca2_gen.tasks.formats import format_digest, suffixes
 from orca2_gen.tasks.taxonomy import Branch, load_taxonomy
 
 CHECK_SECONDS = 5.0
-"""Seconds between two looks at a task's files while they are read; a tree may hold 28,000."""
+"""Seconds between two checks of a task's files while they are read; a tree may hold 28,000."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """What determines a run's rows beside its config."""
+    """The contents of files that determine a run's rows beside its config."""
 
     strategies: Strategies
     taxonomy: Mapping[str, Branch]
     taxonomy_digest: str | None
-    """SHA-256 of the taxonomy file; None without one."""
+    """SHA-256 of the taxonomy file; None if there is none."""
     tokenizers: Mapping[str, str]
     """Directory -> digest of its tokenizer files."""
     models: Mapping[str, str]
@@ -82,7 +82,7 @@ def read_inputs(config: Config) -> Inputs:
 
 
 def including(inputs: Inputs, engine: EngineConfig) -> Inputs:
-    """The Inputs with the digests of one engine's files beside the others."""
+    """The Inputs with the digests of one more engine's files."""
     directory = engine_directory(engine)
     tokenizers = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
     models = dict(inputs.models)
@@ -92,7 +92,7 @@ def including(inputs: Inputs, engine: EngineConfig) -> Inputs:
 
 
 def recorded_chat(inputs: Inputs, directory: str) -> Chat:
-    """The Chat of a directory, whose files are the recorded ones.
+    """The Chat of a directory whose files are still the recorded ones.
 
     Raises:
         ChangedInput: they are not.
@@ -102,15 +102,15 @@ def recorded_chat(inputs: Inputs, directory: str) -> Chat:
 
 @functools.lru_cache(maxsize=8)
 def _chat(directory: str, digest: str) -> Chat:
-    load_chat.cache_clear()  # a process that outlives a run may hold what the files said before
+    load_chat.cache_clear()  # a process that outlives a run may hold the Chat of older files
     chat = load_chat(directory)
-    # After loading: what was loaded is then what the digest says, or the files changed meanwhile.
+    # Checked after loading, so that a change while they are loaded is found too.
     _check(directory, digest, tokenizer_files_digest(Path(directory)))
     return chat
 
 
 def check_model(inputs: Inputs, engine: EngineConfig) -> None:
-    """Returns if an engine's weights are the recorded ones; a scripted engine has none.
+    """Checks that an engine's weights are the recorded ones; a scripted engine has none.
 
     Raises:
         ChangedInput: they are not.
@@ -120,9 +120,9 @@ def check_model(inputs: Inputs, engine: EngineConfig) -> None:
 
 
 class TaskWatch:
-    """Tells whether the files of some tasks stay the recorded ones while they are read.
+    """A check that the files of some tasks stay the recorded ones while they are read.
 
-    Bytes are compared once, at the start; after that sizes, times of change and inodes are.
+    It compares bytes once, at the start, and after that sizes, times of change and inodes.
     """
 
     def __init__(self, inputs: Inputs, tasks: Iterable[TaskConfig]) -> None:
@@ -143,10 +143,10 @@ class TaskWatch:
         return time.monotonic() >= self._due
 
     def check(self) -> None:
-        """Returns if nothing has changed since the start.
+        """Checks that nothing has changed since the start.
 
         Raises:
-            ChangedInput: a file has.
+            ChangedInput: a file has changed.
         """
         for path, seen in self._look().items():
             if seen != self._seen[path]:
@@ -180,7 +180,7 @@ def _changed(path: str, recorded: str, found: str) -> str:
 
 
 def _check_strategies(config: Config, strategies: Strategies) -> None:
-    """Every strategy that the config names must be one of the strategies file's."""
+    """Checks that the strategies file holds every strategy that the config names."""
     chosen = {"selection.none_solved": config.selection.none_solved}
     if config.selection.policy.startswith("fixed:"):
         chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
@@ -193,9 +193,7 @@ def _check_strategies(config: Config, strategies: Strategies) -> None:
 
 
 def _check_judge(config: Config, inputs: Inputs) -> None:
-    """The judge must be another model than the one whose answers it judges; a scripted engine has
-    no model.
-    """
+    """Checks that the judge is not the model that it judges; a scripted engine has no model."""
     [name] = scored_roles(config) or {"student"}
     judge, scored = config.needed_judge, getattr(config, name)
     if not isinstance(judge, VLLMEngineConfig) or not isinstance(scored, VLLMEngineConfig):

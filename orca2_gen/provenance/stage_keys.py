@@ -1,7 +1,7 @@
-"""Config -> what each stage's rows depend on, and the stage keys made of it.
+"""Config -> the determinants of each stage's rows, and the stage keys made of them.
 
-Only what changes rows belongs here. Replicas, devices, batch sizes and addresses say how and where
-a run happens: `config.json` records them, no key knows them.
+Only settings that change rows belong here. Replicas, devices, batch sizes and addresses say how and
+where a run happens: `config.json` records them, no key contains them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,11 @@ PREVIOUS = {
     "examples": "rationales",
     "evaluation_problems": "",
 }
-"""Each stage's stage before: its key goes into the stage's own."""
+"""Stage -> the stage before it, whose key goes into the stage's own."""
 
 
 def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, Any]]:
-    """Stage -> everything in the config and in the files it names that determines the stage's
-    rows.
-    """
+    """Stage -> all that determines its rows, in the config and in the files that it names."""
     strategies, selection = inputs.strategies, config.selection
     return {
         "problems": _reading(config, config.tasks, inputs, rooms(config, strategies))
@@ -78,7 +76,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
 
 
 def text_digests(strategies: Strategies) -> dict[str, Any]:
-    """What determines the prompts of scoring and teaching in the strategies file."""
+    """The parts of the strategies file that determine the prompts of scoring and teaching."""
     return {
         "instructions": _hashed(strategies.every_instruction),
         "further_calls": {
@@ -91,7 +89,7 @@ def text_digests(strategies: Strategies) -> dict[str, Any]:
 
 
 def cautious_digest(strategies: Strategies) -> dict[str, Any]:
-    """What determines the system message of examples in the strategies file."""
+    """The part of the strategies file that determines the system message of examples."""
     return _hashed({"cautious": strategies.cautious_message})
 
 
@@ -99,7 +97,7 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
     strategies, selection = inputs.strategies, config.selection
     rule = selection_rule(config, strategies)
     scorer = config.teacher if selection.policy == "teacher_best" else config.student
-    # Which cells of a race are scored depends on what is looked for.
+    # Which cells a race scores depends on what it looks for.
     race = {
         "delta": selection.delta,
         "indifference": selection.indifference,
@@ -141,10 +139,10 @@ def evaluation_key(
     """The key of one model's evaluation, with the verdicts of this version of the grader.
 
     Args:
-        config: of the run.
+        config: the run's.
         engine: the model's; `inputs` hold its digests.
         problems_key: the key of the held-out problems.
-        inputs: of the run.
+        inputs: the run's.
         grader: a GRADER_VERSION.
     """
     strategies = inputs.strategies
@@ -189,7 +187,7 @@ def _reading(
         },
     }
     if any(task.few_shot for task in tasks):
-        # No example asks what these ask; how a question reads there depends on no more than this.
+        # No example repeats a held-out question, and their questions depend on no more than this.
         fields = {"format", "answer_type", "columns"}
         held_out = [
             [inputs.tasks[task.format, task.path], task.model_dump(include=fields)]
@@ -200,7 +198,7 @@ def _reading(
 
 
 def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
-    """What determines judgements; without a judge there are none."""
+    """The determinants of judgements; without a judge there are none."""
     if config.needed_judge is None:
         return {"engine": None}
     return {

@@ -1,6 +1,4 @@
-"""A run directory -> what is wrong with it: every listed file, every id's way, and the proof of
-erasure, read anew.
-"""
+"""A run directory -> its faults: every listed file, every id's path and the proof of erasure."""
 
 from __future__ import annotations
 
@@ -33,14 +31,14 @@ from orca2_gen.run_directory.ledger import Ledger, read_ledger, unlisted_files
 from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies
 
 MOST_FAULTS = 20
-"""Rows that do not follow from what they came from are named up to so many."""
+"""Rows that do not follow from their sources and are named, at most."""
 
 
 def verify(run_dir: Path) -> Verification:
-    """What is wrong with a run directory, from its files, the student's tokenizer and strategies.
+    """The faults of a run directory, by its files, the student's tokenizer and the strategies.
 
     Raises:
-        ValueError: it is no run directory, or its ledger cannot be read.
+        ValueError: it is not a run directory, or its ledger cannot be read.
     """
     recorded = read_recorded(run_dir)
     config = read_config(run_dir / "config.json")
@@ -64,7 +62,7 @@ def verify(run_dir: Path) -> Verification:
     faults = list(lineage_faults(ledger, config, strategies))
     found.findings += faults[:MOST_FAULTS]
     if len(faults) > MOST_FAULTS:
-        found.findings.append(f"and {len(faults) - MOST_FAULTS} more rows that do not follow")
+        found.findings.append(f"and {len(faults) - MOST_FAULTS} more faults of rows")
     _check_dataset(run_dir, config, strategies, rows["examples"].accepted, found)
     return found
 
@@ -76,7 +74,7 @@ def _check_inputs_are_recorded(
     ledger: Ledger,
     found: Verification,
 ) -> None:
-    """What rows are compared with below must be what their stages' keys were made of."""
+    """Checks that the texts and tokenizer in use are those that the stages' keys were made of."""
     texts = text_digests(strategies)
     tokenizer = tokenizer_files_digest(Path(engine_directory(config.student)))
     examples = {"cautious_message": cautious_digest(strategies), "tokenizer": tokenizer}
@@ -87,8 +85,8 @@ def _check_inputs_are_recorded(
             changed := differences({name: before.get(name) for name in wanted}, wanted)
         ):
             found.findings.append(
-                f"{stage}: were made with other strategies, or another tokenizer, than can be "
-                f"read now: {changed}; restore the file"
+                f"{stage}: made with strategies or a tokenizer other than those read now: "
+                f"{changed}; restore the file"
             )
     if recorded.strategies is not None and Path(config.strategies or OWN_FILE).is_file():
         try:
@@ -123,7 +121,8 @@ def _check_dataset(
     ids = Counter(example.problem_id for example in rows)
     if ids != examples:
         found.findings.append(
-            f"dataset: holds {ids.total()} rows of other ids than the {examples.total()} examples"
+            f"dataset: holds {ids.total()} rows whose ids are not those of the {examples.total()} "
+            "examples"
         )
     found.table.append(("dataset", examples.total(), len(rows), 0, 0))
     said = manifest["summary"]["rows"], sum(entry["rows"] for entry in manifest["files"])
@@ -143,7 +142,7 @@ def _check_dataset(
         return
     if manifest["tokenizer_digest"] != chat.digest:
         found.findings.append(
-            "dataset: was encoded by another tokenizer or template than the student's"
+            "dataset: was encoded with a tokenizer or template other than the student's"
         )
     if manifest["proof"] is None or manifest["proof"] != json.loads(
         json.dumps(dataclasses.asdict(prove(rows, chat=chat, strategies=strategies)))

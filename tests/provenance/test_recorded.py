@@ -31,7 +31,7 @@ def test_changed_determinants_of_committed_units_are_refused_with_the_difference
     record_stages(ledger, {}, DETERMINANTS, KEYS, STRATEGIES)
     changed = {**DETERMINANTS, "problems": {"rows_per_unit": 8, "tasks": {"sums": {"sha256": "b"}}}}
     with pytest.raises(
-        ValueError, match=r'holds problems made otherwise: tasks.sums.sha256: "a" -> "b"'
+        ValueError, match=r'holds problems made differently: tasks.sums.sha256: "a" -> "b"'
     ):
         record_stages(ledger, {}, changed, {**KEYS, "problems": "other"}, STRATEGIES)
     # What is not committed yet may change.

@@ -22,7 +22,7 @@ RUN_STAGES = [s for s in STAGES if not s.startswith("evaluation") and s != "judg
 
 
 def rewrite_ledger(run_dir: Path, change: Callable[[list[Receipt]], list[Receipt]]) -> None:
-    """Writes the ledger anew with valid checksums: what a bug, not a broken disk, would leave."""
+    """Writes the ledger again with valid checksums: what a bug, not a broken disk, would leave."""
     receipts = change(list(read_ledger(run_dir).units.values()))
     (run_dir / "ledger.jsonl").unlink()
     read_ledger(run_dir, writable=True).commit(receipts)
@@ -69,7 +69,7 @@ def test_rows_that_stand_in_two_units_are_named(run_copy: Path, stage: str) -> N
         return [*receipts, dataclasses.replace(victim, unit=victim.unit + "-000099")]
 
     rewrite_ledger(run_copy, double)
-    assert_found(run_copy, stage, "stands 2 times")
+    assert_found(run_copy, stage, "occurs 2 times")
 
 
 @pytest.mark.parametrize("stage", RUN_STAGES)
@@ -190,7 +190,7 @@ def test_a_dataset_row_with_its_instruction_kept_is_named(
 def test_a_dataset_that_lacks_a_row_is_named(undisturbed: FinishedRun, run_copy: Path) -> None:
     rows = list(read_examples(run_copy / "dataset", checked_manifest(run_copy / "dataset")))
     rewrite_dataset(undisturbed, run_copy, rows[1:], "erased")
-    assert_found(run_copy, "dataset", "rows of other ids")
+    assert_found(run_copy, "dataset", "whose ids are not those")
 
 
 def test_a_manifest_that_counts_other_rows_is_named(run_copy: Path) -> None:

@@ -212,4 +212,4 @@ def test_an_example_that_was_changed_after_the_teacher_saw_it_is_found(
 
     change_first_row(tmp_path, "problems", Problem, other_answer)
     [fault] = lineage_faults(read_ledger(tmp_path), config, load_strategies(None))
-    assert "asks something else than its problem" in fault
+    assert "asks something other than its problem" in fault

@@ -327,7 +327,7 @@ def test_a_judge_that_reads_other_lengths_is_refused(
     judged_run: FinishedRun, tmp_path: Path
 ) -> None:
     sets = [f"run_dir={tmp_path / 'run'}", "judging.max_tokens=99"]
-    with pytest.raises(ValueError, match=r"made otherwise: problems\.rooms\.judge"):
+    with pytest.raises(ValueError, match=r"made differently: problems\.rooms\.judge"):
         source_of(judged_run.run_dir, load_config(judged_run.config_file, sets))
 
 
@@ -417,7 +417,7 @@ def test_a_scored_cell_that_was_never_judged_is_found(judged_copy: Path) -> None
     changed = dataclasses.replace(receipt, files=(entry,), counts=counts)
     rewrite_ledger(judged_copy, lambda all_: [changed if r == receipt else r for r in all_])
     findings = verify(judged_copy).findings
-    assert any("was scored and is missing" in finding for finding in findings)
+    assert any("was scored but is missing" in finding for finding in findings)
 
 
 @pytest.mark.parametrize("damage", ["flip", "delete", "cut"])
