@@ -109,8 +109,8 @@ def _refusal(run_dir: Path, stage: str, found: Iterable[Difference]) -> str:
             f"it with the version that made it, or give {fork}"
         )
     return (
-        f"{run_dir} holds {stage} made differently: {_first_five([_shown(*each) for each in named])};"
-        f" restore the setting, or give {fork}"
+        f"{run_dir} holds {stage} made differently: "
+        f"{_first_five([_shown(*each) for each in named])}; restore the setting, or give {fork}"
     )
 
 
