@@ -14,7 +14,7 @@ DONE := .venv/.setup-$(EXTRA)
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-all chaos lint ablations bench clean
+.PHONY: setup demo test test-all chaos lint docs ablations bench clean
 
 setup: $(DONE)
 
@@ -40,11 +40,13 @@ endif
 demo: $(DONE)
 	$(BIN)/orca2 demo
 
+# Files of tests side by side, each with a Ray of its own: one waits for an engine while another computes.
 test: $(DONE)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(DONE)
-	$(BIN)/python -m pytest -q -rs
+# The slow ones go one after another, since some look at the memory of the whole machine.
+test-all: test
+	$(BIN)/python -m pytest -q -rs -m slow
 
 # Twenty kills of a driver with real engines, twenty with scripted ones. The microworld is cut to what lies between
 # engine starts: more units, each with fewer problems, so that more kills fall between two commits.
@@ -64,6 +66,10 @@ lint: $(DONE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A test fails while docs/config.md is older than the config's docstrings.
+docs: $(DONE)
+	$(BIN)/python -m orca2_gen.config.reference
 
 clean:
 	rm -rf .venv build *.egg-info runs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -302,6 +304,30 @@ def local_ray() -> Iterator[None]:
         yield
 
 
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def orca2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Runs `orca2 ...` in this process: (exit code, stdout, stderr)."""
+    from orca2_gen.cli import main
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["orca2", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
 @contextmanager
 def quiet(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
     """A `Track` that shows nothing."""
@@ -359,11 +385,40 @@ def forked(source: Path, target: Path, keys: Mapping[str, str]) -> tuple[str, ..
     return fork_run(source, read_ledger(target, writable=True), keys).stages
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints how often each grader is wrong: pytest hides what a test that passes prints."""
+SUMMARY = pytest.StashKey[dict[str, list[str]]]()
+"""Title -> the lines below it that are printed when all tests have ended."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SUMMARY] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Adds how often each grader is wrong to the summary: pytest hides what a passing test prints.
+
+    The tests run in processes of pytest-xdist, and the summary is printed by the one that started
+    them.
+    """
     from tests.grading.rates import measured, rates_line
 
+    config = session.config
     if measured:
-        terminalreporter.section("graders on their hand-made answers (tests/grading)")
-    for answer_type in measured:
-        terminalreporter.write_line(rates_line(answer_type))
+        title = "graders on their hand-made answers (tests/grading)"
+        config.stash[SUMMARY][title] = list(map(rates_line, measured))
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["summary"] = config.stash[SUMMARY]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes in the summary of a process of pytest-xdist that has ended."""
+    node.config.stash[SUMMARY] |= getattr(node, "workeroutput", {}).get("summary", {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for title, lines in config.stash[SUMMARY].items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)

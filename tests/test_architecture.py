@@ -40,8 +40,7 @@ BANNED_WORDS = frozenset(
 
 
 # Room -> rooms that its files may import, in the order of the path (a room also imports itself).
-# A room is a folder, or a file in the root of orca2_gen or ray_jobs. `*` stands for all rooms above
-# it in this table.
+# A room is a folder, or a file in the root of a package. `*` stands for all rooms above it here.
 MAY_IMPORT = {
     "orca2_gen": {
         "offline": "",
@@ -88,8 +87,19 @@ MAY_IMPORT = {
         "demo": "*",
     },
     "train": {"train": ""},
-    "benchmarks": {"benchmarks": ""},
+    "benchmarks": {
+        "marked_answers": "",
+        "throughput": "",
+        "selection": "",
+        "ablations": "",
+        "dispatch_scale": "",
+        "generation_throughput": "throughput",
+        "grading_speed": "marked_answers",
+        "selection_savings": "selection",
+    },
 }
+FLAT = ("train",)
+"""Packages that are one room."""
 # Package -> packages that it may import anywhere; the commands of orca2_gen are a rule of their
 # own.
 MAY_REACH = {
@@ -103,7 +113,7 @@ MAY_REACH = {
 def room_of(path: Path) -> str:
     """The folder of a file inside its package, or the file itself where it lies in the root."""
     package, *inside = path.relative_to(ROOT).with_suffix("").parts
-    return inside[0] if package in ("orca2_gen", "ray_jobs") else package
+    return package if package in FLAT else inside[0]
 
 
 def room_imports(path: Path) -> Iterator[tuple[str, str]]:
@@ -119,11 +129,10 @@ def room_imports(path: Path) -> Iterator[tuple[str, str]]:
 
 def _room(module: str) -> Iterator[tuple[str, str]]:
     package, *inside = module.split(".")
-    if package in ("orca2_gen", "ray_jobs"):
-        if inside and room_exists(package, inside[0]):
-            yield package, inside[0]
-    elif package in MAY_IMPORT:
+    if package in FLAT:
         yield package, package
+    elif package in MAY_IMPORT and inside and room_exists(package, inside[0]):
+        yield package, inside[0]
 
 
 def room_exists(package: str, name: str) -> bool:

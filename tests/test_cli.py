@@ -1,37 +1,13 @@
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from orca2_gen.cli import cli, main
+from orca2_gen.cli import cli
 from orca2_gen.run_directory.ledger import read_ledger
 from tests.config.test_load import MISTAKES, mistaken
-from tests.conftest import FinishedRun, Write
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def orca2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """Runs `orca2 ...` in this process: (exit code, stdout, stderr)."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["orca2", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    yield call
-    signal.signal(signal.SIGTERM, before)
+from tests.conftest import Call, FinishedRun, Write
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -1,8 +1,8 @@
 """Ways to choose a strategy from a stored grid, each on the problems in a random order.
 
-All are paired: the strategies still in are scored on the same problems. Halving and the
-uniform_subset subset get at most the tokens that the race uses in the same order. Halving uses
-fewer if its last two are scored on all problems.
+All are paired: the strategies still in are scored on the same problems. Halving and the uniform
+subset get at most the tokens that the race uses in the same order. Halving uses fewer if its last
+two are scored on all problems.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The keys of one engine in a config file; the names are vLLM's own."""
+"""The keys of one model's engines in a config file; the names are vLLM's own."""
 
 from __future__ import annotations
 
@@ -13,37 +13,55 @@ _SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORE
 
 
 class VLLMEngineConfig(Section):
-    """An engine of vLLM's; every value is set, since vLLM's defaults depend on who builds the
-    engine.
+    """A vLLM engine. Every key is set here, since vLLM's own defaults depend on how an engine is
+    built.
     """
 
     engine: Literal["vllm"] = "vllm"
+    """vLLM runs the model."""
     model: str
-    """A local directory of safetensors, with tokenizer and chat template."""
+    """Local directory of the model: safetensors, tokenizer and chat template."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """vLLM's `dtype`: number format of weights and activations."""
     quantization: str | None = None
+    """vLLM's `quantization`: how the weights are quantized, e.g. `"fp8"`. If not set, what the
+    model's own config says."""
     kv_cache_dtype: str = "auto"
+    """vLLM's `kv_cache_dtype`: number format of the KV cache; `"auto"` is that of the model."""
     max_model_len: int = Field(4096, ge=16)
+    """vLLM's `max_model_len`: most tokens of a prompt and its answer together. A problem that may
+    need more is rejected before an engine starts."""
     max_num_seqs: int = Field(256, ge=1)
+    """vLLM's `max_num_seqs`: most sequences in one batch."""
     max_num_batched_tokens: int = Field(8192, ge=32)
+    """vLLM's `max_num_batched_tokens`: most tokens in one step of the engine."""
     block_size: int = Field(16, ge=1)
+    """vLLM's `block_size`: tokens in one block of the KV cache."""
     gpu_memory_utilization: Fraction = 0.92
+    """vLLM's `gpu_memory_utilization`: share of a GPU's memory that the engine takes."""
     kv_cache_memory_bytes: int | None = Field(None, ge=1 << 20)
+    """vLLM's `kv_cache_memory_bytes`: bytes of KV cache on each device. If not set,
+    gpu_memory_utilization decides."""
     enable_prefix_caching: bool = True
+    """vLLM's `enable_prefix_caching`: whether prompts that begin alike share that part of the KV
+    cache."""
     enforce_eager: bool = False
+    """vLLM's `enforce_eager`: whether PyTorch runs in eager mode, without CUDA graphs."""
     tensor_parallel_size: int = Field(1, ge=1)
+    """vLLM's `tensor_parallel_size`: devices that share the work of each layer."""
     pipeline_parallel_size: int = Field(1, ge=1)
+    """vLLM's `pipeline_parallel_size`: groups of devices that share the layers."""
     replicas: int = Field(1, ge=1)
-    """Engines of this model, each on its own tensor_parallel_size x pipeline_parallel_size
-    devices."""
+    """Number of engines of this model, each on tensor_parallel_size x pipeline_parallel_size
+    devices of its own."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Further environment variables of the engine's process, e.g. VLLM_CPU_OMP_THREADS_BIND. A
-    config is recorded and travels, so no secret may stand in it."""
+    """Further environment variables of the engine's process, e.g. `VLLM_CPU_OMP_THREADS_BIND`. A
+    config is recorded and travels, so a name that reads like a secret's is refused."""
 
     @field_validator("env", mode="before")
     @classmethod
     def _holds_no_secret(cls, env: Any) -> Any:
-        # Before the types are looked at: what is said of a wrong one quotes the value.
+        # Runs before the types are checked: the message about a wrong type quotes the value.
         found = [name for name in env if _SECRET.search(str(name))] if isinstance(env, dict) else []
         if found:
             raise ValueError(
@@ -54,18 +72,24 @@ class VLLMEngineConfig(Section):
 
 
 class ScriptedEngineConfig(Section):
-    """The project's own scripted engine: no model, planted accuracies; for rehearsals of real jobs
-    and for tests.
+    """The project's own scripted engine, for rehearsals of real jobs and for tests: no model,
+    planted accuracies.
     """
 
     engine: Literal["scripted"]
+    """A script answers; no model is loaded."""
     tokenizer: str
-    """A directory with a tokenizer and a chat template."""
+    """Directory of a tokenizer and a chat template."""
     accuracy: dict[str, Fraction] = Field(default_factory=dict)
-    """Share of problems answered rightly, by strategy; what is not named is 0.5."""
+    """Share of problems that are answered correctly, by strategy; 0.5 for a strategy that is not
+    named."""
     max_model_len: int = Field(4096, ge=16)
+    """Most tokens of a prompt and its answer together. A problem that may need more is rejected
+    before an engine starts."""
     max_num_seqs: int = Field(256, ge=1)
+    """Sequences in one batch, as of vLLM: an engine is given about twice as many requests."""
     replicas: int = Field(1, ge=1)
+    """Number of engines of this model."""
 
 
 EngineConfig = Annotated[VLLMEngineConfig | ScriptedEngineConfig, Discriminator("engine")]

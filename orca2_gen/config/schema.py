@@ -1,31 +1,33 @@
-"""The sections and keys of a config file, as frozen models; the names are vLLM's, Ray's and torch's
-own words.
+"""The sections and keys of a config file as frozen models, named with the words of vLLM, Ray and
+torch. `make docs` makes docs/config.md from the docstrings.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.section import Fraction, Name, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
+from orca2_gen.config.training import TrainingConfig
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
 
 
 class ScoringConfig(Section):
-    """How the student is scored on a problem under a strategy: greedily."""
+    """Scoring asks the student every scored problem under every strategy, greedily."""
 
     max_tokens: int = Field(512, ge=1)
-    """Of one call."""
+    """Most tokens of the answer to one call."""
     retry_max_tokens: int | None = Field(None, ge=1)
-    """Of a second attempt at a call that took all of max_tokens, since a thought cut short is not a
-    wrong answer. None takes twice max_tokens; max_tokens itself makes no second attempt."""
+    """Most tokens of a second attempt at a call that took all of max_tokens, since a thought that
+    was cut short is not a wrong answer. If not set, twice max_tokens; equal to max_tokens, there is
+    no second attempt."""
 
     @property
     def most_tokens(self) -> int:
-        """Of one call, a second attempt included."""
+        """Most tokens of the answer to one call, a second attempt included."""
         return 2 * self.max_tokens if self.retry_max_tokens is None else self.retry_max_tokens
 
     @model_validator(mode="after")
@@ -39,43 +41,45 @@ class ScoringConfig(Section):
 
 
 class JudgingConfig(Section):
-    """How the judge is asked about an open answer: once, greedily."""
+    """Judging asks the judge about every open answer once, greedily."""
 
     max_tokens: int = Field(256, ge=1)
-    """Of its reply; a judge that thinks before it speaks needs more."""
+    """Most tokens of the judge's reply; a judge that thinks before it replies needs more."""
 
 
 class SelectionConfig(Section):
-    """How scores become one strategy per task, or per category."""
+    """Selection turns scores into one strategy per task, category or sub-category."""
 
     policy: str = "student_best"
-    """student_best, teacher_best, random or fixed:STRATEGY."""
+    """`"student_best"` and `"teacher_best"` choose the strategy with the best scores of that model,
+    `"random"` draws one, `"fixed:STRATEGY"` names one."""
     select_by: Literal["task", "category", "sub_category"] = "task"
-    """Whose problems get one strategy together. A problem without a category counts by its task's
-    name."""
+    """What a strategy is chosen for: the problems of a task, of a category or of a sub-category.
+    A problem without a category counts by its task's name."""
     method: Literal["race", "full_grid"] = "race"
-    """race: a strategy is scored no further once it cannot be the winner. full_grid: every strategy
-    is scored on all problems, as those of a task (or category) with open problems always are."""
+    """`"race"` stops scoring a strategy once it cannot be the winner. `"full_grid"` scores every
+    strategy on all scored problems; a task (or category) with open problems always does."""
     delta: float = Field(0.05, gt=0.0, lt=1.0)
-    """Of a race: the chance per task (or category), at most, that the full grid has another
-    winner."""
+    """Upper bound, per task (or category), on the chance that a race finds another winner than the
+    full grid."""
     scored_problems: int = Field(200, ge=1)
-    """At most so many problems of a task (or category) are scored, in a seeded permutation; all of
-    them are taught."""
+    """Most problems of a task (or category) that are scored, the first of a seeded permutation; all
+    of its problems are taught."""
     block_size: int = Field(32, ge=1, le=MOST_IN_BLOCK)
-    """Problems of a task (or category) that are scored and committed together. In a race none is
-    scored further before all of a block are."""
+    """Problems of a task (or category) that are scored and committed together. In a race the
+    next block waits until all of this one is scored."""
     open_requests: int = Field(1024, ge=1)
-    """Of a race: with so few tasks, or so few strategies left, that their blocks make fewer
-    requests than this, blocks are larger, up to 64 problems, so that engines do not run empty.
-    About 1024 for every two engines of max_num_seqs 256."""
+    """Requests that a race keeps open over all tasks, so that engines do not run empty: where few
+    tasks or few strategies are left, blocks grow up to 64 problems to reach it. About 1024 for
+    every two engines of max_num_seqs 256."""
     indifference: Fraction = 0.0
-    """Strategies within this of the highest mean tie, and the one with the fewest completion tokens
-    wins."""
+    """Distance from the highest mean within which strategies tie; of these the one with the fewest
+    completion tokens wins."""
     none_solved: Name = "direct_answer"
-    """The strategy of a task that no strategy solves even once."""
+    """Strategy of a task (or category) in which no strategy solves any problem."""
     cautious_arm: bool = False
-    """Whether the cautious message is scored beside the strategies, to compare; it cannot win."""
+    """Whether the cautious message is scored beside the strategies, for comparison; it cannot
+    win."""
 
     @property
     def needs_scores(self) -> bool:
@@ -93,136 +97,131 @@ class SelectionConfig(Section):
 
 
 class RationalesConfig(Section):
-    """How the teacher is asked."""
+    """Teaching asks the teacher every problem under the chosen strategy."""
 
     max_tokens: int = Field(1024, ge=1)
+    """Most tokens of the answer to one call."""
     max_attempts: int = Field(4, ge=1, le=64)
-    """The first is greedy, the others are sampled."""
+    """Most attempts at a problem: the first is greedy, the others are sampled."""
     temperature: float = Field(0.7, gt=0.0)
+    """Sampling temperature of the attempts after the first."""
     top_p: float = Field(0.95, gt=0.0, le=1.0)
+    """Probability mass of the tokens that these attempts sample from."""
     verify: bool = True
-    """Only answers that match gold are kept; False keeps every finished, readable answer (both arms
-    are real), as is done with open ones in any case."""
+    """Whether an answer must match the gold answer to be kept. `false` keeps every finished,
+    readable answer, as is always done with open ones."""
 
 
 class ErasureConfig(Section):
-    """What the student sees in place of the strategy's instruction."""
+    """Erasure replaces the strategy's instruction by what the student sees."""
 
     prompts: Literal["erased", "instruction_kept"] = "erased"
-    """instruction_kept leaves the instruction in: an ablation."""
+    """System message of a training row: the cautious message, or, as an ablation, the instruction
+    itself."""
 
 
 class DatasetConfig(Section):
-    """The `datasets` directory."""
+    """The directory that `datasets.load_from_disk` opens."""
 
     examples_per_shard: int = Field(50_000, ge=1)
-
-
-class TrainingConfig(Section):
-    """The fine-tuning run, `torchrun -m train.sft CONFIG`."""
-
-    model: str | None = None
-    """Directory of the model to start from; None takes the student's."""
-    output: str | None = None
-    """Directory of the trained student; None takes `RUN/student`."""
-    prompts: Literal["erased", "instruction_kept", "foreign"] = "erased"
-    """What the dataset's manifest must say of its prompts."""
-    seq_len: int = Field(4096, ge=16)
-    rows_per_step: int = Field(32, ge=1)
-    """Packed rows of one optimizer step, over all ranks."""
-    num_epochs: int = Field(3, ge=1)
-    num_steps: int | None = Field(None, ge=1)
-    """Overrides num_epochs."""
-    learning_rate: float = Field(2e-5, gt=0.0)
-    warmup_fraction: Fraction = 0.04
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    weight_decay: float = Field(0.0, ge=0.0)
-    max_grad_norm: float = Field(1.0, gt=0.0)
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the forward and backward computation; weights and optimizer state are float32."""
-    seed: int = Field(0, ge=0)
-    max_rows_per_task: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """Of these tasks only the dataset's first so many rows are trained on; the others whole."""
-    save_every_steps: int | None = Field(None, ge=1)
-    """A training-state checkpoint this often; None only at the end."""
-    rows_per_forward: int | None = Field(None, ge=1)
-    """Rows of one forward pass on a rank, as many as fit its memory; None takes all of its step."""
-    gradient_checkpointing: bool = False
+    """Most examples in one Arrow file."""
 
 
 class EvaluationConfig(Section):
-    """Held-out problems, under the cautious message, under none, or under both."""
+    """Evaluation scores a model on held-out problems, with no strategy's instruction."""
 
     tasks: tuple[TaskConfig, ...] = ()
+    """Files of held-out problems."""
     messages: tuple[Literal["cautious", "empty"], ...] = ("cautious",)
+    """System messages that the problems are asked under: the cautious one, none, or both in
+    turn."""
     max_tokens: int = Field(512, ge=1)
+    """Most tokens of an answer."""
 
 
 class DispatchConfig(Section):
-    """In which order engines run, and what a run puts up with before it stops; never part of a
-    stage key.
+    """Dispatch says in which order engines run and what a run puts up with before it stops; no
+    stage key depends on it.
     """
 
     schedule: Literal["phased", "overlapped"] = "phased"
-    """phased: the student's engines are gone before the teacher's load. overlapped: the teacher
-    starts on tasks that are decided while others are still scored, as far as there is room for
-    both. A run whose open answers are judged is phased, since that comes in between, and so is one
-    of policy teacher_best."""
+    """`"phased"` ends the student's engines before the teacher's load. `"overlapped"` starts the
+    teacher on tasks that are decided while others are still scored, as far as there is room for
+    both. A run whose open answers are judged is phased, since judging comes in between, and so is
+    one of policy teacher_best."""
 
     max_failed_starts: int = Field(3, ge=1)
-    """A replica that fails so often in a row to start is given up; the others go on."""
+    """Failed starts in a row after which a replica is given up; the others go on."""
     backoff_seconds: float = Field(1.0, ge=0.0)
-    """Before a replica is started again; doubled with every failure in a row, up to a minute."""
+    """Seconds before a replica is started again, doubled with every failure in a row, up to a
+    minute."""
     start_seconds: float = Field(1800.0, gt=0.0)
-    """In which an engine must be up, waiting for its GPUs included."""
+    """Seconds in which an engine must be up, its wait for GPUs included."""
     min_replicas: int = Field(1, ge=1)
-    """With fewer engines left the run stops."""
+    """Fewest engines of a model with which a run goes on."""
     stall_seconds: float = Field(300.0, gt=0.0)
-    """An engine that generates no token for so long, with requests open, is started anew."""
+    """Seconds without a generated token, while requests are open, after which an engine is
+    restarted."""
     request_seconds: float | None = Field(None, gt=0.0)
-    """A request that takes longer, its wait for a place in the batch included, is cut off and
-    counts as truncated. None: no limit, since with one, rows depend on how fast the machine was."""
+    """Seconds, a request's wait for a place in the batch included, after which it is cut off and
+    counts as truncated. If not set, no limit: with one, rows depend on how fast the machine is."""
     max_rejection_rate: Fraction = 0.95
-    """Of a stage's rows: above it, once rejection_rows rows are in, the run stops."""
+    """Share of rejected rows in a stage above which the run stops."""
     rejection_rows: int = Field(1000, ge=1)
+    """Rows of a stage before max_rejection_rate applies."""
 
 
 class Config(Section):
     """A whole run."""
 
     run_dir: str = Field(min_length=1)
+    """Directory of the run, for all its files."""
     run_seed: int = Field(0, ge=0)
+    """Seed of the problems' permutation, of a random choice and of sampled attempts."""
     strategies: str | None = None
-    """A strategies file; None takes the package's own."""
+    """Strategies file. If not set, the package's own."""
     taxonomy: str | None = None
-    """A file with every task's category and sub-category (tasks/taxonomy.py)."""
+    """File with every task's category and sub-category (orca2_gen/tasks/taxonomy.py). If not
+    set, those of its rows."""
     rows_per_unit: int = Field(256, ge=1, le=65_536)
     """Problems of one committed unit outside scoring."""
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    """Files of problems, from which the dataset is made."""
     student: EngineConfig
+    """Model that the data is for."""
     teacher: EngineConfig
+    """Model that writes the rationales."""
     judge: EngineConfig | None = None
-    """Judges the answers of open tasks; another model than the one that is scored."""
+    """Model that judges the answers of open tasks; another one than the one that is scored."""
     scoring: ScoringConfig = ScoringConfig()
+    """How strategies are scored."""
     judging: JudgingConfig = JudgingConfig()
+    """How open answers are judged."""
     selection: SelectionConfig = SelectionConfig()
+    """How a strategy is chosen."""
     rationales: RationalesConfig = RationalesConfig()
+    """How the teacher is asked."""
     erasure: ErasureConfig = ErasureConfig()
+    """How the instruction is erased."""
     dataset: DatasetConfig = DatasetConfig()
+    """How the dataset is written."""
     dispatch: DispatchConfig = DispatchConfig()
+    """How engines are run."""
     training: TrainingConfig = TrainingConfig()
+    """How the student is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """How a model is evaluated."""
 
     @property
     def judge_of_open(self) -> EngineConfig | None:
-        """The judge, if any task is open: every such problem must fit it whatever the policy is, so
-        that the arms of an ablation share their problems.
+        """The judge if any task is open, else None. Open problems must fit it whatever the policy
+        is, so that the arms of an ablation share their problems.
         """
         return self.judge if any(task.answer_type == "open" for task in self.tasks) else None
 
     @property
     def needed_judge(self) -> EngineConfig | None:
-        """The judge, if any task is open and the policy needs scores; else None."""
+        """The judge if any task is open and the policy needs scores, else None."""
         return self.judge_of_open if self.selection.needs_scores else None
 
     @model_validator(mode="after")

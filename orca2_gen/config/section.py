@@ -11,6 +11,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Section(BaseModel):
-    """What every section shares: frozen, and a key that nobody reads is an error."""
+    """A section of a config file: frozen, and a key that it does not know is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The sentence under a field is its description, which config/reference.py prints.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

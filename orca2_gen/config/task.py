@@ -1,4 +1,4 @@
-"""The keys of one task in a config file, and what tasks may not be together."""
+"""The keys of one task in a config file, and which tasks exclude each other."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class TaskConfig(Section):
     """One task: files of problems in a published format."""
 
     name: Name
+    """Name of the task, unique in the config; part of problem ids and of file names."""
     format: Literal[
         "jsonl",
         "parquet",
@@ -33,40 +34,45 @@ class TaskConfig(Section):
         "race",
         "crass",
     ]
+    """Format of the files."""
     path: str
-    """A file, or a directory of files in the format, or one that `datasets.save_to_disk` wrote."""
+    """File in the format, directory of such files, or directory that `datasets.save_to_disk`
+    wrote."""
     split: Name = "train"
+    """Name of the split; part of problem ids."""
     answer_type: AnswerType | None = None
-    """None takes the format's own."""
+    """How an answer is compared with the gold answer. If not set, as the format says."""
     columns: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
-    """Of jsonl, parquet and datasets: what question, answer (or answer_index, from 0), choices, id,
-    category and sub_category are called there, e.g. { question = "prompt", answer = "label" }. A
-    dot leads into a column; several columns make one question, or the choices."""
+    """Names in jsonl, parquet and datasets files of `question`, `answer` (or `answer_index`,
+    counted from 0), `choices`, `id`, `category` and `sub_category`, e.g.
+    `{ question = "prompt", answer = "label" }`. A dot leads into a column; several columns make one
+    question, or the choices."""
     rows_per_task: int | None = Field(None, ge=1)
-    """A seeded sample of so many rows; in a mixture (flan, natural_instructions) of each of its
-    tasks. None reads them all."""
+    """Rows in a seeded sample of the task; in a mixture (flan, natural_instructions) of each task
+    in it. If not set, all rows."""
     rows_per_category: int | None = Field(None, ge=1)
-    """The same of every category, from what rows_per_task leaves."""
+    """Rows in a seeded sample of each category, from what rows_per_task leaves. If not set, all of
+    them."""
     sample_seed: int = Field(0, ge=0)
-    """Of these samples; its own, so that runs with other seeds work on the same problems."""
+    """Seed of the samples and of the worked examples. It is not run_seed, so that runs with other
+    seeds work on the same problems."""
     few_shot: tuple[NumExamples, NumExamples] | None = None
-    """The least and the most worked examples that stand before each question; None is zero-shot.
-    They are other problems of the same task (in a mixture, of the same one of its tasks), category
-    and answer type, drawn with sample_seed."""
+    """Fewest and most worked examples before each question, e.g. `[3, 5]`. They are other problems
+    of the same task (in a mixture, of the same task in it), category and answer type, drawn with
+    sample_seed. If not set, no examples."""
 
     @field_validator("few_shot")
     @classmethod
     def _least_comes_first(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and value[0] > value[1]:
             raise ValueError(
-                f"expected the least number of examples and then the most, found {list(value)}; "
-                "swap them"
+                f"expected the least and then the most examples, found {list(value)}; swap them"
             )
         return value
 
 
 def check_held_out(tasks: Sequence[TaskConfig], held_out: Sequence[TaskConfig]) -> None:
-    """Returns if no held-out row can be an example, nor get any.
+    """Checks that no held-out row can become an example or be given one.
 
     Raises:
         ValueError: one line that names the tasks.

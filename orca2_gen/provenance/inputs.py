@@ -58,8 +58,7 @@ def read_inputs(config: Config) -> Inputs:
         ValueError: a file cannot be read or does not fit the config; one line says which key.
         ChangedInput: a file changes while it is read.
     """
-    strategies = load_strategies(config.strategies)
-    _check_strategies(config, strategies)
+    strategies = fitting_strategies(config)
     taxonomy_digest = file_digest(Path(config.taxonomy)) if config.taxonomy else None
     taxonomy = dict(load_taxonomy(config.taxonomy))
     if config.taxonomy:
@@ -79,6 +78,25 @@ def read_inputs(config: Config) -> Inputs:
         inputs = including(inputs, engine) if engine is not None else inputs
     _check_judge(config, inputs)
     return inputs
+
+
+def fitting_strategies(config: Config) -> Strategies:
+    """The Strategies of a config, which hold every strategy that it names.
+
+    Raises:
+        ValueError: they do not, or the file cannot be read.
+    """
+    strategies = load_strategies(config.strategies)
+    chosen = {"selection.none_solved": config.selection.none_solved}
+    if config.selection.policy.startswith("fixed:"):
+        chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
+    for key, name in chosen.items():
+        if name not in strategies.names:
+            raise ValueError(
+                f"{key}: the strategies file has no {name!r}; expected one of "
+                f"{', '.join(strategies.names)}"
+            )
+    return strategies
 
 
 def including(inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -177,19 +195,6 @@ def _changed(path: str, recorded: str, found: str) -> str:
         f"{path} has changed since this run began{digests}; restore it and run the same command "
         "again, or begin another run_dir"
     )
-
-
-def _check_strategies(config: Config, strategies: Strategies) -> None:
-    """Checks that the strategies file holds every strategy that the config names."""
-    chosen = {"selection.none_solved": config.selection.none_solved}
-    if config.selection.policy.startswith("fixed:"):
-        chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
-    for key, name in chosen.items():
-        if name not in strategies.names:
-            raise ValueError(
-                f"{key}: the strategies file has no {name!r}; expected one of "
-                f"{', '.join(strategies.names)}"
-            )
 
 
 def _check_judge(config: Config, inputs: Inputs) -> None:

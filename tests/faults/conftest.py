@@ -1,4 +1,4 @@
-"""Prints which faults of README.md have a test here, by the numbers in the tests' names."""
+"""Engines with planned faults; and which faults of README.md have a test, by the tests' names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from ray_jobs.engines import placement
+from tests.conftest import SUMMARY
+from tests.faults.faulty import FaultyActor
+
 NUM_ROWS = 47
 NUMBERED = re.compile(r"test_(\d+)_(?:to_(\d+)_)?")
-COVERED = pytest.StashKey[set[int]]()
+
+
+@pytest.fixture
+def faulty_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process have engines with planned faults."""
+    monkeypatch.setattr(placement, "EngineActor", FaultyActor)
 
 
 def rows_of(test: str) -> set[int]:
@@ -23,16 +32,8 @@ def rows_of(test: str) -> set[int]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     here = [item for item in session.items if item.path.is_relative_to(Path(__file__).parent)]
-    covered = {row for item in here for row in rows_of(item.name)}
-    session.config.stash[COVERED] = covered
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    if covered := sorted(config.stash.get(COVERED, set())):
-        terminalreporter.section("fault matrix (tests/faults)")
-        terminalreporter.write_line(
+    if covered := sorted({row for item in here for row in rows_of(item.name)}):
+        session.config.stash[SUMMARY]["fault matrix (tests/faults)"] = [
             f"{len(covered)} of {NUM_ROWS} faults of the matrix have a test among these: "
             f"{', '.join(map(str, covered))}"
-        )
+        ]

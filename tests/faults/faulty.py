@@ -5,7 +5,7 @@ The plan is `faults.json` beside the run directory:
     die_on        problem id, or `role|problem id` -> how often a request for it ends the actor's
                   process (-1: always)
     die_on_role   every request for this role ends the actor's process
-    die_after     the actor's process ends after so many requests, once
+    die_after     numbers of requests, after each of which the actor's process ends once
     hang_on       problem ids whose requests never come back, once
     slow          problem id -> seconds, in which its requests go on making tokens
     waits_for     problem id -> a pattern of files in the run directory, one of which must be there
@@ -89,7 +89,8 @@ class FaultyEngine:
             os._exit(1)
         if request.role == self._plan.get("die_on_role"):
             os._exit(1)
-        if self._requests == self._plan.get("die_after") and mark(self._run_dir, "die_after", 1):
+        num = self._requests
+        if num in self._plan.get("die_after", ()) and mark(self._run_dir, f"die_after.{num}", 1):
             os._exit(1)
         if problem_id in self._plan.get("hang_on", ()) and mark(self._run_dir, "hang_on", 1):
             await asyncio.sleep(1e6)

@@ -6,22 +6,30 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import ray
 
+from orca2_gen.config.load import load_config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED
-from orca2_gen.run_directory.ledger import read_ledger
-from tests.conftest import STRATEGY_NAMES, FinishedRun, write_run_config
+from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from ray_jobs.pipeline import run_all
+from ray_jobs.run import open_run
+from tests.conftest import STRATEGY_NAMES, Call, FinishedRun, write_run_config
 from tests.faults.drivers import ROOT, assert_one_reason, run_driver, start_driver, wait_until
 from tests.faults.faulty import asked, plant
 from tests.faults.oracle import assert_sound, assert_whole, snapshot
+from tests.faults.test_engines import run_to_the_end
+from tests.ray_jobs.test_pipeline import dataset_bytes
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -36,6 +44,7 @@ def address() -> str:
     return found
 
 
+@pytest.mark.usefixtures("faulty_engines")
 @pytest.mark.parametrize(
     "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
@@ -51,16 +60,17 @@ def test_7_a_driver_killed_at_a_random_moment_goes_on_where_it_was(
     process.communicate()
     before = snapshot(run_dir)
     assert len(before.units) >= wanted
-    code, printed = run_driver(undisturbed.config_file, run_dir, address=address)
-    assert code == 0, printed
-    assert_whole(run_dir, undisturbed.run_dir, printed=printed, before=before)
+    said = run_to_the_end(undisturbed, run_dir)
+    assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said), before=before)
+    assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
 
 
+@pytest.mark.usefixtures("faulty_engines")
 @pytest.mark.parametrize(
     "signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_8_a_signal_ends_a_run_in_good_order_and_the_same_command_goes_on(
-    undisturbed: FinishedRun, tmp_path: Path, address: str, signum: signal.Signals
+    undisturbed: FinishedRun, tmp_path: Path, orca2: Call, address: str, signum: signal.Signals
 ) -> None:
     run_dir = tmp_path / "run"
     plant(run_dir, slow=SLOW)
@@ -76,7 +86,8 @@ def test_8_a_signal_ends_a_run_in_good_order_and_the_same_command_goes_on(
     assert not (run_dir / "driver.lock").exists()
     before = snapshot(run_dir)
     plant(run_dir)
-    code, again = run_driver(undisturbed.config_file, run_dir, address=address)
+    code, out, err = orca2("run", undisturbed.config_file, "--set", f"run_dir={run_dir}")
+    again = out + err
     assert code == 0, again
     assert len(asked(run_dir)) > before.requests
     assert_whole(run_dir, undisturbed.run_dir, printed=printed + again, before=before)
@@ -104,18 +115,28 @@ def test_8_a_second_signal_ends_it_at_once(
     assert_whole(run_dir, undisturbed.run_dir, printed=printed + again, before=before)
 
 
+@pytest.mark.usefixtures("faulty_engines")
 def test_18_a_second_driver_on_the_same_directory_is_refused(
     undisturbed: FinishedRun, tmp_path: Path, address: str
 ) -> None:
     run_dir = tmp_path / "run"
-    plant(run_dir, slow=SLOW)
-    first = start_driver(undisturbed.config_file, run_dir, address=address)
-    wait_until(first, lambda: len(read_ledger(run_dir).committed("problems")) > 0)
-    code, printed = run_driver(undisturbed.config_file, run_dir, address=address)
+    plant(run_dir)
+    second: list[tuple[int, str]] = []
+
+    @contextmanager
+    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+        def advance(receipt: Receipt) -> None:
+            if not second:
+                second.append(run_driver(undisturbed.config_file, run_dir, address=address))
+
+        yield advance
+
+    config = load_config(undisturbed.config_file, [f"run_dir={run_dir}"])
+    with open_run(config, track) as run:
+        run_all(run)
+    [(code, printed)] = second
     assert code == 1, printed
-    assert f"is in use by process {first.pid}" in printed and "Traceback" not in printed
-    printed, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, printed
+    assert f"is in use by process {os.getpid()}" in printed and "Traceback" not in printed
     assert_whole(run_dir, undisturbed.run_dir, printed=printed)
 
 
@@ -180,7 +201,7 @@ def test_45_lost_and_failed_calls_between_ray_processes_double_nothing(
 
 @pytest.mark.parametrize("rows", ["", "{not json\n", '{"question": "1 + 1?", "answer": "2"}\n'])
 def test_47_no_row_bad_rows_and_a_single_row_give_a_valid_dataset(
-    undisturbed: FinishedRun, tmp_path: Path, address: str, rows: str
+    undisturbed: FinishedRun, tmp_path: Path, orca2: Call, rows: str
 ) -> None:
     import datasets
 
@@ -191,13 +212,10 @@ def test_47_no_row_bad_rows_and_a_single_row_give_a_valid_dataset(
     for name in ("sums.jsonl", "letters.jsonl"):
         (folder / name).write_text(rows if name == "sums.jsonl" else "")
     run_dir = tmp_path / "run"
-    plant(run_dir)
-    code, printed = run_driver(
-        folder / "run.toml",
-        run_dir,
-        "teacher.accuracy={" + ", ".join(f"{name} = 1.0" for name in STRATEGY_NAMES) + "}",
-        address=address,
-    )
+    all_right = ", ".join(f"{name} = 1.0" for name in STRATEGY_NAMES)
+    sets = ["--set", f"run_dir={run_dir}", "--set", f"teacher.accuracy={{{all_right}}}"]
+    code, out, err = orca2("run", folder / "run.toml", *sets)
+    printed = out + err
     wanted = int(rows.startswith('{"q'))
     found = datasets.load_from_disk(str(run_dir / "dataset"))
     assert len(found) == wanted

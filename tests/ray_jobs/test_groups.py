@@ -18,10 +18,10 @@ from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.strategies import load_strategies
-from ray_jobs.pipeline import run_all
+from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.run import open_run
 from ray_jobs.units import committed_problems
-from tests.conftest import Write, quiet
+from tests.conftest import Write, quiet, write_run_config
 from tests.provenance.test_verify import rewrite_ledger
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -88,13 +88,58 @@ def finished(file: Path, *overrides: str) -> Ledger:
     return read_ledger(Path(config.run_dir))
 
 
-@pytest.mark.parametrize("method", ["full_grid", "race"])
-@pytest.mark.parametrize("schedule", ["phased", "overlapped"])
+def selected(file: Path, *overrides: str) -> Ledger:
+    """The ledger of a run that has selected and teaches nothing."""
+    with open_run(load_config(file, overrides), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        select_strategies(run)
+    assert verify(run.run_dir).findings == []
+    return read_ledger(run.run_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedRun:
+    """A whole run over two task files that mix categories; copy it before you change it."""
+
+    config_file: Path
+    ledger: Ledger
+
+
+def mixed_run(folder: Path, tokenizer: Path, **sections: str) -> MixedRun:
+    file = mixed_config(folder, write_run_config(folder, tokenizer, **sections))
+    return MixedRun(config_file=file, ledger=finished(file))
+
+
+@pytest.fixture(scope="module")
+def by_task(
+    tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path, local_ray: None
+) -> MixedRun:
+    return mixed_run(tmp_path_factory.mktemp("by_task"), chatml_dir)
+
+
+@pytest.fixture(scope="module")
+def by_category(
+    tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path, local_ray: None
+) -> MixedRun:
+    selection = 'select_by = "category"\nmethod = "full_grid"'
+    return mixed_run(tmp_path_factory.mktemp("by_category"), chatml_dir, selection=selection)
+
+
+RACE, OVERLAPPED = "selection.method=race", "dispatch.schedule=overlapped"
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [(), (RACE,), (OVERLAPPED,), (RACE, OVERLAPPED)],
+    ids=["phased-full_grid", "phased-race", "overlapped-full_grid", "overlapped-race"],
+)
 def test_by_category_every_category_gets_one_strategy_over_all_task_files(
-    tmp_path: Path, write_config: Write, method: str, schedule: str
+    by_category: MixedRun, tmp_path: Path, sets: tuple[str, ...]
 ) -> None:
-    file = mixed_config(tmp_path, write_config(selection='select_by = "category"'))
-    ledger = finished(file, f"selection.method={method}", f"dispatch.schedule={schedule}")
+    ledger = by_category.ledger
+    if sets:
+        ledger = finished(by_category.config_file, f"run_dir={tmp_path / 'run'}", *sets)
     problems = rows_of(ledger, "problems", Problem)
     assert Counter(group for group, _ in problems) == Counter(
         p.category or p.task for _, p in problems
@@ -113,29 +158,28 @@ def _ids(ledger: Ledger) -> list[tuple[str, str]]:
 
 
 def test_the_order_of_the_configs_tasks_changes_nothing_of_a_category(
-    tmp_path: Path, write_config: Write
+    by_category: MixedRun, tmp_path: Path
 ) -> None:
-    file = mixed_config(tmp_path, write_config(selection='select_by = "category"'))
-    before = finished(file)
-    lines = (before.run_dir / "ledger.jsonl").read_bytes()
-    head, first, second = file.read_text().split("[[tasks]]")
+    run_dir = Path(shutil.copytree(by_category.ledger.run_dir, tmp_path / "run"))
+    lines = (run_dir / "ledger.jsonl").read_bytes()
+    head, first, second = by_category.config_file.read_text().split("[[tasks]]")
     second, section, rest = second.partition("[student]")
+    file = by_category.config_file.with_name("other_order.toml")
     file.write_text(f"{head}[[tasks]]{second}[[tasks]]{first}{section}{rest}")
-    assert [task.name for task in load_config(file).tasks] == ["letters", "sums"]
-    config = load_config(file)
+    config = load_config(file, [f"run_dir={run_dir}"])
+    assert [task.name for task in config.tasks] == ["letters", "sums"]
     with open_run(config, quiet) as run:
         again = committed_problems(run)
         assert [r.unit for r in again["logic"]] == sorted(r.unit for r in again["logic"])
         run_all(run)
-    assert (before.run_dir / "ledger.jsonl").read_bytes() == lines
+    assert (run_dir / "ledger.jsonl").read_bytes() == lines
 
 
 def test_by_sub_category_groups_are_finer_and_the_ids_of_problems_stay(
-    tmp_path: Path, write_config: Write
+    by_task: MixedRun, tmp_path: Path
 ) -> None:
-    file = mixed_config(tmp_path, write_config())
-    by_task = finished(file, f"run_dir={tmp_path / 'by_task'}")
-    finer = finished(file, f"run_dir={tmp_path / 'finer'}", "selection.select_by=sub_category")
+    sets = (f"run_dir={tmp_path / 'finer'}", "selection.select_by=sub_category")
+    finer = selected(by_task.config_file, *sets)
     assert {s.group for _, s in rows_of(finer, "selections", Selection)} == {
         "logic / puzzles",
         "logic",
@@ -145,7 +189,7 @@ def test_by_sub_category_groups_are_finer_and_the_ids_of_problems_stay(
     }
     ids = [
         {p.problem_id for _, p in rows_of(ledger, "problems", Problem)}
-        for ledger in (by_task, finer)
+        for ledger in (by_task.ledger, finer)
     ]
     assert ids[0] == ids[1]
 
@@ -199,7 +243,7 @@ def test_a_student_that_is_cut_short_is_asked_once_more_before_its_task_is_decid
         lambda score: dataclasses.replace(score, completions=()),
     )
     assert any("is not what its calls said" in finding for finding in findings)
-    once = finished(file, f"run_dir={tmp_path / 'once'}", "scoring.retry_max_tokens=16")
+    once = selected(file, f"run_dir={tmp_path / 'once'}", "scoring.retry_max_tokens=16")
     cut = [s for _, s in rows_of(once, "scores", StudentScore) if s.outcome == "truncated"]
     assert {s.problem_id for s in cut} == {s.problem_id for s in again}
     summaries: list[Any] = [s for _, s in rows_of(once, "selections", Selection)]
@@ -248,9 +292,9 @@ def findings_of(
 
 
 def test_a_score_that_is_not_what_its_calls_said_is_found(
-    tmp_path: Path, write_config: Write
+    by_task: MixedRun, tmp_path: Path
 ) -> None:
-    ledger = finished(mixed_config(tmp_path, write_config()))
+    ledger = by_task.ledger
     for name, change in SAID_OTHERWISE.items():
         findings = findings_of(ledger, tmp_path / name, lambda s: len(s.completions) == 2, change)
         assert any("is not what its calls said" in finding for finding in findings), name

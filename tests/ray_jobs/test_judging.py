@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 NUM_WHYS, NUM_FACTS = 14, 8
 JUDGED = "world"
 """A category with open problems and others; `sums` and `letters` have none."""
+JUDGE_SEQS = 7
+"""By which the judge is known among engines that start."""
 
 
 def write_open_config(folder: Path, tokenizer: Path) -> Path:
@@ -47,6 +50,7 @@ def write_open_config(folder: Path, tokenizer: Path) -> Path:
 [judge]
 engine = "scripted"
 tokenizer = "{tokenizer}"
+max_num_seqs = {JUDGE_SEQS}
 [[tasks]]
 name = "whys"
 format = "jsonl"
@@ -73,15 +77,36 @@ answer_type = "numeric"
     return file
 
 
+@contextmanager
+def counted_judges() -> Iterator[list[int]]:
+    """Grows by one with every judge that is started inside."""
+    started: list[int] = []
+
+    def start_engine(config: Any, *args: Any, **arguments: Any) -> Any:
+        started.extend([config.max_num_seqs] * (config.max_num_seqs == JUDGE_SEQS))
+        return placement.start_engine(config, *args, **arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stages, "start_engine", start_engine)
+        yield started
+
+
 @pytest.fixture(scope="module")
-def judged_run(
+def judged_run_and_judges(
     tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path, local_ray: None
-) -> FinishedRun:
+) -> tuple[FinishedRun, int]:
+    """The run, and how many judges it started."""
     file = write_open_config(tmp_path_factory.mktemp("judged"), chatml_dir)
     config = load_config(file)
-    with open_run(config, quiet) as run:
+    with counted_judges() as judges, open_run(config, quiet) as run:
         run_all(run)
-    return FinishedRun(config_file=file, config=config, run_dir=Path(config.run_dir))
+    finished = FinishedRun(config_file=file, config=config, run_dir=Path(config.run_dir))
+    return finished, len(judges)
+
+
+@pytest.fixture(scope="module")
+def judged_run(judged_run_and_judges: tuple[FinishedRun, int]) -> FinishedRun:
+    return judged_run_and_judges[0]
 
 
 @pytest.fixture
@@ -197,49 +222,49 @@ def test_a_run_with_open_answers_is_phased_and_says_so(
     assert dataset_bytes(run.run_dir) == dataset_bytes(judged_run.run_dir)
 
 
+def selected(file: Path, *overrides: str) -> Ledger:
+    """The ledger of a run that has selected and teaches nothing."""
+    with open_run(load_config(file, overrides), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        judge_answers(run)
+        select_strategies(run)
+    return read_ledger(run.run_dir)
+
+
+def test_one_judge_is_started_where_something_is_to_be_judged(
+    judged_run_and_judges: tuple[FinishedRun, int],
+) -> None:
+    assert judged_run_and_judges[1] == 1
+
+
 @pytest.mark.parametrize(
-    ("override", "is_judged"),
+    "override",
     [
-        ("selection.policy=student_best", True),
-        ("tasks.2.answer_type=exact", False),
-        ("selection.policy=random", False),
-        ("selection.policy=fixed:step_by_step", False),
+        "tasks.2.answer_type=exact",
+        "selection.policy=random",
+        "selection.policy=fixed:step_by_step",
     ],
 )
-def test_a_judge_is_started_exactly_where_something_is_to_be_judged(
-    judged_run: FinishedRun,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    override: str,
-    is_judged: bool,
+def test_no_judge_is_started_where_nothing_is_to_be_judged(
+    judged_run: FinishedRun, tmp_path: Path, override: str
 ) -> None:
-    started: list[int] = []
-
-    def start_engine(config: Any, *args: Any, **arguments: Any) -> Any:
-        started.append(config.max_num_seqs)
-        return placement.start_engine(config, *args, **arguments)
-
-    monkeypatch.setattr(stages, "start_engine", start_engine)
-    own = "judge.max_num_seqs=7"  # by which it is known
-    run_dir, summary = run_config(
-        judged_run.config_file, f"run_dir={tmp_path / 'run'}", override, own
-    )
-    assert summary.rows > 0
-    assert started.count(7) == is_judged
-    assert bool(read_ledger(run_dir).committed("judgements")) == is_judged
-    found = verify(run_dir)
-    assert (found.findings, found.notes) == ([], [])
+    with counted_judges() as judges:
+        ledger = selected(judged_run.config_file, f"run_dir={tmp_path / 'run'}", override)
+    assert judges == [] == ledger.committed("judgements")
+    assert len(ledger.committed("selections")) == 3
+    assert verify(ledger.run_dir).findings == []
 
 
 def test_the_teachers_own_answers_are_judged_where_the_policy_looks_at_them(
     judged_run: FinishedRun, tmp_path: Path
 ) -> None:
-    run_dir, _ = run_config(
+    ledger = selected(
         judged_run.config_file, f"run_dir={tmp_path / 'run'}", "selection.policy=teacher_best"
     )
-    ledger = read_ledger(run_dir)
     assert {row.role for row in records(ledger, "judgements", StudentScore)} == {"teacher"}
-    assert verify(run_dir).findings == []
+    assert len(ledger.committed("selections")) == 3
+    assert verify(ledger.run_dir).findings == []
 
 
 @pytest.mark.slow
@@ -457,8 +482,8 @@ def test_judgements_of_a_group_without_open_problems_are_found(judged_copy: Path
 
 
 def test_every_stage_of_a_judged_run_is_committed(judged_run: FinishedRun) -> None:
-    stages = committed(judged_run.run_dir)
-    assert {stage for stage in STAGES if not stage.startswith("evaluation")} == set(stages)
+    found = committed(judged_run.run_dir)
+    assert {stage for stage in STAGES if not stage.startswith("evaluation")} == set(found)
 
 
 def test_an_arm_of_an_ablation_shares_the_problems_of_a_judged_run(

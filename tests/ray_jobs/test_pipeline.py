@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
 import signal
 import subprocess
@@ -15,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
@@ -308,45 +305,16 @@ def test_two_task_files_of_one_name_may_both_hold_bad_rows(
     assert verify(run.run_dir).findings == []
 
 
-def driver(file: Path, run_dir: Path, *, own_ray: bool) -> subprocess.Popen[str]:
-    environment = dict(os.environ)
-    if not own_ray:
-        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    return subprocess.Popen(
-        [ORCA2, "run", str(file), "--set", f"run_dir={run_dir}"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
-)
-def test_a_driver_killed_at_any_moment_leaves_a_run_that_ends_the_same(
-    undisturbed: FinishedRun, tmp_path: Path, seed: int
-) -> None:
-    run_dir = tmp_path / "run"
-    wanted = random.Random(seed).randrange(1, len(read_ledger(undisturbed.run_dir).units))
-    process = driver(undisturbed.config_file, run_dir, own_ray=False)
-    while process.poll() is None and len(read_ledger(run_dir).units) < wanted:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
-    assert len(read_ledger(run_dir).units) >= wanted
-    assert run_config(undisturbed.config_file, f"run_dir={run_dir}")[0] == run_dir
-    assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
-    found = verify(run_dir)
-    assert (found.findings, found.notes) == ([], [])
-    assert list(run_dir.rglob("*.tmp-*")) == []
-
-
 def test_sigterm_ends_the_driver_with_75_and_the_run_goes_on_later(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    process = driver(undisturbed.config_file, run_dir, own_ray=True)
+    process = subprocess.Popen(
+        [ORCA2, "run", str(undisturbed.config_file), "--set", f"run_dir={run_dir}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while process.poll() is None and not read_ledger(run_dir).committed("problems"):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -400,13 +368,17 @@ def test_the_run_names_where_its_time_went(undisturbed: FinishedRun) -> None:
 RACE = ("selection.method=race", "selection.delta=0.9", "selection.scored_problems=28")
 
 
-def test_a_race_asks_less_and_accounts_for_every_cell_that_was_not_needed(
-    undisturbed: FinishedRun, tmp_path: Path
-) -> None:
-    run_dir, _ = run_config(undisturbed.config_file, f"run_dir={tmp_path / 'run'}", *RACE)
-    found = verify(run_dir)
+@pytest.fixture(scope="module")
+def race(undisturbed: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a whole run that races; copy it before you change it."""
+    run_dir = tmp_path_factory.mktemp("race") / "run"
+    return run_config(undisturbed.config_file, f"run_dir={run_dir}", *RACE)[0]
+
+
+def test_a_race_asks_less_and_accounts_for_every_cell_that_was_not_needed(race: Path) -> None:
+    found = verify(race)
     assert (found.findings, found.notes) == ([], [])
-    ledger = read_ledger(run_dir)
+    ledger = read_ledger(race)
     selections = [s for s in rows(ledger, "selections")[0] if isinstance(s, Selection)]
     scores = [s for s in rows(ledger, "scores")[0] if isinstance(s, StudentScore)]
     fallen = [s for selection in selections for s in selection.summaries if s.fell_to]
@@ -422,9 +394,8 @@ def test_a_race_asks_less_and_accounts_for_every_cell_that_was_not_needed(
 
 @pytest.mark.parametrize("schedule", [pytest.param("phased", marks=pytest.mark.slow), "overlapped"])
 def test_a_race_that_is_interrupted_anywhere_ends_as_one_that_is_not(
-    undisturbed: FinishedRun, tmp_path: Path, schedule: str
+    undisturbed: FinishedRun, race: Path, tmp_path: Path, schedule: str
 ) -> None:
-    whole, _ = run_config(undisturbed.config_file, f"run_dir={tmp_path / 'whole' / 'run'}", *RACE)
     sets = (f"run_dir={tmp_path / 'run'}", *RACE, f"dispatch.schedule={schedule}")
     committed: list[int] = []
 
@@ -447,15 +418,15 @@ def test_a_race_that_is_interrupted_anywhere_ends_as_one_that_is_not(
         ):
             run_all(run)
     run_dir, _ = run_config(undisturbed.config_file, *sets)
-    assert read_ledger(run_dir).units.keys() == read_ledger(whole).units.keys()
-    assert dataset_bytes(run_dir) == dataset_bytes(whole)
+    assert read_ledger(run_dir).units.keys() == read_ledger(race).units.keys()
+    assert dataset_bytes(run_dir) == dataset_bytes(race)
     assert verify(run_dir).findings == []
 
 
 def test_a_selection_that_the_scores_of_a_race_do_not_lead_to_is_found(
-    undisturbed: FinishedRun, tmp_path: Path
+    race: Path, tmp_path: Path
 ) -> None:
-    run_dir, _ = run_config(undisturbed.config_file, f"run_dir={tmp_path / 'run'}", *RACE)
+    run_dir = Path(shutil.copytree(race, tmp_path / "run"))
     config = run_dir / "config.json"
     resolved = json.loads(config.read_text())
     resolved["config"]["selection"]["delta"] = 0.999999

@@ -186,40 +186,47 @@ def test_linear_decay_keeps_a_plateau_before_it() -> None:
     assert rates[70] == pytest.approx(1.0) and rates[99] == pytest.approx(2.0 / 60)
 
 
-def test_a_student_comes_out_that_transformers_loads(
-    tmp_path: Path, model_dir: Path, dataset_dir: Path
-) -> None:
-    student = run_training(tmp_path, model_dir, dataset_dir)
-    losses = read_losses(tmp_path / "metrics.jsonl")
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, model_dir: Path, dataset_dir: Path
+) -> tuple[Path, TrainedStudent]:
+    """The folder of a finished training, and what it returned; copy it before you change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, run_training(folder, model_dir, dataset_dir)
+
+
+def test_a_student_comes_out_that_transformers_loads(trained: tuple[Path, TrainedStudent]) -> None:
+    folder, student = trained
+    losses = read_losses(folder / "metrics.jsonl")
     assert len(losses) == student.num_steps == 8 and losses[-1] < losses[0] - 0.5
     assert student.num_examples == 60 and student.fill > 0.8
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
+    model = AutoModelForCausalLM.from_pretrained(folder / "student")
     assert model.dtype == torch.bfloat16
-    AutoTokenizer.from_pretrained(tmp_path / "student")
-    assert not (tmp_path / "student.training").exists()
+    AutoTokenizer.from_pretrained(folder / "student")
+    assert not (folder / "student.training").exists()
 
 
 def test_the_trained_student_is_what_was_trained(
-    tmp_path: Path, model_dir: Path, dataset_dir: Path
+    trained: tuple[Path, TrainedStudent], model_dir: Path, dataset_dir: Path
 ) -> None:
-    run_training(tmp_path, model_dir, dataset_dir)
+    folder, _ = trained
     examples = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
     packing = pack(examples.lengths, seq_len=512, seed=5)
     batch = next(packed_batches(examples, packing, rows_per_step=4, seed=5, start_step=8))
     losses = []
-    for directory in (model_dir, tmp_path / "student"):
+    for directory in (model_dir, folder / "student"):
         loss = LabelledLoss(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32))
         total = loss(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
         losses.append(total.item() / batch.num_labelled_tokens)
-    assert losses[1] == pytest.approx(read_losses(tmp_path / "metrics.jsonl")[-1], abs=0.4)
+    assert losses[1] == pytest.approx(read_losses(folder / "metrics.jsonl")[-1], abs=0.4)
     assert losses[1] < losses[0] - 0.5
 
 
 def test_a_finished_student_is_not_trained_again(
-    tmp_path: Path, model_dir: Path, dataset_dir: Path
+    trained: tuple[Path, TrainedStudent], tmp_path: Path, model_dir: Path, dataset_dir: Path
 ) -> None:
-    first = run_training(tmp_path, model_dir, dataset_dir)
-    (tmp_path / "metrics.jsonl").unlink()
+    folder, first = trained
+    shutil.copytree(folder / "student", tmp_path / "student")
     assert run_training(tmp_path, model_dir, dataset_dir) == first
     assert not (tmp_path / "metrics.jsonl").exists()
     run_training(tmp_path, model_dir, dataset_dir, plan=replace(PLAN, seed=6))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
+from orca2_gen.tasks.rows import DocumentPart
 from orca2_gen.tasks.statements import (
     BadRowError,
     Row,

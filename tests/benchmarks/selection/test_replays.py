@@ -14,7 +14,7 @@ def table_of(seed: int, num_strategies: int = 5, num_problems: int = 60) -> Scor
     rng = np.random.default_rng(seed)
     return ScoreTable(
         scores=(rng.random((num_strategies, num_problems)) < rng.random((num_strategies, 1))) + 0.0,
-        tokens=rng.uniform_subset(1.0, 10.0, size=num_strategies),
+        tokens=rng.uniform(1.0, 10.0, size=num_strategies),
         held_out=np.zeros(num_strategies),
     )
 
