@@ -1,3 +1,3 @@
-"""Where records are worked on: clusters, actors, leases."""
+"""The Ray side of a run: clusters, actors, leases."""
 
-import orca2_gen  # noqa: F401  puts the process offline, which must come before ray is imported
+import orca2_gen  # noqa: F401  puts the process offline; must precede the import of ray

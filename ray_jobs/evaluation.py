@@ -1,5 +1,6 @@
-"""A model on the held-out tasks -> accuracies per task, under the cautious message, under none, or
-under both, as `evaluation.messages` says; no race.
+"""The accuracies of a model on the held-out tasks, under each message; no race.
+
+`evaluation.messages` names the messages: the cautious one, the empty one, or both.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str,
     """Message -> task -> accuracy of a model; `macro` is the mean over tasks.
 
     Args:
-        run: whose held-out tasks are asked.
-        label: names the model in unit names.
-        model: its directory; None takes the student.
+        run: the run with the held-out tasks.
+        label: name of the model in unit names.
+        model: directory of the model; None takes the student.
 
     Raises:
-        ValueError: the config names no evaluation tasks, or the model cannot be loaded by the
-            student's engine.
+        ValueError: the config names no evaluation tasks, or the student's engine cannot load the
+            model.
     """
     scores = score_model(run, label, model)
     by_cell: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -45,7 +46,7 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str,
 
 
 def score_model(run: Run, label: str, model: Path | None = None) -> list[StudentScore]:
-    """Every score of a model on the held-out tasks, committed first."""
+    """Every score of a model on the held-out tasks, all of them committed."""
     if not run.config.evaluation.tasks:
         raise ValueError("the config has no [[evaluation.tasks]]; add the held-out task files")
     _read_tasks(run)
@@ -61,9 +62,9 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
     messages.
 
     Args:
-        run: its held-out tasks have been read.
-        label: of the model, in unit names and progress.
-        engine: the model.
+        run: a run that has read its held-out tasks.
+        label: name of the model in unit names and progress.
+        engine: engine with the model.
         key: a hash of all that determines these scores.
     """
     to_score: list[EngineUnit] = []
@@ -107,7 +108,7 @@ def _read_tasks(run: Run) -> None:
 
 
 def evaluation_unit(label: str, key: str, problems: str) -> str:
-    """The name of a unit of a model's evaluation on one of held-out problems."""
+    """The name of the unit in which a model answers one unit of held-out problems."""
     return f"{label}-{key[:8]}-{problems}"
 
 
@@ -115,7 +116,7 @@ def engine_of(run: Run, model: Path | None) -> EngineConfig:
     """The engine that evaluates a model: the student's, with this model in it.
 
     Raises:
-        ValueError: there is no such model, or the student's engine loads none.
+        ValueError: the model directory does not exist, or the student's engine loads no model.
     """
     student = run.config.student
     if model is None:

@@ -1,6 +1,4 @@
-"""The stages that need no engine, as functions from a lease to receipts; each runs in a Ray
-task.
-"""
+"""The stages that need no engine: functions from a lease to receipts, each run in a Ray task."""
 
 from __future__ import annotations
 
@@ -28,11 +26,12 @@ from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 def read_problems(
     run_dir: Path, config: Config, inputs: Inputs, lease: ReadLease
 ) -> Iterator[Receipt]:
-    """Receipts of a task's units, in order: problems that every engine can take, and rejections
-    with file and line.
+    """The receipts of a task's units, in order.
+
+    They hold problems that fit every engine, and rejections with file and line.
 
     Raises:
-        ChangedInput: a file that is read changed since the run began.
+        ChangedInput: a file that is read has changed since the run began.
     """
     held_out = config.evaluation.tasks if lease.task.few_shot is not None else ()
     watch = TaskWatch(inputs, (lease.task, *held_out))
@@ -40,7 +39,7 @@ def read_problems(
     for receipt in _read_units(run_dir, config, inputs, lease):
         made.append(receipt)
         if watch.is_due:
-            watch.check()  # a unit leaves only after a check that came after its rows
+            watch.check()  # a unit leaves only after a check that follows its rows
             while made:  # Ray sends values into a generator, which a list would refuse
                 yield made.popleft()
     watch.check()
@@ -66,7 +65,7 @@ def _read_units(
     counts = {"passed_over": read.sample.num_passed_over} if read.sample else {}
     select_by = config.selection.select_by if lease.stage == "problems" else "task"
     for unit, group, chunk in _chunks(task.name, read.rows, lease.rows_per_unit, select_by):
-        of_unit, counts = counts, {}  # the first unit tells what the sample passed over
+        of_unit, counts = counts, {}  # the first unit counts what the sample passed over
         if unit in lease.committed:
             continue
         planned = [
@@ -93,9 +92,7 @@ def _read_units(
 def _chunks(
     task: str, rows: Iterator[Problem | Rejection], rows_per_unit: int, select_by: str
 ) -> Iterator[tuple[str, str, list[Problem | Rejection]]]:
-    """Unit names, groups and rows, all of a unit's rows in one group; a file without a row is one
-    empty unit, which says that it was read. One open unit per group is held in memory.
-    """
+    """The name, group and rows of each unit; one open unit per group is held in memory."""
     names = (f"{task}-{index:06d}" for index in itertools.count())
     waiting: dict[str, list[Problem | Rejection]] = {}
     is_empty = True
@@ -106,6 +103,7 @@ def _chunks(
         chunk.append(row)
         if len(chunk) == rows_per_unit:
             yield next(names), group, waiting.pop(group)
+    # A file without rows is one empty unit, which says that it was read.
     for group, chunk in waiting.items() if not is_empty else [(task, [])]:
         yield next(names), group, chunk
 
@@ -143,6 +141,6 @@ def erase_rationales(
 
 
 def make_dataset(run_dir: Path, inputs: Inputs, plan: DatasetPlan) -> DatasetSummary:
-    """RUN/dataset, written."""
+    """The summary of RUN/dataset, which is written here."""
     chat = recorded_chat(inputs, plan.tokenizer)
     return write_dataset(run_dir, plan, chat, inputs.strategies)

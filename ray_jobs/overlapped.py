@@ -27,19 +27,19 @@ from ray_jobs.units import (
 )
 
 ANYWHERE = ""
-"""The node of an engine whose place is not known yet, or whose ranks lie on several."""
+"""Node of an engine whose place is not known yet, or whose ranks lie on several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """One of the two models: what there is to do, and what one of its engines takes."""
+    """One of the two models: its work, and the devices that one of its engines takes."""
 
     work: EngineWork
     placement: Placement
 
     @property
     def engines(self) -> list[Replica]:
-        """Those that hold devices, or are to."""
+        """The engines that hold devices, or are to start on them."""
         return [replica for replica in self.work.replicas.all if replica.has_devices]
 
     @property
@@ -48,7 +48,7 @@ class Side:
 
     @property
     def wanted(self) -> int:
-        """Engines that would have something to do, beyond those that are or come up."""
+        """The number of engines with work to do, beyond those that are up or starting."""
         left = max(0, len(self.work.waiting) - self.work.room)
         number = math.ceil(left / self.work.units_per_engine)
         if self.work.suspects and not self.engines:
@@ -60,9 +60,9 @@ def share(first: Side, second: Side, on_node: Mapping[str, int]) -> None:
     """Moves devices to where the work is.
 
     Args:
-        first: its engines hold what they need from the start.
-        second: its engines are held at the start.
-        on_node: Ray's id of a node -> GPUs, as it is now; without GPUs, one entry with the cores.
+        first: side whose engines hold their devices from the start.
+        second: side whose engines are held at the start.
+        on_node: Ray's id of a node -> its GPUs now; without GPUs, one entry with the cores.
     """
     _shed([first, second], on_node)
     if first.is_finished:
@@ -73,14 +73,12 @@ def share(first: Side, second: Side, on_node: Mapping[str, int]) -> None:
         _admit(first, second, 1, on_node)
     _admit(second, first, second.wanted, on_node)
     if not any(replica.is_leaving for replica in first.engines):
-        # What is free and the second has no use for, e.g. of a node that was lost and is back.
+        # Free devices that the second has no use for, e.g. those of a lost node that is back.
         _admit(first, second, first.wanted, on_node, may_ask=False)
 
 
 def _shed(sides: Sequence[Side], on_node: Mapping[str, int]) -> None:
-    """Holds engines that wait for devices which the cluster has lost, or which Ray gave to another;
-    but not the last one, which may want more cores than there are.
-    """
+    """Holds engines that wait for devices that the cluster has lost or Ray gave to another."""
     left, unplaced = free(sides, on_node), _unplaced(sides, on_node)
     for side in sides:
         for replica in side.engines:
@@ -89,6 +87,7 @@ def _shed(sides: Sequence[Side], on_node: Mapping[str, int]) -> None:
                 needed = 0 if replica.node in left else side.placement.ranks
                 lacking |= left.get(replica.node, max(left.values())) < needed
             if lacking and not replica.is_up and replica.closing is None:
+                # The last engine stays: it may want more cores than there are.
                 if sum(len(each.engines) for each in sides) == 1:
                     return
                 side.work.replicas.leave(replica)
@@ -97,12 +96,12 @@ def _shed(sides: Sequence[Side], on_node: Mapping[str, int]) -> None:
 
 
 def free(sides: Sequence[Side], on_node: Mapping[str, int]) -> dict[str, int]:
-    """Node -> devices that no engine has or is to have, without those of _unplaced."""
+    """Node -> devices that no engine has or will have; engines of _unplaced are not subtracted."""
     left = dict(on_node)
     for side in sides:
         for replica in side.engines:
             if side.placement.executor == "ray":
-                for _ in range(side.placement.ranks):  # from wherever there are most
+                for _ in range(side.placement.ranks):  # from the node with the most
                     left[max(left, key=lambda name: left[name])] -= 1
             elif replica.node in left:
                 left[replica.node] -= side.placement.ranks
@@ -110,7 +109,7 @@ def free(sides: Sequence[Side], on_node: Mapping[str, int]) -> dict[str, int]:
 
 
 def _unplaced(sides: Sequence[Side], on_node: Mapping[str, int]) -> list[int]:
-    """Ranks of the engines that start on a node which only Ray knows yet."""
+    """The ranks of each engine that starts on a node that only Ray knows so far."""
     return [
         side.placement.ranks
         for side in sides
@@ -123,15 +122,17 @@ def _unplaced(sides: Sequence[Side], on_node: Mapping[str, int]) -> list[int]:
 def _admit(
     taker: Side, giver: Side, number: int, on_node: Mapping[str, int], *, may_ask: bool = True
 ) -> None:
-    """Releases so many of the taker's engines, as far as there is room; the giver makes room where
-    the taker has none at all, if it may be asked.
+    """Releases up to `number` of the taker's engines, as far as there is room.
+
+    If the taker has no engine at all, the giver makes room, provided that it may be asked.
     """
     replicas = taker.work.replicas
     held = [r for r in replicas.all if r.is_held and not r.has_devices and not r.is_given_up]
     for replica in held[: max(0, number)]:
         node = _node_with_room(taker, [taker, giver], on_node)
         if node is None and not (taker.engines or giver.engines):
-            node = ANYWHERE  # it will not fit later either: its start says so, or does on few cores
+            # It will not fit later either: its start says so, or succeeds on few cores.
+            node = ANYWHERE
         if node is not None:
             replicas.release(replica, node)
             continue
@@ -141,24 +142,26 @@ def _admit(
 
 
 def _node_with_room(taker: Side, sides: Sequence[Side], on_node: Mapping[str, int]) -> str | None:
-    """Where one more engine surely fits; ANYWHERE if across nodes; None if nowhere."""
+    """The node where one more engine surely fits; ANYWHERE if across nodes; None if nowhere."""
     left = free(sides, on_node)
     needed = taker.placement.ranks + sum(_unplaced(sides, on_node))
     if taker.placement.executor == "ray":
         return ANYWHERE if sum(max(0, num) for num in left.values()) >= needed else None
     fitting = [node for node, num in left.items() if num >= needed]
-    # The fullest that has room: it leaves the others whole.
+    # The fullest node that has room, which leaves the others whole.
     return min(fitting, key=lambda node: left[node], default=None)
 
 
 def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
-    """Tells the fewest of the giver's engines to leave that make room for one of the taker's;
-    nothing while some are leaving already, or where one it would need all of, and has more to do.
+    """Tells the fewest of the giver's engines that make room for one of the taker's to leave.
+
+    It tells none while some are leaving already, nor all that are up while the giver has more to
+    do.
     """
     engines = giver.engines
     is_moving = any(r.is_leaving or r.closing is not None for r in engines)
     across = "ray" in (giver.placement.executor, taker.placement.executor)
-    # Those that start say where they are when they are up.
+    # Starting engines say where they are once they are up.
     if is_moving or not (across or all(r.node in on_node for r in engines)):
         return
     left, ranks = free([taker, giver], on_node), giver.placement.ranks
@@ -174,7 +177,7 @@ def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
         if 0 < count <= len(may_go):
             choices.append(may_go[-count:])
     choice = min(choices, key=len, default=[])
-    # Not where only nothing waits: a block of a race that is open brings the next one.
+    # An empty queue is not enough: an open block of a race brings the next one.
     if giver.work.is_done or any(r.is_up and r not in choice for r in engines):
         for replica in choice:
             giver.work.replicas.leave(replica)
@@ -182,12 +185,12 @@ def _make_room(taker: Side, giver: Side, on_node: Mapping[str, int]) -> None:
 
 STAGE = "scores and rationales"
 NODE_LOOK_SECONDS = 5.0
-"""So often it is looked which nodes there are: they may be lost, and others may come."""
+"""Seconds between checks which nodes exist: some may be lost, and others may come."""
 
 
 @dataclass(slots=True)
 class _Devices:
-    """What the cluster has, asked now and then."""
+    """The devices of the cluster, looked up every NODE_LOOK_SECONDS."""
 
     device: Literal["gpu", "cpu"]
     found: dict[str, int] = field(default_factory=dict)
@@ -201,8 +204,10 @@ class _Devices:
 
 
 def score_and_teach(run: Run) -> None:
-    """Commits scores, selections and rationales at once: a group is taught as soon as it is
-    decided, while others are still scored. Units, names and rows are those of the three stages.
+    """Commits scores, selections and rationales in one loop.
+
+    A group is taught as soon as it is decided, while others are still scored. Units, names and rows
+    are those of the three stages.
     """
     started = time.monotonic()
     problems = committed_problems(run)
@@ -244,7 +249,7 @@ def score_and_teach(run: Run) -> None:
         first = Side(work=scoring, placement=placement_on(student, run.nodes))
         second = Side(work=teaching, placement=placement_on(teacher, run.nodes))
         works = (scoring, selecting, teaching)
-        # As planned: while all nodes with GPUs are lost, cores are none.
+        # The plan decides: while all nodes with GPUs are lost, cores do not replace them.
         on_gpus = "gpu" in (first.placement.device, second.placement.device)
         devices = _Devices("gpu" if on_gpus else "cpu")
         dispatch(run.ledger, works, lambda: share(first, second, devices.by_node()))

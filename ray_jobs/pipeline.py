@@ -1,9 +1,8 @@
-"""The whole path on one page, stage by stage: each commits its units to the ledger, so any of them
-can be run again.
+"""The whole path, stage by stage; each stage commits its units to the ledger and can run again.
 
 tasks -> problems -> scores -> selections -> rationales -> examples -> dataset
 
-Open answers are judged between scores and selections; evaluation stands beside it all.
+Open answers are judged between scores and selections; evaluation is no part of this path.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from ray_jobs.units import (
 
 
 def run_all(run: Run) -> DatasetSummary:
-    """The dataset of a run, made from its tasks; what is committed already is not made again."""
+    """The dataset of a run, made from its tasks; committed units are not made again."""
     read_tasks(run)
     if _is_overlapped(run):
         score_and_teach(run)
@@ -67,7 +66,7 @@ def read_tasks(run: Run) -> None:
 
 
 def score_student(run: Run) -> None:
-    """Commits the scores of every block that the policy needs, of the model the policy looks at."""
+    """Commits the scores of every block that the policy needs, of the model that it looks at."""
     problems = committed_problems(run)
     found = {group.name: group for group in groups(problems)}
     units = [unit for group in found.values() for unit in score_units(run, group, problems)]
@@ -75,7 +74,7 @@ def score_student(run: Run) -> None:
 
     def next_block(receipt: Receipt) -> list[EngineUnit]:
         group = found[receipt.group]
-        # A judged group is no race: its blocks were known from the start.
+        # A judged group is no race: its blocks are known from the start.
         return [] if group.is_judged else score_units(run, group, problems)
 
     is_race = run.rule.is_race
@@ -83,7 +82,7 @@ def score_student(run: Run) -> None:
 
 
 def judge_answers(run: Run) -> None:
-    """Commits the judgements of every committed block of groups that have open problems."""
+    """Commits the judgements of every committed block of groups with open problems."""
     problems = committed_problems(run)
     units = [unit for group in groups(problems) for unit in judge_units(run, group, problems)]
     if run.config.needed_judge is not None:
@@ -98,7 +97,7 @@ def select_strategies(run: Run) -> None:
 
 
 def teach(run: Run) -> None:
-    """Commits the teacher's rationales for every problem, under the strategy its group selected.
+    """Commits the teacher's rationales for every problem, under its group's selected strategy.
 
     Raises:
         ValueError: a group has no selection yet.
@@ -130,7 +129,7 @@ def erase(run: Run) -> None:
 
 
 def build_dataset(run: Run) -> DatasetSummary:
-    """The `datasets` directory of all committed examples, with proof and manifest."""
+    """The summary of the dataset of all committed examples, written with proof and manifest."""
     started = time.monotonic()
     plan = DatasetPlan(
         examples=tuple(receipt.accepted for receipt in run.ledger.committed("examples")),

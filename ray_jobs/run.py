@@ -27,8 +27,8 @@ from ray_jobs.engines.placement import plan_lines
 from ray_jobs.engines.replicas import Replicas
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
-"""(stage, number of units or None) -> a context that shows progress; its value is called with each
-receipt."""
+"""(stage, number of units or None) -> a context that shows progress and yields the function to call
+with each receipt."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,23 +37,23 @@ class Run:
 
     config: Config
     inputs: Inputs
-    """What determines rows beside the config, as it was when this driver began."""
+    """All that determines rows beside the config, as it was when this driver began."""
     rule: Rule
-    """Of the selection."""
+    """Rule of the selection."""
     run_dir: Path
     ledger: Ledger
     keys: dict[str, str]
     """Stage -> its key."""
     track: Track
     say: Callable[[str], None]
-    """Takes a line for people: engines that died, what is tried again."""
+    """Function that takes a line for people: an engine that died, a retry."""
     driver: str
-    """Hexadecimal, of this driver alone: in the name of every file that is written for it."""
+    """Hexadecimal id of this driver alone, in the name of every file that is written for it."""
     nodes: tuple[Node, ...]
-    """Of the cluster as the run began, for which its engines are planned: where one is lost later,
-    those that have no room wait, and the others go on."""
+    """Nodes of the cluster when the run began, for which its engines are planned: if one is lost
+    later, engines without room wait, and the others go on."""
     replicas: list[Replicas] = field(default_factory=list)
-    """Engines that there are now, by model."""
+    """Engines that exist now, one entry per model."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> wall seconds spent in this process."""
 
@@ -71,19 +71,20 @@ def open_run(
     fork: Path | None = None,
     inputs: Inputs | None = None,
 ) -> Iterator[Run]:
-    """A Run whose directory is locked and whose committed units fit the config, with Ray up. What
-    no receipt lists is removed when it begins and when it ends well.
+    """A context with Ray up and a Run whose directory is locked and whose units fit the config.
+
+    Files that no receipt lists are removed at its beginning and at its end without an error.
 
     Args:
-        config: the run's.
-        track: shows progress.
-        say: takes lines for people.
-        roles: of the models that will be started: they have to fit the cluster, others do not.
-        fork: another run, of which what fits the config is taken over first.
-        inputs: the config's, where they have been read; None reads them.
+        config: config of the run.
+        track: display of progress.
+        say: function that takes lines for people.
+        roles: roles of the models that will be started, which must fit the cluster.
+        fork: another run; whatever fits the config is taken over from it first.
+        inputs: inputs of the config, if they have been read; None reads them.
 
     Raises:
-        RunInUse: another driver has the directory.
+        RunInUse: another driver holds the directory.
         ValueError: committed units were made under other settings, there is nothing to fork, or an
             engine does not fit.
     """
@@ -116,14 +117,14 @@ def open_run(
                 driver=secrets.token_hex(3),
                 nodes=nodes,
             )
-        # What died left files, and a killed predecessor's engine may have written its last ones
-        # after we began. Nobody writes any more.
+        # Dead processes leave files, and an engine of a killed predecessor may have written its
+        # last ones after we began. By now nobody writes.
         remove_unlisted(ledger)
 
 
 def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:
-    """Forks and says what came of it."""
+    """Lines for people about the fork, which is made here."""
     fork = fork_run(source, ledger, keys)
     yield f"forked {', '.join(fork.stages) or 'nothing'} from {source}"
     for line in fork.damaged:
-        yield f"left behind, to be made again with what was made from it: {line}"
+        yield f"left behind, to be made again with everything made from it: {line}"

@@ -1,4 +1,4 @@
-"""One stage of a run: its leases, worked off by Ray tasks or by engines."""
+"""One stage of a run: Ray tasks or engines work on its leases."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def run_files(
     leases: Sequence[FileLease],
     total: int | None = -1,
 ) -> None:
-    """Works leases that need no engine off as Ray tasks; `total` units are to come: -1 for one
-    per lease, None if unknown.
+    """Runs leases that need no engine as Ray tasks.
+
+    `total` is the number of units to come: -1 for one per lease, None if unknown.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
@@ -51,15 +52,15 @@ def run_engines(
     units: Sequence[EngineUnit],
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
 ) -> None:
-    """Works units off on engines of one model, which end with the stage.
+    """Runs units on engines of one model, which end with the stage.
 
     Args:
-        run: whose stage it is.
-        stage: as progress names it.
-        engine: the model.
-        units: to begin with.
-        following: a committed receipt -> units that can be worked on since then, and are before
-            others; None where all are known from the start.
+        run: run of the stage.
+        stage: name of the stage in progress.
+        engine: engine with the model.
+        units: units to begin with.
+        following: a committed receipt -> units that it makes possible, which go before others; None
+            if all units are known from the start.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
@@ -77,10 +78,11 @@ def run_engines(
 
 
 def tally_of(run: Run, stage: str) -> Tally:
-    """The Tally of a stage with the rows that it has committed, by any driver.
+    """The Tally of a stage with the rows that any driver has committed.
 
     Raises:
-        TooManyRejections: they are too many already; a run that was stopped for it stays stopped.
+        TooManyRejections: rejections are too many already; a run that was stopped for this stays
+            stopped.
     """
     tally = Tally(limits=run.config.dispatch)
     for receipt in run.ledger.committed(stage):
@@ -96,7 +98,7 @@ def file_work(
     tally: Tally,
     advance: Advance,
 ) -> FileWork:
-    """File leases to be dispatched, each as a Ray task of this function."""
+    """The FileWork of these leases, each of which runs as a Ray task of this function."""
     remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
     config, inputs = ray.put(run.config), ray.put(run.inputs)
     return FileWork(
@@ -120,16 +122,16 @@ def engine_work(
     is_shared: bool = False,
     are_held: bool = False,
 ) -> Iterator[EngineWork]:
-    """Units to be dispatched to a model's engines, which are gone when the context ends.
+    """A context with the EngineWork of a model, whose engines are gone when the context ends.
 
     Args:
-        run: whose engines they are.
-        engine: the model.
-        units: to begin with.
-        tally: of their stage.
+        run: run of the engines.
+        engine: engine with the model.
+        units: units to begin with.
+        tally: tally of their stage.
         advance: see Work.
-        is_shared: another model's engines may run at the same time.
-        are_held: no engine starts before it is released.
+        is_shared: whether another model's engines may run at the same time.
+        are_held: whether no engine starts before it is released.
     """
     model = Path(engine_directory(engine)).name
 
@@ -157,12 +159,12 @@ def engine_work(
 
 
 def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, str], PlacedEngine]:
-    """Replica and node -> a new engine of a model, on cores that no other engine of the run has."""
+    """A function: replica, node -> a new engine, on cores that no other engine of the run has."""
     placement = placement_on(engine, run.nodes)
     prefix = f"{len(run.replicas)}-" if run.replicas else ""
 
     def start(replica: int, node: str) -> PlacedEngine:
-        # Only where devices are shared is it reckoned which node has room.
+        # Room on nodes is computed only where devices are shared.
         is_kept = (
             is_shared
             and placement.device == "gpu"

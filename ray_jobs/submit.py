@@ -1,8 +1,8 @@
 """A run as a Ray job, through Ray's own Jobs SDK: submitted to a cluster and followed to its end.
 
-What travels is small: our sources and the resolved config. Models, task files and the run directory
-lie on storage that the nodes see. The job is `orca2 run` itself, so a job that was stopped or lost
-goes on where it was when the same command is submitted again.
+Only our sources and the resolved config travel. Models, task files and the run directory lie on
+storage that the nodes see. The job is `orca2 run` itself, so a stopped or lost job goes on where it
+was when the same command is submitted again.
 """
 
 from __future__ import annotations
@@ -30,58 +30,60 @@ from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 PACKAGES = ("orca2_gen", "ray_jobs", "train")
 SUFFIXES = (".py", ".toml", ".jinja")
-"""Of files that travel: no weights, no data."""
+"""Suffixes of the files that travel: no weights, no data."""
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 30.0
 SILENT_SECONDS = 120.0
-"""So long the cluster may not answer before we stop asking; the job itself does not notice."""
+"""Seconds without an answer of the cluster before we stop asking; the job does not notice."""
 
 UNREACHABLE = (requests.RequestException, ConnectionError, RuntimeError)
-"""What the SDK raises where the dashboard is away, starts, or cannot reach the job's node."""
+"""Errors of the SDK if the dashboard is away, is starting, or cannot reach the job's node."""
 
 
 def job_client(address: str) -> JobSubmissionClient:
-    """A client of the cluster whose dashboard is at `address`; a token is taken from where Ray
-    looks for it, and shown nowhere.
+    """A client of the cluster whose dashboard is at `address`.
+
+    Its token comes from where Ray looks for one, and is shown nowhere.
 
     Raises:
-        ValueError: the address is none, nobody answers there, or the cluster wants a token.
+        ValueError: the address is invalid, nobody answers there, or the cluster wants a token.
     """
-    if not address.startswith(("http://", "https://")):  # others make Ray import a module by name
+    # Other schemes make Ray import a module by name.
+    if not address.startswith(("http://", "https://")):
         raise ValueError(
-            f"--address {address!r} is not a dashboard's; expected one like http://127.0.0.1:8265"
+            f"--address {address!r} is no dashboard; expected an address like http://127.0.0.1:8265"
         )
     if "@" in urlsplit(address).netloc:
         raise ValueError(
-            "--address holds credentials, which would stand in logs; set RAY_AUTH_TOKEN_PATH, or a "
-            "header in RAY_JOB_HEADERS, and leave them out"
+            "--address holds credentials, which would appear in logs; leave them out and set "
+            "RAY_AUTH_TOKEN_PATH, or a header in RAY_JOB_HEADERS"
         )
-    # Ray prefers these to the address that it is given.
+    # Ray prefers this variable to the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     try:
         client = JobSubmissionClient(address)
     except AuthenticationError as error:
         raise ValueError(
-            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_MODE=token, and the "
-            "token of that cluster in RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+            f"--address {address}: {str(error).splitlines()[0]}; set RAY_AUTH_MODE=token, and put "
+            "that cluster's token in the file of RAY_AUTH_TOKEN_PATH or in ~/.ray/auth_token"
         ) from error
     except (ConnectionError, requests.RequestException) as error:
         raise ValueError(
             f"--address {address}: no Ray dashboard answers; start the cluster's head with its "
             "dashboard, or tunnel to it"
         ) from error
-    # The SDK waits for ever; it hands further keywords to requests.
+    # The SDK waits forever; it passes further keywords to requests.
     client._do_request = functools.partial(client._do_request, timeout=REQUEST_SECONDS)
     return client
 
 
 def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
-    """The id of the new job, which is the run's name and a counter.
+    """The id of the new job: the run's name and a counter.
 
     Args:
-        client: of the cluster.
-        config: of the run; its paths are the nodes' paths.
-        python: the interpreter on the cluster, with the dependencies of this package.
+        client: client of the cluster.
+        config: config of the run; its paths are the nodes' paths.
+        python: interpreter on the cluster, with the dependencies of this package.
 
     Raises:
         ValueError: a job of the same run directory has not ended.
@@ -92,14 +94,14 @@ def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
         is_ours = (job.metadata or {}).get("run_dir") == run_dir
         if is_ours and not job.status.is_terminal():
             raise ValueError(
-                f"{run_dir} is being worked on by job {job.submission_id} ({job.status}); follow "
-                f"it with `ray job logs --follow {job.submission_id}`, or stop it with `ray job "
-                f"stop {job.submission_id}`"
+                f"job {job.submission_id} ({job.status}) is working on {run_dir}; follow it with "
+                f"`ray job logs --follow {job.submission_id}`, or stop it with `ray job stop "
+                f"{job.submission_id}`"
             )
     config = config.model_copy(update={"run_dir": run_dir})
     with tempfile.TemporaryDirectory(prefix="orca2-submit-") as name:
         fill_working_dir(Path(name), config)
-        # Of two who submit at once one is refused, since both take the same id.
+        # If two submit at once, one is refused, since both take the same id.
         submitted: str = client.submit_job(
             entrypoint=f"{python} -m orca2_gen run config.json",
             submission_id=next_id(Path(run_dir).name, [job.submission_id or "" for job in jobs]),
@@ -110,7 +112,7 @@ def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
 
 
 def fill_working_dir(working_dir: Path, config: Config) -> None:
-    """Puts into an empty directory what a job needs of us: sources and config."""
+    """Fills an empty directory with all that a job needs from us: sources and config."""
     root = Path(__file__).parents[1]
     for package in PACKAGES:
         for file in sorted((root / package).rglob("*")):
@@ -122,7 +124,7 @@ def fill_working_dir(working_dir: Path, config: Config) -> None:
 
 
 def next_id(name: str, taken: list[str]) -> str:
-    """The run's name, in characters that a URL takes as they are, and a number not taken yet."""
+    """The run's name in characters that a URL takes unescaped, and a number not taken yet."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     numbers = [
         int(number)
@@ -136,12 +138,12 @@ def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], No
     """The exit code of the job once it has ended: its driver's own, if that is one of ours.
 
     Args:
-        client: of the cluster.
-        job_id: as `submit_run` returned it.
-        say: takes what the job prints, as it comes.
+        client: client of the cluster.
+        job_id: id that `submit_run` returned.
+        say: function that takes the job's output as it comes.
 
     Raises:
-        RuntimeError: the cluster did not answer for some time; the job may go on.
+        RuntimeError: the cluster did not answer for SILENT_SECONDS; the job may go on.
     """
     shown = ""
     last_answer = time.monotonic()
@@ -151,9 +153,9 @@ def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], No
         except UNREACHABLE as error:
             if time.monotonic() - last_answer > SILENT_SECONDS:
                 raise RuntimeError(
-                    f"the cluster has said nothing of job {job_id} for {SILENT_SECONDS:.0f} s "
-                    f"({str(error).splitlines()[0]}); it may still run: look with `ray job status "
-                    f"{job_id}`"
+                    f"the cluster has not answered about job {job_id} for {SILENT_SECONDS:.0f} s "
+                    f"({str(error).splitlines()[0]}); the job may still run: check with `ray job "
+                    f"status {job_id}`"
                 ) from error
             time.sleep(POLL_SECONDS)
             continue
@@ -162,7 +164,7 @@ def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], No
             log = client.get_job_logs(job_id)
         except UNREACHABLE:  # the job's node is gone, or not there yet
             log = shown
-        say(log.removeprefix(shown))  # all of it, where another node began it anew
+        say(log.removeprefix(shown))  # all of it, if another node began it again
         shown = log
         if details.status.is_terminal():
             say(f"job {job_id}: {details.status}\n")
@@ -171,16 +173,15 @@ def follow_job(client: JobSubmissionClient, job_id: str, say: Callable[[str], No
 
 
 def _exit_code(details: Any, say: Callable[[str], None]) -> int:
-    """One of ours for a job that has ended; a signal, or a shell that found no interpreter, has
-    others.
-    """
+    """The exit code, one of ours, for a job that has ended."""
     if details.status == JobStatus.SUCCEEDED:
         return 0
     if details.status == JobStatus.STOPPED:
         return INTERRUPTED
+    # A signal, or a shell that finds no interpreter, gives others.
     code = details.driver_exit_code
     if code in (FAILED, USAGE, REJECTED, INTERRUPTED):
         return int(code)
-    # The driver had no last word; Ray's message begins with its own, and the log follows in it.
+    # The driver had no last word: the message begins with Ray's own, and the log follows in it.
     say(f"{(details.message or 'no reason is known').splitlines()[0]}\n")
     return FAILED

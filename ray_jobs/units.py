@@ -1,4 +1,4 @@
-"""What is still to be done of a stage: committed units -> the units and leases that are not."""
+"""The rest of a stage: committed units -> the units and leases that are not committed."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Problems = Mapping[str, Sequence[Receipt]]
 
 
 def committed_problems(run: Run) -> Problems:
-    """The problems of the run's groups, by the names of their units: a problem's number must not
-    depend on the order of the config's tasks, which is in no stage key.
-    """
+    """The receipts of problems of each group of the run, by the names of their units."""
+    # A problem's number must not depend on the order of the config's tasks, which is in no stage
+    # key.
     found: dict[str, list[Receipt]] = {}
     for receipt in run.ledger.committed("problems"):
         found.setdefault(receipt.group, []).append(receipt)
@@ -80,7 +80,7 @@ def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
 
 
 def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
-    """The group's blocks that are scored and not judged; none if it has nothing to be judged."""
+    """The group's blocks that are scored and not judged; none if it has nothing to judge."""
     judge = run.config.needed_judge
     if judge is None or not group.is_judged:
         return []
@@ -115,14 +115,14 @@ def _scoring_budget(run: Run) -> Budget:
 
 
 def is_decided(run: Run, group: Group) -> bool:
-    """Whether all blocks that the group's selection needs are committed, and judged if it is."""
+    """Whether all blocks that the group's selection needs are committed and, if needed, judged."""
     rule = run.rule.of(group)
     receipts = committed_blocks(run, _decisive(group), group, rule)
     return not open_blocks(group, rule, survivors_by_block(receipts, rule))
 
 
 def select_leases(run: Run, group: Group) -> list[UnitLease[DecidedGroup]]:
-    """The group's selection, if it is decided and not committed yet."""
+    """The lease of the group's selection, if it is decided and not committed yet."""
     rule = run.rule.of(group)
     name = unit_name(run, "selections", group.stem, group.name)
     if (name.stage, name.unit) in run.ledger.units or not is_decided(run, group):
@@ -139,12 +139,12 @@ def survivors_by_block(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int,
 
 
 def _decisive(group: Group) -> str:
-    """The stage whose rows a group's selection rests on."""
+    """The stage with the rows that a group's selection rests on."""
     return "judgements" if group.is_judged else "scores"
 
 
 def committed_blocks(run: Run, stage: str, group: Group, rule: Rule) -> dict[int, Receipt]:
-    """Index of a group's block -> its receipt, of those that are committed."""
+    """Index -> receipt of each committed block of a group."""
     if not rule.needs_scores:
         return {}
     units, blocks = run.ledger.units, range(most_blocks(group, rule))
@@ -160,7 +160,7 @@ def _race_so_far(
 
 
 def teach_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
-    """The units of a group whose selection is committed that have no rationales yet."""
+    """The units without rationales of a group whose selection is committed."""
     selection = run.ledger.units["selections", group.stem].accepted
     units: list[EngineUnit] = []
     for receipt in problems[group.name]:
@@ -171,7 +171,7 @@ def teach_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
 
 
 def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:
-    """The name of a unit of a selection group, as this run's config would make it."""
+    """The name under which this run makes a unit of a selection group."""
     return UnitName(
         stage=stage, stage_key=run.keys[stage], unit=unit, group=group, driver=run.driver
     )

@@ -20,7 +20,7 @@ class FileWork:
 
     ledger: Ledger
     submit: Callable[[FileLease], Any]
-    """Starts the task of a lease and returns its generator."""
+    """Function that starts the task of a lease and returns its generator."""
     in_flight: int
     tally: Tally
     advance: Advance
@@ -49,7 +49,7 @@ class FileWork:
         """See Work.
 
         Raises:
-            RuntimeError: a task was lost for the last time that is put up with.
+            RuntimeError: a task was lost MAX_TASK_ATTEMPTS times.
         """
         for generator in [g for g in self.open_ if g in ready]:
             try:
@@ -64,11 +64,11 @@ class FileWork:
                     self.waiting.append(left)
 
     def _left(self, lease: FileLease, error: Exception) -> FileLease | None:
-        """What is left to do of a lease whose process or node was lost."""
+        """The lease of what is left after a process or node was lost; None if nothing is."""
         if lease.attempt >= MAX_TASK_ATTEMPTS:
             raise RuntimeError(
                 f"a task was lost {lease.attempt} times ({reason_of(error)}): {lease.what}"
             ) from error
-        # What came just before the task was lost is committed in this very turn.
+        # Receipts that came just before the loss are committed in this turn.
         taken = {(receipt.stage, receipt.unit): receipt for receipt in self.taken}
         return lease.again({**self.ledger.units, **taken})

@@ -1,4 +1,4 @@
-"""What goes to a Ray process: the names of units and the committed files they start from.
+"""The leases of Ray processes: names of units and the committed files that they start from.
 
 A lease carries no rows, so the driver's memory does not grow with the data. A Ray task takes one
 FileLease; an engine takes a tuple of EngineUnits as one lease and yields a receipt for each.
@@ -19,24 +19,24 @@ from orca2_gen.run_directory.ledger import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, Rule
 
 Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]
-"""Problem files and the rows wanted of each."""
+"""Problem files and the rows wanted from each."""
 Done = Mapping[tuple[str, str], Receipt]
-"""(stage, unit) -> the receipt of what is committed, or about to be."""
+"""(stage, unit) -> the receipt of a unit that is committed, or about to be."""
 UnitInputs = TypeVar("UnitInputs")
 
 
 class FileLease(Protocol):
-    """Work of one Ray task, which knows how to be tried again."""
+    """The work of one Ray task, which can make the lease of its next attempt."""
 
     @property
     def attempt(self) -> int: ...
 
     @property
     def what(self) -> str:
-        """Names the work for people."""
+        """The work, named for people."""
 
     def again(self, done: Done) -> FileLease | None:
-        """The lease for the next attempt at what is not done; None where nothing is left."""
+        """The lease of the next attempt at what is not done; None if nothing is left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class UnitLease(Generic[UnitInputs]):
     name: UnitName
     inputs: UnitInputs
     what: str
-    """Names the work for people."""
+    """The work, named for people."""
 
     @property
     def attempt(self) -> int:
@@ -61,7 +61,7 @@ class UnitLease(Generic[UnitInputs]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadLease:
-    """A task file, to be read into units of `rows_per_unit` rows."""
+    """A task file to read into units of `rows_per_unit` rows."""
 
     task: TaskConfig
     rows_per_unit: int
@@ -95,34 +95,32 @@ class DecidedGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RaceSoFar:
-    """What the scores of a block are followed up with: who is still in depends on all blocks."""
+    """The race before a block: all blocks together decide which strategies are still in."""
 
     group: Group
     rule: Rule
     earlier: tuple[FileEntry, ...]
-    """The scores of the blocks before, in order."""
+    """Scores of the earlier blocks, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """What of a unit is worked on now, after it has killed an engine: suspects.py makes these."""
+    """The part of a unit to work on after it has killed an engine; suspects.py makes these."""
 
     first: int
     last: int
     """Problems `first` to `last` (exclusive) in the unit's order."""
     is_merge: bool = False
-    """No problem is worked on: the unit is put together from `done` and `lost`."""
+    """Whether to make the unit from `done` and `lost`, without work on a problem."""
     done: tuple[Receipt, ...] = ()
-    """Parts already worked on."""
+    """Receipts of the parts already made."""
     lost: tuple[int, ...] = ()
-    """Problems that kill every engine: rejected."""
+    """Problems that kill every engine, to be rejected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreUnit:
-    """Problems to be scored under some system messages: one block of the race, or a part of an
-    evaluation.
-    """
+    """Problems to score under some system messages: a block, or a unit of an evaluation."""
 
     name: UnitName
     rows: Rows
@@ -130,9 +128,9 @@ class ScoreUnit:
     role: str
     budget: Budget
     race: RaceSoFar | None = None
-    """None where no strategy can fall."""
+    """None if no strategy can drop out."""
     part: Part | None = None
-    """None works on the whole unit."""
+    """None means the whole unit."""
 
     @property
     def num_problems(self) -> int:
@@ -151,10 +149,10 @@ class JudgeUnit:
     rows: Rows
     """The block's problems."""
     scores: FileEntry
-    """Of each of them that no engine was lost on, under each of the strategies."""
+    """Scores under each strategy of each of these problems that killed no engine."""
     strategies: tuple[str, ...]
     budget: Budget
-    """The judge's."""
+    """Budget of the judge."""
     part: Part | None = None
 
     @property

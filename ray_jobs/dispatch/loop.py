@@ -1,7 +1,7 @@
 """The loop between driver and processes: leases go out, receipts come in and are committed.
 
-Nothing here knows what is in a row. A receipt counts when it comes from a lease that is open, and
-every turn commits what has come with one fsync, whoever it came from.
+Nothing here knows the contents of a row. A receipt counts if it comes from an open lease, and every
+turn commits all receipts that came, whatever their process, with one fsync.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ray_jobs.dispatch.receipts import Advance, Tally, ready_refs
 from ray_jobs.dispatch.signals import deferred_interrupts
 
 TURN_SECONDS = 0.5
-"""The longest wait for something to happen: signals, back-off and start limits are looked at in
+"""Seconds of the longest wait for an event; signals, back-off and start limits are checked in
 between."""
 LAST_TURN_SECONDS = 1.0
-"""After a signal: so long finished units are still taken in."""
+"""Seconds after a signal during which finished units are still taken in."""
 
 
 class Work(Protocol):
@@ -27,39 +27,39 @@ class Work(Protocol):
 
     tally: Tally
     taken: list[Receipt]
-    """What has come and is not committed yet."""
+    """Receipts that came and are not committed yet."""
 
     @property
     def advance(self) -> Advance:
-        """Called with each receipt once it is committed; it may hand more leases to any work."""
+        """The function to call with each committed receipt; it may hand more leases to any work."""
 
     @property
     def is_done(self) -> bool: ...
 
     @property
     def generators(self) -> list[Any]:
-        """Of the leases that are open: from them receipts come."""
+        """The generators of the open leases, which yield their receipts."""
 
     @property
     def refs(self) -> list[Any]:
-        """All that `ray.wait` can wait for."""
+        """All refs that `ray.wait` can wait for."""
 
     def grant(self, ready: Collection[Any]) -> None:
-        """Hands out leases where there is room; `ready` are the refs that have something."""
+        """Hands out leases where there is room; `ready` are the refs with something to read."""
 
     def take(self, ready: Collection[Any]) -> None:
-        """Reads the receipts of those that are ready into `taken`."""
+        """Reads the receipts of the generators that are ready into `taken`."""
 
 
 def dispatch(
     ledger: Ledger, works: Sequence[Work], before_turn: Callable[[], None] = lambda: None
 ) -> None:
-    """Works everything off and commits it.
+    """Runs all works to their end and commits their receipts.
 
     Raises:
         RuntimeError: a task was lost too often, or too few engines are left.
         TooManyRejections: see Tally.
-        ValueError: a lease cannot be worked on by any process, or engines differ in version.
+        ValueError: no process can work on a lease, or engines differ in version.
         KeyboardInterrupt: a signal came; finished units are committed, open ones dropped.
     """
     ready: set[Any] = set()
@@ -79,12 +79,12 @@ def dispatch(
             try:
                 for work in works:
                     work.take(ready)
-            finally:  # whatever happened to the others, these are done
+            finally:  # these are done, whatever happened to the others
                 _commit(ledger, works)
 
 
 def _wait(works: Sequence[Work]) -> set[Any]:
-    """What has something to read, as soon as there is one."""
+    """The refs with something to read, as soon as there is one."""
     refs = [ref for work in works for ref in work.refs]
     if not refs:  # every engine waits to be started again
         time.sleep(TURN_SECONDS)
@@ -92,10 +92,10 @@ def _wait(works: Sequence[Work]) -> set[Any]:
 
 
 def _commit(ledger: Ledger, works: Sequence[Work]) -> None:
-    """Commits with one fsync, counts and shows.
+    """Commits all taken receipts with one fsync, counts them and shows progress.
 
     Raises:
-        TooManyRejections: see Tally; these are committed all the same.
+        TooManyRejections: see Tally; the receipts are committed all the same.
     """
     taken = [(work, receipt) for work in works for receipt in work.taken]
     if not taken:

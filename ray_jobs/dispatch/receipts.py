@@ -1,4 +1,4 @@
-"""What both kinds of work do with what comes back from a Ray generator."""
+"""Receipts and errors from a Ray generator, as both kinds of work handle them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ LOST = (
     OutOfMemoryError,
     LocalRayletDiedError,
 )
-"""What Ray raises where a process or its node is gone, and not what was raised in it."""
+"""Ray's errors if a process or its node is gone, as opposed to errors raised in it."""
 
 Advance = Callable[[Receipt], None]
 RECEIPTS_AT_ONCE = 64
-"""Of one generator, before the others are looked at and all of it is committed."""
+"""Receipts read from one generator before the others are checked and all are committed."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Tally:
-    """Rows of a stage so far, those of earlier drivers included, and whether to go on."""
+    """Row counts of a stage so far, including earlier drivers, and whether it may go on."""
 
     limits: DispatchConfig
     input: int = 0
@@ -47,10 +47,10 @@ class Tally:
         self.rejected += receipt.counts["rejected"]
 
     def check(self, stage: str) -> None:
-        """Returns if the stage may go on.
+        """Stops a stage that rejects nearly everything.
 
         Raises:
-            TooManyRejections: it rejects nearly everything, and more would be no better.
+            TooManyRejections: the rate is above the limit, and more rows would be no better.
         """
         if self.input < self.limits.rejection_rows:
             return
@@ -59,14 +59,14 @@ class Tally:
             raise TooManyRejections(
                 f"{stage}: {self.rejected} of {self.input} rows were rejected "
                 f"({rate:.1%}, max_rejection_rate is {self.limits.max_rejection_rate:.1%}); their "
-                f"reasons stand in rejections/, and they stay rejected in this run. Mend what "
-                f"causes them and begin another run_dir, or raise dispatch.max_rejection_rate and "
-                f"run the same command again"
+                f"reasons are in rejections/, and they stay rejected in this run: fix the cause "
+                f"and start another run_dir, or raise dispatch.max_rejection_rate and run the same "
+                f"command again"
             )
 
 
 def ready_refs(refs: list[Any], seconds: float) -> list[Any]:
-    """All that has something now, else the first that has within so many seconds."""
+    """All refs that have something now, else the first that has within `seconds`."""
     if not refs:
         return []
     found: list[Any] = ray.wait(refs, num_returns=len(refs), timeout=0.0)[0]
@@ -74,10 +74,7 @@ def ready_refs(refs: list[Any], seconds: float) -> list[Any]:
 
 
 def ready_receipts(generator: Any) -> Iterator[Receipt | None]:
-    """What a generator has now, and None at its end.
-
-    One that `ray.wait` called ready has something; to ask it for more costs far less than another
-    `ray.wait` over all generators.
+    """The receipts that a ready generator has now, and None at its end.
 
     Raises:
         Exception: as next_receipt.
@@ -85,13 +82,16 @@ def ready_receipts(generator: Any) -> Iterator[Receipt | None]:
     for _ in range(RECEIPTS_AT_ONCE):
         receipt = next_receipt(generator)
         yield receipt
+        # To ask it for more costs far less than another `ray.wait` over all generators.
         if receipt is None or not generator.next_ready():
             return
 
 
 def next_receipt(generator: Any) -> Receipt | None:
-    """The generator's next receipt, or None at its end; the remote exception itself where one was
-    raised.
+    """The generator's next receipt, or None at its end.
+
+    Raises:
+        Exception: the remote exception itself.
     """
     try:
         receipt: Receipt = ray.get(next(generator))
@@ -103,8 +103,9 @@ def next_receipt(generator: Any) -> Receipt | None:
 
 
 def unwrapped(error: RayTaskError) -> Exception:
-    """What was raised far away, where it is for the user to mend: our own ValueErrors and the
-    system's errors; else a RuntimeError of one line.
+    """The remote exception if the user can fix it, else a RuntimeError of one line.
+
+    The user can fix our own ValueErrors and the system's errors.
     """
     cause = error.cause
     module = type(cause).__module__
@@ -117,8 +118,9 @@ def unwrapped(error: RayTaskError) -> Exception:
 
 
 def reason_of(error: Exception) -> str:
-    """The last line of a Ray error, without Ray's frames and its advice: the exception that was
-    raised far away, or how the process ended.
+    """The last line of a Ray error, without Ray's frames and advice.
+
+    It is the remote exception, or says how the process ended.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:

@@ -1,6 +1,6 @@
-"""How signals end a run: the first in good order, the second at once.
+"""How signals end a run: the first in order, the second at once.
 
-Ray can end a driver without a signal and without a word; `told_if_ended` says so.
+Ray can end a driver silently, without a signal; `told_if_ended` reports it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from orca2_gen.exit_codes import INTERRUPTED
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ENDED = (
-    "Error: this process was ended from outside, or by Ray, which does so where its head or this "
-    "node is lost; what is committed stays: run the same command again to go on"
+    "Error: this process was ended from outside, or by Ray because its head or this node was lost; "
+    "committed units stay: run the same command again to go on"
 )
 _TELL = "import sys; sys.stdin.readline() or print(sys.argv[1], file=sys.stderr)"
 
 
 @contextmanager
 def told_if_ended() -> Iterator[None]:
-    """Where this process ends inside without a word, one beside it says so on stderr.
+    """A context in which a second process says on stderr if this one ends silently.
 
-    Ray ends a driver from C++, with exit code 1 and a line in a log file at most, when it writes to
+    Ray ends a driver from C++, with exit code 1 and at most a line in a log file, when it writes to
     a raylet or an object store that is gone (ray 2.60: connection.cc, "The connection to the plasma
     store is failed"). No handler and no `finally` runs then, nor after SIGKILL.
     """
@@ -46,11 +46,11 @@ def told_if_ended() -> Iterator[None]:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """A function that says whether a signal has come; the interrupt itself is raised on leaving.
+    """A context with a function that says whether a signal came; leaving raises the interrupt.
 
-    So what stands inside ends where it wants to, and no commit is ever cut in two. A second signal
-    ends the process where it is: what is committed is on disk, and a lock of a dead process binds
-    nobody. Does nothing outside the main thread, where Python runs no signal handlers.
+    So the code inside ends where it wants to, and no commit is ever cut in two. A second signal
+    ends the process at once. Outside the main thread, where Python runs no signal handlers, the
+    context does nothing.
 
     Raises:
         KeyboardInterrupt: on leaving, if a signal came and nothing else was raised.
@@ -61,6 +61,7 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     came: list[int] = []
 
     def note(signum: int, frame: Any) -> None:
+        # What is committed is on disk, and the lock of a dead process binds nobody.
         if came:
             os._exit(INTERRUPTED)
         came.append(signum)

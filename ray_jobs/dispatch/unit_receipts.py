@@ -1,6 +1,4 @@
-"""What an engine made of a unit -> its files and its receipt, with the parts that were made
-before.
-"""
+"""Rows that an engine made of a unit, with its earlier parts -> the unit's files and receipt."""
 
 from __future__ import annotations
 
@@ -16,20 +14,20 @@ from orca2_gen.selection.decision import survivors
 from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 
 SURVIVORS = "survivors"
-"""A count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the
-driver need not read scores to know the next block."""
+"""Count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the
+driver finds the next block without reading scores."""
 REGRADED = "regraded"
-"""A count in the receipt of a unit that no engine made: its rows are another run's completions,
-graded anew."""
+"""Count in the receipt of a unit that no engine made: its rows are another run's completions,
+graded again."""
 
 
 def token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
-    """What the engine did for these rows, in tokens; attempts that were cut short included."""
+    """The engine's tokens for these rows, including attempts that were cut short."""
     return _sums([completion for row in rows for completion in row.completions or (row,)])
 
 
 def reply_counts(rows: Sequence[StudentScore]) -> dict[str, int]:
-    """What the judge's engine did for these rows, in tokens."""
+    """The tokens of the judge's engine for these rows."""
     return _sums([reply for row in rows for reply in row.judgement])
 
 
@@ -44,8 +42,9 @@ def _sums(made: Sequence[Any]) -> dict[str, int]:
 
 
 def survivor_bits(group: Group, rule: Rule, blocks: Mapping[int, Sequence[StudentScore]]) -> int:
-    """Who is still in after the last of these blocks, as SURVIVORS says it; `blocks` are all of
-    the race up to there.
+    """The strategies still in after these blocks, as bits of SURVIVORS.
+
+    `blocks` are all blocks of the race so far.
     """
     left = survivors(group, rule, blocks)
     return sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
@@ -73,12 +72,12 @@ def write_made(
     """The receipt of a unit, or of the part of it that was worked on.
 
     Args:
-        run_dir: where its files go.
-        unit: as it was handed out.
-        problems: all of the unit's.
-        rows: what was made now.
-        rejections: the same.
-        read_scores: of blocks before this one.
+        run_dir: directory for its files.
+        unit: unit as it was handed out.
+        problems: all problems of the unit.
+        rows: rows made now.
+        rejections: rejections made now.
+        read_scores: reader of the scores of earlier blocks.
     """
     record: type[Any] = Rationale if isinstance(unit, TeachUnit) else StudentScore
     counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)

@@ -1,1 +1,1 @@
-"""The engines of one model: where they are, what they do, and what becomes of one that dies."""
+"""The engines of one model: their placement, their work, and the handling of one that dies."""

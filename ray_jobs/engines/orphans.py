@@ -1,17 +1,17 @@
-"""Ends what the actor of an engine leaves behind on its node.
+"""The guard that ends all that the actor of an engine leaves behind on its node.
 
-Ray ends an actor's children when the actor exits, but not when it aborts, as it does where its
-raylet dies just before its constructor returns (Ray 2.60: "Check failed: ActorCreationTaskDone").
-vLLM's EngineCore then waits for its parent for ever, with the model in memory. And whatever is
-killed leaves its shared memory in /dev/shm, where it fills a node that restarts engines (seen by
-others: sglang pull request 28089, llm-d issue 352); Python's resource tracker would remove it, but
-is killed with the rest. So every actor has a guard beside it: this file, run as a script, whose
-standard input closes when the actor is gone. Only the standard library is imported, so that a guard
-is small and up at once.
+Ray ends an actor's children when the actor exits, but not when it aborts, as it does if its raylet
+dies just before its constructor returns (Ray 2.60: "Check failed: ActorCreationTaskDone"). vLLM's
+EngineCore then waits forever for its parent, with the model in memory. And a killed process leaves
+its shared memory in /dev/shm, where it fills a node that restarts engines (seen by others: sglang
+pull request 28089, llm-d issue 352); Python's resource tracker would remove it, but is killed with
+the rest. So every actor has a guard beside it: this file, run as a script, whose standard input
+closes when the actor is gone. It imports only the standard library, so that a guard is small and
+starts at once.
 
-Out of its reach: processes of an engine that Ray starts itself (`executor` "ray", on several
-nodes), a container that ends whole, and clusters that turn Ray's subreaper on, which ends the guard
-too. Whether a file is in use it knows only of the processes that it can see: containers that share
+It cannot reach processes of an engine that Ray starts itself (`executor` "ray", on several nodes),
+a container that ends as a whole, and clusters that turn on Ray's subreaper, which ends the guard
+too. It sees whether a file is in use only by the processes that it can see: containers that share
 the host's /dev/shm should share its process ids too.
 """
 
@@ -30,53 +30,53 @@ from pathlib import Path
 from typing import IO
 
 MARK = "ORCA2_ENGINE"
-"""A variable that all processes of an engine inherit; its value is the engine's own."""
+"""Variable that all processes of an engine inherit; its value belongs to the engine alone."""
 GRACE_SECONDS = 2.0
-"""For Ray and vLLM to end them first, in their own order."""
+"""Seconds for Ray and vLLM to end the processes first, in their own order."""
 LAST_SECONDS = 30.0
-"""So long it is looked whether anything is left: one may just be starting another."""
+"""Seconds during which it looks for leftovers: a process may just be starting another."""
 LOOK_SECONDS = 0.1
-"""Between two looks for new shared memory while an engine starts."""
+"""Seconds between two looks for new shared memory while an engine starts."""
 SHARED_MEMORY = Path("/dev/shm")
 SEGMENTS = ("psm_", "sem.mp-", "vllm_", "nccl-")
-"""How names begin there that multiprocessing, vLLM and NCCL give. No other file is ever removed:
-people keep models in /dev/shm, and engines map them too."""
+"""Prefixes of the names that multiprocessing, vLLM and NCCL give there. No other file is ever
+removed: people keep models in /dev/shm, and engines map them too."""
 
 
 def guard() -> IO[bytes]:
-    """The line to a new guard of this process, whose mark is in the environment from now on, so
-    that children inherit it.
+    """The line to a new guard of this process, whose environment holds a mark from now on.
 
-    Closing the line, or this process's end, tells the guard that nothing of the engine should be
-    left.
+    Closing the line, or the end of this process, tells the guard that nothing of the engine should
+    be left.
     """
     unmarked = {name: value for name, value in os.environ.items() if name != MARK}
+    # Children inherit it.
     os.environ[MARK] = secrets.token_hex(8)
     parent = subprocess.Popen(
         [sys.executable, "-I", __file__, str(os.getpid()), os.environ[MARK]],
         stdin=subprocess.PIPE,
         env=unmarked,
-        start_new_session=True,  # no signal that is meant for the actor's group ends it
+        start_new_session=True,  # no signal meant for the actor's group ends it
     )
     if parent.wait():
-        print("warning: this engine has no guard: what it leaves is not ended", file=sys.stderr)
+        print("warning: this engine has no guard: whatever it leaves behind stays", file=sys.stderr)
     assert parent.stdin is not None
     return parent.stdin
 
 
 def tell_it_is_up(line: IO[bytes]) -> None:
-    """Tells a guard that the engine has started: it need not look for its shared memory again."""
-    with suppress(BrokenPipeError):  # without its guard an engine still works
+    """Tells a guard that the engine is up: it need not look for its shared memory again."""
+    with suppress(BrokenPipeError):  # an engine works without its guard too
         os.write(line.fileno(), b"1")
 
 
 def processes() -> list[int]:
-    """Ids of all processes that are to be seen here."""
+    """The ids of all processes that are visible here."""
     return [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that carry the mark since they were started."""
+    """The ids of the processes that were started with the mark."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for pid in processes():
@@ -87,22 +87,20 @@ def marked(mark: str) -> list[int]:
 
 
 def segments() -> set[Path]:
-    """All shared memory of SEGMENTS' names."""
+    """All files of shared memory whose names begin with one of SEGMENTS."""
     return {path for path in SHARED_MEMORY.glob("*") if path.name.startswith(SEGMENTS)}
 
 
 def is_own(path: Path) -> bool:
-    """Whether the file is this user's, and still there."""
+    """Whether the file still exists and belongs to this user."""
     with suppress(OSError):
         return path.stat().st_uid == os.getuid()
     return False
 
 
 def mapped(paths: Iterable[Path], pids: Iterable[int]) -> set[Path]:
-    """Those of these files that any of these processes has mapped.
-
-    They are compared by device and inode: who makes a semaphore maps it by another name.
-    """
+    """The subset of the files that any of these processes has mapped."""
+    # They are compared by device and inode: the maker of a semaphore maps it by another name.
     named: dict[tuple[bytes, bytes], Path] = {}
     for path in paths:
         with suppress(OSError):  # it has just been removed
@@ -119,12 +117,11 @@ def mapped(paths: Iterable[Path], pids: Iterable[int]) -> set[Path]:
 
 
 def watch(actor: int, mark: str) -> tuple[set[Path], set[Path]]:
-    """The shared memory that the actor and its engine's processes had mapped, once it is gone, and
-    all that need not be looked at again. The actor carries no mark itself: it had been started
-    before there was one.
+    """The files that the actor and its engine had mapped, and all that need no other look.
 
-    It is sought while the engine starts, whenever a file appears, and once more when it is up:
-    afterwards an engine makes no other, and a look reads something of every process on the node.
+    Both come back once the actor is gone. The guard looks while the engine starts, whenever a file
+    appears, and once more when the engine is up: afterwards an engine makes no other file, and a
+    look reads something of every process on the node.
     """
     found: set[Path] = set()
     others = segments()
@@ -133,7 +130,8 @@ def watch(actor: int, mark: str) -> tuple[set[Path], set[Path]]:
     while True:
         is_told = bool(select.select([sys.stdin], [], [], seconds)[0])
         now = segments()
-        if is_told or last_two != [now, now]:  # two looks at a new file: it is made, then mapped
+        if is_told or last_two != [now, now]:  # two looks at a new file, which is made, then mapped
+            # The actor carries no mark itself: it was started before there was one.
             found |= mapped(now, [actor, *marked(mark)])
         if is_told:
             if not os.read(sys.stdin.fileno(), 1):
@@ -143,12 +141,12 @@ def watch(actor: int, mark: str) -> tuple[set[Path], set[Path]]:
 
 
 def end_orphans(mark: str, left: set[Path], seen: set[Path]) -> None:
-    """Returns once no process carries the mark and what they had mapped of shared memory is
-    removed, or LAST_SECONDS are over. What another process has mapped stays.
+    """Ends all processes with the mark and removes their shared memory, within LAST_SECONDS.
 
-    A process may make a file just before it is killed, or while it outlives the actor: whose that
-    was cannot be looked up. So what is this user's, not among `seen`, and mapped by no process once
-    all of them are gone is removed too.
+    Args:
+        mark: mark of the engine.
+        left: files that its processes had mapped; those that another process has mapped stay.
+        seen: files that need no other look.
     """
     time.sleep(GRACE_SECONDS)
     end = time.monotonic() + LAST_SECONDS
@@ -157,6 +155,9 @@ def end_orphans(mark: str, left: set[Path], seen: set[Path]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(LOOK_SECONDS)
+    # A process may make a file just before it is killed, or while it outlives the actor: nobody can
+    # tell whose it was. So a file of this user that is not among `seen`, and that no process has
+    # mapped once all are gone, is removed too.
     unseen = {path for path in segments() - seen if is_own(path)}
     left |= unseen - mapped(unseen, processes())
     while left and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Engine config -> how its Ray actor is placed."""
+"""Engine config -> the placement of its Ray actor."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ray_jobs.dispatch.receipts import reason_of
 from ray_jobs.engines.actor import EngineActor
 
 MAX_CONCURRENCY = 1000
-"""Leases that an actor works on at once: Ray's own default for asyncio actors, far more than are
-open on one (work.py)."""
+"""Leases that an actor works on at once: Ray's own default for asyncio actors, far more than
+work.py opens on one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where the engines of one model go; decided before anything is loaded."""
+    """The place of one model's engines, decided before anything is loaded."""
 
     replicas: int
     ranks: int
@@ -43,7 +43,7 @@ class Placement:
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        """Of an engine's placement group; empty where its actor holds all its devices itself."""
+        """The bundles of an engine's placement group; none if its actor holds all its devices."""
         # No CPU: vLLM's workers ask for none, and nodes of GPUs may be started with none.
         return [{"GPU": 1.0}] * self.ranks if self.executor == "ray" else []
 
@@ -65,13 +65,13 @@ def plan_placement(
     """The Placement of a model's engines on these nodes.
 
     Args:
-        config: of the model.
-        nodes: the living ones.
-        has_cpu_build: whether vLLM's build for CPUs is installed, which uses no GPU where there is
+        config: engine config of the model.
+        nodes: the living nodes.
+        has_cpu_build: whether vLLM's CPU build is installed, which uses no GPU even if there is
             one.
 
     Raises:
-        ValueError: they have no room for all replicas, or no GPU where one is needed.
+        ValueError: the nodes have no room for all replicas, or no GPU where one is needed.
     """
     if isinstance(config, ScriptedEngineConfig):
         return Placement(replicas=config.replicas, ranks=0, device="none", executor=None)
@@ -111,15 +111,15 @@ def placement_on(config: EngineConfig, nodes: Sequence[Node]) -> Placement:
 
 
 def plan_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role] = ROLES) -> list[str]:
-    """Where the engines of each model go on these nodes, a line each.
+    """A line for each model, with the place of its engines on these nodes.
 
     Args:
-        config: of the run.
-        nodes: the living ones.
-        roles: of the models that are to be started; no others need room.
+        config: config of the run.
+        nodes: the living nodes.
+        roles: roles of the models to start; others need no room.
 
     Raises:
-        ValueError: one of them does not fit.
+        ValueError: one of the models does not fit.
     """
     engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
     wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
@@ -131,18 +131,18 @@ def plan_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role] = 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacedEngine:
-    """An EngineActor and what holds its devices."""
+    """An EngineActor and the holders of its devices."""
 
     actor: Any
     cores: tuple[int, ...] = ()
-    """Of this machine, to which its ranks are bound; none where there are GPUs."""
+    """Cores of this machine that its ranks are bound to; none with GPUs."""
     last_words: Path | None = None
-    """Where the actor says why it ends itself: Ray only knows that it did."""
+    """File in which the actor says why it ends itself: Ray only knows that it did."""
     group: Any = None
-    """Its placement group, where its ranks lie on several nodes."""
+    """Placement group, if its ranks lie on several nodes."""
 
     def why(self, error: Exception) -> str:
-        """Why the engine died, in one line: its own last words, else what Ray says."""
+        """The reason of the engine's death, in one line: its own last words, else Ray's."""
         if self.last_words is None or not self.last_words.exists():
             return reason_of(error)
         words = self.last_words.read_text().strip()
@@ -150,7 +150,7 @@ class PlacedEngine:
         return words
 
     def end(self) -> None:
-        """Ends the actor, whose children end with it, and gives its devices back."""
+        """Ends the actor, whose children end with it, and frees its devices."""
         ray.kill(self.actor)
         if self.group is not None:
             remove_placement_group(self.group)
@@ -166,17 +166,16 @@ def start_engine(
     last_words: Path,
     **arguments: Any,
 ) -> PlacedEngine:
-    """A new EngineActor, not yet up; where the cluster has lost the devices of the placement it
-    waits for them.
+    """A new EngineActor, not yet up; it waits for devices that the cluster has lost.
 
     Args:
-        config: of the engine.
-        placement: where it goes.
-        taken: cores of this machine that other engines of the run are bound to, as often as they
-            are.
-        is_shared: another model's engines may run at the same time.
-        node_id: Ray's, of the node whose GPUs were kept for it; empty where any will do.
-        last_words: a file in which it says why it ends itself.
+        config: config of the engine.
+        placement: placement of the engine.
+        taken: cores of this machine that other engines of the run are bound to, one entry per
+            binding.
+        is_shared: whether another model's engines may run at the same time.
+        node_id: Ray's id of the node whose GPUs were kept for it; empty if any node will do.
+        last_words: file in which it says why it ends itself.
         arguments: further keywords of EngineActor.
     """
     cores = cores_of(config, placement, taken, is_shared)
@@ -200,17 +199,15 @@ def start_engine(
 
 
 def actor_options(placement: Placement) -> dict[str, Any]:
-    """Ray's options for one engine's actor.
-
-    Ranks on one node live in the actor's process tree, so it holds all their GPUs; ranks across
-    nodes get theirs from the placement group, and the actor, which only talks to them, none.
-    """
+    """Ray's options for one engine's actor."""
     options: dict[str, Any] = {
         "max_concurrency": MAX_CONCURRENCY,
         "max_restarts": 0,
         "max_task_retries": 0,
         "num_cpus": 0,
     }
+    # Ranks on one node live in the actor's process tree, so it holds all their GPUs; ranks across
+    # nodes get theirs from the placement group, and the actor, which only talks to them, has none.
     if placement.device == "gpu" and not placement.bundles:
         options["num_gpus"] = placement.ranks
     return options
@@ -219,13 +216,11 @@ def actor_options(placement: Placement) -> dict[str, Any]:
 def cores_of(
     config: EngineConfig, placement: Placement, taken: Collection[int], is_shared: bool
 ) -> tuple[int, ...]:
-    """The cores of one engine's ranks, the least taken first; none where vLLM may choose.
-
-    vLLM's own binding puts the first rank of every engine on the same core and cannot bind several
-    ranks on one NUMA node, so where there is more than one rank or engine each rank gets a core.
-    """
+    """The cores of one engine's ranks, the least taken first; none if vLLM may choose."""
     if placement.device != "cpu" or not isinstance(config, VLLMEngineConfig):
         return ()
+    # vLLM's own binding puts the first rank of every engine on the same core and cannot bind
+    # several ranks on one NUMA node, so with more than one rank or engine each rank gets a core.
     is_alone = placement.ranks * placement.replicas == 1 and not is_shared
     if is_alone or "VLLM_CPU_OMP_THREADS_BIND" in config.env:
         return ()
@@ -247,5 +242,5 @@ def bound_to(config: EngineConfig, cores: Sequence[int]) -> EngineConfig:
 
 
 def actor_environment(config: EngineConfig) -> dict[str, str]:
-    """The variables an engine's process needs before vLLM is imported in it."""
+    """The variables that an engine's process needs before it imports vLLM."""
     return dict(config.env) if isinstance(config, VLLMEngineConfig) else {}

@@ -1,7 +1,7 @@
 """The engines of one model: each is starting, up, waiting to be started again, held, or given up.
 
-Nothing here waits: starts are asked for, and `settle` takes in what became of them, so that one
-slow or broken engine never keeps the others from their work.
+Nothing here waits: starts are requested, and `settle` takes in their results, so that one slow or
+broken engine never keeps the others from their work.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from ray_jobs.engines.actor import EngineReport
 from ray_jobs.engines.placement import PlacedEngine
 
 MAX_DEATHS_IN_A_ROW = 48
-"""Deaths without one unit done in between. One problem that kills every engine is found after at
-most 3 + log2(rows of a unit) of them, some next to each other after a few more; and an engine only
-counts as up when it has generated a token. So many in a row cannot be told from a bad machine."""
+"""Deaths without a unit done in between. One problem that kills every engine is found after at most
+3 + log2(rows of a unit) deaths, several adjacent ones after a few more; and an engine counts as up
+only once it has generated a token. This many in a row look like a bad machine."""
 MAX_BACKOFF_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 
 
 @dataclass(kw_only=True, slots=True)
 class Replica:
-    """One place for an engine, and the engine that is in it now."""
+    """A place for an engine, and the engine that is in it now."""
 
     index: int
     engine: PlacedEngine | None = None
     starting: Any = None
     """The pending `ready()` of an actor that is not up yet."""
     due: float = 0.0
-    """On time.monotonic's clock: when to start, or when a start has taken too long."""
+    """Time of time.monotonic at which to start, or at which a start or close has taken too long."""
     failed_starts: int = 0
-    """In a row."""
+    """Failed starts in a row."""
     deaths: int = 0
-    """In a row, without a unit done in between."""
+    """Deaths in a row, without a unit done in between."""
     is_given_up: bool = False
     is_held: bool = False
-    """Its devices are for others now: it is not to be started."""
+    """Whether its devices are for others now, so that it must not start."""
     is_leaving: bool = False
-    """It gets nothing more, and is held once it has nothing open."""
+    """Whether it gets nothing more and is held once it has nothing open."""
     closing: Any = None
     """The pending `close()` of an engine that is held from now on."""
     node: str = ""
-    """Ray's id of the node its engine is on, or was and will be again; empty where that is unknown,
-    or its ranks lie on several."""
+    """Ray's id of the node that its engine is on, or was on and will return to; empty if unknown,
+    or if its ranks lie on several."""
     open_: dict[Any, dict[str, EngineUnit]] = field(default_factory=dict)
     """Generator of a lease -> its units that have no receipt yet, by name."""
     last_reason: str = ""
@@ -71,7 +71,7 @@ class Replica:
         return sum(len(units) for units in self.open_.values())
 
     def end(self) -> None:
-        """Ends the engine that is in it, if any."""
+        """Ends its engine, if it has one."""
         if self.engine is not None:
             self.engine.end()
         self.engine = self.starting = self.closing = None
@@ -92,35 +92,35 @@ class Replicas:
         """Starts nothing yet: `settle` does.
 
         Args:
-            start: replica and the node it should be on -> a new engine, not yet up.
-            count: of engines.
-            limits: when to give up.
-            say: takes a line for people.
-            are_held: nothing is started before it is released.
+            start: replica and the node that it should be on -> a new engine, not yet up.
+            count: number of engines.
+            limits: limits at which to give up.
+            say: function that takes a line for people.
+            are_held: whether no replica starts before it is released.
         """
         self._start, self._limits, self._say = start, limits, say
         self.has_died = False
-        """Whether any engine did; a time that was taken then says nothing."""
+        """Whether any engine has died; a time measured then says nothing."""
         self._versions: tuple[tuple[str, str], ...] | None = None
         self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
     @property
     def working(self) -> list[Replica]:
-        """Those that may be given something."""
+        """The replicas that may be given units."""
         return [replica for replica in self.all if replica.is_up and not replica.is_leaving]
 
     @property
     def pending(self) -> list[Any]:
-        """What `ray.wait` can wait for: engines that are starting or ending."""
+        """The refs that `ray.wait` can wait for: of engines that are starting or ending."""
         found = [ref for r in self.all for ref in (r.starting, r.closing)]
         return [ref for ref in found if ref is not None]
 
     def settle(self, ready: Collection[Any] = ()) -> None:
-        """Takes in engines that came up or failed to, and starts those that are due.
+        """Takes in engines that came up or failed to start, and starts those that are due.
 
         Raises:
             RuntimeError: fewer than `min_replicas` are left.
-            ValueError: engines run different versions of what determines rows.
+            ValueError: engines run different versions of packages that determine rows.
             ChangedInput: a model is not the one that the driver recorded.
         """
         now = time.monotonic()
@@ -140,8 +140,9 @@ class Replicas:
                 replica.due = now + self._limits.start_seconds
 
     def died(self, replica: Replica, error: Exception, *, is_alone: bool) -> list[EngineUnit]:
-        """The units that were open on an engine that died. The replica is started again, unless it
-        has died too often in a row or was leaving.
+        """The units that were open on an engine that died.
+
+        The replica is started again, unless it has died too often in a row or was leaving.
 
         Raises:
             RuntimeError: it is given up, and fewer than min_replicas are left.
@@ -152,28 +153,28 @@ class Replicas:
         self.has_died = True
         assert replica.engine is not None
         replica.last_reason = replica.engine.why(error)
-        # Ray may call an actor unavailable that still lives, and would go on writing.
+        # Ray may call an actor unavailable that still lives and would go on writing.
         replica.end()
         names = ", ".join(unit.name.unit for unit in units) or "nothing"
-        alone = " alone" if is_alone else ""
+        alone = ", tried alone" if is_alone else ""
         self._say(f"engine {replica.index} died with {names} open{alone}: {replica.last_reason}")
         if replica.deaths >= MAX_DEATHS_IN_A_ROW:
             self._give_up(replica, f"died {replica.deaths} times in a row")
         replica.is_held = replica.is_leaving
-        # A problem that ran alone is to blame for a death, and a first death may be anything's.
+        # A problem that ran alone is to blame for a death, and a first death may have any cause.
         wait = 0.0 if is_alone or replica.deaths == 1 else self._back_off(replica.deaths - 1)
         replica.due = time.monotonic() + wait
         return units
 
     def release(self, replica: Replica, node: str = "") -> None:
-        """Lets a held replica start; `node` is where its devices are thought to be."""
+        """Lets a held replica start; `node` is the likely place of its devices."""
         assert replica.engine is None
         replica.is_held = replica.is_leaving = False
         replica.node = node
         replica.due = time.monotonic()
 
     def leave(self, replica: Replica) -> None:
-        """Lets a replica finish what it has open and then gives its devices to others."""
+        """Lets a replica finish its open units and then give its devices to others."""
         replica.is_leaving = True
         if replica.starting is not None or replica.engine is None:
             replica.end()
@@ -190,11 +191,11 @@ class Replicas:
         return not (replica.is_given_up or replica.is_held) and now >= replica.due
 
     def succeeded(self, replica: Replica) -> None:
-        """Forgets past failures: the replica has done a unit."""
+        """Forgets the past deaths of a replica that has done a unit."""
         replica.deaths = 0
 
     def close(self) -> None:
-        """Ends all engines; when it returns, their processes are told to go and no lease runs."""
+        """Ends all engines; afterwards their processes are told to end and no lease runs."""
         closing = [r.engine.actor.close.remote() for r in self.all if r.is_up and r.engine]
         if closing:
             # One that is dead already, or does not answer, is ended all the same.
@@ -224,8 +225,8 @@ class Replicas:
         elif report.versions != self._versions:
             raise ValueError(
                 f"engine {replica.index} on {report.node} runs other versions than the first: "
-                f"{_differing(self._versions, report.versions)}; rows would depend on where they "
-                f"were made. Install the same versions on every node"
+                f"{_differing(self._versions, report.versions)}; rows would depend on their "
+                f"engine; install the same versions on every node"
             )
 
     def _fail(self, replica: Replica, reason: str) -> None:
@@ -237,10 +238,10 @@ class Replicas:
             return
         wait = self._back_off(replica.failed_starts)
         replica.due = time.monotonic() + wait
-        self._say(f"engine {replica.index} did not start, again in {wait:.0f} s: {reason}")
+        self._say(f"engine {replica.index} did not start; next try in {wait:.0f} s: {reason}")
 
     def _back_off(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
+        """The seconds to wait after this number of failures in a row."""
         return min(self._limits.backoff_seconds * 2.0 ** (failures - 1), MAX_BACKOFF_SECONDS)
 
     def _give_up(self, replica: Replica, what: str) -> None:
@@ -252,7 +253,7 @@ class Replicas:
                 f"(min_replicas {self._limits.min_replicas}); the last reason: "
                 f"{replica.last_reason}"
             )
-        self._say(f"engine {replica.index} {what} and is given up; {left} go on")
+        self._say(f"engine {replica.index} {what} and is given up; engines left: {left}")
 
 
 def _differing(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> str:

@@ -1,11 +1,11 @@
-"""Which problem killed the engine: units that were open on one that died, tried alone.
+"""The search for a problem that killed an engine: units that were open on it run alone.
 
-A unit that only shared the engine runs alone once and is done. One that kills an engine while alone
-is halved, and its halves run alone, down to single problems; one that kills twice while alone is
-given up and becomes a Rejection, but, as long as anything else can be tried, only once the engine
-has done something again (`postpone`): one that dies of everything is no problem's doing. Halves
-that went well are kept as parts, so that a unit which was merely too much at once is done in
-pieces. Pure: no engine, no clock.
+A unit that only shared the engine runs alone once and is done. A unit that kills an engine while
+alone is halved, and its halves run alone, down to single problems. A problem that kills twice while
+alone is given up and becomes a Rejection, but, as long as anything else can be tried, only once the
+engine has done something again (`postpone`): no problem is to blame for an engine that dies of
+everything. Halves that succeed are kept as parts, so that a unit that was merely too much at once
+is done in pieces. Pure: no engine, no clock.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs.dispatch.leases import EngineUnit, Part
 
 KILLS_OF_A_PROBLEM = 2
-"""So often a single problem may end an engine while alone: an engine can also die by itself."""
+"""Engines that a single problem must end while alone: an engine can also die by itself."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Search:
-    """What is known of one suspect unit."""
+    """The state of the search in one suspect unit."""
 
     unit: EngineUnit
     open_: deque[tuple[int, int]]
@@ -31,13 +31,13 @@ class _Search:
     done: list[Receipt] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     kills: dict[int, int] = field(default_factory=dict)
-    """Single problems -> engines they ended while alone."""
+    """Single problem -> engines that it ended while alone."""
     is_whole: bool = True
     """Whether the unit is still tried as one piece, whose receipt is the unit's own."""
 
     @property
     def is_blaming(self) -> bool:
-        """Whether nothing is left of it but to put its parts together without the lost ones."""
+        """Whether nothing is left but to merge its parts without the lost problems."""
         return bool(self.lost) and not self.open_
 
 
@@ -58,26 +58,25 @@ class Suspects:
 
     @property
     def is_blaming(self) -> bool:
-        """Whether what runs next gives problems up for good."""
+        """Whether the next run gives problems up for good."""
         return bool(self.searches) and self.searches[0].is_blaming
 
     def postpone(self) -> bool:
-        """Puts one before it that gives none up yet; whether there is such a one."""
+        """Whether a search that gives no problem up yet exists, which is then put first."""
         place = next((i for i, each in enumerate(self.searches) if not each.is_blaming), 0)
         self.searches.rotate(-place)
         return place > 0
 
     def doubt(self) -> None:
-        """Takes back what is held against problems: the engine they ended was given up. Another one
-        need not die of each more than once, though, before it is given up itself.
-        """
+        """Reopens the lost problems, since the engine that they ended was given up."""
         for search in self.searches:
             search.open_.extend((first, first + 1) for first in search.lost)
             search.lost.clear()
+            # Another engine need die of each only once before the problem is given up.
             search.kills = dict.fromkeys(search.kills, KILLS_OF_A_PROBLEM - 1)
 
     def next(self) -> EngineUnit:
-        """What to run now, alone; then `survived` or `died` must be told."""
+        """The unit to run now, alone; `survived` or `died` must be called afterwards."""
         search = self.searches[0]
         self.attempts += 1
         name = dataclasses.replace(
@@ -93,7 +92,7 @@ class Suspects:
         return dataclasses.replace(search.unit, name=name, part=part)
 
     def survived(self, receipt: Receipt) -> Receipt | None:
-        """The unit's own receipt, to be committed, if this was the last of it."""
+        """The unit's own receipt, to be committed, if this was its last part."""
         search = self.searches[0]
         if search.is_whole or not search.open_:
             self.searches.popleft()
@@ -103,10 +102,10 @@ class Suspects:
         return None
 
     def died(self) -> None:
-        """Narrows the search: what ran alone has ended its engine."""
+        """Narrows the search after the unit that ran alone has ended its engine."""
         search = self.searches[0]
-        # Merging asks no engine anything, nor does a unit that has lost all its problems before: it
-        # was not the unit's fault.
+        # Merging asks the engine nothing, nor does a unit that lost all its problems before: the
+        # unit is not at fault.
         if not search.open_ or not search.unit.num_problems:
             return
         first, last = search.open_.popleft()

@@ -1,6 +1,4 @@
-"""An engine under watch: it ends the process where tokens stop coming, and a request that takes too
-long.
-"""
+"""An engine under watch: its process ends if tokens stop, a request if it takes too long."""
 
 from __future__ import annotations
 
@@ -13,15 +11,14 @@ from orca2_gen.engine import Engine, Request, cut_off
 from orca2_gen.records import Completion
 
 TOKEN_CHECK_SECONDS = 0.5
-"""So often it is looked, of a request past its time, whether the engine makes tokens."""
+"""Seconds between checks whether the engine makes tokens, for a request past its time."""
 
 
 class WatchedEngine:
     """An Engine that reports its own standstill.
 
-    A thread looks, not a task: what blocks the event loop stops the tasks too. What counts is
-    tokens; a ping would also be answered by a process whose engine hangs. While no request is open
-    nothing is expected.
+    Only tokens count: a process whose engine hangs would still answer a ping. While no request is
+    open, no token is expected.
     """
 
     def __init__(
@@ -35,17 +32,18 @@ class WatchedEngine:
         """Watches from now on.
 
         Args:
-            engine: that does the work.
-            stall_seconds: without any token while requests are open, after which it hangs.
-            request_seconds: after which one request is cut off, its wait for a place in the batch
-                included, as soon as the engine makes a token; None lets it run.
-            on_stall: called, in the watching thread, with what was seen.
+            engine: engine that does the work.
+            stall_seconds: seconds without a token, with requests open, after which it hangs.
+            request_seconds: seconds, including the wait for a place in the batch, after which one
+                request is cut off as soon as the engine makes a token; None lets it run.
+            on_stall: function that the watching thread calls with a line on what it saw.
         """
         self._engine = engine
         self._stall_seconds, self._request_seconds = stall_seconds, request_seconds
         self._on_stall = on_stall
         self._num_open = 0
         self._closed = threading.Event()
+        # A thread, not a task: whatever blocks the event loop stops its tasks too.
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     async def generate(self, request: Request) -> Completion:
@@ -58,14 +56,13 @@ class WatchedEngine:
             self._num_open -= 1
 
     async def _generate_within(self, request: Request, seconds: float) -> Completion:
-        """Cut off at the first token that anyone gets after its time: where none comes, the engine
-        hangs, which is for the watching thread to end. Its requests are not too long, and will be
-        asked again.
-        """
+        """The completion, cut off at the first token that any request gets after its time."""
         generating = asyncio.ensure_future(self._engine.generate(request))
         try:
             done = (await asyncio.wait({generating}, timeout=seconds))[0]
             at_deadline = self._engine.num_generated_tokens
+            # If no token comes, the engine hangs, and the watching thread ends it; its requests are
+            # not too long and will be asked again.
             while not done and self._engine.num_generated_tokens == at_deadline:
                 done = (await asyncio.wait({generating}, timeout=TOKEN_CHECK_SECONDS))[0]
             return generating.result() if done else cut_off(request)

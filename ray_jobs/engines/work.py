@@ -1,9 +1,9 @@
-"""Units that are worked on by the engines of one model.
+"""The units of one model, and the engines that work on them.
 
-Engines hold as many units at once as keep about twice their batch waiting, so they never drain
-between leases; where there are fewer units than that, they are spread evenly, also over engines
-that are still starting. Where an engine dies, its open units become suspects (suspects.py) and run
-alone, one at a time, on one engine, while the others go on.
+Each engine holds enough units to keep about twice its batch waiting, so that it never drains
+between leases; fewer units than that are spread evenly, also over engines that are still starting.
+When an engine dies, its open units become suspects (suspects.py) and run alone, one at a time, on
+one engine, while the others go on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ray_jobs.engines.replicas import Replica, Replicas
 from ray_jobs.engines.suspects import Suspects
 
 LEASES_PER_ENGINE = 4
-"""Units of an engine are cut into about so many leases, so that few calls carry many units."""
+"""Approximate number of leases for an engine's units, so that few calls carry many units."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,21 +30,21 @@ class EngineWork:
 
     replicas: Replicas
     requests_per_engine: int
-    """About so many are open at once on an engine that is up, beside one unit more: that one may be
-    nearly done."""
+    """Approximate number of requests open at once on a running engine, beside one unit more that
+    may be nearly done."""
     tally: Tally
     advance: Advance
     waiting: deque[EngineUnit]
     taken: list[Receipt] = field(default_factory=list)
     suspects: Suspects = field(default_factory=Suspects)
     alone: Replica | None = None
-    """The engine on which suspects run: it takes no other unit until there are none."""
+    """Engine on which suspects run: it takes no other unit until there are none."""
     trial: Any = None
-    """The generator of the suspect that runs on it now."""
+    """Generator of the suspect that runs on it now."""
 
     @property
     def units_per_engine(self) -> int:
-        """How many units like the next one are open at once on an engine."""
+        """The number of units like the next one that are open at once on an engine."""
         requests = max(1, self.waiting[0].num_requests) if self.waiting else 1
         return 1 + math.ceil(self.requests_per_engine / requests)
 
@@ -66,13 +66,13 @@ class EngineWork:
 
     @property
     def room(self) -> int:
-        """How many units like the next one the engines that are up would take now."""
+        """The number of units like the next one that the engines that are up would take now."""
         size = self.units_per_engine
         up = [replica for replica in self.replicas.working if replica is not self.alone]
         return sum(max(0, (size if not r.deaths else 1) - r.num_open) for r in up)
 
     def grant(self, ready: Collection[Any]) -> None:
-        """Gives engines that are up what they have room for."""
+        """Gives the engines that are up the units that they have room for."""
         self.replicas.settle(ready)
         up = self.replicas.working
         self.alone = self._elected(up)
@@ -82,13 +82,13 @@ class EngineWork:
         coming = sum(replica.starting is not None for replica in self.replicas.all)
         left = sum(replica.num_open for replica in takers) + len(self.waiting)
         share = left / max(1, len(takers) + coming)
-        kept = coming * min(math.floor(share), self.units_per_engine)  # for those that start
+        kept = coming * min(math.floor(share), self.units_per_engine)  # for starting engines
         while self.waiting and takers:
             replica = min(takers, key=lambda each: each.num_open)
             if replica.open_ and len(self.waiting) <= kept:
                 break
-            # One that has just died gets little until it has done something: what it holds when it
-            # dies again must run alone.
+            # An engine that has just died gets little until it has done a unit: all that it holds
+            # when it dies again must run alone.
             room = min(math.ceil(share), self.units_per_engine if not replica.deaths else 1)
             if replica.num_open >= room:
                 takers.remove(replica)
@@ -131,9 +131,9 @@ class EngineWork:
         return min(up, key=lambda replica: replica.num_open, default=None)
 
     def _try_alone(self, replica: Replica) -> None:
-        """Opens the next suspect, or, before problems are given up on an engine that has done
-        nothing since it died, another unit if there is one: it may be the engine.
-        """
+        """Opens the next suspect, or another unit first if the engine itself may be to blame."""
+        # An engine that has done nothing since it died gets another unit, if there is one, before
+        # problems are given up on it.
         is_doubtful = self.suspects.is_blaming and replica.deaths > 0
         if is_doubtful and not self.suspects.postpone() and self.waiting:
             _open(replica, [self.waiting.popleft()])
@@ -141,9 +141,7 @@ class EngineWork:
         self.trial = _open(replica, [self.suspects.next()])
 
     def _take_in(self, replica: Replica, generator: Any, receipt: Receipt) -> None:
-        """Keeps what is to be committed for a receipt that came: itself, unless it is for a part of
-        a unit.
-        """
+        """Keeps a receipt for the commit, unless it covers only a part of a unit."""
         unit = replica.open_[generator].pop(receipt.unit)
         if unit.part is None or not unit.part.is_merge:  # merging asks the engine nothing
             self.replicas.succeeded(replica)
@@ -155,7 +153,7 @@ class EngineWork:
             self.taken.append(whole)
 
     def _bury(self, replica: Replica, error: Exception) -> None:
-        """Takes note of an engine's death and puts its units where they belong."""
+        """Records an engine's death and hands its units to the search for the cause."""
         is_trial = self.trial is not None and self.trial in replica.open_
         units = self.replicas.died(replica, error, is_alone=is_trial)
         if is_trial:

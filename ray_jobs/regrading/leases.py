@@ -1,4 +1,4 @@
-"""What goes to a Ray task that makes units of another run's completions."""
+"""The leases of Ray tasks that make units from another run's completions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ray_jobs.dispatch.leases import Done, Rows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegradeGroupLease:
-    """A group's blocks of scores, to be made of another run's completions."""
+    """A group's blocks of scores, to make from another run's completions."""
 
     source: Path
     """The other run's directory."""
@@ -25,14 +25,14 @@ class RegradeGroupLease:
     stored: tuple[Receipt, ...]
     """The other run's units of scores of the group."""
     made: tuple[tuple[int, Receipt], ...]
-    """Blocks that this run holds already, by index."""
+    """Index and receipt of each block that this run holds already."""
     stage_key: str
     driver: str
     attempt: int = 1
 
     @property
     def what(self) -> str:
-        return f"grading {self.group.name} of {self.source} again"
+        return f"regrading {self.group.name} of {self.source}"
 
     def again(self, done: Done) -> RegradeGroupLease:
         blocks = range(most_blocks(self.group, self.rule))
@@ -43,7 +43,7 @@ class RegradeGroupLease:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedBlock:
-    """The scores of a block and what another run's judge replied about them."""
+    """The scores of a block and the replies of another run's judge about them."""
 
     source: Path
     """The other run's directory."""

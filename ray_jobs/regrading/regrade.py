@@ -1,8 +1,7 @@
 """`orca2 regrade`: another run's completions under today's grader, as committed units of this one.
 
-Nothing here asks an engine. Problems are taken over as `--fork` does; scores, judgements and
-evaluations are written anew, under this run's keys, by Ray tasks; selections follow from them as in
-any run.
+Nothing here asks an engine. Problems are taken over as by `--fork`; Ray tasks write scores,
+judgements and evaluations again, under this run's keys; selections follow from them as in any run.
 """
 
 from __future__ import annotations
@@ -42,17 +41,17 @@ from ray_jobs.units import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regrading:
-    """What has become of another run's verdicts, over all calls of `regrade`."""
+    """The changes in another run's verdicts, over all calls of `regrade`."""
 
     changes: dict[tuple[str, str, str], Changes]
-    """(`scores`, `judgements` or the evaluation's label, task, strategy) -> what changed."""
+    """(`scores`, `judgements` or the evaluation's label, task, strategy) -> its changes."""
     lines: tuple[str, ...]
-    """For people: what was taken over, which winners differ, what is left to an engine."""
+    """Lines for people: what was taken over, which winners differ, what is left to an engine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Evaluation:
-    """A unit of the other run's evaluations and what is made of it."""
+    """A unit of the other run's evaluations and the unit that is made from it."""
 
     stored: Receipt
     grader: int
@@ -62,17 +61,19 @@ class _Evaluation:
 
 
 def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
-    """Commits what can be made of a run's problems, scores, judgements and evaluations, and the
-    selections that follow; what is committed already is not made again.
+    """The Regrading of another run, after committing here all that needs no engine.
+
+    These are its problems, scores, judgements and evaluations as far as they fit, and the
+    selections that follow; committed units are not made again.
 
     Args:
-        run: a new one, or one that this was called for before.
+        run: a new run, or one that this was called for before.
         source: the other run, which `open_source` has compared with this one's config.
         models: directories of models, evaluated in the other run, that are neither the config's
             student nor the one that the other run trained.
 
     Raises:
-        ValueError: a file of the other run is damaged; what was committed stays.
+        ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
     problems = committed_problems(run)
@@ -90,7 +91,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     evaluations = _evaluations(run, source, models)
     evaluated = _leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
-    # A run that holds scores has read all its tasks; of another one a group may still grow.
+    # A run that holds scores has read all its tasks; in any other a group may still grow.
     has_scores = bool(source.ledger.committed("scores"))
     if has_scores:
         select_strategies(run)
@@ -124,11 +125,7 @@ def _take_over_problems(run: Run, source: Source) -> None:
 
 
 def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Evaluation]:
-    """The other run's evaluation units that would come out the same here but for the grader.
-
-    What they were made of is recorded nowhere but in their key, so the key is made anew for every
-    version of the grader.
-    """
+    """The other run's evaluation units that would be the same here but for the grader."""
     if not source.ledger.committed("evaluation"):
         return []
     student = run.config.student
@@ -141,6 +138,7 @@ def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Eval
     for engine in engines:
         inputs = including(run.inputs, engine)
         key = evaluation_key(run.config, engine, problems_key, inputs)
+        # The key alone records what a unit was made of, so it is made for every grader version.
         for grader in range(GRADER_VERSION, 0, -1):
             old = evaluation_key(run.config, engine, problems_key, inputs, grader)
             for stored in source.ledger.committed("evaluation"):
@@ -176,7 +174,7 @@ def _leases(
                 stored=each.stored,
                 messages=run.config.evaluation.messages,
             ),
-            what=f"grading {each.name.unit} of {source.run_dir} again",
+            what=f"regrading {each.name.unit} of {source.run_dir}",
         )
         for each in evaluations
         if (each.name.stage, each.name.unit) not in run.ledger.units
@@ -186,9 +184,8 @@ def _leases(
 def _pairs(
     run: Run, source: Source, evaluations: Sequence[_Evaluation]
 ) -> Iterator[tuple[str, list[Receipt], list[Receipt]]]:
-    """What no engine made here: its stage as people read it, the other run's receipts and this
-    one's. Blocks of scores may begin and end elsewhere, so they stand by group.
-    """
+    """The displayed stage, the other run's receipts and this run's, of all that no engine made."""
+    # By group, since blocks of scores may begin and end elsewhere in the other run.
     for stage in ("scores", "judgements"):
         made = [r for r in run.ledger.committed(stage) if REGRADED in r.counts]
         for group in dict.fromkeys(receipt.group for receipt in made):
@@ -206,44 +203,40 @@ def _scores(run_dir: Path, receipts: Sequence[Receipt]) -> list[StudentScore]:
 
 
 def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -> Iterator[str]:
-    """How much of each stage was graded anew, and by which version of the grader instead of
-    which.
-    """
+    """Lines with the number of units of each stage that were regraded, and the grader versions."""
     made = list(_pairs(run, source, evaluations))
     stored = source.ledger.committed("scores")
     if stored:
         num = sum(len(units) for stage, _, units in made if stage == "scores")
         yield (
-            f"scores: {num} units graded anew from {len(stored)}, grader {source.grader} -> "
+            f"scores: {num} units regraded from {len(stored)}, grader {source.grader} -> "
             f"{GRADER_VERSION}"
         )
     stored = source.ledger.committed("judgements")
     if stored:
         num = sum(len(units) for stage, _, units in made if stage == "judgements")
-        yield f"judgements: {num} of {len(stored)} units made of the judge's stored replies"
+        yield f"judgements: {num} of {len(stored)} units made from the judge's stored replies"
         if not source.has_same_judge:
-            yield "judgements: the judge is another one or is asked otherwise; `orca2 run` asks it"
+            yield "judgements: the judge is another one or asked differently; `orca2 run` asks it"
     stored = source.ledger.committed("evaluation")
     if stored:
         num = sum(stage.startswith("evaluation ") for stage, _, _ in made)
         versions = ", ".join(map(str, sorted({each.grader for each in evaluations}))) or "unknown"
         yield (
-            f"evaluation: {num} of {len(stored)} units graded anew, grader {versions} -> "
+            f"evaluation: {num} of {len(stored)} units regraded, grader {versions} -> "
             f"{GRADER_VERSION}"
         )
         if num < len(stored):
             yield (
-                "evaluation: the others were made with other settings, were graded anew before, "
-                "or are of a model that is not named; name it with --model DIR"
+                "evaluation: the rest were made with other settings, were regraded before, or "
+                "belong to a model that is not named; name it with --model DIR"
             )
 
 
 def regrade_lease(
     run: Run, group: Group, problems: Problems, source: Ledger
 ) -> RegradeGroupLease | None:
-    """The group's blocks that are not committed, to be made of another run's scores; None where
-    that has none.
-    """
+    """The lease of a group's missing blocks, to make from another run's scores; None if none."""
     stored = [r for r in source.committed("scores") if r.group == group.name]
     rule = run.rule.of(group)
     made = committed_blocks(run, "scores", group, rule)
@@ -264,7 +257,7 @@ def regrade_lease(
 def rejudge_leases(
     run: Run, group: Group, problems: Problems, source: Ledger
 ) -> list[UnitLease[JudgedBlock]]:
-    """The group's blocks that are scored and not judged, and were judged in another run."""
+    """The leases of a group's blocks that are scored, not judged, and judged in another run."""
     # A judged group is no race, so that a block holds the same cells in both.
     found = [
         (unit, source.units.get(("judgements", unit.name.unit)))

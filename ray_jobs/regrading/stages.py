@@ -1,4 +1,4 @@
-"""Functions from a lease to receipts of units made of another run's stored completions.
+"""Functions from a lease to receipts of units made from another run's stored completions.
 
 Each runs in a Ray task.
 """
@@ -32,10 +32,10 @@ from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLe
 def regrade_group(
     run_dir: Path, config: Config, inputs: Inputs, lease: RegradeGroupLease
 ) -> Iterator[Receipt]:
-    """Receipts of a group's blocks, made of another run's scores, graded anew and cut to what is
-    asked here.
+    """The receipts of a group's blocks, made from another run's scores.
 
-    A block that lacks a cell is left to an engine; in a race so are those behind it.
+    These are regraded and cut to the cells that are asked here. A block that lacks a cell is left
+    to an engine; in a race so are the blocks after it.
     """
     group, rule = lease.group, lease.rule
     scores: list[StudentScore] = []
@@ -80,7 +80,7 @@ def regrade_group(
 def rejudge_block(
     run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[JudgedBlock]
 ) -> Iterator[Receipt]:
-    """The receipt of a block's judgements; none if an answer is to be put to the judge."""
+    """The receipt of a block's judgements; none if an answer must be put to the judge."""
     block = lease.inputs
     stored, rejections = read_unit(block.source, block.stored, StudentScore)
     scores = read_records(run_dir, block.scores, StudentScore)
@@ -91,7 +91,7 @@ def rejudge_block(
     rejudged = rejudge_all(scores, problems, stored, rejections)
     if rejudged is not None:
         counts = reply_counts(rejudged) | {REGRADED: len(rejudged)}
-        scored = {score.problem_id for score in scores}  # what is lost here already stays so
+        scored = {score.problem_id for score in scores}  # what is lost here already stays lost
         lost = [rejection for rejection in rejections if rejection.problem_id in scored]
         yield write_unit(run_dir, lease.name, rejudged, StudentScore, lost, counts)
 
@@ -99,7 +99,7 @@ def rejudge_block(
 def regrade_evaluation(
     run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[EvaluatedUnit]
 ) -> Iterator[Receipt]:
-    """The receipt of a unit of an evaluation, graded again; none if it lacks a cell."""
+    """The receipt of a regraded unit of an evaluation; none if it lacks a cell."""
     unit = lease.inputs
     scores, rejections = read_unit(unit.source, unit.stored, StudentScore)
     problems = read_records(run_dir, unit.problems, Problem)

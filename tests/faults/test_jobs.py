@@ -164,7 +164,7 @@ def test_a_second_submission_of_a_run_that_goes_on_is_refused_and_a_wrong_config
     second = start_submit(head, long_config, run_dir)
     printed, _ = second.communicate(timeout=60)
     assert second.returncode == USAGE
-    assert "is being worked on by job twice-1" in printed
+    assert "job twice-1 (RUNNING) is working on " in printed
     JobSubmissionClient(head.dashboard).stop_job("twice-1")
     process.communicate(timeout=60)
     wrong = start_submit(head, long_config, run_dir / "other")

@@ -292,7 +292,7 @@ def test_an_answer_that_kills_every_judge_is_lost_under_all_strategies_and_its_p
     config = load_config(judged_run.config_file, [f"run_dir={tmp_path / 'again'}"])
     again = regraded(config, run_dir)
     num = len(ledger.committed("judgements"))
-    assert f"judgements: {num} of {num} units made of the judge's stored replies" in again.lines
+    assert f"judgements: {num} of {num} units made from the judge's stored replies" in again.lines
     assert "no winner differs" in again.lines
     regraded_ledger = read_ledger(tmp_path / "again")
     assert cells(regraded_ledger, "judgements") == kept

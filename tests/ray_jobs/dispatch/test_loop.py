@@ -190,7 +190,7 @@ def test_one_broken_replica_is_given_up_and_the_others_do_all(tmp_path: Path) ->
     said: list[str] = []
     assert_each_once(work_off(tmp_path, units, replicas=2, said=said), units)
     assert sum("did not start" in line for line in said) == QUICK.max_failed_starts - 1
-    assert "given up; 1 go on" in said[-1] and "this machine has no engine" in said[0]
+    assert "given up; engines left: 1" in said[-1] and "this machine has no engine" in said[0]
 
 
 @pytest.mark.parametrize(("replicas", "min_replicas"), [(1, 1), (3, 3)])

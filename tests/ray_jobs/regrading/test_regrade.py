@@ -461,9 +461,7 @@ def test_the_command_prints_what_changed_and_changes_no_other_run(
     second = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert first.exit_code == second.exit_code == 0
     assert "step by step" in first.stdout and "it was direct_answer" in first.stdout
-    assert (
-        f"scores: 10 units graded anew from 10, grader {OLDER} -> {GRADER_VERSION}" in first.stdout
-    )
+    assert f"scores: 10 units regraded from 10, grader {OLDER} -> {GRADER_VERSION}" in first.stdout
     assert second.stdout == first.stdout
     refused = CliRunner().invoke(cli, [*arguments, "--set", "selection.block_size=3"])
     assert isinstance(refused.exception, ValueError)
