@@ -34,6 +34,7 @@ from orca2_gen.run_directory.arrow_files import (
     to_table,
     write_bytes,
 )
+from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.strategies import Strategies
 
 MANIFEST_VERSION = 1
@@ -119,6 +120,7 @@ def write_dataset(
         "prompts": plan.prompts,
         "proof": dataclasses.asdict(proof) if proof is not None else None,
         "tokenizer_digest": chat.digest,
+        "tokenizer_files": tokenizer_files_digest(Path(plan.tokenizer)),
         "files": [dataclasses.asdict(entry) for entry in files],
         "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),

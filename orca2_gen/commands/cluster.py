@@ -61,12 +61,12 @@ def submit(
 def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
     from orca2_gen.config.arguments import roles_of_run
-    from orca2_gen.provenance.inputs import fitting_strategies
+    from orca2_gen.provenance.inputs import read_texts
     from ray_jobs.cluster import cluster_nodes, ray_instance
     from ray_jobs.engines.placement import plan_lines
 
     config = load_config(config_file, overrides)
-    fitting_strategies(config)  # a plan of a config that no run accepts would mislead
+    read_texts(config)  # a plan of a config that no run accepts would mislead
     with ray_instance():
         for line in plan_lines(config, cluster_nodes(), roles_of_run(config)):
             click.echo(line)

@@ -98,7 +98,7 @@ def _check_counts(receipt: Receipt, found: Verification) -> None:
         )
 
 
-def check_inputs(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
+def check_taken_in(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
     """Finds units that took in fewer or more rows than their unit in the stage before accepted."""
     for receipt in ledger.committed(stage):
         before = ledger.units.get((previous, receipt.unit))

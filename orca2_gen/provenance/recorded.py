@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.run_directory.arrow_files import write_bytes
-from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.ledger import STAGES, Ledger
 from orca2_gen.strategies import Strategies, strategies_from_json, strategies_json
 
 VERSIONS = {
@@ -116,10 +116,11 @@ def _refusal(run_dir: Path, stage: str, found: Iterable[Difference]) -> str:
 
 def _named(key: str, old: Any, new: Any) -> Difference:
     """A difference under the name of its constant, if it is one of this program's versions."""
-    inside = key if key in VERSIONS else key.partition(".")[2]  # a stage's name may precede it
+    stage, _, rest = key.partition(".")
+    inside = rest if stage in STAGES else key
     if inside in VERSIONS:
         return VERSIONS[inside], old, new
-    if key.endswith("rooms.judge") and old and new and list(old[:-1]) == list(new[:-1]):
+    if inside == "rooms.judge" and old and new and list(old[:-1]) == list(new[:-1]):
         return VERSIONS["judging"], old[-1], new[-1]  # it is the last in the judge's room
     return key, old, new
 

@@ -55,7 +55,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         },
         "rationales": {
             "engine": _engine(config.teacher, config.run_seed, inputs),
-            **text_digests(strategies),
+            **_texts(strategies),
             **config.rationales.model_dump(),
             "encoding": ENCODING_VERSION,
             "acceptance": ACCEPTANCE_VERSION,
@@ -64,7 +64,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         },
         "examples": {
             "tokenizer": inputs.tokenizers[engine_directory(config.student)],
-            "cautious_message": cautious_digest(strategies),
+            "cautious_message": _hashed({"cautious": strategies.cautious_message}),
             "prompts": config.erasure.prompts,
             "encoding": ENCODING_VERSION,
             "max_model_len": config.student.max_model_len,
@@ -75,7 +75,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
     }
 
 
-def text_digests(strategies: Strategies) -> dict[str, Any]:
+def _texts(strategies: Strategies) -> dict[str, Any]:
     """The parts of the strategies file that determine the prompts of scoring and teaching."""
     return {
         "instructions": _hashed(strategies.every_instruction),
@@ -86,11 +86,6 @@ def text_digests(strategies: Strategies) -> dict[str, Any]:
         "calls": CALLS_VERSION,
         "answer_sentence": strategies.answer_sentence,
     }
-
-
-def cautious_digest(strategies: Strategies) -> dict[str, Any]:
-    """The part of the strategies file that determines the system message of examples."""
-    return _hashed({"cautious": strategies.cautious_message})
 
 
 def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
@@ -105,7 +100,7 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
     }
     return {
         "engine": _engine(scorer, config.run_seed, inputs),
-        **text_digests(strategies),
+        **_texts(strategies),
         # A policy that needs no scores must not take over those of one that does.
         "needed": rule.needs_scores,
         "names": list(strategies.names),
@@ -163,13 +158,17 @@ def evaluation_key(
     return stage_key(problems_key, determinants)
 
 
-def _reading(
-    config: Config, tasks: tuple[TaskConfig, ...], inputs: Inputs, room: tuple[Room, ...]
-) -> dict[str, Any]:
-    strategies = inputs.strategies
+def prompt_digests(strategies: Strategies) -> dict[str, Any]:
+    """A hash of every text of the strategies file, by a name of its own."""
     every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
     for name, said in strategies.further_calls.items():
         every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
+    return _hashed(every_text) | {"answer_sentence": strategies.answer_sentence}
+
+
+def _reading(
+    config: Config, tasks: tuple[TaskConfig, ...], inputs: Inputs, room: tuple[Room, ...]
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         "tasks": {
             task.name: task.model_dump(exclude={"path", "name"})
@@ -179,7 +178,7 @@ def _reading(
         "taxonomy": inputs.taxonomy_digest,
         "rows_per_unit": config.rows_per_unit,
         "readers": READER_VERSION,
-        "prompts": _hashed(every_text) | {"answer_sentence": strategies.answer_sentence},
+        "prompts": prompt_digests(inputs.strategies),
         "rooms": {
             r.role: [inputs.tokenizers[r.tokenizer], r.max_model_len, r.max_tokens]
             + ([r.judged_tokens, JUDGING_VERSION] if r.judged_tokens is not None else [])

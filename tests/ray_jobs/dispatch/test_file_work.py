@@ -48,7 +48,7 @@ def work_off(run_dir: Path, units: list[str]) -> None:
     nothing = FileEntry(path="rationales/u", rows=0, bytes=0, sha256="")
     leases: list[FileLease] = [
         UnitLease(
-            name=UnitName(stage="examples", stage_key="k", unit=unit), inputs=nothing, what=unit
+            name=UnitName(stage="examples", stage_key="k", unit=unit), made_from=nothing, what=unit
         )
         for unit in units
     ]
