@@ -166,8 +166,9 @@ def regrade(
     """Grade the stored completions of RUN again, without an engine, into the new run_dir of CONFIG.
 
     Use it after a change of the grader: it prints how the verdicts changed, and which selections
-    differ. All else that determines scores must be as in RUN, except method, delta and indifference
-    of the selection. A judge's replies are read again, unless its weights or instructions differ.
+    differ. All else that determines scores must be as in RUN, except method, delta, indifference
+    and open_requests of the selection. A judge's replies are read again, unless its weights or
+    instructions differ.
     `orca2 run CONFIG` then continues; it asks the teacher again, since rationales are not carried
     over: refused answers are not stored.
     """

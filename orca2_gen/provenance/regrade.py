@@ -5,9 +5,10 @@ replies say about them, and how the verdicts change.
 
 A completion depends on its problem and on the system message, not on the strategies scored beside
 it. So all that determines a run's scores must be equal, except the version of the grader, which is
-what changes, and the method of the selection (race or full grid, delta, indifference): it decides
-which cells are asked, never which problems make a block. A judge's reply depends on the answer and
-on how the judge was asked; if those are equal too, it is read again instead of asked for.
+what changes, and the method of the selection (race or full grid, delta, indifference, the requests
+that a race keeps open): it decides which cells are asked, and where a block ends. A judge's reply
+depends on the answer and on how the judge was asked; if those are equal too, it is read again
+instead of asked for.
 """
 
 from __future__ import annotations
