@@ -419,7 +419,7 @@ def test_a_judgement_that_does_not_follow_is_found(judged_copy: Path, name: str)
     assert verify(judged_copy).findings == []
     put_first(judged_copy, lambda row: bool(row.judgement))
     [moved] = verify(judged_copy).findings
-    assert "than are next in its group's order" in moved
+    assert "the problems that are next in its group's order" in moved
     change_first_row(judged_copy, "judgements", StudentScore, change)
     assert any(words in finding for finding in verify(judged_copy).findings if finding != moved)
 
