@@ -137,7 +137,7 @@ def _chat(directory: str, digest: str) -> Chat:
 
 
 def check_engine(inputs: Inputs, engine: EngineConfig) -> None:
-    """Returns if the files that an engine loads are the recorded ones.
+    """Checks that the files that an engine loads are the recorded ones.
 
     Raises:
         ChangedInput: they are not.
@@ -176,7 +176,7 @@ class TaskWatch:
         return time.monotonic() >= self._due
 
     def check(self) -> None:
-        """Returns if the files are still the recorded ones.
+        """Checks that the files are still the recorded ones.
 
         Raises:
             ChangedInput: one is not.
@@ -233,7 +233,7 @@ def _scored(config: Config) -> tuple[str, EngineConfig]:
 
 
 def _check_judges_weights(config: Config, inputs: Inputs) -> None:
-    """Returns if the judge is another model than the one whose answers it judges."""
+    """Checks that the judge is another model than the one whose answers it judges."""
     name, scored = _scored(config)
     judge = config.needed_judge
     if (
