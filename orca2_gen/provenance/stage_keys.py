@@ -129,7 +129,7 @@ def evaluation_key(
     engine: EngineConfig,
     problems_key: str,
     inputs: Inputs,
-    grader: int = GRADER_VERSION,
+    grader: int | None = None,
 ) -> str:
     """The key of one model's evaluation, with the verdicts of this version of the grader.
 
@@ -138,7 +138,7 @@ def evaluation_key(
         engine: the model's; `inputs` hold its digests.
         problems_key: the key of the held-out problems.
         inputs: the run's.
-        grader: a GRADER_VERSION.
+        grader: the GRADER_VERSION of the verdicts; None for today's.
     """
     strategies = inputs.strategies
     messages = {
@@ -153,7 +153,7 @@ def evaluation_key(
         "max_tokens": config.evaluation.max_tokens,
         "calls": CALLS_VERSION,
         "encoding": ENCODING_VERSION,
-        "grader": grader,
+        "grader": GRADER_VERSION if grader is None else grader,
     }
     return stage_key(problems_key, determinants)
 
