@@ -119,6 +119,9 @@ def test_a_task_file_that_is_only_touched_has_not_changed(config: Config) -> Non
     os.replace(shutil.copy(file, file.with_suffix(".new")), file)
     os.utime(file)
     watch.check()
+    append(file)
+    with pytest.raises(ChangedInput):
+        watch.check()
 
 
 @pytest.mark.parametrize("way", ["longer", "same size", "gone"])
