@@ -1,8 +1,7 @@
-"""Generates Orca 2's cautious-reasoning data: what happens to a record, from task to training
-example.
+"""Orca 2's cautious-reasoning data: what happens to a record, from task to training example.
 
-Importing this package puts the process offline (`offline.go_offline`): vLLM, Ray and Hugging Face
-read these variables when they are imported, so setting them any later would be too late.
+Importing this package sets the offline variables (`offline.go_offline`): vLLM, Ray and Hugging Face
+read them on import, so any later would be too late.
 """
 
 from orca2_gen.offline import go_offline

@@ -1,8 +1,8 @@
 """A strategy's calls for one problem, one after another -> its answer.
 
-Most strategies are one call. One of several goes on in the same conversation: what the model said
-stays in it, and the user says the next of the strategy's `further_calls` (first extract, then
-answer from the extract). What is graded, and what the student trains on, is all that was said
+Most strategies make one call. A strategy of several calls continues the same conversation: the
+model's text stays in it, and the user says the next of the strategy's `further_calls` (first
+extract, then answer from the extract). Grading and training take all of the model's texts together
 (`compose`): a student is not called twice, it has to write both.
 """
 
@@ -19,7 +19,7 @@ from orca2_gen.records import Completion, Message, Problem
 from orca2_gen.strategies import Strategies
 
 CALLS_VERSION = 1
-"""Raise it with every change of what is asked or how it is put together: part of the stage keys."""
+"""Raise it with every change to what is asked or how it is put together: part of the stage keys."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,21 +27,21 @@ class Budget:
     """Tokens that an answer may take."""
 
     max_tokens: int
-    """Of one call."""
+    """Tokens of one call."""
     max_model_len: int
-    """Of a prompt and its completion; a further call that would not fit is not made."""
+    """Tokens of a prompt and its completion; a further call that does not fit is not made."""
     retry_max_tokens: int | None = None
-    """Of a second attempt at a call that took all of max_tokens; None makes none."""
+    """Tokens of a second attempt at a call that used up max_tokens; None makes none."""
 
     @property
     def most_tokens(self) -> int:
-        """Of one call, its second attempt included."""
+        """Tokens of one call, its second attempt included."""
         return max(self.max_tokens, self.retry_max_tokens or 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How an attempt is sampled."""
+    """The sampling parameters of an attempt."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -53,12 +53,12 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What came of asking one problem under one strategy."""
+    """The result of asking one problem under one strategy."""
 
     completion: Completion
     """All calls as one."""
     completions: tuple[Completion, ...]
-    """As a record keeps them: empty where there was only this one."""
+    """The completions as a record keeps them: empty if there is only this one."""
 
 
 async def ask(
@@ -75,7 +75,7 @@ async def ask(
 ) -> Answer:
     """The Answer to a problem under a strategy, or under the `cautious` or `empty` message.
 
-    A call that does not end by itself ends the conversation.
+    A call that does not finish by itself ends the conversation.
     """
     system = strategies.system_message(strategy, problem)
     messages = prompt_messages(system, user_text(problem, strategies))
@@ -111,9 +111,9 @@ async def ask(
 
 
 async def _generate(engine: Engine, request: Request, budget: Budget) -> list[Completion]:
-    """The request's completion; before it, where there were two attempts, the one cut short."""
+    """The request's completion, preceded by the one cut short if there were two attempts."""
     first = await engine.generate(request)
-    # One that was cut off for its time (engine.cut_off) has tokens left: more would not help it.
+    # A request that was cut off for time (engine.cut_off) has tokens left: more would not help.
     is_full = first.finish_reason == "length" and first.num_completion_tokens >= request.max_tokens
     if budget.most_tokens == request.max_tokens or not is_full:
         return [first]
@@ -124,19 +124,20 @@ async def _generate(engine: Engine, request: Request, budget: Budget) -> list[Co
 def _next_prompt(
     chat: Chat, messages: Sequence[Message], budget: Budget
 ) -> tuple[str, tuple[int, ...]]:
-    """The ids of a further call's prompt, after a finish reason in case it cannot be made."""
+    """The finish reason if a further call cannot be made, else empty, and the ids of its prompt."""
     try:
         prompt = encode_prompt(chat, messages)
     except ControlTokenError:
         return "unencodable", ()
-    # Room was planned for; but a text can take more tokens when read than when it was written.
+    # Lengths were planned, but a text can take more tokens when read than when it was written.
     is_long = len(prompt) + budget.most_tokens > budget.max_model_len
     return ("length" if is_long else ""), prompt
 
 
 def compose(made: Sequence[Completion]) -> Completion:
-    """The last attempts at each call as one completion: texts with an empty line between them,
-    tokens summed up, the last one's finish reason. A single call is itself.
+    """The last attempt at each call, joined into one completion; a single call stays as it is.
+
+    Texts are separated by an empty line, tokens are summed, the finish reason is the last one.
     """
     calls = list({completion.call: completion for completion in made}.values())
     if len(calls) == 1:

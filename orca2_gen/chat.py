@@ -1,13 +1,14 @@
 """Messages -> token ids: the only place where text becomes tokens, for engines and for training.
 
-A chat template is code of the model's author; a question is data of a stranger. Rendering both into
-one string and tokenising that lets a question that contains `<|im_start|>system` become real
-control tokens (transformers issue 29279). So the template is rendered once per conversation shape
-with placeholders; the text between placeholders is tokenised with the model's tokenizer, and each
-message with a copy of it that knows no added token. Data never enters the template at all.
+A chat template is code from the model's author; a question is data from a stranger. Rendering both
+into one string and tokenising it turns a question that contains `<|im_start|>system` into real
+control tokens (transformers issue 29279). So the template is rendered once per conversation shape,
+with placeholders. The text between placeholders is tokenised with the model's tokenizer, and each
+message with a copy of it that knows no added token. Data never enters the template.
 
-    prompt ids = T0 + data(system) + T1 + data(user) + T2        T: template segments, encoded once
-    and cached
+    prompt ids = T0 + data(system) + T1 + data(user) + T2
+
+T0, T1 and T2 are the template's segments, encoded once and cached.
 """
 
 from __future__ import annotations
@@ -27,19 +28,17 @@ from orca2_gen.run_directory.digests import TOKENIZER_FILES
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Stand-ins for message contents while a template is rendered. No data is rendered beside them, so
-# they need only be unlike any template's own text.
+# Stands in for a message's content while a template is rendered. No data is rendered beside it, so
+# it only has to differ from any template's own text.
 _PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
 
 
 ENCODING_VERSION = 1
-"""Raise it with every change that can change an id of a conversation: part of the stage keys."""
+"""Raise it with every change that can alter an id of a conversation: part of the stage keys."""
 
 
 class ControlTokenError(ValueError):
-    """Data came out of the data tokenizer as a control token: the row must be rejected, not
-    sent.
-    """
+    """The data tokenizer turned data into a control token: the row must be rejected, not sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,20 +48,19 @@ class Chat:
     tokenizer: Any
     """The transformers tokenizer: renders the template and encodes its first segment."""
     template_tokenizer: Tokenizer
-    """For later template segments: knows the control tokens, adds no leading space."""
+    """Encodes later template segments: knows the control tokens, adds no leading space."""
     data_tokenizer: Tokenizer
-    """For messages: knows no added token, adds no leading space."""
+    """Encodes messages: knows no added token, adds no leading space."""
     control_ids: frozenset[int]
     """Ids that data must never become."""
     end_ids: frozenset[int]
     """Ids that end a turn: the tokenizer's and the generation config's eos."""
     end_id: int
-    """The one of them that closes a turn where the template does not."""
+    """The end id that closes a turn if the template does not."""
     digest: str
-    """Of tokenizer, template and end ids together, for stage keys and for the dataset's
-    manifest."""
+    """Digest of tokenizer, template and end ids, for stage keys and for the dataset's manifest."""
     segments: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = field(default_factory=dict)
-    """Cache: conversation shape -> template segments; one more than it has messages."""
+    """Cache: conversation shape -> template segments, one more than it has messages."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -70,8 +68,8 @@ def load_chat(model_dir: str) -> Chat:
     """The Chat of a model directory.
 
     Raises:
-        ValueError: no tokenizer there, one without a fast (tokenizers) backend, or one without a
-            chat template.
+        ValueError: the directory holds no tokenizer, or one without a fast (tokenizers) backend or
+            without a chat template.
     """
     from transformers import AutoTokenizer
 
@@ -95,9 +93,7 @@ def load_chat(model_dir: str) -> Chat:
     specification = json.loads(tokenizer.backend_tokenizer.to_str())
     control = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
-        control.discard(
-            tokenizer.unk_token_id
-        )  # what a rare character becomes; it controls nothing
+        control.discard(tokenizer.unk_token_id)  # stands for a rare character; it controls nothing
     end_ids = _end_ids(Path(model_dir), tokenizer)
     return Chat(
         tokenizer=tokenizer,
@@ -111,7 +107,7 @@ def load_chat(model_dir: str) -> Chat:
 
 
 def tokenizer_digest(model_dir: str) -> str:
-    """The digest of a model directory's tokenizer and template, as manifests carry it."""
+    """The digest of a model directory's tokenizer and template, as manifests hold it."""
     return load_chat(model_dir).digest
 
 
@@ -119,7 +115,7 @@ def encode_text(chat: Chat, text: str) -> list[int]:
     """Token ids of data, whatever it spells.
 
     Raises:
-        ControlTokenError: an id that only the template may use came out.
+        ControlTokenError: the ids contain one that only the template may use.
     """
     ids: list[int] = chat.data_tokenizer.encode(text, add_special_tokens=False).ids
     if not chat.control_ids.isdisjoint(ids):
@@ -136,8 +132,7 @@ def encode_prompt(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
 
 
 def encode_conversation(chat: Chat, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
-    """Token ids of a whole conversation up to and with its end-of-turn token, and how many are the
-    prompt.
+    """Token ids of a conversation through its end-of-turn token, and how many are the prompt.
 
     The prompt's ids equal `encode_prompt` of all but the last message: training sees what
     generation sees.
@@ -162,8 +157,9 @@ def _join(
 
 
 def _segments(chat: Chat, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """Token ids of the template around each message; with the assistant's opening if the last is
-    not its turn.
+    """Token ids of the template around each message.
+
+    They include the assistant's opening unless the last turn is the assistant's.
     """
     if roles not in chat.segments:
         placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
@@ -183,12 +179,12 @@ def _segments(chat: Chat, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]
             before, found, rest = rest.partition(placeholder)
             if not found:
                 raise ValueError(
-                    f"the chat template drops or reorders the {role} message; take another template"
+                    f"the chat template drops or reorders the {role} message; use another template"
                 )
             texts.append(before)
         texts.append(rest)
         if any(placeholder in text for placeholder in placeholders for text in texts):
-            raise ValueError("the chat template repeats a message; take one that holds each once")
+            raise ValueError("the chat template repeats a message; use one that holds each once")
         chat.segments[roles] = tuple(
             _encode_template(chat, i, text) for i, text in enumerate(texts)
         )
@@ -207,7 +203,7 @@ def _encode_template(chat: Chat, index: int, text: str) -> tuple[int, ...]:
 def _without_leading_space(specification: dict[str, Any]) -> Tokenizer:
     """A tokenizer of this JSON that adds neither special tokens nor sentencepiece's leading space.
 
-    Segments are encoded one by one; a leading space at each seam would put words into the prompt
+    Segments are encoded one by one; a leading space at each seam would put text into the prompt
     that no conversation holds.
     """
     from tokenizers import Tokenizer

@@ -1,5 +1,6 @@
-"""`orca2`, one sub-command per stage; with commands/cluster.py the only file here that reaches
-ray_jobs and train, inside the command.
+"""`orca2`, one sub-command per stage.
+
+Only this file and commands/cluster.py reach ray_jobs and train, inside their commands.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
 interrupted, resumable.
@@ -35,7 +36,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):  # click turns the first into the second
         click.echo(
-            "Interrupted: what is committed stays; run the same command again to go on.", err=True
+            "Interrupted: what is committed stays; run the same command again to continue.",
+            err=True,
         )
         sys.exit(INTERRUPTED)
     except Exception as error:
@@ -53,9 +55,7 @@ def _terminate(signum: int, frame: Any) -> None:
 @click.group()
 @click.version_option(package_name="orca2-gen")
 def cli() -> None:
-    """Generates Orca 2's cautious-reasoning data: the best strategy for the student, then its
-    instruction erased.
-    """
+    """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
 for command in (tasks, verify, status, submit, plan):
@@ -99,7 +99,7 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
 @config_argument
 @set_option
 def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
-    """Go on from `orca2 score`: rationales, examples, dataset."""
+    """Continue after `orca2 score`: rationales, examples, dataset."""
     from ray_jobs.pipeline import build_dataset, erase
     from ray_jobs.pipeline import teach as teach_stage
     from ray_jobs.run import Run
@@ -120,16 +120,15 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),
-    help="Where the work is kept, so that it can be gone on with.  [default: OUT with .run]",
+    help="Where the work is kept, so that it can be resumed.  [default: OUT with .run]",
 )
 def synthesise(
     config_file: Path, topics: Path, out: Path, overrides: tuple[str, ...], run_dir: Path | None
 ) -> None:
-    """Let CONFIG's teacher write a conversation on each of TOPICS, and its summary, into the task
-    file OUT.
+    """Let CONFIG's teacher write conversations on TOPICS, and their summaries, into task file OUT.
 
-    TOPICS has one JSON object per line: {"topic": "..."}, perhaps with id and category. A later run
-    reads OUT with format = "jsonl" and answer_type = "summary".
+    TOPICS has one JSON object per line: {"topic": "..."}, optionally with id and category. A later
+    run reads OUT with format = "jsonl" and answer_type = "summary".
     """
     from orca2_gen.synthesis import synthesis_config, write_task_file
     from ray_jobs.pipeline import read_tasks, select_strategies
@@ -141,7 +140,7 @@ def synthesise(
         select_strategies(run)
         teach_stage(run)
         num_rows = write_task_file(run.ledger, out)
-        click.echo(f"{out}: {num_rows} conversations; rejections stand in {run.run_dir}/rejections")
+        click.echo(f"{out}: {num_rows} conversations; rejections are in {run.run_dir}/rejections")
         if not num_rows:
             raise click.exceptions.Exit(REJECTED)
 
@@ -153,7 +152,7 @@ def synthesise(
 @cli.command()
 @config_argument
 @set_option
-@click.option("--from", "run_dir", metavar="RUN", required=True, type=PATH, help="Only read.")
+@click.option("--from", "run_dir", metavar="RUN", required=True, type=PATH, help="It is only read.")
 @click.option(
     "--model",
     "models",
@@ -164,13 +163,14 @@ def synthesise(
 def regrade(
     config_file: Path, overrides: tuple[str, ...], run_dir: Path, models: tuple[Path, ...]
 ) -> None:
-    """Grade the stored completions of RUN anew, with no engine, into the new run_dir of CONFIG.
+    """Grade the stored completions of RUN again, without an engine, into the new run_dir of CONFIG.
 
-    For after a change of the grader: prints what became of the verdicts, and which selections
-    differ. All else that determines scores must be as in RUN, but for method, delta and
-    indifference of the selection. What a judge replied is read again, unless its weights or
-    instructions are others. `orca2 run CONFIG` then goes on; it asks the teacher again, since
-    rationales are not carried over: answers that were refused are not stored.
+    Use it after a change of the grader: it prints how the verdicts changed, and which selections
+    differ. All else that determines scores must be as in RUN, except method, delta, indifference
+    and open_requests of the selection. A judge's replies are read again, unless its weights or
+    instructions differ.
+    `orca2 run CONFIG` then continues; it asks the teacher again, since rationales are not carried
+    over: refused answers are not stored.
     """
     from orca2_gen.console.tables import regrading_table
     from orca2_gen.provenance.inputs import read_inputs
@@ -195,7 +195,7 @@ def regrade(
 @config_argument
 @set_option
 @click.option(
-    "--nproc-per-node", default=1, show_default=True, help="torchrun's own: one process per GPU."
+    "--nproc-per-node", default=1, show_default=True, help="torchrun's option: one process per GPU."
 )
 def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) -> None:
     """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
@@ -208,11 +208,9 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
 @cli.command()
 @config_argument
 @set_option
-@click.option("--model", type=PATH, help="Another model than the student, e.g. RUN/student.")
+@click.option("--model", type=PATH, help="A model other than the student, e.g. RUN/student.")
 def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) -> None:
-    """Score a model on the held-out tasks with no strategy instruction; print and keep accuracies
-    per task.
-    """
+    """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
     from orca2_gen.console.tables import accuracy_table
     from ray_jobs.evaluation import evaluate_model
     from ray_jobs.run import Run
@@ -227,8 +225,9 @@ def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) 
 @cli.command()
 @set_option
 def demo(overrides: tuple[str, ...]) -> None:
-    """Show the whole method on the microworld: score, select, teach, erase, train, evaluate. Leaves
-    runs/demo.
+    """Show the whole method on the microworld: score, select, teach, erase, train, evaluate.
+
+    The run stays in runs/demo.
     """
     from ray_jobs.demo import run_demo
 
@@ -258,7 +257,7 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
         click.echo(dataset_line(summary, opened.ledger))
         if summary.rows == 0:
             click.echo(
-                f"Error: every row was rejected; each reason stands in {opened.run_dir}/rejections",
+                f"Error: every row was rejected; each reason is in {opened.run_dir}/rejections",
                 err=True,
             )
             raise click.exceptions.Exit(REJECTED)

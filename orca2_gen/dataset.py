@@ -1,8 +1,8 @@
 """Committed examples -> one `datasets` directory: shards, manifest, card.
 
-    RUN/dataset/data-00000-of-000NN.arrow   Arrow streams, which is what `datasets.load_from_disk`
-    maps RUN/dataset/{state.json,dataset_info.json,README.md} RUN/dataset/manifest.json
-    written last: sizes, digests and the proof of erasure
+    RUN/dataset/data-00000-of-000NN.arrow  Arrow streams, as `datasets.load_from_disk` maps them
+    RUN/dataset/{state.json,dataset_info.json,README.md}
+    RUN/dataset/manifest.json              written last: sizes, digests and the proof of erasure
 
 A trainer reads the manifest before it maps anything; see `checked_manifest`.
 """
@@ -34,16 +34,17 @@ from orca2_gen.run_directory.arrow_files import (
     to_table,
     write_bytes,
 )
+from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.strategies import Strategies
 
 MANIFEST_VERSION = 1
 _LISTS = ("files", "descriptions")
-"""Keys of the manifest that list files: shards, and what `load_from_disk` reads beside them."""
+"""Keys of the manifest that list files: shards, and the files that `load_from_disk` also reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSummary:
-    """What was written, in figures."""
+    """The figures of a written dataset."""
 
     directory: str
     rows: int
@@ -56,7 +57,7 @@ class DatasetSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetPlan:
-    """What a dataset is made from; equal plans give equal bytes."""
+    """The inputs of a dataset; equal plans give equal bytes."""
 
     examples: tuple[FileEntry, ...]
     tokenizer: str
@@ -64,24 +65,23 @@ class DatasetPlan:
     prompts: str
     examples_per_shard: int
     key: str
-    """Of the examples stage."""
+    """Key of the examples stage."""
     name: str
 
 
 def write_dataset(
     run_dir: Path, plan: DatasetPlan, chat: Chat, strategies: Strategies
 ) -> DatasetSummary:
-    """The summary of RUN/dataset, which is written unless it was made from the same plan.
+    """Writes RUN/dataset, unless it was made from the same plan, and returns its summary.
 
     Args:
-        run_dir: the run.
-        plan: what the dataset is made from.
+        run_dir: the run's directory.
+        plan: the inputs of the dataset.
         chat: the student's, from the plan's directory.
         strategies: the run's.
 
     Raises:
-        ValueError: an example is not erased although the plan says so; nothing is declared a
-            dataset then.
+        ValueError: an example is not erased although the plan says so; no manifest is written then.
     """
     root = run_dir / "dataset"
     digest = _digest(plan)
@@ -120,34 +120,35 @@ def write_dataset(
         "prompts": plan.prompts,
         "proof": dataclasses.asdict(proof) if proof is not None else None,
         "tokenizer_digest": chat.digest,
+        "tokenizer_files": tokenizer_files_digest(Path(plan.tokenizer)),
         "files": [dataclasses.asdict(entry) for entry in files],
         "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
     }
-    _remove_others(root, files)  # before the manifest: with it, nobody would look again
+    _remove_others(root, files)  # before the manifest: with it, no later call would remove them
     write_bytes(root / "manifest.json", _json(manifest))
     return summary
 
 
 def _digest(plan: DatasetPlan) -> str:
-    """A hash of the plan, where units count by what is in them: their files' names tell drivers and
-    attempts.
-    """
+    """A hash of the plan without the names of its files."""
+    # Names tell drivers and attempts; units count by their content alone.
     contents = tuple(dataclasses.replace(entry, path="") for entry in plan.examples)
     body = dataclasses.asdict(dataclasses.replace(plan, examples=contents))
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def checked_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a dataset directory, after comparing every file it lists in size and SHA-256.
+    """The manifest of a dataset directory; every file it lists has the size and SHA-256 it says.
 
     Raises:
-        ValueError: there is no manifest, it is of another version, or a file is not what it says.
+        ValueError: the manifest is absent or of another version, or a file is not what it says.
     """
     path = root / "manifest.json"
     if not path.is_file():
         raise ValueError(
-            f"{root} holds no manifest.json: it is no finished dataset; run `orca2 run` to the end"
+            f"{root} holds no manifest.json: it is not a finished dataset; "
+            "run `orca2 run` to the end"
         )
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
@@ -155,10 +156,13 @@ def checked_manifest(root: Path) -> dict[str, Any]:
         listed = [FileEntry(**entry) for key in _LISTS for entry in manifest.get(key, [])]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is no manifest of ours ({error}); make the dataset anew"
+            f"{path} is not a manifest of ours ({error}); make the dataset again with `orca2 run`"
         ) from None
     if version != MANIFEST_VERSION:
-        raise ValueError(f"{path} is of version {version}, this program reads {MANIFEST_VERSION}")
+        raise ValueError(
+            f"{path} has version {version}, this program reads {MANIFEST_VERSION}; "
+            "make the dataset again with `orca2 run`"
+        )
     for entry in listed:
         checked_bytes(root, entry)
     return manifest
@@ -178,7 +182,7 @@ def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
 def _write_stream(root: Path, name: str, examples: Sequence[Example]) -> FileEntry:
     from datasets import Features
 
-    # Without the features in the schema, `datasets` would guess messages to be something else.
+    # Without the features in the schema, `datasets` would guess another type for messages.
     table = to_table(examples, Example)
     schema = Features.from_arrow_schema(arrow_schema(Example)).arrow_schema
     sink = pa.BufferOutputStream()
@@ -205,7 +209,7 @@ def _read_stream(root: Path, entry: FileEntry) -> list[Example]:
 def _proof(
     root: Path, files: Sequence[FileEntry], chat: Chat, strategies: Strategies, prompts: str
 ) -> ErasureProof | None:
-    """The proof over what was really written; None where the plan keeps instructions."""
+    """The proof over the written files; None if the plan keeps instructions."""
     if prompts != "erased":
         return None
     examples = (example for entry in files for example in _read_stream(root, entry))
@@ -213,9 +217,8 @@ def _proof(
     if not proof.holds:
         raise ValueError(
             f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} "
-            "hold another prompt "
-            f"than (cautious message, user text): their strategy is not erased; no manifest was "
-            "written"
+            "have a prompt other than (cautious message, user text): their strategy is not erased; "
+            "no manifest was written"
         )
     return proof
 

@@ -15,7 +15,7 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.records import Completion
 
 WARM_UP = "warm-up"
-"""In place of a problem's id, where an engine only has to show that it generates."""
+"""Stands for a problem's id where an engine only has to show that it generates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,15 +41,13 @@ class Request:
 
     @property
     def seed(self) -> int:
-        """The sampling seed: a hash of identity and run seed, so that it does not depend on batch
-        order or restarts.
-        """
+        """The sampling seed: a hash of identity and run seed, not of batch order or restarts."""
         return int(uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
 
     def completion(
         self, *, text: str, finish_reason: str, num_cached_tokens: int, num_completion_tokens: int
     ) -> Completion:
-        """What an engine returns for this request, under the request's own identity."""
+        """The Completion of this request, under the request's own identity."""
         return Completion(
             problem_id=self.problem_id,
             role=self.role,
@@ -73,12 +71,12 @@ class Engine(Protocol):
 
     @property
     def is_dead(self) -> bool:
-        """Whether its processes are gone for good, so that only a new engine can go on."""
+        """Whether its processes are gone for good, so that only a new engine can continue."""
         ...
 
     @property
     def num_generated_tokens(self) -> int:
-        """Tokens of all requests so far, unfinished ones included: the sign of life."""
+        """Tokens generated for all requests so far, unfinished ones included: the sign of life."""
         ...
 
     def close(self) -> None:
@@ -87,7 +85,7 @@ class Engine(Protocol):
 
 
 class VLLMEngine:
-    """vLLM 0.26 to 0.33's AsyncLLM with every value set by us."""
+    """The AsyncLLM of vLLM 0.26 to 0.33, with every value set by us."""
 
     def __init__(self, config: VLLMEngineConfig, executor: str | None) -> None:
         """Loads the model and returns when it can generate.
@@ -147,10 +145,10 @@ class VLLMEngine:
 
 
 class StepCounts:
-    """What vLLM did in all steps so far; has the methods of its `StatLoggerBase`.
+    """Totals of all vLLM steps so far; has the methods of its `StatLoggerBase`.
 
-    Requests report only when they are done (FINAL_ONLY), so this is the one way to see that a long
-    one gets on.
+    Requests report only when they are done (FINAL_ONLY), so only these totals show that a long one
+    advances.
     """
 
     def __init__(self) -> None:
@@ -170,9 +168,7 @@ class StepCounts:
 
 
 def engine_arguments(config: VLLMEngineConfig, executor: str | None) -> dict[str, Any]:
-    """VLLM's AsyncEngineArgs for a config: our keys are its keywords, so all but three pass
-    through.
-    """
+    """Keywords of vLLM's AsyncEngineArgs for a config: all but three of our keys pass through."""
     arguments = config.model_dump(exclude={"engine", "replicas", "env"})
     return arguments | {
         "trust_remote_code": False,
@@ -192,14 +188,14 @@ def set_engine_environment(config: VLLMEngineConfig) -> None:
 
 
 def cut_off(request: Request) -> Completion:
-    """The Completion of a request that was given up for taking too long: no text, not finished."""
+    """The Completion of a request that took too long and was given up: no text, not finished."""
     return request.completion(
         text="", finish_reason="length", num_cached_tokens=0, num_completion_tokens=0
     )
 
 
 def uniform(seed: int, key: str) -> float:
-    """A number in [0, 1) that depends on nothing else."""
+    """A number in [0, 1) that depends on seed and key alone."""
     return int.from_bytes(hashlib.blake2b(f"{seed}|{key}".encode(), digest_size=7).digest()) / (
         1 << 56
     )

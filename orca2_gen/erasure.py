@@ -19,16 +19,16 @@ from orca2_gen.strategies import Strategies
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErasureProof:
-    """What the manifest says of a dataset's prompts, and what it can be checked against."""
+    """A manifest's statement about its dataset's prompts, with the digests to check it against."""
 
     num_examples: int
     num_proved: int
-    """Examples whose ids equal the encoding of (cautious message, user text), then of the answer,
-    and hold nothing else."""
+    """Examples whose ids are the encoding of (cautious message, user text) and then the answer, and
+    nothing else."""
     instructions_sha256: dict[str, str]
     cautious_message_sha256: str
     tokenizer_digest: str
-    """Of the tokenizer and template that encoded prompts and proof alike."""
+    """Digest of the tokenizer and template that encode both prompts and proof."""
 
     @property
     def holds(self) -> bool:
@@ -38,8 +38,10 @@ class ErasureProof:
 def erase(
     rationale: Rationale, *, chat: Chat, strategies: Strategies, prompts: str, max_tokens: int
 ) -> Example | Rejection:
-    """The training Example of a rationale, or a Rejection if it does not fit the student's context
-    or its text cannot be encoded as plain text.
+    """The training Example of a rationale, or a Rejection.
+
+    A rationale is rejected if it does not fit the student's context or cannot be encoded as plain
+    text.
 
     `prompts` is `erased`, or `instruction_kept` for the ablation that leaves the instruction in;
     `max_tokens` bounds prompt and answer together.
@@ -74,9 +76,7 @@ def erase(
 
 
 def is_erased(example: Example, *, chat: Chat, strategies: Strategies) -> bool:
-    """Whether the example is exactly the cautious message, one user message and its answer, in ids
-    and in text.
-    """
+    """Whether ids and text are exactly the cautious message, one user message and its answer."""
     roles = [message.role for message in example.messages]
     if (
         roles != ["system", "user", "assistant"]
@@ -91,7 +91,7 @@ def is_erased(example: Example, *, chat: Chat, strategies: Strategies) -> bool:
 
 
 def prove(examples: Iterable[Example], *, chat: Chat, strategies: Strategies) -> ErasureProof:
-    """The proof over a dataset; it holds iff every single example is erased."""
+    """The proof over a dataset; it holds iff every example is erased."""
     num_examples = num_proved = 0
     for example in examples:
         num_examples += 1

@@ -1,6 +1,4 @@
-"""How a run can end: its exit codes, and signals, the first of which ends it in good order and the
-second at once.
-"""
+"""The exit codes of a run, and the errors behind them."""
 
 from __future__ import annotations
 
@@ -9,12 +7,12 @@ from orca2_gen.run_directory.digests import ChangedInput
 from orca2_gen.run_directory.lock import RunInUse
 
 FAILED = 1
-"""Stopped by a failure; the same command goes on."""
+"""Stopped by a failure; the same command continues."""
 USAGE = 2
 REJECTED = 3
 """Finished, or stopped, with too many rejections."""
 INTERRUPTED = 75
-"""EX_TEMPFAIL of sysexits.h: the same command goes on."""
+"""EX_TEMPFAIL of sysexits.h: the same command continues."""
 
 
 class TooManyRejections(RuntimeError):
@@ -22,7 +20,7 @@ class TooManyRejections(RuntimeError):
 
 
 def exit_code(error: BaseException) -> int | None:
-    """The exit code of a command that raised this; None for a defect, whose traceback is wanted."""
+    """The exit code of a command that raises this; None for a defect, whose traceback is needed."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, TooManyRejections):

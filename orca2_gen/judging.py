@@ -1,11 +1,9 @@
-"""An open answer beside its reference, read by another model: what the judge is told, how its reply
-is read, and what becomes of the score.
+"""A judge's verdict on an open answer beside its reference: the prompt, the reply, the score.
 
-No text in the question, the reference or the answer can stand outside its place: each stands
-between two lines with a code word that none of them contains. The student sees neither the
-reference nor the word made of it, so an answer cannot close its own place and speak to the judge as
-we do; and of the reply only the last line counts, so an answer that is quoted in it decides
-nothing.
+No text of question, reference or answer can leave its place: each stands between two lines with a
+code word that none of them contains. The student sees neither the reference nor the word made from
+it, so an answer cannot close its own place and address the judge as we do. Only the last line of
+the reply counts, so an answer quoted in it decides nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +21,8 @@ from orca2_gen.grading.grade import MAX_SHOWN_CHARS, final_text
 from orca2_gen.records import Completion, Message, Problem, StudentScore
 
 JUDGING_VERSION = 1
-"""Raise it with every change of what is asked or how a reply is read, grade.final_text included:
-part of the stage keys.
-"""
+"""Raise it with every change to what is asked or how a reply is read, grade.final_text included:
+part of the stage keys."""
 
 SYSTEM_MESSAGE = """\
 You are a judge. You are shown a question, one or more reference answers to it, and an answer that \
@@ -54,8 +51,8 @@ of this form, with a whole number from 1 to 5 and nothing after it:
 Score: N"""
 
 CORRECT_FROM = 0.75
-"""A verdict of 4: from there on the scale says that nothing is missing or wrong on which the
-reference turns, while a 3 admits that something is."""
+"""A verdict of 4: from there on, the scale says that nothing the reference turns on is missing or
+wrong, while a 3 admits that something is."""
 
 BEST, WORST = 5, 1
 _QUESTION, _ANSWER = "QUESTION", "ANSWER TO BE JUDGED"
@@ -63,7 +60,7 @@ _VERDICT = re.compile(r"[\s*_#>`]*score[\s*_`]*[:=][\s*_`]*([1-5])(?:\s*/\s*5)?[
 
 
 def judging_messages(problem: Problem, answer: str) -> tuple[Message, ...]:
-    """What the judge is told about an answer to an open problem."""
+    """The messages that ask the judge about an answer to an open problem."""
     references = (problem.target, *problem.other_targets)
     places = [(_QUESTION, problem.question)]
     places += [("REFERENCE ANSWER", reference) for reference in references]
@@ -77,16 +74,15 @@ def judging_messages(problem: Problem, answer: str) -> tuple[Message, ...]:
 
 
 def _code_word(known: Sequence[str], answer: str) -> str:
-    """A word that stands in none of the texts, the same for all answers to a problem, so that their
-    prompts share a prefix.
-    """
+    """A word that none of the texts contains, the same for all answers to a problem."""
+    # Without the answer, so that the prompts of a problem's answers share a prefix.
     seed = "\0".join(known).encode()
     words = (hashlib.sha256(b"%d|" % n + seed).hexdigest()[:8] for n in itertools.count())
     return next(word for word in words if not any(word in text for text in (*known, answer)))
 
 
 def answer_in(prompt: str) -> str:
-    """The answer in the text of a judge's prompt; empty where it is none."""
+    """The answer in the text of a judge's prompt; empty if it is not one."""
     found = re.search(rf"BEGIN {_QUESTION} (\w+)$", prompt, re.M)
     if found is None:
         return ""
@@ -95,9 +91,7 @@ def answer_in(prompt: str) -> str:
 
 
 def read_verdict(reply: Completion) -> int | None:
-    """The number on the last line of a judge's reply, from 1 to 5; None where there is none, or the
-    reply did not end by itself.
-    """
+    """The number from 1 to 5 on the last line of a judge's finished reply; None without one."""
     if reply.finish_reason != "stop":
         return None
     last_line = final_text(reply.text).rpartition("\n")[2]
@@ -113,16 +107,14 @@ def awaits_judge(problem: Problem, score: StudentScore) -> bool:
 async def judge(
     problem: Problem, score: StudentScore, *, engine: Engine, chat: Chat, budget: Budget
 ) -> StudentScore:
-    """The score as the judge sees it; itself where there is nothing to judge, or where the answer
-    cannot be put into the judge's prompt.
-    """
+    """The score with the judge's reply; unchanged if the judge cannot be asked, or need not."""
     if not awaits_judge(problem, score):
         return score
     try:
         prompt = encode_prompt(chat, judging_messages(problem, final_text(score.text)))
     except ControlTokenError:
         return score
-    # Room was planned for; but the judge's tokenizer may take more tokens than the student's.
+    # Lengths were planned, but the judge's tokenizer may take more tokens than the student's.
     if len(prompt) + budget.max_tokens > budget.max_model_len:
         return score
     reply = await engine.generate(
@@ -140,9 +132,7 @@ async def judge(
 
 
 def judged(score: StudentScore, judgement: tuple[Completion, ...]) -> StudentScore:
-    """The ungraded score with what the judge replied and the verdict in it; without a verdict that
-    can be read it stays ungraded.
-    """
+    """The ungraded score with the judge's reply and verdict; without a verdict still ungraded."""
     verdict = next((read for reply in judgement if (read := read_verdict(reply))), None)
     if verdict is None:
         return dataclasses.replace(score, judgement=judgement)

@@ -1,8 +1,7 @@
-"""Length planning: a Problem goes on only if every prompt it will become fits its engine, answer
-included.
+"""Length planning: a Problem is kept only if all its prompts fit their engines, answers included.
 
-It comes before any engine, so that no prompt is ever cut and no strategy of a problem is missing
-from its race.
+It runs before any engine, so no prompt is ever cut and no strategy of a problem is missing from its
+race.
 """
 
 from __future__ import annotations
@@ -25,14 +24,12 @@ class LengthBudget:
     room: Room
     chat: Chat
     frame_tokens: int
-    """What the longest prompt holds beside the problem's text: template and system message, and of
-    a strategy of several calls what was said before its last; of a judge's, the answer."""
+    """Tokens of the longest prompt beside the problem's text: template, system message and, with
+    several calls, all texts before the last; in a judge's prompt, the answer."""
 
 
 def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudget:
-    """The LengthBudget of an engine, whose Chat this is, under every strategy and the cautious
-    message.
-    """
+    """The LengthBudget of an engine with this Chat, for every strategy and the cautious message."""
     if room.judged_tokens is not None:
         return LengthBudget(room=room, chat=chat, frame_tokens=room.judged_tokens)
     frames: list[tuple[str, tuple[str, ...]]]
@@ -46,15 +43,13 @@ def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudge
 
 
 def _systems(strategies: Strategies) -> list[tuple[str, str]]:
-    """Strategy and system message, for all of them."""
+    """(strategy, system message) for every instruction, special ones included."""
     special = [(place[0], text) for place, text in strategies.special_instructions.items()]
     return [*strategies.instructions.items(), *special]
 
 
 def _frame_tokens(room: Room, chat: Chat, system: str, further_calls: Sequence[str]) -> int:
-    """Tokens of the last call's prompt beside the problem's text: each answer before it may have
-    taken all that it was allowed.
-    """
+    """Tokens of the last call's prompt beside the problem's text, with earlier answers in full."""
     messages = list(prompt_messages(system, ""))
     for said in further_calls:
         messages += [Message(role="assistant", content=""), Message(role="user", content=said)]
@@ -67,8 +62,9 @@ def plan_length(
     budgets: Sequence[LengthBudget],
     stage: str = "problems",
 ) -> Problem | Rejection:
-    """The problem itself, or why it cannot be asked: too long for an engine, or not encodable as
-    plain text. `stage` names the stage of a Rejection.
+    """The problem, or a Rejection if it is too long for an engine or not encodable as plain text.
+
+    `stage` is the stage of the Rejection.
     """
     text = user_text(problem, strategies)
     for budget in budgets:
@@ -77,7 +73,7 @@ def plan_length(
         if is_judges and problem.answer_type != "open":
             continue
         try:
-            # A judge's texts stand in one message, so there they are encoded together.
+            # A judge's texts share one message, so they are encoded together.
             of_problem = (
                 encode_prompt(budget.chat, judging_messages(problem, ""))
                 if is_judges

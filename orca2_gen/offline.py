@@ -1,6 +1,4 @@
-"""The environment that keeps every library from calling home, for the driver and for every Ray
-process.
-"""
+"""The environment that keeps every library offline, in the driver and in every Ray process."""
 
 from __future__ import annotations
 
@@ -16,18 +14,15 @@ OFFLINE_ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Not telemetry, but read at the same moment: a tokenizer that was used before a fork would warn
-    # on every fork.
+    # Not telemetry, but read at the same time: a tokenizer used before a fork warns on every fork.
     "TOKENIZERS_PARALLELISM": "false",
 }
 
 
 def go_offline() -> None:
-    """Sets the variables in this process; children inherit them, Ray workers get them by
-    runtime_env.
-    """
+    """Sets the variables here; children inherit them, Ray workers get them by runtime_env."""
     os.environ.update(OFFLINE_ENVIRONMENT)
     if not os.environ.get("RAY_ADDRESS"):
-        # Ray replaces a loopback address by one that other hosts reach, except where this variable,
-        # named for two other systems, says that there are no other hosts. Read on `import ray`.
+        # Ray replaces a loopback address with one that other hosts reach, unless this variable,
+        # named after two other systems, says that there are none. Read on `import ray`.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

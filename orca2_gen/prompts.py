@@ -1,4 +1,4 @@
-"""The messages that a problem becomes under one of the strategies file's texts.
+"""A problem's messages under one of the strategies file's texts.
 
 A problem with worked examples shows them before its question:
 
@@ -13,7 +13,7 @@ A problem with worked examples shows them before its question:
     Your question:
 
 An example's answer has the form that the answer sentence (grading/answers.py) asks for, so that
-what is shown is what is asked; without that sentence it is the bare target.
+examples show what is asked; without that sentence it is the bare target.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from orca2_gen.records import AnswerType, Message, Problem, Shot
 from orca2_gen.strategies import Strategies
 
 SHOTS_VERSION = 1
-"""Raise it with every change of the text that examples become: it is part of the stage keys."""
+"""Raise it with every change to the text of worked examples: part of the stage keys."""
 
 
 def user_text(problem: Problem, strategies: Strategies) -> str:
-    """What the user says: worked examples if the problem has any, question, options, and the answer
-    sentence if the strategies file asks for it and the answer type has one.
+    """The user's text: worked examples if the problem has any, question, options, answer sentence.
+
+    The sentence is there if the strategies file asks for it and the answer type has one.
     """
     parts = [problem.question]
     if problem.examples:
@@ -46,13 +47,13 @@ def user_text(problem: Problem, strategies: Strategies) -> str:
 
 
 def prompt_messages(system: str, user: str) -> tuple[Message, ...]:
-    """System and user message; an empty system message is no message at all."""
+    """System and user message; an empty system message is left out."""
     turns = (Message(role="system", content=system), Message(role="user", content=user))
     return turns if system else turns[1:]
 
 
 def render_shots(problem: Problem, *, answer_sentence: bool) -> str:
-    """Returns the text before the question of a problem with examples.
+    """The text before the question of a problem with examples.
 
     `answer_sentence` says whether user messages end with one, if the answer type has one.
     """
@@ -75,7 +76,7 @@ def _render_shot(shot: Shot, answer_type: str, is_asked: bool) -> str:
 
 
 def asked_answer(target: str, answer_type: AnswerType) -> str:
-    """Returns a gold answer in the one line that the answer sentence of its type asks for."""
+    """A gold answer in the one line that the answer sentence of its type asks for."""
     if answer_type == "yes_no":
         return "yes" if read_yes_no(target, by_right=True) else "no"
     if answer_type == "list":
@@ -87,5 +88,5 @@ def asked_answer(target: str, answer_type: AnswerType) -> str:
 
 def _joined(items: Sequence[str]) -> str:
     lines = [" ".join(item.split()) for item in items]
-    # A comma inside an item would part it.
+    # A comma inside an item would split it.
     return ("; " if any("," in line for line in lines) and len(lines) > 1 else ", ").join(lines)

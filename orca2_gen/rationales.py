@@ -15,11 +15,10 @@ from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies
 
 ACCEPTANCE_VERSION = 2
-"""Raise it with every change of what is accepted: it is part of the stage keys."""
+"""Raise it with every change to what is accepted: part of the stage keys."""
 
 QUOTED_WORDS = 8
-"""A rationale that repeats so many words of its instruction in a row would teach the instruction
-after all."""
+"""Words in a row; a rationale that repeats as many of its instruction would teach it after all."""
 
 
 FEWEST_WORDS = 5
@@ -27,14 +26,14 @@ FEWEST_WORDS = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asking:
-    """How often and how the teacher is asked about one problem."""
+    """The limits and the sampling of the teacher's attempts at one problem."""
 
     max_tokens: int
-    """Of one call."""
+    """Tokens of one call."""
     max_model_len: int
     max_attempts: int
     temperature: float
-    """Of every attempt after the first, which is greedy."""
+    """Temperature of every attempt after the first, which is greedy."""
     top_p: float
     verify: bool
     """Whether an answer must match gold."""
@@ -45,7 +44,7 @@ class Asking:
         return Budget(max_tokens=self.max_tokens, max_model_len=self.max_model_len)
 
     def sampling(self, attempt: int) -> Sampling:
-        """The first attempt's is greedy."""
+        """The sampling of an attempt; the first is greedy."""
         if attempt == 0:
             return Sampling(run_seed=self.run_seed)
         return Sampling(temperature=self.temperature, top_p=self.top_p, run_seed=self.run_seed)
@@ -60,9 +59,7 @@ async def teach(
     strategies: Strategies,
     asking: Asking,
 ) -> Rationale | Rejection:
-    """The first acceptable completion of the teacher, or the Rejection that names why each attempt
-    failed.
-    """
+    """The teacher's first acceptable completion, or a Rejection that names each attempt's fault."""
     instruction = strategies.system_message(strategy, problem)
     user = user_text(problem, strategies)
     further_calls = strategies.further_calls.get(strategy, ())
@@ -113,8 +110,9 @@ async def teach(
 def fault_of(
     completion: Completion, verdict: Grade, *, told: Sequence[str], user: str, verify: bool
 ) -> str | None:
-    """Why a teacher's completion cannot be trained on: a Rejection's reason, or None if it can.
-    `told` is what the student will not see: the instruction and what further calls say.
+    """The reason to reject a teacher's completion; None if it can be trained on.
+
+    `told` holds the texts that the student does not see: the instruction and the further calls.
     """
     if completion.finish_reason != "stop":
         return "truncated"
@@ -128,12 +126,14 @@ def fault_of(
 
 
 def quotes_instruction(text: str, instruction: str, user: str) -> bool:
-    """Whether the text repeats QUOTED_WORDS words in a row of the instruction, or all of a shorter
-    one, that the user did not say. One of less than FEWEST_WORDS is everybody's ("Explain.").
+    """Whether the text repeats QUOTED_WORDS words in a row of the instruction, or a shorter one
+    whole.
+
+    Words that the user said do not count.
     """
     told, heard, said = _words(instruction), _words(user), _words(text)
     if len(told) < FEWEST_WORDS:
-        return False
+        return False  # such words are everybody's ("Explain.")
     length = min(QUOTED_WORDS, len(told))
     return not (_runs(told, length) - _runs(heard, length)).isdisjoint(_runs(said, length))
 

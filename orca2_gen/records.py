@@ -1,4 +1,4 @@
-"""The nouns that cross the whole system; every stage takes some of these and returns others.
+"""The records that cross the whole system; every stage takes some of them and returns others.
 
 A record is frozen and keyword-only, and `arrow_files.arrow_schema` derives its Arrow columns from
 the fields, so the order and names below are also the file format.
@@ -27,11 +27,11 @@ Outcome = Literal["correct", "incorrect", "truncated", "unparsed", "ungraded"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """A worked example of a task: a question of it with its gold answer, not formatted either."""
+    """A worked example of a task: one of its questions with its gold answer, not formatted."""
 
     question: str
     target: str
-    """As a Problem's; of the answer type of the problem that the example stands before."""
+    """The gold answer, as a Problem's, of the answer type of the problem that it precedes."""
     choices: tuple[str, ...] = ()
 
 
@@ -46,23 +46,23 @@ class Problem:
     question: str
     target: str
     """The gold answer: a number for numeric, a letter for multiple_choice, yes or no (or true,
-    false, correct, incorrect), the items in order or the spans on a line each for list and span,
-    a formula with or without LaTeX for mathematics, for open an answer to compare with, else the
-    text itself."""
+    false, correct, incorrect) for yes_no, the items in order for list, one span a line for span, a
+    formula with or without LaTeX for mathematics, an answer to compare with for open, else the text
+    itself."""
     answer_type: str
     other_targets: tuple[str, ...] = ()
-    """Further gold answers: any of them counts as well as the target."""
+    """Further gold answers: each counts as much as the target."""
     choices: tuple[str, ...] = ()
     """Option texts without their letters, in order; empty unless multiple_choice."""
     category: str = ""
     sub_category: str = ""
     examples: tuple[Shot, ...] = ()
-    """What the user shows before the question, in this order; empty unless the task is few-shot."""
+    """Worked examples before the question, in this order; empty unless the task is few-shot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
-    """A row that stops here, and why. `problem_id` is `file:line` where the row never had an id."""
+    """A row that stops here, and why. `problem_id` is `file:line` if the row has no id."""
 
     problem_id: str
     stage: str
@@ -74,8 +74,9 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What an engine returned for one prompt. Identity: (problem_id, role, strategy, call,
-    attempt).
+    """An engine's completion of one prompt.
+
+    Identity: (problem_id, role, strategy, call, attempt).
     """
 
     problem_id: str
@@ -85,8 +86,8 @@ class Completion:
     attempt: int
     text: str
     finish_reason: str
-    """vLLM's word, `stop` or `length`; `unencodable` where a call's text cannot be put into the
-    prompt of the next."""
+    """vLLM's word, `stop` or `length`; `unencodable` if the next call's prompt cannot hold a call's
+    text."""
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
@@ -94,8 +95,9 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentScore:
-    """One graded answer; the text stays, so that a mended grader can grade it again without an
-    engine. Of a strategy of several calls it is their texts, and the sums of their tokens.
+    """One graded answer, with its text, so that a corrected grader can grade it without an engine.
+
+    A strategy of several calls has their joined texts and the sums of their tokens.
     """
 
     problem_id: str
@@ -104,29 +106,29 @@ class StudentScore:
     """A strategy's name, or in evaluation the name of the system message (`cautious`, `empty`)."""
     role: str
     attempt: int
-    """1 where a call was cut short and asked once more with a larger budget, else 0."""
+    """1 if a call was cut short and asked again with a larger budget, else 0."""
     outcome: str
     """correct, incorrect, or why it is neither: truncated, unparsed, ungraded."""
     score: float
-    """1.0 iff outcome is correct, else 0.0; for span, summary and open the fraction that its
+    """1.0 iff outcome is correct, else 0.0; for span, summary and open the fraction that the
     outcome rests on."""
     answer: str
-    """What the grader read out of the text; empty where it found none."""
+    """The answer that the grader read from the text; empty if it found none."""
     text: str
     finish_reason: str
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
     completions: tuple[Completion, ...] = ()
-    """All that the engine returned for it, in order, where that is more than one: each call, and
-    before its second attempt the one cut short, whose tokens the sums leave out."""
+    """The engine's completions in order, if there are several: each call, and before its second
+    attempt the one cut short, whose tokens the sums leave out."""
     judgement: tuple[Completion, ...] = ()
-    """What the judge replied about it, on which outcome and score then rest; empty where it was not
-    asked. Its tokens are in no sum here."""
+    """The judge's reply, on which outcome and score then rest; empty if it was not asked. Its
+    tokens are in no sum here."""
 
     @property
     def completion(self) -> Completion:
-        """The completion that the verdict is on; of several calls, all as one."""
+        """The completion that the verdict is on; several calls are one."""
         return Completion(call=0, **{name: getattr(self, name) for name in COMPLETION_FIELDS})
 
 
@@ -149,9 +151,9 @@ class StrategySummary:
     num_unparsed: int
     num_ungraded: int
     fell_in_block: int
-    """The block after which it was out; -1 if it never was."""
+    """The block after which the strategy was out; -1 if it never was."""
     fell_to: str
-    """The strategy whose lead it was; empty if none."""
+    """The strategy whose lead it fell to; empty if none."""
     fell_by: str
     """`bet` (selection/race.py), `certain` (the problems left could not make up for the lead), or
     empty."""
@@ -159,16 +161,14 @@ class StrategySummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """The strategy chosen for one selection group (a task or a category), and everything the choice
-    rests on.
-    """
+    """The strategy chosen for a group (a task or a category), and what the choice rests on."""
 
     group: str
     policy: str
     method: str
     """`race`, `full_grid`, or `none` where the policy needs no scores."""
     delta: float
-    """Of a race: the chance, at most, that the full grid has another winner; else 0."""
+    """Highest chance that the full grid of a race has another winner; else 0."""
     strategy: str
     reason: str
     """`highest_mean` of all problems that may be scored, `fewest_tokens` (a tie within
@@ -197,14 +197,14 @@ class Rationale:
     """The system message the teacher saw: the strategy's instruction."""
     user: str
     text: str
-    """Of a strategy of several calls, all their texts (calls.compose)."""
+    """The teacher's text; with several calls, all their texts (calls.compose)."""
     answer: str
     num_prompt_tokens: int
     num_completion_tokens: int
     further_calls: tuple[str, ...] = ()
-    """What the user said in each call after the first."""
+    """The user's text in each call after the first."""
     completions: tuple[Completion, ...] = ()
-    """Each call's completion, where there are several."""
+    """Each call's completion, if there are several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,7 +217,7 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One training conversation, already encoded: whoever reads it tokenises nothing.
+    """One training conversation, already encoded: its reader tokenises nothing.
 
     The label shift is not done here; the model does it.
     """

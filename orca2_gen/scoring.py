@@ -1,5 +1,6 @@
-"""(problem, system message) on an engine -> StudentScore: ask and grade, for scoring and for
-evaluation alike; and a StudentScore graded anew, without an engine.
+"""(problem, system message) on an engine -> StudentScore, for scoring and for evaluation.
+
+A stored StudentScore is graded again without an engine.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ async def score(
     strategies: Strategies,
     budget: Budget,
 ) -> StudentScore:
-    """The graded greedy answer to a problem under a strategy, or under the `cautious` or `empty`
-    message.
-    """
+    """The graded greedy answer to a problem under a strategy, or under `cautious` or `empty`."""
     answer = await ask(
         problem,
         strategy,
@@ -50,7 +49,7 @@ async def score(
 
 
 async def regraded(problem: Problem, stored: StudentScore) -> StudentScore:
-    """The stored completion under today's grader; whatever the engine did stays as it was."""
+    """The stored completion under today's grader; all that the engine made stays as it was."""
     verdict = await graded(problem, stored.completion)
     return dataclasses.replace(
         stored, outcome=verdict.outcome, score=verdict.score, answer=verdict.answer

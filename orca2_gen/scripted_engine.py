@@ -17,9 +17,7 @@ Script = Callable[[Request], str]
 
 
 class ScriptedEngine:
-    """Answers by a script instead of a model: the project's one fake, deterministic in the request
-    alone.
-    """
+    """Answers by a script instead of a model, deterministic in the request alone."""
 
     def __init__(self, chat: Chat, script: Script) -> None:
         self._chat, self._script = chat, script
@@ -52,14 +50,13 @@ def planted_script(
     run_seed: int,
     read: Callable[[Sequence[int]], str],
 ) -> Script:
-    """A script that answers rightly with a planted probability per strategy, and judges rightly.
+    """A script that judges correctly, and answers so with a planted probability per strategy.
 
     Args:
-        problems: by id; may be filled later, is read at each request.
-        accuracy: by strategy, 0.5 where absent. Whether a problem is hard is drawn once for all
-            strategies, so that
-            scores are paired as a real student's are.
-        run_seed: of the draws.
+        problems: by id; may be filled later, since each request reads it.
+        accuracy: by strategy, 0.5 where absent. A problem's difficulty is drawn once for all
+            strategies, so that scores are paired as a real student's are.
+        run_seed: the seed of the draws.
         read: a prompt's token ids -> its text, in which a judge finds the answer.
     """
 
@@ -95,5 +92,5 @@ def _wrong(problem: Problem) -> str:
     if problem.answer_type == "yes_no":
         return "no" if problem.target.lower() in ("yes", "true", "correct") else "yes"
     if problem.answer_type in ("span", "mathematics"):
-        return "10007"  # more of the gold text would be worth a part of it
+        return "10007"  # a longer gold text would earn a part of the score
     return f"{problem.target}7"

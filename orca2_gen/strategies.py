@@ -16,11 +16,11 @@ OWN_FILE = Path(__file__).with_name("strategies.toml")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 CAUTIOUS, EMPTY = "cautious", "empty"
-"""Names of the two system messages that are no strategy; evaluation scores under them."""
+"""Names of the two system messages that are not strategies; evaluation scores under them."""
 
 
 Place = tuple[str, str, str]
-"""Strategy, category and sub-category; an empty sub-category means all of the category."""
+"""Strategy, category and sub-category; an empty sub-category means the whole category."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +33,9 @@ class Strategies:
     answer_sentence: bool
     """Whether user messages end with grading's answer sentence."""
     further_calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Strategy name -> what the user says in each call after the first; absent: one call."""
+    """Strategy name -> the user's text in each call after the first; absent: one call."""
     special_instructions: Mapping[Place, str] = field(default_factory=dict)
-    """What stands in for a strategy's instruction in a category or sub-category."""
+    """Place -> the text that replaces the strategy's instruction there."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,13 +43,14 @@ class Strategies:
 
     @property
     def every_instruction(self) -> dict[str, str]:
-        """Every text that may be a strategy's system message, by a name of its own."""
+        """Every text that may be a strategy's system message, by a unique name."""
         special = {" @ ".join(filter(None, at)): s for at, s in self.special_instructions.items()}
         return self.instructions | special
 
     def system_message(self, name: str, problem: Problem | None = None) -> str:
-        """The text behind `cautious` or `empty`, or behind a strategy's name: for the problem's
-        sub-category, else for its category, else for all.
+        """The system message of a strategy, or of `cautious` or `empty`.
+
+        A strategy's text is the one for the problem's sub-category, else its category, else all.
         """
         if name == CAUTIOUS:
             return self.cautious_message
@@ -64,7 +65,7 @@ class Strategies:
 
 
 def load_strategies(path: str | None) -> Strategies:
-    """The Strategies of a TOML file; of the package's own where path is None.
+    """The Strategies of a TOML file, or of the package's own if path is None.
 
     Raises:
         ValueError: one line that says which key is absent, empty, unknown or given twice.
@@ -130,8 +131,8 @@ def strategies_from_json(body: Mapping[str, Any]) -> Strategies:
 def _further_calls(file: Path, where: str, texts: list[Any]) -> tuple[str, ...]:
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(
-            f"strategies {file}: {where}: further_calls holds what the user says in each call "
-            "after the first; give texts that are not empty"
+            f"strategies {file}: {where}: further_calls holds the user's text in each call after "
+            "the first; give texts that are not empty"
         )
     return tuple(text.strip() for text in texts)
 
@@ -146,7 +147,7 @@ def _special_instructions(
         name = table["strategy"]
         if name not in instructions:
             raise ValueError(
-                f"strategies {file}: {where} is for {name!r}, which is no strategy of this file; "
+                f"strategies {file}: {where} is for {name!r}, not a strategy of this file; "
                 f"expected {', '.join(instructions)}"
             )
         place = (name, table["category"], table.get("sub_category", ""))

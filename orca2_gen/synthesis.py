@@ -2,8 +2,8 @@
 
 Orca 2 has 2,000 doctor-patient conversations with summaries that its teacher wrote, to teach a
 specialised skill (arXiv 2311.11045, section 4.1). Here the topics are the user's. Writing is
-teaching: the topics are a task, and the one strategy (synthesis.toml) has two calls, first the
-conversation, then its summary. What comes out is a plain task file, which a later run reads with
+teaching: the topics are a task, and the only strategy (synthesis.toml) makes two calls, first the
+conversation, then its summary. The result is a plain task file, which a later run reads with
 `format = "jsonl"` and `answer_type = "summary"`.
 """
 
@@ -28,9 +28,9 @@ def synthesis_config(config: Config, topics: Path, run_dir: Path) -> Config:
     """The Config of a run in which a config's teacher writes a conversation for each topic.
 
     Args:
-        config: whose teacher writes, as `[rationales]` says.
-        topics: JSON objects, one per line, with `topic`, perhaps `id` and `category`.
-        run_dir: of that run.
+        config: the config whose teacher writes, as its `[rationales]` says.
+        topics: a file of JSON objects, one per line, with `topic`, optionally `id` and `category`.
+        run_dir: that run's directory.
     """
     body = config.model_dump(mode="json")
     task = TaskConfig(
@@ -63,7 +63,7 @@ def synthesis_config(config: Config, topics: Path, run_dir: Path) -> Config:
 
 
 def write_task_file(ledger: Ledger, file: Path) -> int:
-    """Writes the conversations of a run as a task file and returns how many there are."""
+    """Writes the conversations of a run as a task file and returns their number."""
     rows = list(_rows(ledger))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(file, "".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.provenance.inputs import including
+from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
@@ -51,7 +51,7 @@ def score_model(run: Run, label: str, model: Path | None = None) -> list[Student
         raise ValueError("the config has no [[evaluation.tasks]]; add the held-out task files")
     _read_tasks(run)
     engine = engine_of(run, model)
-    run.inputs = including(run.inputs, engine)
+    run.inputs = with_engine(run.inputs, engine)
     key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], run.inputs)
     files = _score(run, label, engine, key)
     return [score for entry in files for score in read_records(run.run_dir, entry, StudentScore)]

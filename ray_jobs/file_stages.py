@@ -112,8 +112,8 @@ def select_strategy(
     run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[DecidedGroup]
 ) -> Iterator[Receipt]:
     """The receipt of a group's Selection."""
-    group, rule = lease.inputs.group, lease.inputs.rule
-    blocks = lease.inputs.blocks
+    group, rule = lease.made_from.group, lease.made_from.rule
+    blocks = lease.made_from.blocks
     scored = {index: read_records(run_dir, entry, StudentScore) for index, entry in blocks}
     selection = next_step(group, rule, scored)
     assert isinstance(selection, Selection), f"{group.name} still has an open block"
@@ -133,7 +133,7 @@ def erase_rationales(
             prompts=config.erasure.prompts,
             max_tokens=config.student.max_model_len,
         )
-        for rationale in read_records(run_dir, lease.inputs, Rationale)
+        for rationale in read_records(run_dir, lease.made_from, Rationale)
     ]
     examples = [r for r in results if isinstance(r, Example)]
     rejections = [r for r in results if isinstance(r, Rejection)]

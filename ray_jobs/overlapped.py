@@ -1,4 +1,10 @@
-"""The overlapped schedule: scoring, selecting and teaching in one loop."""
+"""The overlapped schedule: scoring, selecting and teaching in one loop, on shared devices.
+
+The student's engines start first. When the teacher has work and no engine, the fewest student
+engines of one node make room for one; once nothing is left to score, the teacher takes the
+student's devices. They move back only for a unit whose engine died when no other was left, so
+hardly any model is loaded twice for it.
+"""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def erase(run: Run) -> None:
     leases = [
         UnitLease(
             name=unit_name(run, "examples", receipt.unit, receipt.group),
-            inputs=receipt.accepted,
+            made_from=receipt.accepted,
             what=f"examples of {receipt.accepted.path}",
         )
         for receipt in run.ledger.committed("rationales")

@@ -130,7 +130,7 @@ def select_leases(run: Run, group: Group) -> list[UnitLease[DecidedGroup]]:
     receipts = committed_blocks(run, _decisive(group), group, rule)
     scored = tuple((index, receipt.accepted) for index, receipt in receipts.items())
     decided = DecidedGroup(group=group, rule=rule, blocks=scored)
-    return [UnitLease(name=name, inputs=decided, what=f"selecting for {group.name}")]
+    return [UnitLease(name=name, made_from=decided, what=f"selecting for {group.name}")]
 
 
 def survivors_by_block(receipts: Mapping[int, Receipt], rule: Rule) -> dict[int, tuple[str, ...]]:

@@ -134,7 +134,7 @@ def test_the_manifest_is_written_last_and_taken_away_first(
     )
     with pytest.raises(ValueError, match=r"2 of 2 examples .* no manifest was written"):
         dataset_of(tmp_path, plan_of(chatml, [kept]), strategies)
-    with pytest.raises(ValueError, match="no finished dataset"):
+    with pytest.raises(ValueError, match="not a finished dataset"):
         checked_manifest(tmp_path / "dataset")
 
 

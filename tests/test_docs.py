@@ -1,9 +1,9 @@
-"""What README.md, CONTRIBUTING.md and docs/ name exists: links and anchors, paths, modules, make
+"""README.md, CONTRIBUTING.md and docs/ name only what exists: links, anchors, paths, modules, make
 targets, commands of orca2 and their options.
 
-Links are looked for outside of code, all else in code, inline or fenced. A word in code is a path
-of the repository if it has a slash and either begins with a name in the repository's root or ends
-with a suffix of its files. What begins in ELSEWHERE, or in capitals (RUN/ledger.jsonl), is the
+Links are sought outside of code, all else in code, inline or fenced. A word in code is a path of
+the repository if it has a slash and either begins with a name in the repository's root or ends with
+a suffix of its files. A path that begins in ELSEWHERE or in capitals (RUN/ledger.jsonl) is the
 reader's own.
 """
 
@@ -89,7 +89,7 @@ def unknown_commands(piece: str) -> Iterator[str]:
 
 
 def faults(text: str, file: Path = ROOT / "README.md") -> list[str]:
-    """Whatever a text names that is not there."""
+    """Everything that a text names and that does not exist."""
     found = [*broken_links(text, file), *re.findall(r"@@\w+@@", text)]
     for piece in pieces(text):
         found += [*absent_files(piece), *unknown_commands(piece)]

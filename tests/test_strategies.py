@@ -121,7 +121,7 @@ def test_a_strategy_may_say_more_in_further_calls(tmp_path: Path) -> None:
         ('further_calls = "Now answer."', "needs 'further_calls'"),
         ('further_calls = [" "]', "not empty"),
         ("further_calls = [3]", "not empty"),
-        (SPECIAL.replace('"step_by_step"', '"cot"'), "no strategy of this file"),
+        (SPECIAL.replace('"step_by_step"', '"cot"'), "not a strategy of this file"),
         (SPECIAL.replace('sub_category = "puzzles"', ""), "given twice"),
         (SPECIAL.replace('category = "logic"\n', "", 1), "needs 'category'"),
         (SPECIAL.replace("List the cases.", " "), "needs 'instruction'"),

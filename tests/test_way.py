@@ -15,30 +15,30 @@ from tests.way import PACKAGES, PROBLEMS, ROOT, Way, way_of
 
 WAY = """
 file                                           gsm8k   jsonl
-orca2_gen/calls.py                                75      75
-orca2_gen/chat.py                                166     166
+orca2_gen/calls.py                                76      76
+orca2_gen/chat.py                                164     164
 orca2_gen/config/arguments.py                      3       3
 orca2_gen/config/load.py                           3       3
-orca2_gen/dataset.py                             185     185
+orca2_gen/dataset.py                             187     187
 orca2_gen/engine.py                               25      25
 orca2_gen/erasure.py                              70      70
 orca2_gen/grading/answers.py                      70      77
 orca2_gen/grading/choices.py                       -      21
 orca2_gen/grading/grade.py                        77      66
 orca2_gen/grading/numbers.py                      69       -
-orca2_gen/lengths.py                              65      65
-orca2_gen/prompts.py                              17      17
-orca2_gen/provenance/inputs.py                    57      57
-orca2_gen/rationales.py                           93      93
-orca2_gen/run_directory/arrow_files.py           182     182
+orca2_gen/lengths.py                              62      62
+orca2_gen/prompts.py                              18      18
+orca2_gen/provenance/inputs.py                    80      80
+orca2_gen/rationales.py                           94      94
+orca2_gen/run_directory/arrow_files.py           175     175
 orca2_gen/run_directory/digests.py                12      12
 orca2_gen/run_directory/ledger.py                 27      27
-orca2_gen/scoring.py                              33      33
-orca2_gen/scripted_engine.py                      60      60
-orca2_gen/selection/blocks.py                     21      21
+orca2_gen/scoring.py                              31      31
+orca2_gen/scripted_engine.py                      59      59
+orca2_gen/selection/blocks.py                     20      20
 orca2_gen/selection/decision.py                  144     144
 orca2_gen/selection/race.py                       12      12
-orca2_gen/strategies.py                           18      18
+orca2_gen/strategies.py                           19      19
 orca2_gen/tasks/columns.py                        12      12
 orca2_gen/tasks/files.py                          59      59
 orca2_gen/tasks/formats/__init__.py               30      30
@@ -48,14 +48,14 @@ orca2_gen/tasks/formats/options.py                 -      33
 orca2_gen/tasks/read.py                          151     151
 orca2_gen/tasks/rows.py                           76      76
 orca2_gen/tasks/statements.py                     78      98
-ray_jobs/dispatch/unit_receipts.py                63      63
+ray_jobs/dispatch/unit_receipts.py                64      64
 ray_jobs/engines/actor.py                        171     171
-ray_jobs/engines/watchdog.py                      46      46
+ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          111     111
 orca2_gen: files                                  30      31
-orca2_gen: lines                                1909    1921
+orca2_gen: lines                                1922    1934
 ray_jobs: files                                    4       4
-ray_jobs: lines                                  391     391
+ray_jobs: lines                                  393     393
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -1,11 +1,11 @@
-"""What training leaves on disk: states to resume from, and the student that vLLM loads.
+"""The files of training: states to resume from, and the student that vLLM loads.
 
     OUTPUT.training/step-00000120/  weights, optimizer state, step (torch.distributed.checkpoint)
     OUTPUT/                         model.safetensors in bfloat16, config, tokenizer, chat template
 
 Both are written under a temporary name beside their place and renamed when complete, so a killed
-save is never taken for a model. A state may be read by another number of ranks than wrote it. It is
-our own file: torch unpickles its index, so do not resume from a directory that a stranger sent.
+save is never taken for a model. A state may be read by another number of ranks than wrote it. Torch
+unpickles a state's index, so do not resume from a directory that a stranger sent.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from train.ranks import rank, wait_for_ranks
 
 TRAINING_RECORD = "training.json"
-"""Stands in every student directory of ours: what it was made of."""
+"""File in every student directory of ours that says what the student was made of."""
 
 _STATE_RECORD = "state.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingState:
-    """The parts that change while training, and what they belong to."""
+    """The parts that change during training, and the determinants that they belong to."""
 
     directory: Path
-    """Where the states lie, one directory each."""
+    """Directory of the states, one sub-directory each."""
     module: nn.Module
     optimizers: Sequence[torch.optim.Optimizer]
     determinants: Mapping[str, Any]
@@ -55,7 +55,7 @@ class TrainingState:
 
 
 def save_state(state: TrainingState, step: int) -> Path:
-    """The directory of the state after `step` steps, which replaces older states."""
+    """Saves the state after `step` steps in place of older ones and returns its directory."""
     final = state.directory / f"step-{step:08d}"
     growing = state.directory / f".step-{step:08d}.tmp"  # one name for all ranks
     if rank() == 0:
@@ -80,7 +80,7 @@ def save_state(state: TrainingState, step: int) -> Path:
 
 
 def load_state(state: TrainingState) -> int:
-    """The steps done in the last complete state, which is loaded; 0 if there is none.
+    """Loads the last complete state and returns its number of steps; 0 if there is none.
 
     Raises:
         ValueError: the state was written with other determinants.
@@ -107,29 +107,29 @@ def load_state(state: TrainingState) -> int:
 
 
 def remove_states(state: TrainingState) -> None:
-    """Removes the states, once the student that they led to is complete."""
+    """Removes the states after the student that they led to is complete."""
     if rank() == 0:
         shutil.rmtree(state.directory, ignore_errors=True)
 
 
 def check_replaceable(output_dir: Path) -> None:
-    """Returns if a student may be written to `output_dir`.
+    """Checks that a student may be written to `output_dir`.
 
     Raises:
-        ValueError: something is there that training did not make.
+        ValueError: it holds something that training did not make.
     """
     if output_dir.is_symlink() or (output_dir.exists() and not output_dir.is_dir()):
         raise ValueError(f"{output_dir} is not a directory; give another output")
     ours = (output_dir / TRAINING_RECORD).is_file()
     if not ours and output_dir.is_dir() and any(output_dir.iterdir()):
         raise ValueError(
-            f"{output_dir} holds files but no {TRAINING_RECORD}, so it is no student of ours and "
-            f"is not overwritten; give another output, or remove it"
+            f"{output_dir} holds files but no {TRAINING_RECORD}, so it is not a student of ours "
+            f"and is not overwritten; give another output, or remove it"
         )
 
 
 def read_training_record(output_dir: Path) -> dict[str, Any] | None:
-    """What the student in `output_dir` was made of; None if there is none."""
+    """The record of what the student in `output_dir` was made of; None if there is none."""
     path = output_dir / TRAINING_RECORD
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -145,7 +145,7 @@ def save_student(
         model: the transformers model, sharded or not.
         model_dir: the model that training started from.
         output_dir: appears or is replaced when all is written.
-        record: goes into training.json.
+        record: the contents of training.json.
     """
     check_replaceable(output_dir)
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -180,8 +180,9 @@ def _whole_model(weights: dict[str, Any], model_dir: Path) -> Any:
 
 
 def _replace_directory(growing: Path, final: Path) -> None:
-    """A directory cannot be renamed over a full one, so an old student steps aside first."""
+    """Renames `growing` to `final`, in place of an older student."""
     aside = temporary_name(final)
+    # A directory cannot be renamed over a full one, so an old student steps aside first.
     if final.exists():
         os.replace(final, aside)
     os.replace(growing, final)

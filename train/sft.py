@@ -1,6 +1,8 @@
 """A dataset directory in, a trained student out.
 
-torchrun --nproc-per-node 2 -m train.sft CONFIG [--set KEY=VALUE ...]
+Run it with
+
+    torchrun --nproc-per-node 2 -m train.sft CONFIG [--set KEY=VALUE ...]
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from train.ranks import joined_ranks, rank, world_size
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPlan:
-    """How a student is trained; equal plans on equal data give equal loss curves."""
+    """The settings of a training; equal plans on equal data give equal loss curves."""
 
     seq_len: int
     rows_per_step: int
@@ -61,24 +63,24 @@ class TrainingPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
-    """How the plan is carried out; no result depends on it beyond rounding."""
+    """The settings of carrying out a plan; no result depends on them beyond rounding."""
 
     rows_per_forward: int | None = None
     """Rows of one forward and backward pass on a rank; None is all rows of its step."""
     gradient_checkpointing: bool = False
     save_every_steps: int | None = None
-    """A state to resume from this often; None is once, when the loop is done."""
+    """Steps between states to resume from; None saves one, when the loop is done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedStudent:
-    """What training made, in figures."""
+    """The figures of a training."""
 
     num_steps: int
     num_examples: int
     num_rows: int
     fill: float
-    """Of the packed rows: tokens over slots."""
+    """Tokens over slots in the packed rows."""
 
 
 def train_student(
@@ -93,20 +95,20 @@ def train_student(
 ) -> TrainedStudent:
     """Trains `model_dir` on a dataset directory and writes the student to `output_dir`.
 
-    Every rank calls it. A student that is there already and was made of the same is returned as it
-    is; a run that was killed goes on from its last complete state in `OUTPUT_DIR.training`.
+    Every rank calls it. A student that exists and was made of the same is returned as it is; a run
+    that was killed continues from its last complete state in `OUTPUT_DIR.training`.
 
     Args:
-        plan: what determines the result.
-        execution: what does not.
+        plan: the settings that determine the result.
+        execution: the settings that do not.
         model_dir: the model to start from.
         dataset_dir: holds a manifest beside its Arrow files.
         output_dir: the student appears there when all of it is written.
         metrics_file: gets a JSON line per step.
-        prompts: what the manifest must say: erased, instruction_kept or foreign.
+        prompts: the manifest's required prompts: erased, instruction_kept or foreign.
 
     Raises:
-        ValueError: dataset, model and plan do not fit, or something is in the way.
+        ValueError: dataset, model and plan do not fit, or other files lie in `output_dir`.
         FloatingPointError: the loss is not finite.
     """
     check_replaceable(output_dir)
@@ -242,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, help="the run's TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     options = parser.parse_args(arguments)
-    transformers.utils.logging.disable_progress_bar()  # they would fight with ours over stderr
+    transformers.utils.logging.disable_progress_bar()  # they would clash with ours on stderr
     try:
         config = load_config(options.config, options.overrides)
         with joined_ranks():

@@ -1,4 +1,4 @@
-"""The commands of `orca2` that are about a cluster: a run as a job on it, and where engines go."""
+"""The commands of `orca2` for a cluster: a run as a job on it, and the places of its engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orca2_gen.exit_codes import INTERRUPTED
     "--address",
     required=True,
     envvar="RAY_API_SERVER_ADDRESS",
-    help="Of the cluster's dashboard, e.g. http://127.0.0.1:8265.",
+    help="Address of the cluster's dashboard, e.g. http://127.0.0.1:8265.",
 )
 @click.option(
     "--python", default="python", show_default=True, help="The interpreter on the cluster."
@@ -39,14 +39,16 @@ def submit(
     client = job_client(address)
     job_id = submit_run(client, config, python)
     again = shlex.join(["orca2", *sys.argv[1:]])
-    click.echo(f"submitted {job_id}; if the job is stopped or lost, go on with: {again}", err=True)
+    click.echo(
+        f"submitted {job_id}; if the job is stopped or lost, continue with: {again}", err=True
+    )
     if no_wait:
         return
     try:
         sys.exit(follow_job(client, job_id, lambda text: click.echo(text, nl=False)))
     except KeyboardInterrupt:
         click.echo(
-            f"Job {job_id} goes on without being followed. See it with `ray job logs --follow "
+            f"Job {job_id} continues without being followed. See it with `ray job logs --follow "
             f"{job_id}`, end it with `ray job stop {job_id}`.",
             err=True,
         )
@@ -59,12 +61,12 @@ def submit(
 def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
     from orca2_gen.config.arguments import roles_of_run
-    from orca2_gen.provenance.inputs import fitting_strategies
+    from orca2_gen.provenance.inputs import read_texts
     from ray_jobs.cluster import cluster_nodes, ray_instance
     from ray_jobs.engines.placement import plan_lines
 
     config = load_config(config_file, overrides)
-    fitting_strategies(config)  # a plan of a config that no run accepts would mislead
+    read_texts(config)  # a plan of a config that no run accepts would mislead
     with ray_instance():
         for line in plan_lines(config, cluster_nodes(), roles_of_run(config)):
             click.echo(line)

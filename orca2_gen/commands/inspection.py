@@ -1,4 +1,4 @@
-"""The commands of `orca2` that only look: at task files and at run directories."""
+"""The commands of `orca2` that only read: task files and run directories."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @click.option("--split", default="train", show_default=True)
 @click.option("--answer-type", type=click.Choice(get_args(AnswerType)))
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="E.g. question=prompt.")
-@click.option("--rows-per-task", type=click.IntRange(1), help="Read a sample of so many rows.")
-@click.option("--rows-per-category", type=click.IntRange(1), help="The same of every category.")
+@click.option("--rows-per-task", type=click.IntRange(1), help="Read a sample of this many rows.")
+@click.option("--rows-per-category", type=click.IntRange(1), help="The same for every category.")
 @click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--taxonomy", help="A file with the categories of tasks.")
 @click.option("--show", default=3, show_default=True, help="Lines to print per reason.")
@@ -36,8 +36,10 @@ def tasks(
     show: int,
     **options: Any,
 ) -> None:
-    """Read task FILES, or directories, and print how many problems each holds, of what kind, and
-    what was rejected or passed over, and why.
+    """Read task FILES, or directories, and print what each holds.
+
+    That is its problems by answer type, the rows passed over, and the rejections with their
+    reasons.
     """
     from orca2_gen.tasks.read import TaskSource, read_task
     from orca2_gen.tasks.taxonomy import load_taxonomy
@@ -50,7 +52,7 @@ def tasks(
 
 
 def _columns(given: tuple[str, ...]) -> dict[str, str | list[str]]:
-    """The mapping that FIELD=COLUMN pairs make; a field that comes again takes several columns."""
+    """The mapping of FIELD=COLUMN pairs; a repeated field takes several columns."""
     found: dict[str, list[str]] = {}
     for pair in given:
         field, _, column = pair.partition("=")
@@ -74,7 +76,7 @@ def _print_task(name: str, read: TaskRows, show: int) -> None:
     for shortfall in lines[:show]:
         click.echo(f"  {shortfall.sentence}")
     if len(lines) > show:
-        click.echo(f"  and {len(lines) - show} more came short")
+        click.echo(f"  and {len(lines) - show} more fell short")
     click.echo(
         f"{name}: {kinds.total()} problems, {reasons.total()} rejected"
         + (f" {dict(reasons)}" if reasons else "")
@@ -86,7 +88,7 @@ def _print_task(name: str, read: TaskRows, show: int) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def verify(run_dir: Path) -> None:
-    """Check a run directory: every file, every id's way, the proof of erasure."""
+    """Check a run directory: every file, every id's path, the proof of erasure."""
     from orca2_gen.console.tables import verification_table
     from orca2_gen.provenance.verify import verify as verify_run
 
@@ -120,7 +122,7 @@ def status(run_dir: Path) -> None:
 
 
 def print_selections(ledger: Ledger) -> None:
-    """Prints which strategies were selected, and what the scores behind that are worth."""
+    """Prints the selected strategies, and the worth of the scores behind them."""
     from orca2_gen.console.tables import outcome_table, selection_table
 
     print_table(selection_table(ledger))

@@ -1,4 +1,4 @@
-"""What most commands of `orca2` take."""
+"""The argument and option that most commands of `orca2` take."""
 
 from __future__ import annotations
 

@@ -18,17 +18,17 @@ from orca2_gen.tasks.read import TaskSource
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """What one engine offers a prompt and its answer together."""
+    """The tokens that one engine offers a prompt and its answer together."""
 
     role: str
     tokenizer: str
     """Directory of the engine's tokenizer and chat template."""
     max_model_len: int
     max_tokens: int
-    """Of a call's answer."""
+    """Tokens of a call's answer."""
     judged_tokens: int | None = None
-    """Of the longest answer that a judge is shown, in tokens of whoever gives it; None of an engine
-    that is asked the problems themselves."""
+    """Tokens, for the model that gives it, of the longest answer shown to a judge; None for an
+    engine that is asked the problems themselves."""
 
 
 def selection_rule(config: Config, strategies: Strategies) -> Rule:
@@ -41,11 +41,13 @@ def selection_rule(config: Config, strategies: Strategies) -> Rule:
 
 
 def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
-    """The rooms that a problem's prompts must fit in: the student's for scoring, the teacher's for
-    rationales, the judge's for the answers to open ones.
+    """The rooms that a problem's prompts must fit in.
+
+    The student's is for scoring, the teacher's for rationales, the judge's for answers to open
+    problems.
     """
     student = _room("student", config.student, config.scoring.most_tokens)
-    # With teacher_best it is the teacher that is scored.
+    # With teacher_best the teacher is scored.
     teacher = _room(
         "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.most_tokens)
     )
@@ -77,17 +79,17 @@ def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
 
 
 def scores_teacher(config: Config) -> bool:
-    """Whether the policy looks at the teacher's own scores."""
+    """Whether the policy uses the teacher's own scores."""
     return config.selection.policy == "teacher_best"
 
 
 def scored_roles(config: Config) -> set[Role]:
-    """Of the model whose scores the policy looks at; none where it looks at none."""
+    """The role of the model whose scores the policy uses; empty if it uses none."""
     if not config.selection.needs_scores:
         return set()
     return {"teacher" if scores_teacher(config) else "student"}
 
 
 def roles_of_run(config: Config) -> set[Role]:
-    """Of the models that are started for a dataset, if there is anything for them to do."""
+    """The roles of the models that are started for a dataset, if they have anything to do."""
     return {*scored_roles(config), "judge", "teacher"}

@@ -1,8 +1,8 @@
 """One TOML file (or the `config.json` of a run) -> one checked, frozen `Config`.
 
 Configuration stops at the border: `cli.py`, the jobs and the training program unpack it, and the
-functions below take the arguments they use. Paths are relative to the config file, except `run_dir`
-and what `--set` gives, which are relative to where the command is started.
+functions below them take the arguments they use. Paths are relative to the config file, except
+`run_dir` and those that `--set` gives, which are relative to the working directory.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from orca2_gen.config.schema import Config
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The checked Config of a file, every path in it absolute and found here.
+    """The checked Config of a file; every path in it is absolute and exists on this machine.
 
     Args:
         path: a TOML file, or a `config.json` that a run recorded.
-        overrides: `key.sub=value` pairs; values are TOML, or plain text where they are not; a list
-            takes an index,
-            as in `tasks.0.path=more.jsonl`.
+        overrides: `key.sub=value` pairs; a value that is not TOML is plain text; a list takes an
+            index, as in `tasks.0.path=more.jsonl`.
 
     Raises:
         ValueError: one line that names the key, what was found and what to do.
@@ -38,7 +37,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """As `load_config`, but what its paths name need only be there where the run will be.
+    """The checked Config of a file, whose paths need to exist only where the run will be.
 
     Raises:
         ValueError: as `load_config`.
@@ -64,7 +63,7 @@ def resolved(config: Config) -> dict[str, Any]:
 
 
 def engine_directory(engine: EngineConfig) -> str:
-    """Where an engine's tokenizer lies: its model, or the tokenizer a scripted engine borrows."""
+    """The directory of an engine's tokenizer: its model, or the one a scripted engine borrows."""
     return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
 
 
@@ -93,9 +92,7 @@ _PATH_KEYS |= {
 
 
 def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
-    """Makes the file's own paths absolute in place; those given by --set are taken from where one
-    stands.
-    """
+    """Makes relative paths absolute in place, starting from a folder."""
     places: list[tuple[Any, str]] = [(raw, key[0]) for key in _PATH_KEYS if len(key) == 1]
     places += [(raw.get(key[0]), key[1]) for key in _PATH_KEYS if len(key) == 2]
     evaluation = raw.get("evaluation")
@@ -106,7 +103,7 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
         places += [(task, "path") for task in (tasks if isinstance(tasks, list) else [])]
     for section, name in places:
         if isinstance(section, dict) and isinstance(section.get(name), str):
-            # Links stay: where a path leads is for the machine to say on which the run will be.
+            # Links stay: only the machine on which the run will be knows where they lead.
             section[name] = os.path.abspath(folder / Path(section[name]).expanduser())
 
 
@@ -152,7 +149,7 @@ def _first_line(error: ValidationError) -> str:
 
 
 def _check_paths(config: Config, file: Path) -> None:
-    """Everything that a run will open must be there before anything is started."""
+    """Checks that everything that a run opens exists before anything is started."""
     for place, tasks in (("tasks", config.tasks), ("evaluation.tasks", config.evaluation.tasks)):
         for index, task in enumerate(tasks):
             if not Path(task.path).exists():
@@ -175,9 +172,12 @@ def _check_paths(config: Config, file: Path) -> None:
     if config.strategies is not None and not Path(config.strategies).is_file():
         raise ValueError(
             f"config {file}: strategies: no file at {config.strategies}; leave the key out for "
-            "our own"
+            "the built-in file"
         )
     if config.taxonomy is not None and not Path(config.taxonomy).is_file():
-        raise ValueError(f"config {file}: taxonomy: no file at {config.taxonomy}; mend the path")
+        raise ValueError(f"config {file}: taxonomy: no file at {config.taxonomy}; correct the path")
     if config.training.model is not None and not Path(config.training.model).is_dir():
-        raise ValueError(f"config {file}: training.model: no directory at {config.training.model}")
+        raise ValueError(
+            f"config {file}: training.model: no directory at {config.training.model}; "
+            "correct the path"
+        )

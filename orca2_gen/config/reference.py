@@ -45,7 +45,7 @@ def config_reference() -> str:
 
 
 def _sections() -> Iterator[str]:
-    """Yields each section with its heading; models that several sections share stand once."""
+    """Each section with its heading; models that several sections share come once."""
     yield from ("## Above all sections\n", _table(Config))
     for models, headings in _headings(Config, "").items():
         yield f"## {', '.join(f'`{heading}`' for heading in headings)}\n"
@@ -72,7 +72,7 @@ def _headings(model: type[Section], prefix: str) -> dict[tuple[type[Section], ..
 
 
 def _models(annotation: Any) -> Iterator[type[Section]]:
-    """Yields the sections that a field may hold."""
+    """The sections that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     for part in get_args(annotation):

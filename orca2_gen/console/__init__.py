@@ -1,1 +1,1 @@
-"""What a person sees: tables and progress."""
+"""Tables and progress for people."""

@@ -1,6 +1,4 @@
-"""What a person sees while a stage runs: bars on a terminal, a line per stage elsewhere. Always on
-stderr.
-"""
+"""A stage's progress for people, on stderr: bars on a terminal, a line per stage elsewhere."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ console = Console(stderr=True)
 
 @contextmanager
 def show_stage(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
-    """A function that takes each receipt of the stage as it is committed; `total` is in units, None
-    if unknown.
-    """
+    """A function that takes each committed receipt; `total` is in units, None if unknown."""
     started = time.monotonic()
     units = rows = passed_over = 0
     columns = (

@@ -1,6 +1,4 @@
-"""A run's results as tables for people: accuracy by task and strategy, one example's two faces,
-before and after.
-"""
+"""A run's results as tables for people: accuracies, both sides of an example, changes, counts."""
 
 from __future__ import annotations
 
@@ -50,8 +48,9 @@ def selection_table(ledger: Ledger) -> Table:
 
 
 def outcome_table(ledger: Ledger) -> Table:
-    """By strategy: where it was selected and where it fell, and the share of its answers that were
-    never judged; a warning below it if they could have changed a choice.
+    """By strategy: selections, falls and the share of its answers that were not judged.
+
+    A caption warns if those answers could have changed a choice.
     """
     found = committed_rows(ledger, "selections", Selection)
     table = Table(title="Answers that were not judged, in % of those scored", title_justify="left")
@@ -77,7 +76,7 @@ def outcome_table(ledger: Ledger) -> Table:
     if fragile:
         more = f" and {len(fragile) - 5} more" if len(fragile) > 5 else ""
         table.caption = Text(
-            f"{len(fragile)} of {len(found)} choices are fragile: counting what was not judged as "
+            f"{len(fragile)} of {len(found)} choices are fragile: counting unjudged answers as "
             f"right would change them ({', '.join(fragile[:5])}{more})"
         )
     return table
@@ -127,9 +126,9 @@ def verification_table(found: Verification) -> Table:
 
 
 def regrading_table(changes: Mapping[tuple[str, str, str], Changes]) -> Table:
-    """Verdicts that are others now and accuracies before and after, by (stage, task, strategy)."""
+    """Changed verdicts and accuracies before and after, by (stage, task, strategy)."""
     table = Table(
-        title="Verdicts graded anew, by task and strategy; accuracy in % over the same cells",
+        title="Answers graded again, by task and strategy; accuracy in % over the same cells",
         title_justify="left",
     )
     for name in ("stage", "task", "strategy"):
@@ -144,7 +143,7 @@ def regrading_table(changes: Mapping[tuple[str, str, str], Changes]) -> Table:
 
 
 def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:
-    """What became of a run's rows, in one line."""
+    """A line that counts a run's rows and rejections."""
     rejected = sum(
         receipt.counts["rejected"]
         for receipt in ledger.units.values()
@@ -153,5 +152,5 @@ def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:
     return (
         f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, "
         f"{summary.trained_tokens} trained tokens of {summary.input_tokens}; {rejected} rejections "
-        f"stand in {ledger.run_dir / 'rejections'}"
+        f"are in {ledger.run_dir / 'rejections'}"
     )

@@ -4,6 +4,10 @@
 
 LOG.json receives the figures and the model's `training.json`; a table of all its models is written
 beside it as LOG.md.
+
+It has an engine loop of its own because the log needs every message on one split of one model that
+no run's config names, while `orca2 score` asks a run's train tasks under strategies only, and
+`orca2 evaluate` asks held-out tasks under `cautious` and `empty` only.
 """
 
 from __future__ import annotations

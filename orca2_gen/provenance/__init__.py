@@ -1,1 +1,1 @@
-"""What a row was made from, and whether it may be used again."""
+"""The origin of a row, and whether the row may be used again."""

@@ -24,12 +24,12 @@ RECORDS: dict[str, type] = {
 
 @dataclass(kw_only=True, slots=True)
 class Verification:
-    """What `orca2 verify` found."""
+    """The result of `orca2 verify`."""
 
     findings: list[str] = field(default_factory=list)
-    """Each is something wrong; none means that the run is whole."""
+    """Faults; without any the run is whole."""
     notes: list[str] = field(default_factory=list)
-    """What is no fault: open units, files that no line lists."""
+    """Lines about what is not a fault: open units, files that no line lists."""
     table: list[tuple[str, int, int, int, int]] = field(default_factory=list)
     """(stage, input, accepted, rejected, not_needed), counted by id."""
 
@@ -43,7 +43,7 @@ class StageRows:
     groups: Counter[str] = field(default_factory=Counter)
     """Accepted rows by selection group."""
     selections: list[Selection] = field(default_factory=list)
-    """All accepted rows of the selections."""
+    """All accepted rows of the stage of selections."""
 
 
 def read_stage(ledger: Ledger, stage: str, found: Verification) -> StageRows:
@@ -65,7 +65,7 @@ def read_stage(ledger: Ledger, stage: str, found: Verification) -> StageRows:
         _check_counts(receipt, found)
     for key, times in (rows.accepted + rows.rejected).items():
         if times > 1:
-            found.findings.append(f"{stage}: {key} stands {times} times")
+            found.findings.append(f"{stage}: {key} occurs {times} times")
     return rows
 
 
@@ -98,8 +98,8 @@ def _check_counts(receipt: Receipt, found: Verification) -> None:
         )
 
 
-def check_inputs(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
-    """A committed unit has taken in all that the unit of its name in the stage before accepted."""
+def check_taken_in(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
+    """Finds units that took in fewer or more rows than their unit in the stage before accepted."""
     for receipt in ledger.committed(stage):
         before = ledger.units.get((previous, receipt.unit))
         accepted = before.counts["accepted"] if before is not None else 0
@@ -118,9 +118,7 @@ def account_problems(rows: dict[str, StageRows], found: Verification) -> None:
 
 
 def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
-    """Every problem-strategy cell is scored, rejected with its problem under all strategies, or was
-    not needed: beyond what its Selection says was scored.
-    """
+    """Counts each cell as scored, rejected with its problem, or not needed by its Selection."""
     cells = not_needed = scored = num_strategies = 0
     for selection in rows["selections"].selections:
         num_strategies = len(selection.summaries)
@@ -161,7 +159,7 @@ def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
 def account(
     rows: dict[str, StageRows], stage: str, wanted: Counter[Any], found: Verification
 ) -> None:
-    """Accepted + rejected = input, by id."""
+    """Checks by id that accepted + rejected = input."""
     accepted, rejected = rows[stage].accepted, rows[stage].rejected
     if not accepted and not rejected:
         if wanted:

@@ -1,6 +1,4 @@
-"""Start a run beside another: what would come out the same is taken over, the rest is left
-behind.
-"""
+"""A run started beside another, which takes over the units that would come out the same."""
 
 from __future__ import annotations
 
@@ -22,24 +20,24 @@ from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fork:
-    """What was taken over from another run."""
+    """The units taken over from another run."""
 
     stages: tuple[str, ...]
-    """In the order of the source's commits."""
+    """Stages of the units, in the order of the source's commits."""
     damaged: tuple[str, ...] = ()
-    """A line for each file that was left behind, with all that was made from it."""
+    """A line for each damaged unit, left behind with all that was made from it."""
 
 
 def fork_run(source: Path, target: Ledger, keys: Mapping[str, str]) -> Fork:
-    """Takes over the source's committed units whose stage key is in `keys`, except damaged ones and
-    what was made from them: this is how a run with a damaged file is gone on with.
+    """Takes over the source's committed units whose stage key is in `keys`.
 
-    Files are hard links where the file system allows, so a fork costs no space: committed files
-    never change. Into a run that holds some of these units and nothing else, the others are taken:
-    that fork was cut short. One that has units of its own is left as it is.
+    Damaged units and all that was made from them are left behind: so a run with a damaged file
+    continues. Files are hard links where the file system allows, so a fork costs no space:
+    committed files never change. A target that holds some of these units and nothing else is a fork
+    that was cut short, and receives the others. A target with units of its own is left as it is.
 
     Raises:
-        ValueError: the source holds no unit, or the target holds some made under other keys.
+        ValueError: the source holds no unit, or the target holds units made under other keys.
     """
     before = read_ledger(source)
     if not before.units:
@@ -54,7 +52,7 @@ def fork_run(source: Path, target: Ledger, keys: Mapping[str, str]) -> Fork:
             f"--fork"
         )
     if any(before.units.get(name) != receipt for name, receipt in target.units.items()):
-        return Fork(stages=())  # the same command, once more
+        return Fork(stages=())  # the same command again
     left = {n: r for n, r in before.units.items() if fits(r, keys) and n not in target.units}
     damaged = {name: line for name, receipt in left.items() if (line := _damage(before, receipt))}
     wanted = [r for r in left.values() if not any(_falls_with(r, left[name]) for name in damaged)]
@@ -84,7 +82,7 @@ def take_over(before: Ledger, after: Ledger, receipts: Sequence[Receipt]) -> Non
 
 
 def _damage(ledger: Ledger, receipt: Receipt) -> str:
-    """What is wrong with a unit's files, the first of them; empty where nothing is."""
+    """The first fault in a unit's files; empty if there is none."""
     try:
         for entry in receipt.files:
             checked_bytes(ledger.run_dir, entry)
@@ -94,15 +92,14 @@ def _damage(ledger: Ledger, receipt: Receipt) -> str:
 
 
 def _falls_with(receipt: Receipt, damaged: Receipt) -> bool:
-    """Whether a unit is the damaged one, or was made from it and might now come out otherwise: what
-    no engine makes comes out as before.
-    """
+    """Whether a unit is the damaged one, or was made from it and might now come out differently."""
     if damaged.stage in ("scores", "judgements"):  # a race's next block depends on those before
         later = STAGES[STAGES.index(damaged.stage) : STAGES.index("examples") + 1]
         return receipt.group == damaged.group and receipt.stage in later
     is_same = receipt.unit == damaged.unit
     if damaged.stage == "rationales":
         return is_same and receipt.stage in ("rationales", "examples")
+    # Units that no engine makes come out as before.
     return is_same and receipt.stage == damaged.stage
 
 

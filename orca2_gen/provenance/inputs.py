@@ -2,47 +2,43 @@
 
 Strategies and taxonomy travel as they were read. Tokenizers, weights and task files are too large
 for that, so a worker reads them again and compares their digest with the driver's: a file that
-changes while a run goes on ends the run, before rows made from it are committed under the old key.
+changes during a run ends the run before rows made from it are committed under the old key.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.chat import Chat, load_chat
-from orca2_gen.config.arguments import scored_roles
+from orca2_gen.config.arguments import scores_teacher
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.run_directory.digests import (
-    ChangedInput,
-    file_digest,
-    model_digest,
-    tokenizer_files_digest,
-)
+from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
 from orca2_gen.tasks.formats import format_digest, suffixes
-from orca2_gen.tasks.taxonomy import Branch, load_taxonomy
+from orca2_gen.tasks.taxonomy import Branch, parse_taxonomy, taxonomy_bytes
 
 CHECK_SECONDS = 5.0
-"""Seconds between two looks at a task's files while they are read; a tree may hold 28,000."""
+"""Seconds between two checks of a task's files while they are read; a tree may hold 28,000."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """What determines a run's rows beside its config."""
+    """The contents of files that determine a run's rows beside its config."""
 
     strategies: Strategies
     taxonomy: Mapping[str, Branch]
     taxonomy_digest: str | None
-    """SHA-256 of the taxonomy file; None without one."""
+    """SHA-256 of the taxonomy file; None if there is none."""
     tokenizers: Mapping[str, str]
     """Directory -> digest of its tokenizer files."""
     models: Mapping[str, str]
@@ -56,35 +52,30 @@ def read_inputs(config: Config) -> Inputs:
 
     Raises:
         ValueError: a file cannot be read or does not fit the config; one line says which key.
-        ChangedInput: a file changes while it is read.
     """
-    strategies = fitting_strategies(config)
-    taxonomy_digest = file_digest(Path(config.taxonomy)) if config.taxonomy else None
-    taxonomy = dict(load_taxonomy(config.taxonomy))
-    if config.taxonomy:
-        _check(config.taxonomy, taxonomy_digest, file_digest(Path(config.taxonomy)))
-    inputs = Inputs(
-        strategies=strategies,
-        taxonomy=taxonomy,
-        taxonomy_digest=taxonomy_digest,
-        tokenizers={},
-        models={},
-        tasks={
-            (task.format, task.path): format_digest(task.format, Path(task.path))
-            for task in (*config.tasks, *config.evaluation.tasks)
-        },
-    )
-    for engine in (config.student, config.teacher, config.judge_of_open):
-        inputs = including(inputs, engine) if engine is not None else inputs
-    _check_judge(config, inputs)
+    inputs = read_texts(config)  # first: a mistake in them should not wait for large files
+    tasks: dict[tuple[str, str], str] = {
+        (task.format, task.path): format_digest(task.format, Path(task.path))
+        for task in (*config.tasks, *config.evaluation.tasks)
+    }
+    engines = (config.student, config.teacher, config.judge_of_open)
+    tokenizers = {
+        directory: tokenizer_files_digest(Path(directory))
+        for directory in (engine_directory(engine) for engine in engines if engine is not None)
+    }
+    inputs = dataclasses.replace(inputs, tasks=tasks, tokenizers=tokenizers)
+    # No row depends on the weights of a model that is asked nothing.
+    for asked in (_scored(config)[1], config.teacher, config.needed_judge):
+        inputs = with_engine(inputs, asked) if asked is not None else inputs
+    _check_judges_weights(config, inputs)
     return inputs
 
 
-def fitting_strategies(config: Config) -> Strategies:
-    """The Strategies of a config, which hold every strategy that it names.
+def read_texts(config: Config) -> Inputs:
+    """The Inputs of a config without any digest: its texts, and whether they fit it.
 
     Raises:
-        ValueError: they do not, or the file cannot be read.
+        ValueError: they do not, or a file cannot be read.
     """
     strategies = load_strategies(config.strategies)
     chosen = {"selection.none_solved": config.selection.none_solved}
@@ -96,21 +87,38 @@ def fitting_strategies(config: Config) -> Strategies:
                 f"{key}: the strategies file has no {name!r}; expected one of "
                 f"{', '.join(strategies.names)}"
             )
-    return strategies
+    body = taxonomy_bytes(config.taxonomy) if config.taxonomy else None
+    name, scored = _scored(config)
+    judge = config.needed_judge
+    if (
+        isinstance(judge, VLLMEngineConfig)  # a scripted engine has no model
+        and isinstance(scored, VLLMEngineConfig)
+        and Path(judge.model).resolve() == Path(scored.model).resolve()
+    ):
+        raise ValueError(_same_judge(judge.model, name))
+    return Inputs(
+        strategies=strategies,
+        taxonomy=parse_taxonomy(body, str(config.taxonomy)) if body is not None else {},
+        taxonomy_digest=hashlib.sha256(body).hexdigest() if body is not None else None,
+        tokenizers={},
+        models={},
+        tasks={},
+    )
 
 
-def including(inputs: Inputs, engine: EngineConfig) -> Inputs:
-    """The Inputs with the digests of one engine's files beside the others."""
+def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
+    """The Inputs with the digests of one more engine's files; those that are known stay."""
     directory = engine_directory(engine)
-    tokenizers = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
-    models = dict(inputs.models)
+    tokenizers, models = dict(inputs.tokenizers), dict(inputs.models)
+    if directory not in tokenizers:
+        tokenizers[directory] = tokenizer_files_digest(Path(directory))
     if isinstance(engine, VLLMEngineConfig) and directory not in models:
         models[directory] = model_digest(Path(directory))
     return dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
 
 
 def recorded_chat(inputs: Inputs, directory: str) -> Chat:
-    """The Chat of a directory, whose files are the recorded ones.
+    """The Chat of a directory whose files are still the recorded ones.
 
     Raises:
         ChangedInput: they are not.
@@ -120,27 +128,36 @@ def recorded_chat(inputs: Inputs, directory: str) -> Chat:
 
 @functools.lru_cache(maxsize=8)
 def _chat(directory: str, digest: str) -> Chat:
-    load_chat.cache_clear()  # a process that outlives a run may hold what the files said before
+    load_chat.cache_clear()  # a process that outlives a run may hold an older version of the files
+    # Before loading, since a broken file raises anything; after it, since loading takes a while.
+    _check(directory, digest, tokenizer_files_digest(Path(directory)))
     chat = load_chat(directory)
-    # After loading: what was loaded is then what the digest says, or the files changed meanwhile.
     _check(directory, digest, tokenizer_files_digest(Path(directory)))
     return chat
 
 
-def check_model(inputs: Inputs, engine: EngineConfig) -> None:
-    """Returns if an engine's weights are the recorded ones; a scripted engine has none.
+def check_engine(inputs: Inputs, engine: EngineConfig) -> None:
+    """Checks that the files that an engine loads are the recorded ones.
 
     Raises:
         ChangedInput: they are not.
     """
+    directory = engine_directory(engine)
+    found = tokenizer_files_digest(Path(directory))
+    _check(directory, inputs.tokenizers[directory], found)
     if isinstance(engine, VLLMEngineConfig):
-        _check(engine.model, inputs.models[engine.model], model_digest(Path(engine.model)))
+        try:
+            weights = model_digest(Path(directory))
+        except (ValueError, OSError):  # removed, or only half copied
+            weights = ""
+        _check(directory, inputs.models[directory], weights)
 
 
 class TaskWatch:
     """Tells whether the files of some tasks stay the recorded ones while they are read.
 
-    Bytes are compared once, at the start; after that sizes, times of change and inodes are.
+    It compares bytes once, at the start, and again where a size, a time of change or an inode is
+    not what it was.
     """
 
     def __init__(self, inputs: Inputs, tasks: Iterable[TaskConfig]) -> None:
@@ -149,65 +166,86 @@ class TaskWatch:
         Raises:
             ChangedInput: they are not the recorded ones.
         """
-        self._tasks = tuple(tasks)
-        self._seen = self._look()
-        for task in self._tasks:
-            found = format_digest(task.format, Path(task.path))
-            _check(task.path, inputs.tasks[task.format, task.path], found)
-        self._due = time.monotonic() + CHECK_SECONDS
+        self._inputs, self._tasks = inputs, tuple(tasks)
+        self._seen: dict[str, Stats | None] = {}
+        self._due = 0.0
+        self.check()
 
     @property
     def is_due(self) -> bool:
         return time.monotonic() >= self._due
 
     def check(self) -> None:
-        """Returns if nothing has changed since the start.
+        """Checks that the files are still the recorded ones.
 
         Raises:
-            ChangedInput: a file has.
+            ChangedInput: one is not.
         """
-        for path, seen in self._look().items():
-            if seen != self._seen[path]:
-                raise ChangedInput(_changed(path, "", ""))
-        self._due = time.monotonic() + CHECK_SECONDS
+        started = time.monotonic()
+        for task in self._tasks:
+            stats = _stats(task)
+            if stats is None or stats != self._seen.get(task.path):
+                recorded = self._inputs.tasks[task.format, task.path]
+                _check(task.path, recorded, _digest(task))
+            self._seen[task.path] = stats
+        looked = time.monotonic()
+        # On a slow file system a look may take long: a tenth of the time at most is spent on it.
+        self._due = looked + max(CHECK_SECONDS, 10 * (looked - started))
 
-    def _look(self) -> dict[str, list[tuple[str, int, int, int]]]:
-        return {task.path: _stats(task) for task in self._tasks}
+
+Stats = list[tuple[str, int, int, int]]
+"""Name, size, time of change and inode of each of a task's files."""
 
 
-def _stats(task: TaskConfig) -> list[tuple[str, int, int, int]]:
-    """Name, size, time of change and inode of each of a task's files."""
+def _stats(task: TaskConfig) -> Stats | None:
+    """The Stats of a task; None if a file is gone."""
     found = []
-    for file in task_files(Path(task.path), suffixes(task.format)):
-        stat = file.path.stat()
-        found.append((file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    try:
+        for file in task_files(Path(task.path), suffixes(task.format)):
+            stat = file.path.stat()
+            found.append((file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    except (ValueError, OSError):
+        return None
     return found
 
 
-def _check(path: str, recorded: str | None, found: str) -> None:
+def _digest(task: TaskConfig) -> str:
+    """The digest of a task's files; empty if one is gone."""
+    try:
+        return format_digest(task.format, Path(task.path))
+    except (ValueError, OSError):
+        return ""
+
+
+def _check(path: str, recorded: str, found: str) -> None:
     if found != recorded:
-        raise ChangedInput(_changed(path, recorded or "", found))
-
-
-def _changed(path: str, recorded: str, found: str) -> str:
-    digests = f" (digest {recorded[:12]}, now {found[:12]})" if recorded else ""
-    return (
-        f"{path} has changed since this run began{digests}; restore it and run the same command "
-        "again, or begin another run_dir"
-    )
-
-
-def _check_judge(config: Config, inputs: Inputs) -> None:
-    """The judge must be another model than the one whose answers it judges; a scripted engine has
-    no model.
-    """
-    [name] = scored_roles(config) or {"student"}
-    judge, scored = config.needed_judge, getattr(config, name)
-    if not isinstance(judge, VLLMEngineConfig) or not isinstance(scored, VLLMEngineConfig):
-        return
-    places = Path(judge.model).resolve(), Path(scored.model).resolve()
-    if places[0] == places[1] or inputs.models[judge.model] == inputs.models[scored.model]:
-        raise ValueError(
-            f"judge.model: {judge.model} is the {name}'s model, whose answers it would judge; give "
-            "another with --set judge.model=DIR"
+        raise ChangedInput(
+            f"{path} has changed since this run began (digest {recorded[:12]}, now "
+            f"{found[:12] or 'unreadable'}); restore it and run the same command again, or begin "
+            "another run_dir"
         )
+
+
+def _scored(config: Config) -> tuple[str, EngineConfig]:
+    """Role and engine of the model whose scores decide, or would decide if the policy asked."""
+    is_teacher = scores_teacher(config)
+    return ("teacher", config.teacher) if is_teacher else ("student", config.student)
+
+
+def _check_judges_weights(config: Config, inputs: Inputs) -> None:
+    """Checks that the judge is another model than the one whose answers it judges."""
+    name, scored = _scored(config)
+    judge = config.needed_judge
+    if (
+        isinstance(judge, VLLMEngineConfig)
+        and isinstance(scored, VLLMEngineConfig)
+        and inputs.models[judge.model] == inputs.models[scored.model]
+    ):
+        raise ValueError(_same_judge(judge.model, name))
+
+
+def _same_judge(model: str, name: str) -> str:
+    return (
+        f"judge.model: {model} is the {name}'s model, whose answers it would judge; give another "
+        "with --set judge.model=DIR"
+    )

@@ -1,6 +1,4 @@
-"""What the method rests on, derived anew from committed rows: each choice from its scores, each
-word of an example from its problem.
-"""
+"""Committed rows derived again: each choice from its scores, each example from its problem."""
 
 from __future__ import annotations
 
@@ -22,9 +20,9 @@ from orca2_gen.strategies import Strategies
 
 
 def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> Iterator[str]:
-    """What does not follow from what it says it came from; nothing if all of it does.
+    """A line for each committed row that does not follow from the rows it was made from.
 
-    Damaged files are skipped here: whoever reads every file reports them.
+    Damaged files are skipped here: the check of every file reports them.
     """
     rule = selection_rule(config, strategies)
     open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
@@ -65,7 +63,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
         for rationale in _rows(ledger, receipt, Rationale):
             problem = problems.get(rationale.problem_id)
             if problem is not None and rationale.user != user_text(problem, strategies):
-                yield f"rationales: {rationale.problem_id} asks something else than its problem"
+                yield f"rationales: {rationale.problem_id} asks something other than its problem"
             if rationale.strategy != chosen.get(receipt.group):
                 yield (
                     f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
@@ -82,13 +80,13 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
 
 
 def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool:
-    """Whether a score holds what its calls said and cost, and how the last of them ended."""
+    """Whether a score holds its calls' texts and costs, and the ending of the last one."""
     made = score.completions or (score.completion,)
     asked = {(each.problem_id, each.role, each.strategy) for each in made}
     if asked != {(score.problem_id, score.role, score.strategy)}:
         return False
     if score.attempt and not score.completions:
-        return False  # a second attempt stands behind a first
+        return False  # a second attempt follows a first
     num_further = len(strategies.further_calls.get(score.strategy, ()))
     endings = {made[-1].finish_reason}
     if made[-1].finish_reason == "stop" and made[-1].call < num_further:
@@ -113,7 +111,7 @@ def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strateg
 
 
 def example_faults(example: Example, rationale: Rationale | None) -> Iterator[str]:
-    """What an example says otherwise than its rationale, the system message aside."""
+    """A line for each difference of an example from its rationale, the system message aside."""
     if rationale is None:
         return  # counting by id reports it
     said = tuple(message.content for message in example.messages if message.role != "system")
@@ -126,11 +124,9 @@ def example_faults(example: Example, rationale: Rationale | None) -> Iterator[st
 def _judgement_faults(
     ledger: Ledger, receipt: Receipt, open_groups: Set[str], open_ids: Set[str]
 ) -> Iterator[str]:
-    """A unit of judgements must hold the cells of its scores, each as it was but for what the judge
-    replied about it.
-    """
+    """A line for each cell of a unit of judgements that is not its score with the judge's reply."""
     if receipt.group not in open_groups:
-        yield f"judgements: {receipt.unit} was judged, and no problem of {receipt.group} is open"
+        yield f"judgements: {receipt.unit} was judged, but no problem of {receipt.group} is open"
     lost = _lost(ledger, receipt)
     scores = _by_cell(_rows_of(ledger, "scores", receipt.unit, StudentScore))
     wanted = {cell: score for cell, score in scores.items() if score.problem_id not in lost}
@@ -139,7 +135,7 @@ def _judgement_faults(
         yield f"judgements: {' under '.join(cell)} came from nowhere"
     if len(rows) == receipt.accepted.rows:  # else they are damaged
         for cell in sorted(wanted.keys() - rows.keys()):
-            yield f"judgements: {' under '.join(cell)} was scored and is missing"
+            yield f"judgements: {' under '.join(cell)} was scored but is missing"
     for cell in sorted(rows.keys() & wanted.keys()):
         row, score = rows[cell], wanted[cell]
         is_asked = score.problem_id in open_ids and score.outcome == "ungraded"
@@ -151,9 +147,7 @@ def _judgement_faults(
 
 
 def judged_cells(ledger: Ledger, rule: Rule) -> tuple[int, int, int]:
-    """Cells that were scored in groups with open problems; how many of them a unit of judgements
-    holds; how many it has lost with their problem.
-    """
+    """Counts of cells in groups with open problems: scored, judged, lost with their problem."""
     open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
     judgements = ledger.committed("judgements")
     lost = sum(receipt.counts["rejected"] for receipt in judgements)
@@ -171,9 +165,7 @@ def _by_cell(scores: list[StudentScore]) -> dict[tuple[str, str], StudentScore]:
 def _selection_faults(
     ledger: Ledger, rule: Rule, selection: Selection, group: Group
 ) -> Iterator[str]:
-    """The Selection that the committed scores lead to, or the judgements of them, must be the
-    committed one.
-    """
+    """A line for each way in which a Selection does not follow from its scores or judgements."""
     stage = "judgements" if group.is_judged else "scores"
     problems = [r for r in ledger.committed("problems") if r.group == group.name]
     ids = [p.problem_id for r in problems for p in _rows(ledger, r, Problem)]
@@ -187,7 +179,7 @@ def _selection_faults(
             fallen = ", ".join(sorted(asked - set(step.strategies)))
             yield f"{stage}: {unit} holds cells of {fallen}, which had fallen before"
         elif not _is_block(ledger, stage, step, unit, scored[step.index], ids):
-            yield f"{stage}: {unit} holds other problems than are next in its group's order"
+            yield f"{stage}: {unit} does not hold the problems that are next in its group's order"
         step = next_step(group, rule, scored)
     if step != selection:
         yield f"selections: {selection.group} does not follow from its committed {stage}"
@@ -201,12 +193,13 @@ def _is_block(
     rows: list[StudentScore],
     ids: list[str],
 ) -> bool:
-    """Whether a unit holds a block's problems under each strategy, in order, but for those that an
-    engine was lost on; `ids` are those of the group's problems.
+    """Whether a unit holds a block's problems under each strategy, in order, but for rejected ones.
+
+    `ids` are those of the group's problems.
     """
     receipt = ledger.units.get((stage, unit))
     if receipt is None or len(rows) != receipt.accepted.rows or len(ids) <= max(block.problems):
-        return True  # absent or damaged: others report it
+        return True  # absent or damaged: another check reports it
     lost = {id_ for name in {"scores", stage} for id_ in _lost(ledger, ledger.units[name, unit])}
     wanted = [ids[number] for number in block.problems if ids[number] not in lost]
     return [(row.strategy, row.problem_id) for row in rows] == [

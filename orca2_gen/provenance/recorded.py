@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.run_directory.arrow_files import write_bytes
-from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.ledger import STAGES, Ledger
 from orca2_gen.strategies import Strategies, strategies_from_json, strategies_json
 
 VERSIONS = {
@@ -22,8 +22,7 @@ VERSIONS = {
     "judging": "JUDGING_VERSION",
     "readers": "READER_VERSION",
 }
-"""Determinant of a stage -> the constant behind it: only another version of this program changes
-it."""
+"""Determinant of a stage -> its constant, which only another version of this program changes."""
 
 
 Difference = tuple[str, Any, Any]
@@ -32,24 +31,24 @@ Difference = tuple[str, Any, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
-    """What config.json says."""
+    """The contents of config.json."""
 
     stages: dict[str, Any]
     """Stage -> its determinants."""
     strategies: Strategies | None
-    """None where an older version, which kept no texts, began the run."""
+    """None if an older version, which kept no texts, started the run."""
 
 
 def read_recorded(run_dir: Path) -> Recorded:
-    """What a run's config.json says.
+    """The contents of a run's config.json.
 
     Raises:
-        ValueError: there is none, or it says something else.
+        ValueError: the file is absent, or holds something else.
     """
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(
-            f"{run_dir} holds no config.json: it is no run directory; give the one a run wrote"
+            f"{run_dir} holds no config.json: not a run directory; give one that a run wrote"
         )
     try:
         body = json.loads(path.read_text())
@@ -69,17 +68,18 @@ def record_stages(
     keys: Mapping[str, str],
     strategies: Strategies,
 ) -> None:
-    """Writes config.json, if what is committed was made from the same determinants.
+    """Writes config.json, if the committed units were made from the same determinants.
 
     Args:
-        ledger: of the run directory.
-        config: as plain JSON.
+        ledger: the run directory's.
+        config: the config as plain JSON.
         stages: stage -> its determinants; `keys` are the hashes of them.
         keys: stage -> its key.
         strategies: the texts, so that the run can be verified without the file they came from.
 
     Raises:
-        ValueError: a stage with committed units would now be made otherwise; it says how.
+        ValueError: a stage with committed units would be made differently now; the message says
+            how.
     """
     run_dir = ledger.run_dir
     path = run_dir / "config.json"
@@ -87,7 +87,7 @@ def record_stages(
     for stage in stages:
         if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
             continue
-        # The change may lie in a stage before, of which nothing was committed.
+        # The change may lie in an earlier stage without committed units.
         found = list(_differences(before.get(stage, {}), stages[stage], ""))
         raise ValueError(_refusal(run_dir, stage, found or _differences(before, stages, "")))
     body = {
@@ -109,23 +109,24 @@ def _refusal(run_dir: Path, stage: str, found: Iterable[Difference]) -> str:
             f"it with the version that made it, or give {fork}"
         )
     return (
-        f"{run_dir} holds {stage} made otherwise: {_first_five([_shown(*each) for each in named])};"
-        f" restore the setting, or give {fork}"
+        f"{run_dir} holds {stage} made differently: "
+        f"{_first_five([_shown(*each) for each in named])}; restore the setting, or give {fork}"
     )
 
 
 def _named(key: str, old: Any, new: Any) -> Difference:
-    """A difference under the name of its version, where it is one of this program's versions."""
-    inside = key if key in VERSIONS else key.partition(".")[2]  # a stage may stand before it
+    """A difference under the name of its constant, if it is one of this program's versions."""
+    stage, _, rest = key.partition(".")
+    inside = rest if stage in STAGES else key
     if inside in VERSIONS:
         return VERSIONS[inside], old, new
-    if key.endswith("rooms.judge") and old and new and list(old[:-1]) == list(new[:-1]):
-        return VERSIONS["judging"], old[-1], new[-1]  # it stands last in the judge's room
+    if inside == "rooms.judge" and old and new and list(old[:-1]) == list(new[:-1]):
+        return VERSIONS["judging"], old[-1], new[-1]  # it is the last in the judge's room
     return key, old, new
 
 
 def differences(old: Any, new: Any) -> str:
-    """What differs between two nested JSON values, as `key: old -> new`, at most five."""
+    """The differences of two nested JSON values, as `key: old -> new`, at most five."""
     return _first_five([_shown(*found) for found in _differences(old, new, "")])
 
 

@@ -1,11 +1,14 @@
-"""A run's stored completions under today's grader: whether they may be graded anew, which cells a
-block takes over, what a judge's stored replies say of them, and what became of the verdicts.
+"""A run's stored completions under today's grader.
 
-A completion depends on its problem and on the system message, not on who is scored beside it. So
-all that determines a run's scores must be equal but the version of the grader, which is what
-changes, and the method of the selection (race or full grid, delta, indifference): it says which
-cells are asked, never which problems make a block. A judge's reply depends on the answer and on how
-the judge was asked; where that is equal too, it is read again instead of asked for.
+This says whether they may be graded again, which cells a block takes over, what a judge's stored
+replies say about them, and how the verdicts change.
+
+A completion depends on its problem and on the system message, not on the strategies scored beside
+it. So all that determines a run's scores must be equal, except the version of the grader, which is
+what changes, and the method of the selection (race or full grid, delta, indifference, the requests
+that a race keeps open): it decides which cells are asked, and where a block ends. A judge's reply
+depends on the answer and on how the judge was asked; if those are equal too, it is read again
+instead of asked for.
 """
 
 from __future__ import annotations
@@ -27,18 +30,18 @@ from orca2_gen.scoring import regraded
 from orca2_gen.selection.decision import cell_value
 
 MAY_DIFFER = ("grader", "race")
-"""Of what determines scores."""
+"""Determinants of scores that may differ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """A run whose completions are graded anew; it is only read."""
+    """A run whose completions are graded again; it is only read."""
 
     ledger: Ledger
     grader: int
     """Version of the grader whose verdicts its scores hold."""
     has_same_judge: bool
-    """Whether its open answers were put to this config's judge as this config would."""
+    """Whether this config's judge was asked about its open answers as this config would ask."""
 
     @property
     def run_dir(self) -> Path:
@@ -49,26 +52,26 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
     """The run in a directory, if a run of `config` on its `inputs` may take over its completions.
 
     Raises:
-        ValueError: it is no run, is the config's own, holds nothing to grade, or its scores were
-            made otherwise; the difference is shown.
+        ValueError: it is not a run, is the config's own, holds nothing to grade, or its scores were
+            made differently; the message shows the difference.
     """
     root = run_dir.resolve()
     if root == Path(config.run_dir).resolve():
         raise ValueError(
-            f"{run_dir} is the config's own run_dir, and a run is never graded anew in place; name "
-            "a new one with --set run_dir=DIR"
+            f"{run_dir} is the config's own run_dir, and a run is never graded again in place; "
+            "name a new one with --set run_dir=DIR"
         )
     recorded = read_recorded(root).stages
     if "grader" not in recorded.get("scores", {}):
         raise ValueError(
-            f"{root / 'config.json'} does not say which grader its scores hold; restore it from a "
+            f"{root / 'config.json'} does not say which grader made its scores; restore it from a "
             "copy"
         )
     ledger = read_ledger(root)
     scores = ledger.committed("scores")
     if not scores and not ledger.committed("evaluation"):
         raise ValueError(
-            f"{run_dir} holds no scores and no evaluation; give the directory of a run that does"
+            f"{run_dir} holds no scores and no evaluation; give the directory of a run with some"
         )
     problems_key = stage_key("", recorded.get("problems", {}))
     determinants, has_same_judge = stage_determinants(config, inputs), False
@@ -76,8 +79,8 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
         key = stage_key(problems_key, recorded["scores"])
         if any(receipt.stage_key != key for receipt in scores):
             raise ValueError(
-                f"{root / 'config.json'} is not what the scores beside it were made of; restore "
-                "it from a copy"
+                f"{root / 'config.json'} does not match the scores beside it; "
+                "restore it from a copy"
             )
         judging = recorded.get("judgements", {})
         judged_key = stage_key(key, judging)
@@ -87,16 +90,16 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
         found = differences(_fixed(recorded), _fixed(determinants))
         if found:
             raise ValueError(
-                f"{run_dir} holds scores made otherwise: {found}; only verdicts can be made anew, "
-                "so restore the setting, or score with `orca2 run`"
+                f"{run_dir} holds scores made differently: {found}; only verdicts can be made "
+                "again, so restore the setting, or score with `orca2 run`"
             )
     return Source(ledger=ledger, grader=recorded["scores"]["grader"], has_same_judge=has_same_judge)
 
 
 def _fixed(stages: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal of two runs' determinants."""
+    """The determinants that must be equal in two runs."""
     scores = {key: value for key, value in stages["scores"].items() if key not in MAY_DIFFER}
-    # Where student and teacher are one model their scores have one key, and differ in this alone.
+    # If student and teacher are one model, their scores have one key and differ in this alone.
     is_teacher = stages.get("selections", {}).get("policy") == "teacher_best"
     scores["role"] = "teacher" if is_teacher else "student"
     return {"problems": stages.get("problems", {}), "scores": scores}
@@ -108,8 +111,9 @@ def asked_cells(
     problems: Sequence[Problem],
     strategies: Sequence[str],
 ) -> list[StudentScore] | None:
-    """The scores of these problems under these strategies, in an engine's order; None where one is
-    missing and its problem was not rejected.
+    """The scores of these problems under these strategies, in an engine's order.
+
+    None if one is missing whose problem was not rejected.
     """
     cells = {(score.strategy, score.problem_id): score for score in scores}
     lost = {rejection.problem_id for rejection in rejections}
@@ -121,7 +125,7 @@ def asked_cells(
 
 
 def regrade_all(scores: Sequence[StudentScore], problems: Sequence[Problem]) -> list[StudentScore]:
-    """The scores graded anew, in order; each one's problem is among `problems`."""
+    """The scores graded again, in order; `problems` holds the problem of each."""
     by_id = {problem.problem_id: problem for problem in problems}
 
     async def work() -> list[StudentScore]:
@@ -136,14 +140,15 @@ def rejudge_all(
     stored: Iterable[StudentScore],
     rejections: Iterable[Rejection],
 ) -> list[StudentScore] | None:
-    """A block's scores as the judge saw the same answers before, in order; None where an answer
-    waits for a judge that was never asked about it.
+    """A block's scores with the judge's stored replies to the same answers, in order.
+
+    None if an answer waits for a judge that was never asked about it.
 
     Args:
-        scores: graded anew.
-        problems: theirs, by id.
+        scores: the scores, graded again.
+        problems: their problems, by id.
         stored: the judgements of the same block in the other run.
-        rejections: problems that were lost with the judge there; they stay lost.
+        rejections: problems that the other run lost with the judge; they stay lost.
     """
     cells = {(score.strategy, score.problem_id): score for score in stored}
     lost = {rejection.problem_id for rejection in rejections}
@@ -153,28 +158,26 @@ def rejudge_all(
             continue
         if awaits_judge(problems[score.problem_id], score):
             old = cells.get((score.strategy, score.problem_id))
-            # Without a reply it is ungraded where its turn came and it could not be asked about.
+            # Without a reply it is ungraded if its turn came and the judge could not be asked.
             was_put = old is not None and (bool(old.judgement) or old.outcome == "ungraded")
             if old is None or not was_put or old.text != score.text:
                 return None
             score = judged(score, old.judgement)
             if old.answer and old.answer != score.answer:
-                return None  # the judge was shown other words of the same text
+                return None  # the judge saw other words of the same text
         found.append(score)
     return found
 
 
 @dataclass(kw_only=True, slots=True)
 class Changes:
-    """What became of the verdicts on some cells; accuracies are over the same cells before and
-    after.
-    """
+    """Counts of changed verdicts; accuracies before and after are over the same cells."""
 
     num_cells: int = 0
     now_correct: int = 0
     now_not_correct: int = 0
     other: int = 0
-    """Another outcome, score or answer, and neither of the two above."""
+    """Cells with another outcome, score or answer that count as neither of the two above."""
     sum_before: float = 0.0
     sum_after: float = 0.0
 
@@ -210,9 +213,7 @@ def count_changes(
     old: Iterable[StudentScore],
     new: Iterable[StudentScore],
 ) -> None:
-    """Counts the cells of `new`, each beside that of `old`, into `changes`: (stage, task, strategy)
-    -> Changes.
-    """
+    """Counts cells of `new` against those of `old` in `changes`, by (stage, task, strategy)."""
     before = {(score.strategy, score.problem_id): score for score in old}
     for score in new:
         stored = before.get((score.strategy, score.problem_id))
@@ -223,7 +224,7 @@ def count_changes(
 def winner_lines(
     before: Iterable[Selection], after: Iterable[Selection], open_: Collection[str]
 ) -> Iterator[str]:
-    """Which groups have another winner, and which of those that had one are open again."""
+    """A line for each group with another winner, and one for the groups that are open."""
     old = {selection.group: selection.strategy for selection in before}
     new = {selection.group: selection.strategy for selection in after}
     decided = [group for group in old if group in new]
@@ -234,4 +235,4 @@ def winner_lines(
         yield "no winner differs"
     if open_:
         named = [f"{name} (it was {old[name]})" if name in old else name for name in open_]
-        yield f"open: {', '.join(named)}; in `orca2 run` engines score, or judge, what is missing"
+        yield f"open: {', '.join(named)}; `orca2 run` scores, or judges, what is missing"

@@ -1,7 +1,7 @@
-"""Config -> what each stage's rows depend on, and the stage keys made of it.
+"""Config -> the determinants of each stage's rows, and the stage keys made of them.
 
-Only what changes rows belongs here. Replicas, devices, batch sizes and addresses say how and where
-a run happens: `config.json` records them, no key knows them.
+Only settings that change rows belong here. Replicas, devices, batch sizes and addresses say how and
+where a run happens: `config.json` records them, no key contains them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,11 @@ PREVIOUS = {
     "examples": "rationales",
     "evaluation_problems": "",
 }
-"""Each stage's stage before: its key goes into the stage's own."""
+"""Stage -> the stage before it, whose key goes into the stage's own."""
 
 
 def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, Any]]:
-    """Stage -> everything in the config and in the files it names that determines the stage's
-    rows.
-    """
+    """Stage -> all that determines its rows, in the config and in the files that it names."""
     strategies, selection = inputs.strategies, config.selection
     return {
         "problems": _reading(config, config.tasks, inputs, rooms(config, strategies))
@@ -57,7 +55,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         },
         "rationales": {
             "engine": _engine(config.teacher, config.run_seed, inputs),
-            **text_digests(strategies),
+            **_texts(strategies),
             **config.rationales.model_dump(),
             "encoding": ENCODING_VERSION,
             "acceptance": ACCEPTANCE_VERSION,
@@ -66,7 +64,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         },
         "examples": {
             "tokenizer": inputs.tokenizers[engine_directory(config.student)],
-            "cautious_message": cautious_digest(strategies),
+            "cautious_message": _hashed({"cautious": strategies.cautious_message}),
             "prompts": config.erasure.prompts,
             "encoding": ENCODING_VERSION,
             "max_model_len": config.student.max_model_len,
@@ -77,8 +75,8 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
     }
 
 
-def text_digests(strategies: Strategies) -> dict[str, Any]:
-    """What determines the prompts of scoring and teaching in the strategies file."""
+def _texts(strategies: Strategies) -> dict[str, Any]:
+    """The parts of the strategies file that determine the prompts of scoring and teaching."""
     return {
         "instructions": _hashed(strategies.every_instruction),
         "further_calls": {
@@ -90,16 +88,11 @@ def text_digests(strategies: Strategies) -> dict[str, Any]:
     }
 
 
-def cautious_digest(strategies: Strategies) -> dict[str, Any]:
-    """What determines the system message of examples in the strategies file."""
-    return _hashed({"cautious": strategies.cautious_message})
-
-
 def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
     strategies, selection = inputs.strategies, config.selection
     rule = selection_rule(config, strategies)
     scorer = config.teacher if selection.policy == "teacher_best" else config.student
-    # Which cells of a race are scored depends on what is looked for.
+    # Which cells a race scores depends on what it looks for.
     race = {
         "delta": selection.delta,
         "indifference": selection.indifference,
@@ -107,7 +100,7 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
     }
     return {
         "engine": _engine(scorer, config.run_seed, inputs),
-        **text_digests(strategies),
+        **_texts(strategies),
         # A policy that needs no scores must not take over those of one that does.
         "needed": rule.needs_scores,
         "names": list(strategies.names),
@@ -136,16 +129,16 @@ def evaluation_key(
     engine: EngineConfig,
     problems_key: str,
     inputs: Inputs,
-    grader: int = GRADER_VERSION,
+    grader: int | None = None,
 ) -> str:
     """The key of one model's evaluation, with the verdicts of this version of the grader.
 
     Args:
-        config: of the run.
+        config: the run's.
         engine: the model's; `inputs` hold its digests.
         problems_key: the key of the held-out problems.
-        inputs: of the run.
-        grader: a GRADER_VERSION.
+        inputs: the run's.
+        grader: the GRADER_VERSION of the verdicts; None for today's.
     """
     strategies = inputs.strategies
     messages = {
@@ -160,18 +153,22 @@ def evaluation_key(
         "max_tokens": config.evaluation.max_tokens,
         "calls": CALLS_VERSION,
         "encoding": ENCODING_VERSION,
-        "grader": grader,
+        "grader": GRADER_VERSION if grader is None else grader,
     }
     return stage_key(problems_key, determinants)
+
+
+def prompt_digests(strategies: Strategies) -> dict[str, Any]:
+    """A hash of every text of the strategies file, by a name of its own."""
+    every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
+    for name, said in strategies.further_calls.items():
+        every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
+    return _hashed(every_text) | {"answer_sentence": strategies.answer_sentence}
 
 
 def _reading(
     config: Config, tasks: tuple[TaskConfig, ...], inputs: Inputs, room: tuple[Room, ...]
 ) -> dict[str, Any]:
-    strategies = inputs.strategies
-    every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
-    for name, said in strategies.further_calls.items():
-        every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
     found: dict[str, Any] = {
         "tasks": {
             task.name: task.model_dump(exclude={"path", "name"})
@@ -181,7 +178,7 @@ def _reading(
         "taxonomy": inputs.taxonomy_digest,
         "rows_per_unit": config.rows_per_unit,
         "readers": READER_VERSION,
-        "prompts": _hashed(every_text) | {"answer_sentence": strategies.answer_sentence},
+        "prompts": prompt_digests(inputs.strategies),
         "rooms": {
             r.role: [inputs.tokenizers[r.tokenizer], r.max_model_len, r.max_tokens]
             + ([r.judged_tokens, JUDGING_VERSION] if r.judged_tokens is not None else [])
@@ -189,7 +186,7 @@ def _reading(
         },
     }
     if any(task.few_shot for task in tasks):
-        # No example asks what these ask; how a question reads there depends on no more than this.
+        # No example repeats a held-out question, and their questions depend on no more than this.
         fields = {"format", "answer_type", "columns"}
         held_out = [
             [inputs.tasks[task.format, task.path], task.model_dump(include=fields)]
@@ -200,7 +197,7 @@ def _reading(
 
 
 def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
-    """What determines judgements; without a judge there are none."""
+    """The determinants of judgements; without a judge there are none."""
     if config.needed_judge is None:
         return {"engine": None}
     return {

@@ -1,6 +1,4 @@
-"""A run directory -> what is wrong with it: every listed file, every id's way, and the proof of
-erasure, read anew.
-"""
+"""A run directory -> its faults: every listed file, every id's path and the proof of erasure."""
 
 from __future__ import annotations
 
@@ -22,25 +20,25 @@ from orca2_gen.provenance.accounting import (
     account,
     account_problems,
     account_scores,
-    check_inputs,
+    check_taken_in,
     read_stage,
 )
 from orca2_gen.provenance.lineage import judged_cells, lineage_faults
-from orca2_gen.provenance.recorded import VERSIONS, Recorded, differences, read_recorded
-from orca2_gen.provenance.stage_keys import cautious_digest, text_digests
+from orca2_gen.provenance.recorded import Recorded, differences, read_recorded
+from orca2_gen.provenance.stage_keys import PREVIOUS, prompt_digests, stage_keys
 from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.ledger import Ledger, read_ledger, unlisted_files
-from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies
+from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies, strategies_json
 
 MOST_FAULTS = 20
-"""Rows that do not follow from what they came from are named up to so many."""
+"""Rows that do not follow from their sources and are named, at most."""
 
 
 def verify(run_dir: Path) -> Verification:
-    """What is wrong with a run directory, from its files, the student's tokenizer and strategies.
+    """The faults of a run directory, by its files, the student's tokenizer and the strategies.
 
     Raises:
-        ValueError: it is no run directory, or its ledger cannot be read.
+        ValueError: it is not a run directory, or its ledger cannot be read.
     """
     recorded = read_recorded(run_dir)
     config = read_config(run_dir / "config.json")
@@ -59,58 +57,84 @@ def verify(run_dir: Path) -> Verification:
         found.notes.append("judgements: some answers are still open; run the same command again")
     for stage, previous in (("rationales", "problems"), ("examples", "rationales")):
         account(rows, stage, rows[previous].accepted, found)
-        check_inputs(ledger, stage, previous, found)
-    _check_inputs_are_recorded(recorded, config, strategies, ledger, found)
+        check_taken_in(ledger, stage, previous, found)
+    _check_keys(recorded, ledger, found)
+    _check_texts(recorded, config, strategies, ledger, found)
     faults = list(lineage_faults(ledger, config, strategies))
     found.findings += faults[:MOST_FAULTS]
     if len(faults) > MOST_FAULTS:
-        found.findings.append(f"and {len(faults) - MOST_FAULTS} more rows that do not follow")
-    _check_dataset(run_dir, config, strategies, rows["examples"].accepted, found)
+        found.findings.append(f"and {len(faults) - MOST_FAULTS} more faults of rows")
+    _check_dataset(recorded, config, strategies, ledger, rows["examples"].accepted, found)
     return found
 
 
-def _check_inputs_are_recorded(
-    recorded: Recorded,
-    config: Config,
-    strategies: Strategies,
-    ledger: Ledger,
-    found: Verification,
-) -> None:
-    """What rows are compared with below must be what their stages' keys were made of."""
-    # A raised version says nothing about the texts.
-    texts = {name: each for name, each in text_digests(strategies).items() if name not in VERSIONS}
-    tokenizer = tokenizer_files_digest(Path(engine_directory(config.student)))
-    examples = {"cautious_message": cautious_digest(strategies), "tokenizer": tokenizer}
-    now = {"scores": texts, "rationales": texts, "examples": examples}
-    for stage, wanted in now.items():
-        before = recorded.stages.get(stage, {})
-        if ledger.committed(stage) and (
-            changed := differences({name: before.get(name) for name in wanted}, wanted)
-        ):
+def _check_keys(recorded: Recorded, ledger: Ledger, found: Verification) -> None:
+    """Checks that committed units have the keys of the determinants that config.json records."""
+    if not set(PREVIOUS) <= recorded.stages.keys():
+        return  # a run directory that a program of ours did not begin
+    keys = stage_keys(recorded.stages)
+    for stage in PREVIOUS:
+        others = [r.unit for r in ledger.committed(stage) if r.stage_key != keys[stage]]
+        if others:
             found.findings.append(
-                f"{stage}: were made with other strategies, or another tokenizer, than can be "
-                f"read now: {changed}; restore the file"
+                f"{stage}: config.json records other determinants than {len(others)} units were "
+                f"made from, e.g. {others[0]}; restore it from a copy"
+            )
+
+
+def _check_texts(
+    recorded: Recorded, config: Config, strategies: Strategies, ledger: Ledger, found: Verification
+) -> None:
+    """Checks that the texts which rows are compared with are those behind the stages' keys."""
+    prompts = prompt_digests(strategies)
+    for stage in ("problems", "evaluation_problems"):  # their keys are part of all the others
+        before = recorded.stages.get(stage, {}).get("prompts")
+        if ledger.committed(stage) and (changed := differences(before, prompts)):
+            found.findings.append(
+                f"{stage}: made with other strategies than those read now: {changed}; restore "
+                f"{config.strategies or OWN_FILE}"
             )
     if recorded.strategies is not None and Path(config.strategies or OWN_FILE).is_file():
         try:
-            is_same = load_strategies(config.strategies) == strategies
+            now = strategies_json(load_strategies(config.strategies))
         except ValueError:
-            is_same = False
-        if not is_same:
+            now = {}
+        if now != strategies_json(strategies):
             found.notes.append(
                 f"{config.strategies or OWN_FILE} has changed since the run; its rows are "
                 "compared with the texts that config.json recorded"
             )
 
 
+def _check_tokenizer(
+    recorded: Recorded, config: Config, manifest: dict[str, Any], found: Verification
+) -> None:
+    """Checks that the rows were encoded with the tokenizer that the examples' key was made of."""
+    directory = engine_directory(config.student)
+    now = tokenizer_files_digest(Path(directory))
+    before = recorded.stages.get("examples", {}).get("tokenizer")
+    encoded = manifest.get("tokenizer_files", now)  # older manifests do not say
+    if encoded != before:
+        found.findings.append(
+            f"dataset: was encoded with a tokenizer or template in {directory} other than the one "
+            "that the run recorded; make the run again in another run_dir"
+        )
+    elif now != before:
+        found.notes.append(
+            f"{directory}: a file of the tokenizer has changed since the run; what it encodes is "
+            "compared with the rows"
+        )
+
+
 def _check_dataset(
-    run_dir: Path,
+    recorded: Recorded,
     config: Config,
     strategies: Strategies,
+    ledger: Ledger,
     examples: Counter[Any],
     found: Verification,
 ) -> None:
-    root = run_dir / "dataset"
+    root = ledger.run_dir / "dataset"
     if not root.exists():
         found.notes.append("dataset: not written yet")
         return
@@ -124,7 +148,8 @@ def _check_dataset(
     ids = Counter(example.problem_id for example in rows)
     if ids != examples:
         found.findings.append(
-            f"dataset: holds {ids.total()} rows of other ids than the {examples.total()} examples"
+            f"dataset: holds {ids.total()} rows whose ids are not those of the {examples.total()} "
+            "examples"
         )
     found.table.append(("dataset", examples.total(), len(rows), 0, 0))
     said = manifest["summary"]["rows"], sum(entry["rows"] for entry in manifest["files"])
@@ -132,6 +157,7 @@ def _check_dataset(
         found.findings.append(
             f"dataset: its manifest counts {said} rows, its files hold {len(rows)}"
         )
+    _check_tokenizer(recorded, config, manifest, found)
     if manifest["prompts"] != config.erasure.prompts:
         found.findings.append(
             f"dataset: its manifest says prompts are {manifest['prompts']}, the run's config says "
@@ -144,7 +170,7 @@ def _check_dataset(
         return
     if manifest["tokenizer_digest"] != chat.digest:
         found.findings.append(
-            "dataset: was encoded by another tokenizer or template than the student's"
+            "dataset: was encoded with a tokenizer or template other than the student's"
         )
     if manifest["proof"] is None or manifest["proof"] != json.loads(
         json.dumps(dataclasses.asdict(prove(rows, chat=chat, strategies=strategies)))

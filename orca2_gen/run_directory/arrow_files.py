@@ -1,5 +1,4 @@
-"""Records <-> Arrow files: the schema from the record, an atomic write, and a read that trusts
-nothing.
+"""Records <-> Arrow files: a schema per record, an atomic write and a read that trusts nothing.
 
 Arrow does not check what it reads: a stream cut at a batch boundary reads short without an error,
 and one flipped offset can crash the process (arrow.apache.org/docs/format/Security.html). So every
@@ -34,7 +33,7 @@ class FileEntry:
     """One written file, as ledger and manifest list it."""
 
     path: str
-    """Relative to the directory of the list, with forward slashes."""
+    """Path relative to the directory of the list, with forward slashes."""
     rows: int
     bytes: int
     sha256: str
@@ -111,9 +110,7 @@ def _tuple_of(build: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def write_records(root: Path, path: str, records: Sequence[Any], record: type) -> FileEntry:
-    """Writes an Arrow file `root/path` durably and returns its entry; a reader sees all of it or
-    nothing.
-    """
+    """Writes an Arrow file `root/path` durably, in one step for readers, and returns its entry."""
     table = to_table(records, record)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(
@@ -134,8 +131,7 @@ def read_records(root: Path, entry: FileEntry, record: type[R]) -> list[R]:
     the record had that field.
 
     Raises:
-        DamagedFile: it is absent, or its size, digest, columns or row count is not what the entry
-            says.
+        DamagedFile: the file is absent, or its size, digest, columns or row count is wrong.
     """
     table = read_table(root, entry)
     check_schema(table.schema, record, str(root / entry.path))
@@ -143,11 +139,13 @@ def read_records(root: Path, entry: FileEntry, record: type[R]) -> list[R]:
 
 
 def check_schema(schema: pa.Schema, record: type[Any], path: str) -> None:
-    """Returns if rows of this schema can be read as records: each column is a field of the record,
-    and each field without a column has a default, in nested records too.
+    """Checks that rows of this schema can be read as records.
+
+    Each column must be a field of the record, and each field without a column must have a default,
+    in nested records too.
 
     Raises:
-        DamagedFile: one is not; the message names `path`.
+        DamagedFile: they cannot; the message names `path`.
     """
     fault = _column_fault(pa.struct(list(schema)), record)
     if fault:
@@ -155,7 +153,7 @@ def check_schema(schema: pa.Schema, record: type[Any], path: str) -> None:
 
 
 def _column_fault(found: pa.StructType, record: Any) -> str:
-    """What keeps rows of this type from being records; empty where nothing does."""
+    """The fault that keeps rows of this type from being records; empty if there is none."""
     hints = typing.get_type_hints(record)
     fields = {field.name: field for field in dataclasses.fields(record)}
     columns = {column.name: column for column in found}
@@ -178,9 +176,7 @@ def _column_fault(found: pa.StructType, record: Any) -> str:
 
 
 def read_table(root: Path, entry: FileEntry, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a listed Arrow file, checked as `read_records` checks it; `columns` keeps only
-    those.
-    """
+    """The table of a listed Arrow file, or its `columns`; size, digest and rows are checked."""
     body = checked_bytes(root, entry)
     with pa.ipc.open_file(pa.py_buffer(body)) as reader:
         table = reader.read_all()
@@ -203,15 +199,13 @@ def checked_bytes(root: Path, entry: FileEntry) -> bytes:
         raise DamagedFile(f"{path} has {len(body)} bytes, its list says {entry.bytes}")
     if hashlib.sha256(body).hexdigest() != entry.sha256:
         raise DamagedFile(
-            f"{path} has another SHA-256 than its list says: it was changed after it was written"
+            f"{path} has a SHA-256 other than its list says: it was changed after it was written"
         )
     return body
 
 
 def inside(root: Path, path: str) -> Path:
-    """`root / path`, refused where a foreign list would lead out of root (`..`, absolute, symbolic
-    link).
-    """
+    """`root / path`, refused if it leads out of root (`..`, absolute, symbolic link)."""
     joined = root / path
     if not joined.resolve().is_relative_to(root.resolve()):
         raise DamagedFile(
@@ -239,7 +233,7 @@ def write_bytes(path: Path, body: bytes) -> None:
 
 @contextmanager
 def naming(path: Path, num_bytes: int) -> Iterator[None]:
-    """Says of a failed write which file and how much it was; the system's error names neither."""
+    """Adds file and size to the error of a failed write; the system's error names neither."""
     try:
         yield
     except OSError as error:
@@ -248,9 +242,7 @@ def naming(path: Path, num_bytes: int) -> Iterator[None]:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no reader takes for a file and no other process takes for its
-    own.
-    """
+    """A name beside `path` that no reader takes for a file and no other process uses."""
     return path.with_name(
         f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     )

@@ -1,4 +1,4 @@
-"""What a file or a model is, in a few hex digits, for stage keys."""
+"""Digests of files and models, for stage keys."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ def file_digest(path: Path) -> str:
 
 
 def model_digest(directory: Path) -> str:
-    """A digest of a model directory that is quick at any size: names, sizes, safetensors headers
-    and a sample of bytes.
+    """A digest of a model directory that is quick at any size.
 
-    Headers alone would not tell a fine-tuned student from its start, so 64 evenly spaced blocks of
-    4 KB of every weights file go in as well.
+    It covers names, sizes, safetensors headers and 64 evenly spaced blocks of 4 KB of every weights
+    file: headers alone would not tell a fine-tuned student from its start.
 
     Raises:
         ValueError: the directory holds no safetensors, or a damaged one.
@@ -74,7 +73,7 @@ def _weights_digest(path: Path) -> str:
         header_bytes = struct.unpack("<Q", length)[0] if len(length) == 8 else size
         if header_bytes > size - 8:
             raise ValueError(
-                f"{path} is no whole safetensors file: its header would be longer than the file; "
+                f"{path} is not a whole safetensors file: its header would be longer than it; "
                 "copy it again"
             )
         digest.update(file.read(header_bytes))

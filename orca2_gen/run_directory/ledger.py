@@ -1,8 +1,9 @@
-"""What is committed: one checksummed line per unit, one writer; only this knows the directory.
+"""What is committed: one checksummed line per unit, one writer; only this file knows the layout.
 
     RUN/config.json      the resolved config and what each stage's key was made of
     RUN/ledger.jsonl     the commits, in order
-    RUN/<stage>/         Arrow files; RUN/rejections/ those of all stages
+    RUN/<stage>/         Arrow files of the accepted rows
+    RUN/rejections/      Arrow files of the rejections of all stages
     RUN/driver.lock      held by the one driver: host, pid and start time
 
 An actor writes files and returns a Receipt; the driver commits it here. A file that no line lists
@@ -51,23 +52,23 @@ _TEMPORARY = re.compile(r"\..+\.(arrow|json|lock)\.tmp-.+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitName:
-    """Which unit of which stage, and which try at it."""
+    """The identity of a unit of a stage, and the attempt at it."""
 
     stage: str
     stage_key: str
     unit: str
-    """From task and range, e.g. `gsm8k-000003`."""
+    """Name made of task and range, e.g. `gsm8k-000003`."""
     group: str = ""
     """The selection group of all its rows."""
     attempt: int = 1
     driver: str = "0"
-    """Hexadecimal, of the driver that asks: what an actor of one long dead writes late must not
-    fall on a committed file."""
+    """Hexadecimal id of the driver that asks: a late write for a driver long dead must not hit a
+    committed file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
-    """What an actor returns for a finished unit, and what a ledger line holds."""
+    """The result of a finished unit, which an actor returns and a ledger line holds."""
 
     stage: str
     stage_key: str
@@ -87,7 +88,7 @@ class Receipt:
 
     @property
     def rejections(self) -> FileEntry | None:
-        """The file of the rejections; None where nothing was rejected."""
+        """The file of the rejections; None if nothing was rejected."""
         return self.files[1] if len(self.files) > 1 else None
 
 
@@ -98,22 +99,22 @@ class Ledger:
     run_dir: Path
     writable: bool
     fence: Callable[[], None] = lambda: None
-    """Raises if this process may commit no more: the lock was taken over."""
+    """Raises if this process may no longer commit: the lock was taken over."""
     units: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     """(stage, unit) -> its Receipt."""
     torn: list[str] = field(default_factory=list)
-    """What was dropped on opening, for people to read."""
+    """Lines for people about what was dropped on opening."""
 
     def committed(self, stage: str) -> list[Receipt]:
         """The stage's receipts, by unit name."""
         return [receipt for key, receipt in sorted(self.units.items()) if key[0] == stage]
 
     def commit(self, receipts: Iterable[Receipt]) -> None:
-        """Appends the receipts with one fsync; only after this their rows exist.
+        """Appends the receipts with one fsync; their rows exist only after this.
 
         Raises:
             OSError: they could not be made durable; none of them counts in this process.
-            RunInUse: the run directory is another driver's by now.
+            RunInUse: another driver has taken over the run directory.
         """
         assert self.writable
         self.fence()
@@ -195,10 +196,10 @@ def committed_rows(ledger: Ledger, stage: str, record: type[R]) -> list[R]:
 def read_ledger(
     run_dir: Path, *, writable: bool = False, fence: Callable[[], None] = lambda: None
 ) -> Ledger:
-    """The Ledger of a run directory; empty where there is none yet.
+    """The Ledger of a run directory; empty if there is none yet.
 
-    A line cut short by a crash can only be the last: it was never acknowledged, so it is dropped
-    (and cut off the file if writable).
+    A crash can cut short only the last line, which was never acknowledged, so it is dropped (and
+    cut off the file if writable).
 
     Raises:
         ValueError: a line before the last is damaged, or a unit is committed twice; no crash does
@@ -244,7 +245,7 @@ def _line(receipt: Receipt) -> bytes:
 
 
 def _receipt(line: bytes) -> Receipt | None:
-    """The line's Receipt; None if it is not whole."""
+    """The line's Receipt; None if the line is not whole."""
     try:
         row = json.loads(line)
         if row.pop("checksum") != _checksum(row):
@@ -259,9 +260,7 @@ def _checksum(row: dict[str, Any]) -> str:
 
 
 def unlisted_files(ledger: Ledger) -> list[Path]:
-    """Files that no line lists: left by a process that died, or came too late. Never a stranger's
-    file.
-    """
+    """Files of ours that no line lists: a process that wrote them died or was too late."""
     listed = {entry.path for receipt in ledger.units.values() for entry in receipt.files}
     units = [*STAGES, "rejections"]
     found = []

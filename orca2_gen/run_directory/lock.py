@@ -1,9 +1,9 @@
-"""One driver per run directory: RUN/driver.lock names the host, process and start time of the one
-that holds it, and is touched as long as that one lives.
+"""One driver per run directory: RUN/driver.lock names its host, process and start time.
 
-In the same process namespace a process is asked for; of another host or container only the touches
-can be seen. They are compared with each other, never with a clock: hosts' clocks differ. A driver
-asks before every commit whether the lock is still its own.
+The holder touches the lock as long as it lives. In the same process namespace a driver looks up the
+holder's process; from another host or container it sees only the touches. They are compared with
+each other, never with a clock: hosts' clocks differ. A driver checks before every commit that the
+lock is still its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orca2_gen.run_directory.arrow_files import temporary_name, write_bytes
 
 TOUCH_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 45.0
-"""A lock of another host that is not touched for so long belongs to nobody."""
+"""Seconds without a touch after which a lock of another host belongs to nobody."""
 
 
 class RunInUse(ValueError):
@@ -36,18 +36,18 @@ class RunLock:
 
     path: Path
     descriptor: int
-    """Of the file that was linked to `path`: a name can be taken over, a file cannot."""
+    """Descriptor of the file linked to `path`: a name can be taken over, a file cannot."""
 
     def check(self) -> None:
-        """Returns if the lock is still ours.
+        """Checks that the lock is still ours.
 
         Raises:
-            RunInUse: another driver took it, having seen no sign of life of this one.
+            RunInUse: another driver took it after seeing no sign of life of this one.
         """
         if not self.is_ours():
             raise RunInUse(
                 f"{self.path} was taken over by another driver while this one stood still; this "
-                f"one commits no more and leaves the run to it"
+                f"one commits nothing more and leaves the run to it"
             )
 
     def is_ours(self) -> bool:
@@ -103,10 +103,10 @@ def _link(
             os.link(written, lock.path)
             return
         except FileExistsError:
-            if lock.is_ours():  # NFS may say so of a link that it has made
+            if lock.is_ours():  # NFS may report this for a link that it has made
                 return
         except FileNotFoundError:
-            break  # another driver, who now has the lock, swept up what nobody lists
+            break  # another driver, which now has the lock, removed unlisted files
         with suppress(FileNotFoundError):
             held = lock.path.read_bytes()
             _refuse_the_living(lock.path, held, dead_after_seconds, say)
@@ -121,7 +121,7 @@ def _refuse_the_living(
         holder: dict[str, Any] = json.loads(held)
         host, pid, started = holder["host"], holder["pid"], holder["started"]
     except (ValueError, KeyError, TypeError):
-        return  # nobody finished writing it: no driver of ours, which links whole files
+        return  # not written to its end: no driver of ours, which links whole files
     if all(holder.get(name) == value for name, value in _namespace().items()):
         lives = _started(pid) == started
     else:
@@ -134,9 +134,8 @@ def _refuse_the_living(
 
 
 def _namespace() -> dict[str, str]:
-    """What two drivers must share for one to see the other's process id: containers may share a
-    host's name and nothing else.
-    """
+    """The facts that two drivers must share for one to see the other's process id."""
+    # Containers may share a host's name and nothing else.
     return {
         "host": socket.gethostname(),
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -145,7 +144,7 @@ def _namespace() -> dict[str, str]:
 
 
 def _is_touched(path: Path, seconds: float) -> bool:
-    """Whether the lock is touched within so many seconds; one that is given back is not."""
+    """Whether the lock is touched within these seconds; a released lock is not."""
     before = _touches(path)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -166,7 +165,7 @@ def _touches(path: Path) -> tuple[int, int] | None:
 
 
 def _take_away(path: Path, held: bytes) -> None:
-    """Removes a dead driver's lock, and no other: it may have been taken over meanwhile."""
+    """Removes a dead driver's lock, unless it has been taken over meanwhile."""
     aside = temporary_name(path)
     try:
         os.rename(path, aside)
@@ -180,19 +179,18 @@ def _take_away(path: Path, held: bytes) -> None:
 
 def _touch(lock: RunLock, released: threading.Event, seconds: float) -> None:
     while not released.wait(seconds):
-        # Where the file system fails for a moment the next touch will do; where the lock is lost,
-        # the next commit finds out.
+        # If the file system fails for a moment, the next touch will do; if the lock is lost, the
+        # next commit finds out.
         with suppress(OSError):
             os.utime(lock.descriptor)
 
 
 def _started(pid: Any) -> str | None:
-    """When the process began, in clock ticks since boot; None if none lives. A pid alone is
-    reused.
-    """
+    """The process's start in clock ticks since boot; None if it is not alive."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]  # a zombie waits only for its parent
+    # A pid alone is reused; a zombie waits only for its parent.
+    return None if fields[0] in "ZX" else fields[19]

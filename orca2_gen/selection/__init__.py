@@ -1,1 +1,1 @@
-"""Scores -> one strategy per group: which problems are asked next, who is out, who is chosen."""
+"""Scores -> one strategy per group: the problems to ask next, the strategies out, the choice."""

@@ -1,8 +1,8 @@
-"""Which problems of a group are scored, in which blocks: what is known before any score.
+"""The problems of a group to score, and their blocks: all that is known before any score.
 
 A group (a task, or a category) has N problems that may be scored: at most `scored_problems` of its
-own, in a seeded permutation. Block k is the run of them that follows block k - 1, under every
-strategy still in. In a race it is known once those before it are committed; under the full grid all
+own, in a seeded permutation. Block k is the stretch of them after block k - 1, under every strategy
+still in. In a race, a block is known once those before it are committed. Under the full grid, all
 strategies stay in to the end, so all blocks are known from the start and may run anywhere in any
 order.
 """
@@ -27,28 +27,26 @@ from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.strategies import CAUTIOUS
 
 OPEN = "open"
-"""A count in the receipt of a unit of problems: how many of them are open."""
+"""Name of the count of open problems in the receipt of a unit of problems."""
 
 _FILE_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """What is selected for, and its accepted problems, by number."""
+    """A selection group, with its accepted problems by number."""
 
     name: str
     num_problems: int
     num_groups: int
-    """Of its run, itself included: where there are few, each is scored in larger blocks."""
+    """Groups of its run, itself included; if they are few, each is scored in larger blocks."""
     is_judged: bool = False
-    """Whether any of them is open, so that a judge reads its answers before anything is selected;
-    then all its strategies are scored."""
+    """Whether any of its problems is open, so that a judge reads the answers before anything is
+    selected; then all strategies are scored."""
 
     @property
     def stem(self) -> str:
-        """What its units' names begin with: its name if that can stand in a file's, else what of it
-        can, and a hash.
-        """
+        """The start of its units' names: its name, or its file-safe part and a hash."""
         if _FILE_SAFE.fullmatch(self.name):
             return self.name
         kept = re.sub("[^A-Za-z0-9]+", "-", self.name).strip("-")[:40]
@@ -56,9 +54,7 @@ class Group:
 
 
 def group_name(problem: Problem, select_by: str) -> str:
-    """The name of the group that a problem is selected with; its task's where it has no category
-    (and, by sub-category, none of those).
-    """
+    """The name of a problem's selection group; its task's if it has no category to select by."""
     if select_by == "task":
         return problem.task
     sub_category = problem.sub_category if select_by == "sub_category" else ""
@@ -73,11 +69,10 @@ def block_unit(group: Group, index: int) -> str:
 def rows_by_file(
     files: Sequence[FileEntry], numbers: Sequence[int]
 ) -> tuple[tuple[FileEntry, tuple[int, ...]], ...]:
-    """Numbers of problems over a group's files -> files and the rows wanted of each, in the order
-    of the numbers, so that a file may come several times: a race rests on the order being random
-    (selection/race.py), and a file may hold one kind of problem.
-    """
+    """Numbers of problems over a group's files -> (file, its rows), in the order of the numbers."""
     ends = list(itertools.accumulate(entry.rows for entry in files))
+    # A file may come several times: a race rests on a random order (selection/race.py), and a file
+    # may hold one kind of problem.
     placed = [(bisect.bisect_right(ends, number), number) for number in numbers]
     return tuple(
         (files[place], tuple(number - ends[place] + files[place].rows for _, number in run))
@@ -86,25 +81,25 @@ def rows_by_file(
 
 
 BLOCKS_VERSION = 1
-"""Raise it with every change of which problems make a block, or of their order: part of the stage
+"""Raise it with every change to which problems make a block, or to their order: part of the stage
 keys."""
 MOST_IN_BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """How scores become a Selection; nothing here says where or when scoring happens."""
+    """The settings by which scores become a Selection; none says where or when scoring happens."""
 
     policy: str
     """student_best, teacher_best, random or fixed:STRATEGY."""
     strategies: tuple[str, ...]
     method: Literal["race", "full_grid"]
     delta: float
-    """The chance, at most, that a race differs from its full grid."""
+    """Highest chance that a race differs from its full grid."""
     scored_problems: int
     block_size: int
     open_requests: int
-    """Of a race: with fewer from all groups together, engines would run empty."""
+    """Requests in a race; with fewer from all groups together, engines would run empty."""
     indifference: float
     none_solved: str
     cautious_arm: bool
@@ -120,9 +115,8 @@ class Rule:
         return self.needs_scores and self.method == "race"
 
     def of(self, group: Group) -> Rule:
-        """The rule for one group: a judged one uses the full grid, since a race would have to wait
-        for the judge after every block.
-        """
+        """The rule for one group; a judged group uses the full grid."""
+        # A race would have to wait for the judge after every block.
         return dataclasses.replace(self, method="full_grid") if group.is_judged else self
 
 
@@ -135,13 +129,13 @@ class Block:
     problems: tuple[int, ...]
     """Numbers of problems in the group's order of reading."""
     strategies: tuple[str, ...]
-    """Those still in, and `cautious` where it is scored too."""
+    """Strategies still in, and `cautious` if it is scored too."""
 
 
 @functools.lru_cache(maxsize=4096)
 def permutation(group: Group, rule: Rule) -> tuple[int, ...]:
-    """The numbers of the problems that may be scored, in the order in which they are."""
-    order = array("Q", range(group.num_problems))  # of millions, a list would take 36 bytes each
+    """The numbers of the problems that may be scored, in the order of scoring."""
+    order = array("Q", range(group.num_problems))  # a list of millions would take 36 bytes each
     draws(rule, group.name, "permutation").shuffle(order)
     return tuple(order[: rule.scored_problems])
 
@@ -150,9 +144,9 @@ def open_blocks(group: Group, rule: Rule, committed: Mapping[int, tuple[str, ...
     """The blocks that can be scored now; none if the group is decided, or needs no scores.
 
     Args:
-        group: what is selected for.
-        rule: how.
-        committed: blocks by index, each with the `survivors` after it.
+        group: the selection group.
+        rule: the group's rule.
+        committed: index of a committed block -> the `survivors` after it.
     """
     num_problems = len(permutation(group, rule))
     if not rule.needs_scores:
@@ -173,9 +167,10 @@ def open_blocks(group: Group, rule: Rule, committed: Mapping[int, tuple[str, ...
 
 
 def num_in_block(group: Group, rule: Rule, num_strategies: int) -> int:
-    """How many problems a block has, but for the last: `block_size`. In a race with few groups, of
-    which each has one block open, or with few strategies left, it is more, since engines would run
-    empty; that many more are scored before a strategy can fall.
+    """The number of problems in each block but the last: `block_size`, or more in a race.
+
+    Each group in a race has one open block. With few groups or few strategies left, engines would
+    run empty, so blocks are larger; that many more problems are scored before a strategy can fall.
     """
     if not rule.is_race:
         return rule.block_size
@@ -184,12 +179,12 @@ def num_in_block(group: Group, rule: Rule, num_strategies: int) -> int:
 
 
 def most_blocks(group: Group, rule: Rule) -> int:
-    """No group has more blocks."""
+    """The highest number of blocks that a group can have."""
     return math.ceil(len(permutation(group, rule)) / rule.block_size)
 
 
 def block(group: Group, rule: Rule, index: int, first: int, names: tuple[str, ...]) -> Block:
-    """The block of this index, which begins at this place of the permutation."""
+    """The block of this index, which begins at place `first` of the permutation."""
     last = first + num_in_block(group, rule, len(names))
     return Block(
         group=group.name,
@@ -200,6 +195,6 @@ def block(group: Group, rule: Rule, index: int, first: int, names: tuple[str, ..
 
 
 def draws(rule: Rule, group: str, purpose: str) -> random.Random:
-    """Random numbers for one purpose and group, the same in every run of this seed."""
+    """Random numbers for one purpose and group, the same in every run with this seed."""
     digest = hashlib.sha256(f"{rule.run_seed}|{purpose}|{group}".encode()).digest()
     return random.Random(int.from_bytes(digest[:8]))

@@ -33,7 +33,7 @@ Scored = Mapping[int, Sequence[StudentScore]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A strategy, why it is chosen, and those that are as good as it, itself included."""
+    """A chosen strategy, the reason, and the strategies that are as good, itself included."""
 
     strategy: str
     reason: str
@@ -49,7 +49,7 @@ def survivors(group: Group, rule: Rule, scored: Scored) -> tuple[str, ...]:
 
 
 def next_step(group: Group, rule: Rule, scored: Scored) -> Block | Selection:
-    """The first block that is not committed yet, or the Selection if none is needed any more."""
+    """The first block that is not committed yet, or the Selection if no more are needed."""
     if not rule.needs_scores:
         choice = _unscored_choice(group, rule)
         return _selection(group, rule, choice, start(rule.strategies), [])
@@ -64,7 +64,7 @@ def next_step(group: Group, rule: Rule, scored: Scored) -> Block | Selection:
 
 
 def choose(summaries: Sequence[StrategySummary], rule: Rule) -> Choice:
-    """The highest mean; ties go to the fewest mean completion tokens, then to file order."""
+    """The strategy of the highest mean; ties go to the fewest mean tokens, then to file order."""
     best = max(s.mean for s in summaries)
     if best <= 0.0:
         return Choice(strategy=rule.none_solved, reason="none_solved")
@@ -79,13 +79,13 @@ def choose(summaries: Sequence[StrategySummary], rule: Rule) -> Choice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Followed:
-    """Where committed blocks lead."""
+    """The state that committed blocks lead to."""
 
     standing: Standing
     choice: Choice | None
-    """None while it is open."""
+    """None while the group is open."""
     sizes: tuple[int, ...]
-    """Of the blocks that count, in problems."""
+    """Problems in each of the blocks that count."""
 
 
 def _follow(group: Group, rule: Rule, scored: Scored) -> _Followed:
@@ -107,7 +107,7 @@ def _follow(group: Group, rule: Rule, scored: Scored) -> _Followed:
         names, scores = standing.names, scored[index]
         cells = {name: [s for s in scores if s.strategy == name] for name in names}
         if scores and not all(cells.values()):
-            break  # these are not the blocks of this rule; whoever verifies says so
+            break  # these are not the blocks of this rule; verify reports it
         size = num_in_block(group, rule, len(names))
         size = min(size, num_problems - num_seen)
         num_seen, seen_sizes = num_seen + size, (*seen_sizes, size)
@@ -125,9 +125,8 @@ def _follow(group: Group, rule: Rule, scored: Scored) -> _Followed:
 
 
 def _values(cells: Mapping[str, Sequence[StudentScore]], num_problems: int) -> Floats:
-    """[S, P] what the cells of a block count. A problem that is lost under all strategies counts 0
-    for all, so that it favours none.
-    """
+    """[S, P] values of a block's cells."""
+    # A problem that is lost under all strategies counts 0 for all, so that it favours none.
     values = np.zeros((len(cells), num_problems))
     for row, scores in enumerate(cells.values()):
         values[row, : len(scores)] = [cell_value(score) for score in scores]
@@ -135,7 +134,7 @@ def _values(cells: Mapping[str, Sequence[StudentScore]], num_problems: int) -> F
 
 
 def _raced(standing: Standing, seen: Mapping[str, Sequence[StudentScore]]) -> Choice | None:
-    """What a race has come to before all problems are scored, if anything."""
+    """The choice of a race before all problems are scored; None while it is open."""
     if len(standing.names) == 1:
         return Choice(strategy=standing.names[0], reason="race", tied=standing.names)
     tokens = [summarise(name, seen[name]).mean_completion_tokens for name in standing.names]
@@ -148,8 +147,9 @@ def _raced(standing: Standing, seen: Mapping[str, Sequence[StudentScore]]) -> Ch
 def _is_fragile(
     selection: Selection, rule: Rule, standing: Standing, forgiven: Sequence[StudentScore]
 ) -> bool:
-    """Whether the forgiven scores choose another strategy among those that never fell, or take away
-    the lead that another fell to. What a fallen one would have scored later nobody knows.
+    """Whether the forgiven scores choose another strategy, or take away a lead that one fell to.
+
+    Only strategies that never fell are chosen among: the later scores of a fallen one are unknown.
     """
     by_name = {name: [s for s in forgiven if s.strategy == name] for name in rule.strategies}
     last = [summarise(name, by_name[name]) for name in standing.names]
@@ -164,7 +164,7 @@ def _is_fragile(
 
 
 def _forgiven(score: StudentScore) -> StudentScore:
-    """The score, counted as correct if it was not really judged."""
+    """The score, counted as correct if it has no verdict."""
     is_judged = score.outcome in ("correct", "incorrect") and not math.isnan(score.score)
     return score if is_judged else dataclasses.replace(score, score=1.0)
 
@@ -203,9 +203,7 @@ def _selection(
 def summarise(
     strategy: str, scores: Sequence[StudentScore], fall: Fall | None = None
 ) -> StrategySummary:
-    """Mean, interval, tokens and outcomes of one strategy's cells, and where and why it fell; a
-    score that is no number counts 0.
-    """
+    """Mean, interval, tokens and outcomes of one strategy's cells, and where and why it fell."""
     num = len(scores)
     mean = sum(cell_value(s) for s in scores) / num if num else 0.0
     low, high = wilson_interval(mean, num)
@@ -227,17 +225,18 @@ def summarise(
 
 
 def cell_value(score: StudentScore) -> float:
-    """What a cell counts in a mean: its score, or 0 where that is no number."""
+    """The value of a cell in a mean: its score, or 0 if that is not a number."""
     return 0.0 if math.isnan(score.score) else score.score
 
 
 def wilson_interval(mean: float, num: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% interval of a proportion (Wilson 1927): inside [0, 1] and sound at 0 and 1, where
-    mean +- 2se is not.
+    """The 95% interval of a proportion (Wilson 1927).
+
+    It is inside [0, 1] and sound at 0 and 1, where mean +- 2se is not.
     """
     if num == 0:
         return 0.0, 1.0
     centre = (mean + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(mean * (1 - mean) / num + z * z / (4 * num * num))
-    # The mean lies inside; rounding alone could leave it out at 0 and 1.
+    # The mean lies inside; at 0 and 1, rounding alone could leave it out.
     return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))

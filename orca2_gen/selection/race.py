@@ -23,21 +23,21 @@ Floats = NDArray[np.float64]
 # Shapes below: S strategies still in, P problems of a block, B bets.
 
 BETS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.75])
-"""Shares of the capital that are at stake at most: less than 1, so that none is ever lost whole."""
+"""Highest shares of the capital at stake: less than 1, so that none is ever lost whole."""
 ROUNDING = 1e-9
 """Means are ratios of small integers: a margin this far below 1/N only undoes their rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """What a race is run under."""
+    """The terms of a race."""
 
     num_problems: int
-    """N: of the grid whose winner is looked for."""
+    """N, the problems of the full grid."""
     num_strategies: int
-    """At the start."""
+    """Strategies at the start."""
     delta: float
-    """The chance, at most, that the grid's winner falls."""
+    """Highest chance that the grid's winner falls."""
     indifference: float
     """Strategies within this of the highest mean tie."""
 
@@ -50,11 +50,11 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fall:
-    """Why a strategy is out."""
+    """A strategy that is out, and why."""
 
     strategy: str
     to: str
-    """Whose lead it was."""
+    """The strategy whose lead it fell to."""
     block: int
     by: str
     """`bet`, or `certain` where the problems left could not make up for the lead."""
@@ -69,13 +69,13 @@ class Standing:
     falls: tuple[Fall, ...]
     num_blocks: int
     num_seen: int
-    """Problems."""
+    """Problems scored so far."""
     leads: Floats
     """[S, S] sums of D."""
     capitals: Floats
-    """[2, S, S, B]: against "j is worse than i by no more than eps" and "j is better by eps"."""
+    """[2, S, S, B] against "j is worse than i by no more than eps" and "j is better by eps"."""
     no_better: NDArray[np.bool_]
-    """[S, S]: it has been shown that j is not better than i by eps or more."""
+    """[S, S] whether it is shown that j is not better than i by eps or more."""
 
 
 def start(names: tuple[str, ...]) -> Standing:
@@ -98,8 +98,8 @@ def advance(standing: Standing, values: Floats, terms: Terms) -> Standing:
     Args:
         standing: the race so far.
         values: [S, P] scores in [0, 1], strategies as in `standing.names`, problems in the order of
-            the race. What is not a number counts 0, and a problem without scores 0 for all.
-        terms: of the race.
+            the race. NaN counts 0, and a problem without scores counts 0 for all.
+        terms: the race's.
     """
     assert values.shape[0] == len(standing.names)
     values = np.nan_to_num(values, nan=0.0)
@@ -125,7 +125,7 @@ def advance(standing: Standing, values: Floats, terms: Terms) -> Standing:
 
 
 def nearly_best(standing: Standing, mean_tokens: Floats) -> str | None:
-    """The cheapest strategy that is in, once no other can be better by the indifference or more."""
+    """The cheapest strategy still in, once no other can be better by the indifference or more."""
     cheapest = int(np.argmin(mean_tokens))
     others = np.arange(len(standing.names)) != cheapest
     return standing.names[cheapest] if standing.no_better[cheapest, others].all() else None
@@ -134,8 +134,10 @@ def nearly_best(standing: Standing, mean_tokens: Floats) -> str | None:
 def _rejections(
     standing: Standing, gains: Floats, terms: Terms, margin: float, test: int
 ) -> tuple[Floats, NDArray[np.bool_], Floats]:
-    """[S, S] the problem of the block (from 0, else inf) at which "i leads j by no more than
-    margin" was rejected, [S, S] whether it is certain, and the capitals [S, S, B] after the block.
+    """The rejections of "i leads j by no more than margin" in a block.
+
+    [S, S] the problem of the block (from 0; inf if none) at which it is rejected, [S, S] whether
+    that is certain, and [S, S, B] the capitals after the block.
     """
     num_pairs, num_problems = gains.shape[0], gains.shape[2]
     seen = standing.num_seen + np.arange(num_problems)
@@ -169,7 +171,7 @@ def _falls(standing: Standing, first: Floats, certain: NDArray[np.bool_]) -> tup
     )
     out: dict[int, Fall] = {}
     for _, i, j in found:
-        # Whoever has fallen takes nobody along: two that reject each other do not both go.
+        # A fallen strategy takes no other along: two that reject each other do not both fall.
         if i not in out and j not in out:
             out[j] = Fall(
                 strategy=standing.names[j],

@@ -1,6 +1,6 @@
 """Published task files -> Problems: one reader per format, one Problem or Rejection per row.
 
-A format (formats/) is a way from files to rows and a pure function from a row to a Statement;
+A format (formats/) reads files into rows and has a pure function from a row to a Statement;
 `read_task` does what all formats share: identity, duplicates, checks, categories, samples.
 """
 
@@ -22,7 +22,7 @@ from orca2_gen.tasks.statements import BadRowError, Statement, check_statement
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, NOWHERE, Branch, Taxonomy
 
 READER_VERSION = 3
-"""Raise it with every change that can change a Problem: it is part of the stage keys."""
+"""Raise it with every change that can alter a Problem: part of the stage keys."""
 
 # A task's name becomes part of problem ids and of file names.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSource:
-    """A task, and which rows of which files it is made of."""
+    """A task, and the files and rows that it is made of."""
 
     name: str
     format: str
@@ -39,11 +39,11 @@ class TaskSource:
     answer_type: AnswerType | None = None
     """None leaves it to the format."""
     columns: Columns = field(default_factory=dict)
-    """What the fields of plain rows are called in these files."""
+    """Field of a plain row -> its column or columns in these files."""
     rows_per_task: int | None = None
-    """A sample of so many rows; in a mixture, of every task in it."""
+    """Rows in a sample; in a mixture, of every task in it."""
     rows_per_category: int | None = None
-    """A sample of so many rows of every category."""
+    """Rows in a sample of every category."""
     sample_seed: int = 0
     few_shot: tuple[int, int] | None = None
     """The least and the most examples before each question; None is zero-shot."""
@@ -59,11 +59,11 @@ class TaskSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRows:
-    """What reading a task gives."""
+    """The result of reading a task."""
 
     rows: Iterator[Problem | Rejection]
     sample: Sample | None
-    """None where every row is read."""
+    """None if every row is read."""
 
 
 def _always(problem: Problem) -> bool:
@@ -78,13 +78,13 @@ def read_task(
     fits: Callable[[Problem], bool] = _always,
     stage: str = "problems",
 ) -> TaskRows:
-    """One Problem or Rejection per row, in reading order, read as it is asked for.
+    """One Problem or Rejection per row, in reading order, read on demand.
 
     A problem's id is `name/split/own`, where own is the row's id (see `statements.read_id`) or its
-    place: the 0-based line or index, after the file's name where there are several. Memory holds
-    one line, batch or document, and a hash and a place for every id. A sample costs a first pass
-    over the files, in this call; only the rows drawn count as input. What concerns the whole task
-    (nothing there, not gzip, unknown format) is a ValueError at once.
+    place: the 0-based line or index, after the file's name if there are several. Memory holds one
+    line, batch or document, and a hash and a place for every id. A sample costs a first pass over
+    the files, in this call; only the rows drawn count as input. A fault of the whole task (nothing
+    there, not gzip, unknown format) is a ValueError at once.
 
     Few-shot costs another such pass, which fills the pools of examples (pools.py) from the rows
     that become problems, sampled or not, and a pass over the files of `held_out`, which keeps a
@@ -92,9 +92,9 @@ def read_task(
 
     Args:
         source: the task.
-        taxonomy: categories that go before those of its rows.
-        held_out: tasks whose questions are no examples; they are read if few_shot is set.
-        fits: whether a problem can be asked at all; if not it is no example either.
+        taxonomy: categories that take precedence over those of its rows.
+        held_out: tasks whose questions must not be examples; they are read if few_shot is set.
+        fits: whether a problem can be asked at all; if not, it is not an example either.
         stage: names the stage of rejections.
     """
     _check_source(source)
@@ -134,7 +134,7 @@ def _few_shot(
     source: TaskSource,
     stage: str,
 ) -> Iterator[Problem | Rejection]:
-    """Yields every row, the problems among them with examples or rejected for want of them."""
+    """Every row; a problem gets examples, or is rejected for lack of them."""
     assert source.few_shot is not None
     for task, row in stated:
         if isinstance(row, Rejection):
@@ -147,7 +147,7 @@ def _few_shot(
 
 
 def _check_source(source: TaskSource) -> None:
-    """Returns if a task can be read as it says.
+    """Checks that a task can be read as its source says.
 
     Raises:
         ValueError: one line that names the task and the key.
@@ -162,13 +162,13 @@ def _check_source(source: TaskSource) -> None:
         if not _NAME.fullmatch(value):
             raise ValueError(
                 f"task {word} {value!r}: expected at most 100 letters, digits, '_', '-' and '.', "
-                "the first no '-' or '.'; rename it"
+                "the first not '-' or '.'; rename it"
             )
     known = FORMATS[source.format].answer_types
     if source.answer_type is not None and source.answer_type not in known:
         raise ValueError(
             f"task {source.name!r}: format {source.format!r} with answer_type "
-            f"{source.answer_type!r}: its rows cannot be that; set answer_type to "
+            f"{source.answer_type!r}: its rows cannot have that type; set answer_type to "
             f"{' or '.join(known)}, or leave it out"
         )
     if source.columns and source.format not in PLAIN:
@@ -184,7 +184,7 @@ class _StatedRow:
 
     found: SourceRow
     ordinal: int
-    """Its place among the rows that are problems or bad; those about a whole file have none, -1."""
+    """Its place among the rows that are problems or bad; -1 for a row about a whole file."""
     statement: Statement | BadRowError
     own: str
     """Its id inside the task and split."""
@@ -196,7 +196,7 @@ class _StatedRow:
 def _stated_rows(
     source: TaskSource, taxonomy: Taxonomy, sample: Sample | None = None
 ) -> Iterator[_StatedRow]:
-    """Every row, or those of a sample and those about a whole file, with what identifies it."""
+    """Every row with its identity; with a sample, only its rows and those about a whole file."""
     ordinal = -1
     for found in read_files(source.format, source.path, source.columns):
         ordinal += not found.is_about_file
@@ -218,7 +218,7 @@ def _stated_rows(
 
 
 def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
-    """What the row states, or why it states nothing."""
+    """The row's statement, or the reason why it has none."""
     row = found.row
     if isinstance(row, BadRowError):
         return row
@@ -241,7 +241,7 @@ def _problems(
             continue
         first = place_of_id.setdefault(_hash_id(row.own), place)
         if first != place:
-            detail = f"the id {row.own} stands at {first} already; give each row its own"
+            detail = f"the id {row.own} is used at {first} already; give each row its own"
             yield "", reject(place, BadRowError("duplicate_id", detail), stage)
             continue
         problem = Problem(

@@ -47,25 +47,40 @@ def load_taxonomy(path: str | None) -> Taxonomy:
     Raises:
         ValueError: one line with the file, the task and what to do.
     """
-    if path is None:
-        return NO_TAXONOMY
-    file = Path(path)
+    return NO_TAXONOMY if path is None else parse_taxonomy(taxonomy_bytes(path), path)
+
+
+def taxonomy_bytes(path: str) -> bytes:
+    """The content of a taxonomy file.
+
+    Raises:
+        ValueError: it cannot be read, or is too large.
+    """
     try:
-        with file.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             body = stream.read(MAX_TAXONOMY_BYTES + 1)
-        if len(body) > MAX_TAXONOMY_BYTES:
-            raise ValueError(
-                f"taxonomy {file}: more than {MAX_TAXONOMY_BYTES} bytes; remove names that no "
-                "task has"
-            )
-        found = tomllib.loads(body.decode("utf-8").removeprefix("\ufeff"))
     except OSError as error:
         raise ValueError(
-            f"taxonomy {file} cannot be read: {error.strerror}; give the path of a TOML file"
+            f"taxonomy {path} cannot be read: {error.strerror}; give the path of a TOML file"
         ) from None
+    if len(body) > MAX_TAXONOMY_BYTES:
+        raise ValueError(
+            f"taxonomy {path}: more than {MAX_TAXONOMY_BYTES} bytes; remove names that no task has"
+        )
+    return body
+
+
+def parse_taxonomy(body: bytes, path: str) -> dict[str, Branch]:
+    """The branches by task name in the content of a taxonomy file.
+
+    Raises:
+        ValueError: one line with the file, the task and what to do.
+    """
+    try:
+        found = tomllib.loads(body.decode("utf-8").removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"taxonomy {file} is not TOML: {str(error)[:200]}") from None
-    return MappingProxyType({task: _branch(file, task, table) for task, table in found.items()})
+        raise ValueError(f"taxonomy {path} is not TOML: {str(error)[:200]}") from None
+    return {task: _branch(Path(path), task, table) for task, table in found.items()}
 
 
 def _branch(file: Path, task: str, table: Any) -> Branch:

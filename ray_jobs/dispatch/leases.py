@@ -22,7 +22,7 @@ Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]
 """Problem files and the rows wanted from each."""
 Done = Mapping[tuple[str, str], Receipt]
 """(stage, unit) -> the receipt of a unit that is committed, or about to be."""
-UnitInputs = TypeVar("UnitInputs")
+MadeFrom = TypeVar("MadeFrom")
 
 
 class FileLease(Protocol):
@@ -40,11 +40,11 @@ class FileLease(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UnitLease(Generic[UnitInputs]):
+class UnitLease(Generic[MadeFrom]):
     """One unit and the files it is made from."""
 
     name: UnitName
-    inputs: UnitInputs
+    made_from: MadeFrom
     what: str
     """The work, named for people."""
 
@@ -52,7 +52,7 @@ class UnitLease(Generic[UnitInputs]):
     def attempt(self) -> int:
         return self.name.attempt
 
-    def again(self, done: Done) -> UnitLease[UnitInputs] | None:
+    def again(self, done: Done) -> UnitLease[MadeFrom] | None:
         if (self.name.stage, self.name.unit) in done:
             return None
         name = dataclasses.replace(self.name, attempt=self.name.attempt + 1)

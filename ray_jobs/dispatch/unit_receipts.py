@@ -1,4 +1,8 @@
-"""Rows that an engine made of a unit, with its earlier parts -> the unit's files and receipt."""
+"""Rows that an engine made of a unit, with its earlier parts -> the unit's files and receipt.
+
+Beside its rows a receipt counts tokens, who is still in a race, and whether an engine worked at
+all.
+"""
 
 from __future__ import annotations
 

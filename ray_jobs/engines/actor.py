@@ -24,7 +24,7 @@ from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
 from orca2_gen.judging import judge
-from orca2_gen.provenance.inputs import Inputs, check_model, recorded_chat
+from orca2_gen.provenance.inputs import Inputs, check_engine, recorded_chat
 from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
@@ -88,8 +88,8 @@ class EngineActor:
         self._inputs, self._config = inputs, config
         self._changed: ChangedInput | None = None
         try:
+            check_engine(inputs, config)
             self._chat = recorded_chat(inputs, engine_directory(config))
-            check_model(inputs, config)
         except ChangedInput as error:
             # `ready` raises it: Ray keeps only the text of an exception raised here.
             self._changed = error
@@ -139,7 +139,7 @@ class EngineActor:
                 max_tokens=1,
             )
         )
-        check_model(self._inputs, self._config)  # again, since loading may take long
+        check_engine(self._inputs, self._config)  # again: vLLM has read the same files meanwhile
         if self._guard is not None:
             tell_it_is_up(self._guard)
         return EngineReport(

@@ -13,7 +13,7 @@ from pathlib import Path
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
-from orca2_gen.provenance.inputs import including
+from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import Selection, StudentScore
@@ -136,7 +136,7 @@ def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Eval
     problems_key = run.keys["evaluation_problems"]
     found: dict[str, _Evaluation] = {}
     for engine in engines:
-        inputs = including(run.inputs, engine)
+        inputs = with_engine(run.inputs, engine)
         key = evaluation_key(run.config, engine, problems_key, inputs)
         # The key alone records what a unit was made of, so it is made for every grader version.
         for grader in range(GRADER_VERSION, 0, -1):
@@ -168,7 +168,7 @@ def _leases(
     return [
         UnitLease(
             name=each.name,
-            inputs=EvaluatedUnit(
+            made_from=EvaluatedUnit(
                 source=source.run_dir,
                 problems=each.problems.accepted,
                 stored=each.stored,
@@ -266,7 +266,7 @@ def rejudge_leases(
     return [
         UnitLease(
             name=unit.name,
-            inputs=JudgedBlock(
+            made_from=JudgedBlock(
                 source=source.run_dir, rows=unit.rows, scores=unit.scores, stored=stored
             ),
             what=f"reading the judge's replies on {unit.name.unit} of {source.run_dir} again",

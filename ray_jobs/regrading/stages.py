@@ -81,7 +81,7 @@ def rejudge_block(
     run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[JudgedBlock]
 ) -> Iterator[Receipt]:
     """The receipt of a block's judgements; none if an answer must be put to the judge."""
-    block = lease.inputs
+    block = lease.made_from
     stored, rejections = read_unit(block.source, block.stored, StudentScore)
     scores = read_records(run_dir, block.scores, StudentScore)
     problems: dict[str, Problem] = {}
@@ -100,7 +100,7 @@ def regrade_evaluation(
     run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[EvaluatedUnit]
 ) -> Iterator[Receipt]:
     """The receipt of a regraded unit of an evaluation; none if it lacks a cell."""
-    unit = lease.inputs
+    unit = lease.made_from
     scores, rejections = read_unit(unit.source, unit.stored, StudentScore)
     problems = read_records(run_dir, unit.problems, Problem)
     kept = asked_cells(scores, rejections, problems, unit.messages)

@@ -124,7 +124,7 @@ def test_a_job_that_is_killed_goes_on_when_it_is_submitted_again(
     assert first.returncode == FAILED, printed
     assert "job run-1: FAILED" in printed
     before = snapshot(run_dir)
-    resume = shlex.split(printed.partition("go on with: ")[2].partition("\n")[0])
+    resume = shlex.split(printed.partition("continue with: ")[2].partition("\n")[0])
     assert resume == ["orca2", *submit_words(head, long_config, run_dir)]
     second = start(resume[1:], head.environment)
     again, _ = second.communicate(timeout=300)

@@ -1,4 +1,4 @@
-"""Files that determine rows and change while a run goes on."""
+"""Files that determine rows and change during a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, exit_code
 from orca2_gen.provenance import inputs as inputs_module
-from orca2_gen.provenance.inputs import TaskWatch, check_model, read_inputs, recorded_chat
+from orca2_gen.provenance.inputs import (
+    TaskWatch,
+    check_engine,
+    read_inputs,
+    recorded_chat,
+    with_engine,
+)
 from orca2_gen.run_directory.digests import ChangedInput
 from orca2_gen.strategies import OWN_FILE
 from ray_jobs.dispatch.leases import ReadLease
@@ -49,15 +55,16 @@ def test_unchanged_files_are_what_was_recorded(config: Config) -> None:
         lambda folder: append(folder / "chat_template.jinja", "{{ '!' }}"),
         lambda folder: append(folder / "tokenizer.json"),
         lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": 0}'),
+        lambda folder: (folder / "tokenizer.json").write_text('{"half": '),
+        lambda folder: (folder / "chat_template.jinja").unlink(),
     ],
-    ids=["template", "tokenizer", "end ids"],
+    ids=["template", "tokenizer", "end ids", "half a tokenizer", "no template"],
 )
 @pytest.mark.parametrize("is_loaded", [True, False], ids=["loaded before", "not loaded"])
 def test_a_changed_tokenizer_or_template_is_refused_in_one_line(
     config: Config, tmp_path: Path, change: Callable[[Path], object], is_loaded: bool
 ) -> None:
     inputs, folder = read_inputs(config), tmp_path / "tokenizer"
-    other = read_inputs(config)
     if is_loaded:
         recorded_chat(inputs, str(folder))
     change(folder)
@@ -67,8 +74,9 @@ def test_a_changed_tokenizer_or_template_is_refused_in_one_line(
         assert "\n" not in str(caught.value) and exit_code(caught.value) == FAILED
     # Whoever begins now records what is there now, whatever this process has loaded before.
     now = read_inputs(config)
-    assert now.tokenizers != other.tokenizers
-    assert recorded_chat(now, str(folder)) is not None
+    assert now.tokenizers != inputs.tokenizers
+    # An engine that is added later, to be evaluated, does not replace what was recorded.
+    assert with_engine(inputs, config.student).tokenizers == inputs.tokenizers
 
 
 def test_changed_weights_are_refused_and_a_scripted_engine_has_none(
@@ -83,12 +91,19 @@ def test_changed_weights_are_refused_and_a_scripted_engine_has_none(
     )
     real = load_config(file)
     inputs = read_inputs(real)
-    check_model(inputs, real.student)
-    check_model(inputs, real.teacher)
+    check_engine(inputs, real.student)
+    check_engine(inputs, real.teacher)
     weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    with pytest.raises(ChangedInput, match=f"{model} has changed since"):
-        check_model(inputs, real.student)
+    whole = weights.read_bytes()
+    for broken in (whole[:-1] + b"\1", whole[:100], None):
+        weights.unlink()
+        if broken is not None:
+            weights.write_bytes(broken)
+        else:
+            weights.write_bytes(whole)
+            append(model / "tokenizer_config.json")  # vLLM reads it too
+        with pytest.raises(ChangedInput, match=f"{model} has changed since"):
+            check_engine(inputs, real.student)
 
 
 def test_a_task_file_that_changed_before_it_is_read_is_refused(config: Config) -> None:
@@ -98,7 +113,18 @@ def test_a_task_file_that_changed_before_it_is_read_is_refused(config: Config) -
         TaskWatch(inputs, config.tasks)
 
 
-@pytest.mark.parametrize("way", ["longer", "same size", "replaced"])
+def test_a_task_file_that_is_only_touched_has_not_changed(config: Config) -> None:
+    watch = TaskWatch(read_inputs(config), config.tasks)
+    file = Path(config.tasks[0].path)
+    os.replace(shutil.copy(file, file.with_suffix(".new")), file)
+    os.utime(file)
+    watch.check()
+    append(file)
+    with pytest.raises(ChangedInput):
+        watch.check()
+
+
+@pytest.mark.parametrize("way", ["longer", "same size", "gone"])
 def test_a_task_file_that_changes_while_it_is_read_gives_no_unit_after_that(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -122,7 +148,42 @@ def test_a_task_file_that_changes_while_it_is_read_gives_no_unit_after_that(
     elif way == "same size":
         file.write_bytes(body.replace(b"What is 27", b"What is 28"))
     else:
-        os.replace(shutil.copy(file, file.with_suffix(".new")), file)
+        file.unlink()
     with pytest.raises(ChangedInput, match=r"sums.jsonl has changed since"):
         list(receipts)
     assert first.unit == "sums-000000"
+
+
+@pytest.mark.parametrize(
+    ("policy", "needed"),
+    [
+        ("student_best", {"student", "teacher", "judge"}),
+        ("teacher_best", {"teacher", "judge"}),
+        ("random", {"student", "teacher"}),
+    ],
+)
+def test_weights_are_recorded_of_exactly_the_models_that_rows_depend_on(
+    write_config: Write, tmp_path: Path, policy: str, needed: set[str]
+) -> None:
+    for role in ("student", "teacher", "judge"):
+        shutil.copytree(MICROWORLD / ("teacher" if role == "judge" else role), tmp_path / role)
+        if role not in needed:
+            (tmp_path / role / "model.safetensors").unlink()
+    if "judge" in needed:  # it must be another model than the teacher
+        weights = tmp_path / "judge" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    file = write_config(sections=f'[judge]\nmodel = "{tmp_path / "judge"}"\n')
+    body = file.read_text().replace('answer_type = "numeric"', 'answer_type = "open"')
+    start = body.index("[student]")
+    body = (
+        f'{body[:start]}[student]\nmodel = "{tmp_path / "student"}"\n'
+        f'[teacher]\nmodel = "{tmp_path / "teacher"}"\n{body[body.index("[selection]") :]}'
+    )
+    file.write_text(body)
+    inputs = read_inputs(load_config(file, [f"selection.policy={policy}"]))
+    assert {Path(directory).name for directory in inputs.models} == needed
+    assert {Path(directory).name for directory in inputs.tokenizers} == {
+        "student",
+        "teacher",
+        "judge",
+    }

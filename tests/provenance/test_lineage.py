@@ -66,7 +66,7 @@ CHANGES: dict[str, tuple[str, type[Any], Change, str]] = {
         "rationales",
         Rationale,
         lambda r: dataclasses.replace(r, user=f"{r.system}\n{r.user}"),
-        "asks something else than its problem",
+        "asks something other than its problem",
     ),
     "an instruction in an example's user turn": (
         "examples",

@@ -31,7 +31,7 @@ def test_changed_determinants_of_committed_units_are_refused_with_the_difference
     record_stages(ledger, {}, DETERMINANTS, KEYS, STRATEGIES)
     changed = {**DETERMINANTS, "problems": {"rows_per_unit": 8, "tasks": {"sums": {"sha256": "b"}}}}
     with pytest.raises(
-        ValueError, match=r'holds problems made otherwise: tasks.sums.sha256: "a" -> "b"'
+        ValueError, match=r'holds problems made differently: tasks.sums.sha256: "a" -> "b"'
     ):
         record_stages(ledger, {}, changed, {**KEYS, "problems": "other"}, STRATEGIES)
     # What is not committed yet may change.
@@ -59,3 +59,33 @@ def test_a_long_difference_is_cut_and_counted() -> None:
     old = {f"key{n}": "x" * 200 for n in range(9)}
     shown = differences(old, dict.fromkeys(old, "y"))
     assert "(and 4 more)" in shown and len(shown) < 600
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"grader": 3}, {"grader": 4}, "by another version of this program: GRADER_VERSION 3 -> 4"),
+        ({"race": {"blocks": [1024, 64]}}, {"race": {"blocks": [2048, 64]}}, "race.blocks: [1024"),
+        ({"instructions": {"calls": "a"}}, {"instructions": {"calls": "b"}}, 'calls: "a" -> "b"'),
+        ({"grader": 3, "x": 1}, {"grader": 4, "x": 2}, "GRADER_VERSION: 3 -> 4; "),
+        (
+            {"rooms": {"judge": ["d", 9, 9, 9, 1]}},
+            {"rooms": {"judge": ["d", 9, 9, 9, 2]}},
+            "JUDGING_VERSION 1 -> 2",
+        ),
+        ({"few_shot": {"text": 1}}, {"few_shot": {"text": 2}}, "SHOTS_VERSION 1 -> 2"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["problems", "scores"])
+def test_a_refused_resume_names_a_version_exactly_where_one_was_raised(
+    tmp_path: Path, old: dict[str, object], new: dict[str, object], said: str, stage: str
+) -> None:
+    ledger = read_ledger(tmp_path, writable=True)
+    ledger.commit([receipt_of(tmp_path, "sums-000000")])  # of the problems, under the key "k"
+    before = {"problems": {}, "scores": {}, stage: old}
+    record_stages(ledger, {}, before, KEYS, STRATEGIES)
+    with pytest.raises(ValueError) as caught:
+        record_stages(ledger, {}, {**before, stage: new}, {**KEYS, "problems": "x"}, STRATEGIES)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    only_versions = "_VERSION" in said and not said.endswith("; ")
+    assert ("by another version" in str(caught.value)) == only_versions

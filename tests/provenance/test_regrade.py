@@ -92,7 +92,7 @@ def test_scores_made_otherwise_are_refused_in_one_line_that_shows_the_difference
     file = write_config()
     run_dir = stored_run(file, tmp_path / "old")
     before = (run_dir / "ledger.jsonl").read_bytes()
-    with pytest.raises(ValueError, match="made otherwise") as found:
+    with pytest.raises(ValueError, match="made differently") as found:
         source_of(run_dir, load_config(file, [override]))
     assert difference in str(found.value) and "\n" not in str(found.value)
     assert (run_dir / "ledger.jsonl").read_bytes() == before
@@ -112,7 +112,7 @@ def test_what_cannot_be_a_source_is_refused(write_config: Write, tmp_path: Path)
     with pytest.raises(ValueError, match="does not say what its stages were made of"):
         source_of(run_dir, config)
     (run_dir / "config.json").write_text(recorded.replace('"grader": ', '"grader": 9'))
-    with pytest.raises(ValueError, match="is not what the scores beside it were made of"):
+    with pytest.raises(ValueError, match="does not match the scores beside it"):
         source_of(run_dir, config)
     (run_dir / "config.json").write_text(recorded)
     (run_dir / "ledger.jsonl").write_bytes(b"")
@@ -253,7 +253,7 @@ def test_winners_that_differ_and_groups_that_are_open_again_are_named() -> None:
     new = [selection_of("a", NAMES[0]), selection_of("b", NAMES[1])]
     assert list(winner_lines(old, new, ["c", "d"])) == [
         f"b: {NAMES[1]} wins, it was {NAMES[0]}",
-        f"open: c (it was {NAMES[0]}), d; in `orca2 run` engines score, or judge, what is missing",
+        f"open: c (it was {NAMES[0]}), d; `orca2 run` scores, or judges, what is missing",
     ]
     assert list(winner_lines(old, old, [])) == ["no winner differs"]
     assert list(winner_lines([], new, [])) == []

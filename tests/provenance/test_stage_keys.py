@@ -10,7 +10,8 @@ import pytest
 import orca2_gen
 from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import load_config
-from orca2_gen.provenance.stage_keys import PREVIOUS
+from orca2_gen.provenance.inputs import read_inputs
+from orca2_gen.provenance.stage_keys import PREVIOUS, stage_determinants
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import load_strategies
 from tests.conftest import Write, keys_of, rule_of
@@ -225,3 +226,23 @@ def test_a_judge_has_a_room_with_a_place_for_the_longest_answer(
     *_, room = rooms(config, load_strategies(config.strategies))
     assert (room.role, room.max_model_len, room.max_tokens) == ("judge", 9000, 256)
     assert room.judged_tokens == 3 * 70
+
+
+def test_what_determines_a_vllm_engines_rows_is_what_it_was_in_older_runs(
+    write_config: Write,
+) -> None:
+    """A key that is always there would refuse every older run: see CONTRIBUTING."""
+    models = STRATEGIES_FILE.with_name("microworld")
+    file = write_config()
+    body = file.read_text()
+    start, end = body.index("[student]"), body.index("[selection]")
+    engines = (
+        f'[student]\nmodel = "{models / "student"}"\n[teacher]\nmodel = "{models / "teacher"}"\n'
+    )
+    file.write_text(f"{body[:start]}{engines}{body[end:]}")
+    config = load_config(file)
+    determinants = stage_determinants(config, read_inputs(config))
+    for stage in ("scores", "rationales"):
+        engine = determinants[stage]["engine"]
+        assert len(engine.pop("model")) == len(engine.pop("tokenizer")) == 64
+        assert engine == {"dtype": "bfloat16", "quantization": None, "kv_cache_dtype": "auto"}

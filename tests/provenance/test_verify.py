@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orca2_gen.config.load import engine_directory
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import erase
 from orca2_gen.provenance.verify import verify
@@ -22,7 +24,7 @@ RUN_STAGES = [s for s in STAGES if not s.startswith("evaluation") and s != "judg
 
 
 def rewrite_ledger(run_dir: Path, change: Callable[[list[Receipt]], list[Receipt]]) -> None:
-    """Writes the ledger anew with valid checksums: what a bug, not a broken disk, would leave."""
+    """Writes the ledger again with valid checksums: what a bug, not a broken disk, would leave."""
     receipts = change(list(read_ledger(run_dir).units.values()))
     (run_dir / "ledger.jsonl").unlink()
     read_ledger(run_dir, writable=True).commit(receipts)
@@ -69,7 +71,7 @@ def test_rows_that_stand_in_two_units_are_named(run_copy: Path, stage: str) -> N
         return [*receipts, dataclasses.replace(victim, unit=victim.unit + "-000099")]
 
     rewrite_ledger(run_copy, double)
-    assert_found(run_copy, stage, "stands 2 times")
+    assert_found(run_copy, stage, "occurs 2 times")
 
 
 @pytest.mark.parametrize("stage", RUN_STAGES)
@@ -190,7 +192,7 @@ def test_a_dataset_row_with_its_instruction_kept_is_named(
 def test_a_dataset_that_lacks_a_row_is_named(undisturbed: FinishedRun, run_copy: Path) -> None:
     rows = list(read_examples(run_copy / "dataset", checked_manifest(run_copy / "dataset")))
     rewrite_dataset(undisturbed, run_copy, rows[1:], "erased")
-    assert_found(run_copy, "dataset", "rows of other ids")
+    assert_found(run_copy, "dataset", "whose ids are not those")
 
 
 def test_a_manifest_that_counts_other_rows_is_named(run_copy: Path) -> None:
@@ -222,3 +224,48 @@ def test_a_recorded_config_that_is_no_config_is_refused_without_its_values(run_c
     with pytest.raises(ValueError, match=r"student.env: HF_TOKEN reads like a secret") as refused:
         verify(run_copy)
     assert "hunter2" not in str(refused.value)
+
+
+def test_other_determinants_than_units_were_made_from_are_found(run_copy: Path) -> None:
+    file = run_copy / "config.json"
+    body = json.loads(file.read_text())
+    body["stages"]["scores"]["max_tokens"] = [1, 2]
+    file.write_text(json.dumps(body))
+    found = verify(run_copy)
+    stages = ("scores", "selections", "rationales", "examples")
+    assert [finding.partition(":")[0] for finding in found.findings] == list(stages)
+    assert all("config.json records other determinants" in finding for finding in found.findings)
+
+
+@pytest.mark.parametrize("text", ["cautious_message", "answer_sentence", "instructions"])
+def test_a_run_whose_rows_were_made_with_other_texts_than_its_keys_is_found(
+    run_copy: Path, text: str
+) -> None:
+    file = run_copy / "config.json"
+    body = json.loads(file.read_text())
+    texts = body["strategies"]
+    texts[text] = {
+        "cautious_message": "Other.",
+        "answer_sentence": not texts["answer_sentence"],
+        "instructions": [[name, f"Other: {said}"] for name, said in texts["instructions"]],
+    }[text]
+    file.write_text(json.dumps(body))
+    assert any("made with other strategies" in finding for finding in verify(run_copy).findings)
+
+
+def test_a_cosmetic_change_of_the_tokenizer_is_a_note_and_another_encoding_is_a_fault(
+    run_copy: Path, tmp_path: Path, undisturbed: FinishedRun
+) -> None:
+    tokenizer = Path(engine_directory(undisturbed.config.student))
+    moved = Path(shutil.copytree(tokenizer, tmp_path / "moved"))
+    config = run_copy / "config.json"
+    config.write_text(config.read_text().replace(str(tokenizer), str(moved)))
+    assert verify(run_copy).findings == []
+    with (moved / "tokenizer_config.json").open("a") as file:
+        file.write("\n")
+    found = verify(run_copy)
+    assert found.findings == [] and any("has changed since" in note for note in found.notes)
+    manifest = run_copy / "dataset" / "manifest.json"
+    said = json.loads(manifest.read_text()) | {"tokenizer_files": "another"}
+    manifest.write_text(json.dumps(said))
+    assert any("other than the one that the run recorded" in f for f in verify(run_copy).findings)

@@ -149,7 +149,7 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
     group = Group(name="sums", num_problems=len(problems), num_groups=1)
     lease = UnitLease(
         name=UnitName(stage="selections", stage_key="k", unit="sums", group="sums"),
-        inputs=DecidedGroup(group=group, rule=rule_of(config), blocks=()),
+        made_from=DecidedGroup(group=group, rule=rule_of(config), blocks=()),
         what="selecting",
     )
     ledger.commit(select_strategy(run_dir, config, inputs, lease))
@@ -178,7 +178,7 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
         ledger.commit([write_unit(run_dir, name, taught, Rationale)])
         rationales = ledger.units["rationales", receipt.unit].accepted
         name = UnitName(stage="examples", stage_key="k", unit=receipt.unit, group="sums")
-        erasing = UnitLease(name=name, inputs=rationales, what="erasing")
+        erasing = UnitLease(name=name, made_from=rationales, what="erasing")
         ledger.commit(erase_rationales(run_dir, config, inputs, erasing))
     return ledger
 
@@ -212,4 +212,4 @@ def test_an_example_that_was_changed_after_the_teacher_saw_it_is_found(
 
     change_first_row(tmp_path, "problems", Problem, other_answer)
     [fault] = lineage_faults(read_ledger(tmp_path), config, load_strategies(None))
-    assert "asks something else than its problem" in fault
+    assert "asks something other than its problem" in fault

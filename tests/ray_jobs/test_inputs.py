@@ -74,7 +74,7 @@ def test_a_strategies_file_edited_while_a_run_goes_on_changes_no_row(
     found = verify(run.run_dir)
     assert found.findings == []
     assert any("own.toml has changed since" in note for note in found.notes)
-    with pytest.raises(ValueError, match="made otherwise"), open_run(config, quiet):
+    with pytest.raises(ValueError, match="made differently"), open_run(config, quiet):
         pass
 
 

@@ -353,7 +353,7 @@ def test_a_judge_that_reads_other_lengths_is_refused(
     judged_run: FinishedRun, tmp_path: Path
 ) -> None:
     sets = [f"run_dir={tmp_path / 'run'}", "judging.max_tokens=99"]
-    with pytest.raises(ValueError, match=r"made otherwise: problems\.rooms\.judge"):
+    with pytest.raises(ValueError, match=r"made differently: problems\.rooms\.judge"):
         source_of(judged_run.run_dir, load_config(judged_run.config_file, sets))
 
 
@@ -420,7 +420,7 @@ def test_a_judgement_that_does_not_follow_is_found(judged_copy: Path, name: str)
     assert verify(judged_copy).findings == []
     put_first(judged_copy, lambda row: bool(row.judgement))
     [moved] = verify(judged_copy).findings
-    assert "than are next in its group's order" in moved
+    assert "the problems that are next in its group's order" in moved
     change_first_row(judged_copy, "judgements", StudentScore, change)
     assert any(words in finding for finding in verify(judged_copy).findings if finding != moved)
 
@@ -443,7 +443,7 @@ def test_a_scored_cell_that_was_never_judged_is_found(judged_copy: Path) -> None
     changed = dataclasses.replace(receipt, files=(entry,), counts=counts)
     rewrite_ledger(judged_copy, lambda all_: [changed if r == receipt else r for r in all_])
     findings = verify(judged_copy).findings
-    assert any("was scored and is missing" in finding for finding in findings)
+    assert any("was scored but is missing" in finding for finding in findings)
 
 
 @pytest.mark.parametrize("damage", ["flip", "delete", "cut"])

@@ -251,7 +251,7 @@ def test_a_changed_setting_is_refused_and_a_fork_takes_over_what_stays(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
     change = "rationales.temperature=0.1"
-    with pytest.raises(ValueError, match=r"rationales made otherwise: temperature: 0.7 -> 0.1"):
+    with pytest.raises(ValueError, match=r"rationales made differently: temperature: 0.7 -> 0.1"):
         run_config(undisturbed.config_file, change)
     config = load_config(undisturbed.config_file, [change, f"run_dir={tmp_path / 'fork'}"])
     lines: list[str] = []

@@ -60,7 +60,7 @@ def test_header_size_config_and_evenly_changed_weights_change_the_digest(model: 
 @pytest.mark.parametrize("body", [b"", b"1234", struct.pack("<Q", 10**12) + b"{}"])
 def test_a_cut_weights_file_is_refused(model: Path, body: bytes) -> None:
     (model / "model.safetensors").write_bytes(body)
-    with pytest.raises(ValueError, match="no whole safetensors file"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         model_digest(model)
 
 

@@ -48,7 +48,7 @@ def work_off(run_dir: Path, units: list[str]) -> None:
     nothing = FileEntry(path="rationales/u", rows=0, bytes=0, sha256="")
     leases: list[FileLease] = [
         UnitLease(
-            name=UnitName(stage="examples", stage_key="k", unit=unit), inputs=nothing, what=unit
+            name=UnitName(stage="examples", stage_key="k", unit=unit), made_from=nothing, what=unit
         )
         for unit in units
     ]
@@ -77,7 +77,7 @@ def test_a_task_that_died_is_run_again_and_what_it_left_can_be_swept(tmp_path: P
 
 
 def test_a_task_that_always_dies_stops_the_run_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=rf"lost {MAX_TASK_ATTEMPTS} times .*rationales/u"):
+    with pytest.raises(RuntimeError, match=rf"lost {MAX_TASK_ATTEMPTS} times .*: b-always-dies$"):
         work_off(tmp_path, ["a", "b-always-dies"])
 
 

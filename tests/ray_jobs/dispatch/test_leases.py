@@ -52,10 +52,10 @@ def test_a_lost_regrading_goes_on_after_the_blocks_that_are_done(num_done: int) 
 
 def test_a_lost_task_is_not_tried_again_once_its_unit_has_come() -> None:
     decided = DecidedGroup(group=GROUP, rule=RULE, blocks=())
-    lease = UnitLease(name=name_of("selections", "sums"), inputs=decided, what="selecting")
+    lease = UnitLease(name=name_of("selections", "sums"), made_from=decided, what="selecting")
     assert lease.again({("selections", "sums"): receipt_of("selections", "sums")}) is None
     left = lease.again({("examples", "sums"): receipt_of("examples", "sums")})
-    assert left is not None and left.attempt == lease.attempt + 1 and left.inputs == decided
+    assert left is not None and left.attempt == lease.attempt + 1 and left.made_from == decided
 
 
 @given(done=st.sets(st.sampled_from(["sums-000000", "sums-000001", "letters-000000"])))

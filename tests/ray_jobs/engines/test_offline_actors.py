@@ -21,7 +21,7 @@ import json, sys, tempfile
 from pathlib import Path
 from orca2_gen.config.engine import ScriptedEngineConfig
 from orca2_gen.config.schema import RationalesConfig
-from orca2_gen.provenance.inputs import Inputs, including
+from orca2_gen.provenance.inputs import Inputs, with_engine
 from orca2_gen.strategies import load_strategies
 from ray_jobs.engines import placement
 from ray_jobs.cluster import ray_instance
@@ -52,7 +52,7 @@ with ray_instance():
         node_id="",
         last_words=run_dir / "last-words",
         run_dir=run_dir,
-        inputs=including(nothing, config),
+        inputs=with_engine(nothing, config),
         rationales=RationalesConfig(),
         run_seed=0,
         stall_seconds=60.0,
