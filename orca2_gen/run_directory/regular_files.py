@@ -1,0 +1,71 @@
+"""Files that anyone may have written -> their bytes, after a look at type and size.
+
+A FIFO never ends, `/dev/zero` never either, and a sparse file of 200 GB takes no room on a disk and
+all of memory. So whatever is read as a whole is opened here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class UnusableFile(ValueError):
+    """A path leads to something other than a regular file of the expected size."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file, open for reading.
+
+    Raises:
+        FileNotFoundError: nothing is there, and no link either.
+        UnusableFile: it is not a regular file, or cannot be opened; one line says why.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UnusableFile(f"{path} is a link that leads to nothing") from None
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UnusableFile(f"{_shown(path)} cannot be opened: {reason}") from None
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        found = _KINDS.get(kind, "something else")
+        raise UnusableFile(f"{path} is {found}; expected a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file that holds at most `most_bytes`.
+
+    Raises:
+        FileNotFoundError: nothing is there, and no link either.
+        UnusableFile: it is larger, or see `open_regular`; no more than `most_bytes` are read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        body = file.read(most_bytes + 1) if size <= most_bytes else b""
+    if size > most_bytes or len(body) > most_bytes:  # it may grow between the two
+        raise UnusableFile(
+            f"{path} has {max(size, len(body))} bytes; expected at most {most_bytes}"
+        )
+    return body
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 300 else f"{text[:200]}... ({len(text)} characters)"
