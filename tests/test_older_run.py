@@ -24,7 +24,8 @@ from orca2_gen.provenance import stage_keys
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.recorded import VERSIONS
 from orca2_gen.provenance.verify import verify
-from orca2_gen.run_directory.ledger import STAGES, Ledger, committed_rows, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
+from orca2_gen.run_directory.units import STAGES
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run

@@ -111,7 +111,11 @@ def _tuple_of(build: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 def write_records(root: Path, path: str, records: Sequence[Any], record: type) -> FileEntry:
     """Writes an Arrow file `root/path` durably, in one step for readers, and returns its entry."""
-    table = to_table(records, record)
+    return write_table(root, path, to_table(records, record))
+
+
+def write_table(root: Path, path: str, table: pa.Table) -> FileEntry:
+    """Writes a table, with its schema's metadata, as `write_records` writes records."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(
         sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
@@ -120,8 +124,16 @@ def write_records(root: Path, path: str, records: Sequence[Any], record: type) -
     body = sink.getvalue().to_pybytes()
     write_bytes(root / path, body)
     return FileEntry(
-        path=path, rows=len(records), bytes=len(body), sha256=hashlib.sha256(body).hexdigest()
+        path=path, rows=table.num_rows, bytes=len(body), sha256=hashlib.sha256(body).hexdigest()
     )
+
+
+def rows_digest(table: pa.Table) -> str:
+    """SHA-256 of a table's rows as Arrow lays them out, whatever its metadata and compression."""
+    digest = hashlib.sha256()
+    for batch in table.combine_chunks().to_batches(max_chunksize=ROWS_PER_BATCH):
+        digest.update(batch.serialize())
+    return digest.hexdigest()
 
 
 def read_records(root: Path, entry: FileEntry, record: type[R]) -> list[R]:

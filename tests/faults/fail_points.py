@@ -21,17 +21,10 @@ from orca2_gen.chat import load_chat
 from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import (
-    Ledger,
-    Receipt,
-    UnitName,
-    read_ledger,
-    remove_unlisted,
-    unlisted_files,
-    write_summary,
-    write_unit,
-)
+from orca2_gen.run_directory.ledger import Ledger, read_ledger, write_summary
 from orca2_gen.run_directory.lock import run_lock
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.unlisted import set_aside_unlisted, unlisted_files
 from orca2_gen.strategies import load_strategies
 from tests.test_dataset import build
 
@@ -50,7 +43,7 @@ def drive(run_dir: Path, driver: str) -> list[str]:
     with run_lock(run_dir):
         ledger = read_ledger(run_dir, writable=True)
         record_stages(ledger, {"run_dir": "r"}, STAGES, KEYS, STRATEGIES)
-        remove_unlisted(ledger)
+        set_aside_unlisted(ledger)
         receipts: list[Receipt] = []
         for unit in UNITS:
             if ("problems", unit) in ledger.units:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.records import Rejection
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import UnitName, write_unit
 from tests.faults import fail_points
 from tests.faults.fail_points import UNITS, drive, row
 

@@ -22,7 +22,8 @@ from orca2_gen.provenance.regrade import (
 )
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import UnitName, write_unit
 from orca2_gen.selection.decision import Group, next_step
 from orca2_gen.strategies import load_strategies
 from tests.conftest import Write, source_of

@@ -15,7 +15,8 @@ from orca2_gen.erasure import erase
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records, write_records
-from orca2_gen.run_directory.ledger import STAGES, Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt
 from orca2_gen.strategies import load_strategies
 from tests.conftest import FinishedRun, dataset_of
 
