@@ -24,9 +24,7 @@ def test_an_attempt_stands_in_the_file_name(tmp_path: Path) -> None:
 
 def test_a_file_says_which_unit_it_belongs_to_but_not_who_made_it(tmp_path: Path) -> None:
     first, second = (receipt_of(tmp_path, "sums-000000", attempt=n) for n in (1, 2))
-    for ours, theirs, rows in zip(
-        first.files, second.files, ("accepted", "rejected"), strict=True
-    ):
+    for ours, theirs, rows in zip(first.files, second.files, ("accepted", "rejected"), strict=True):
         assert ours.sha256 == theirs.sha256
         table = read_table(tmp_path, ours)
         origin = origin_of(table.schema)
