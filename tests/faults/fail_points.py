@@ -43,6 +43,7 @@ def drive(run_dir: Path, driver: str) -> list[str]:
     with run_lock(run_dir):
         ledger = read_ledger(run_dir, writable=True)
         record_stages(ledger, {"run_dir": "r"}, STAGES, KEYS, STRATEGIES)
+        ledger.write_tip()
         set_aside_unlisted(ledger)
         receipts: list[Receipt] = []
         for unit in UNITS:
@@ -55,6 +56,7 @@ def drive(run_dir: Path, driver: str) -> list[str]:
                 ledger.commit(receipts)
                 receipts = []
         ledger.commit(receipts)
+        ledger.write_tip()
         write_summary(run_dir, "done.json", {"units": len(UNITS)})
     return made
 
@@ -96,7 +98,8 @@ def check(ledger: Ledger, before: dict[tuple[str, str], Receipt], made: list[str
     assert sorted(found) == sorted(UNITS * 2)
     assert unlisted_files(ledger) == []
     names = {path.name for path in ledger.run_dir.iterdir()}
-    assert names == {"config.json", "ledger.jsonl", "problems", "rejections", "done.json"}
+    wanted = {"config.json", "ledger.jsonl", "ledger.tip.json", "problems", "rejections"}
+    assert names - {"set-aside"} == {*wanted, "done.json"}
 
 
 def end_everywhere(
