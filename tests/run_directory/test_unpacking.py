@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory import unpacking
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records, write_records
+from orca2_gen.run_directory.ledger import Receipt, read_ledger
 from orca2_gen.run_directory.record_tables import arrow_schema
 from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked, check_unpacked
 
@@ -64,7 +66,11 @@ def child(code: str, *arguments: str) -> tuple[int, str]:
     """The peak memory in KB of a child that runs the code, and what it printed."""
     measured = f"{code}\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     done = subprocess.run(
-        [sys.executable, "-c", measured, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", measured, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
     )
     *said, peak = done.stdout.splitlines()
     return int(peak), "\n".join(said)
@@ -215,3 +221,55 @@ def test_the_largest_unit_is_read(codec: str | None) -> None:
     ids = pa.array([f"{row} " + "word " * 800 for row in range(65_536)])
     body = pa.py_buffer(packed(rejections(ids), "file", codec))
     check_unpacked(body, 65_536)
+
+
+VERIFY = """
+import sys
+from orca2_gen.cli import main
+try:
+    sys.argv[1:1] = ["verify"]
+    main()
+except SystemExit as end:
+    print("exit", end.code)
+"""
+
+
+@pytest.mark.parametrize(("form", "codec"), [("file", "zstd"), ("stream", "lz4")])
+def test_verify_of_a_run_with_a_bomb_takes_no_more_memory_than_without(
+    run_copy: Path, form: str, codec: str
+) -> None:
+    whole, said = child(VERIFY, str(run_copy))
+    assert "exit 0" in said
+    units = list(read_ledger(run_copy).units.values())
+    shard = next((run_copy / "dataset").glob("data-*.arrow"))
+    path = run_copy / units[0].accepted.path if form == "file" else shard
+    path.write_bytes(packed(rejections(long_text(1_600_000_000)), form, codec))
+    _list_again(run_copy, units)
+    bombed, said = child(VERIFY, str(run_copy))
+    assert "would unpack from" in said and "exit 1" in said
+    assert bombed < whole + 100_000
+
+
+def _list_again(run_dir: Path, units: list[Receipt]) -> None:
+    """Makes ledger and manifest agree with the files, as whoever plants a bomb does."""
+    (run_dir / "ledger.jsonl").unlink()
+    read_ledger(run_dir, writable=True).commit(
+        [
+            dataclasses.replace(unit, files=tuple(_entry(run_dir, file) for file in unit.files))
+            for unit in units
+        ]
+    )
+    dataset = run_dir / "dataset"
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["files"] = [
+        dataclasses.asdict(_entry(dataset, FileEntry(**file))) for file in manifest["files"]
+    ]
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _entry(root: Path, old: FileEntry) -> FileEntry:
+    body = (root / old.path).read_bytes()
+    if len(body) == old.bytes:
+        return old
+    digest = hashlib.sha256(body).hexdigest()
+    return FileEntry(path=old.path, rows=1, bytes=len(body), sha256=digest)
