@@ -9,7 +9,6 @@ resumed run would put rows beside it that do not belong to it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,20 +27,19 @@ from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
-    check_schema,
-    checked_bytes,
+    check_file,
+    read_table,
     rows_digest,
 )
+from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.ledger_lines import DamagedLedger, ledger_lines
 from orca2_gen.run_directory.lock import run_lock
-from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+from orca2_gen.run_directory.regular_files import open_regular
 from orca2_gen.run_directory.units import STAGES, FileOrigin, Receipt, origin_of
 from orca2_gen.run_directory.unlisted import set_aside, set_aside_unlisted, unit_files
 from orca2_gen.strategies import load_strategies
 
-MOST_UNIT_BYTES = 16 << 30
-"""A unit has at most 65,536 rows, each of at most one context."""
 _NAME = re.compile(r"(?P<unit>.+)\.a(?P<attempt>[0-9]+)-[0-9a-f]+\.arrow")
 Name = tuple[str, str]
 """Stage and unit."""
@@ -146,7 +144,7 @@ def _listed_units(run_dir: Path, unproved: list[str]) -> Iterator[tuple[Name, Re
 def _fault(run_dir: Path, receipt: Receipt) -> str:
     try:
         for entry in receipt.files:
-            checked_bytes(run_dir, entry)
+            check_file(run_dir, entry)
     except DamagedFile as error:
         return str(error)
     return ""
@@ -196,29 +194,28 @@ def _described(run_dir: Path, name: str) -> tuple[FileOrigin, FileEntry]:
     """
     path = run_dir / name
     try:
-        body = read_regular(path, MOST_UNIT_BYTES)
-        with pa.ipc.open_file(pa.py_buffer(body)) as reader:
+        with open_regular(path) as file, pa.ipc.open_file(file) as reader:
             origin = origin_of(reader.schema)
-            if origin is None:
-                raise UnusableFile("an older version wrote it, which did not say what it holds")
-            table = reader.read_all()
-        table.validate(full=True)
-    except UnusableFile:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"is damaged ({str(error).splitlines()[0]})") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"is damaged ({str(error).partition(chr(10))[0]})") from None
+    if origin is None:
+        raise ValueError("an older version wrote it, which did not say what it holds")
     if origin.stage not in STAGES or not {"input", "accepted", "rejected"} <= origin.counts.keys():
         raise ValueError("says that it holds something that no run makes")
     is_accepted = origin.rows == "accepted"
-    check_schema(table.schema, RECORDS[origin.stage] if is_accepted else Rejection, name)
     folder = f"{origin.stage}/" if is_accepted else f"rejections/{origin.stage}-"
     match = _NAME.fullmatch(name.removeprefix(folder))
     if not name.startswith(folder) or match is None or match["unit"] != origin.unit:
-        raise ValueError(f"holds rows of {origin.stage}/{origin.unit}")
-    if (table.num_rows, rows_digest(table)) != (origin.counts[origin.rows], origin.rows_sha256):
+        raise ValueError(f"says that it holds rows of {origin.stage}/{origin.unit}")
+    entry = FileEntry(
+        path=name,
+        rows=origin.counts["accepted" if is_accepted else "rejected"],
+        bytes=path.stat().st_size,
+        sha256=file_digest(path),
+    )
+    table = read_table(run_dir, entry, RECORDS[origin.stage] if is_accepted else Rejection)
+    if rows_digest(table) != origin.rows_sha256:
         raise ValueError("holds other rows than were written")
-    digest = hashlib.sha256(body).hexdigest()
-    entry = FileEntry(path=name, rows=table.num_rows, bytes=len(body), sha256=digest)
     return origin, entry
 
 

@@ -26,9 +26,9 @@ from orca2_gen.run_directory.arrow_files import (
     R,
     read_records,
     rows_digest,
-    to_table,
     write_table,
 )
+from orca2_gen.run_directory.record_tables import to_table
 
 STAGES = (
     "problems",
