@@ -15,7 +15,8 @@ from orca2_gen.run_directory.arrow_files import (
     sync_directory,
     write_bytes,
 )
-from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,6 +68,14 @@ def write_table(root: Path, path: str, table: pa.Table) -> FileEntry:
     )
 
 
+def rows_digest(table: pa.Table) -> str:
+    """SHA-256 of a table's rows as Arrow lays them out, whatever its metadata and compression."""
+    digest = hashlib.sha256()
+    for batch in table.combine_chunks().to_batches(max_chunksize=ROWS_PER_BATCH):
+        digest.update(batch.serialize())
+    return digest.hexdigest()
+
+
 def _file_body(table: pa.Table, compression: str | None) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression)

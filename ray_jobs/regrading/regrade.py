@@ -18,7 +18,8 @@ from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, committed_rows
+from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import REGRADED

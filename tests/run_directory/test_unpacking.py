@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory import unpacking
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records, write_records
-from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.record_tables import arrow_schema
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked, check_unpacked
+from tests.provenance.test_verify import rewrite_ledger
 
 NEW: dict[str, Callable[..., Any]] = {"file": pa.ipc.new_file, "stream": pa.ipc.new_stream}
 MOST_ROWS = (1 << 31) - 1
@@ -252,13 +254,11 @@ def test_verify_of_a_run_with_a_bomb_takes_no_more_memory_than_without(
 
 def _list_again(run_dir: Path, units: list[Receipt]) -> None:
     """Makes ledger and manifest agree with the files, as whoever plants a bomb does."""
-    (run_dir / "ledger.jsonl").unlink()
-    read_ledger(run_dir, writable=True).commit(
-        [
-            dataclasses.replace(unit, files=tuple(_entry(run_dir, file) for file in unit.files))
-            for unit in units
-        ]
-    )
+    again = [
+        dataclasses.replace(unit, files=tuple(_entry(run_dir, file) for file in unit.files))
+        for unit in units
+    ]
+    rewrite_ledger(run_dir, lambda _: again)
     dataset = run_dir / "dataset"
     manifest = json.loads((dataset / "manifest.json").read_text())
     manifest["files"] = [
