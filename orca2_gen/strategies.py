@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Problem
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 OWN_FILE = Path(__file__).with_name("strategies.toml")
 """The package's own strategies file."""
+MOST_STRATEGIES_BYTES = 10_000_000
+"""Bytes of a strategies file: 1,000 instructions of 2,000 words."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 CAUTIOUS, EMPTY = "cautious", "empty"
@@ -72,9 +75,11 @@ def load_strategies(path: str | None) -> Strategies:
     """
     file = Path(path) if path is not None else OWN_FILE
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"strategies {file} cannot be read: {error.strerror}") from error
+        raw = tomllib.loads(read_regular(file, MOST_STRATEGIES_BYTES).decode("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"strategies {file} cannot be read: nothing is there") from None
+    except UnusableFile as error:
+        raise ValueError(f"strategies file: {error}; correct the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"strategies {file} is not TOML: {error}") from error
     _expect_keys(file, "the file", raw, _FILE_KEYS, {"instruction": list})

@@ -48,7 +48,7 @@ MAY_IMPORT = {
         "run_directory": "records",
         "grading": "records",
         "exit_codes": "run_directory",
-        "strategies": "records",
+        "strategies": "records run_directory",
         "chat": "records run_directory",
         "prompts": "records grading strategies",
         "tasks": "records grading run_directory",

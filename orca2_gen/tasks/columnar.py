@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.rows import SourceRow
 from orca2_gen.tasks.statements import BadRowError, NumberText, Row
@@ -24,7 +25,7 @@ MAX_BATCH_BYTES = 1024**3
 """Bytes of a row group or record batch, as stated in it; `datasets` writes 1,000 rows a batch."""
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-_FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError)
+_FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError, UnusableArrow)
 
 
 def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow]:
@@ -73,6 +74,9 @@ def _batches(file: TaskFile, wanted: Collection[str]) -> Iterator[tuple[pa.Recor
 def _stream_batches(
     file: TaskFile, wanted: Collection[str]
 ) -> Iterator[tuple[pa.RecordBatch, Labels]]:
+    with pa.memory_map(str(file.path)) as source:
+        for found in batches_unpacked(source):  # before anything is unpacked
+            _check_size(file, found.bytes)
     with pa.memory_map(str(file.path)) as source, pa.ipc.open_stream(source) as reader:
         columns = _roots(file, reader.schema, wanted)
         labels = _class_labels(reader.schema)
