@@ -92,11 +92,7 @@ def open_run(
     inputs = inputs or read_inputs(config)
     determinants = stage_determinants(config, inputs)
     keys = stage_keys(determinants)
-    if fork is not None and not is_run(fork):
-        raise ValueError(
-            f"{fork} holds no committed unit; give the directory of a run to fork from"
-        )
-    run_dir = claim_run_directory(Path(config.run_dir))
+    run_dir = _claimed(Path(config.run_dir), fork)
     with run_lock(run_dir, say=say) as lock:
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
         for line in ledger.torn:
@@ -125,6 +121,15 @@ def open_run(
         # Dead processes leave files, and an engine of a killed predecessor may have written its
         # last ones after we began. By now nobody writes.
         remove_unlisted(ledger)
+
+
+def _claimed(run_dir: Path, fork: Path | None) -> Path:
+    """The run directory, ours from now on; not even made if there is nothing to fork."""
+    if fork is not None and not is_run(fork):
+        raise ValueError(
+            f"{fork} holds no committed unit; give the directory of a run to fork from"
+        )
+    return claim_run_directory(run_dir)
 
 
 def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orca2_gen.run_directory.arrow_files import sync_directory
-from orca2_gen.run_directory.regular_files import UnusableFile, open_regular, read_regular
+from orca2_gen.run_directory.regular_files import open_regular, read_regular
 
 MARK = ".orca2-run"
 _TEXT = b'{"made_by": "orca2-gen", "holds": "a run"}\n'
@@ -179,5 +179,5 @@ def _refusal_of(error: Exception, run_dir: Path) -> Exception:
     if isinstance(error, RuntimeError):  # pathlib's, about links
         return ValueError(f"run_dir {shown}: its links lead in a circle; give another directory")
     if isinstance(error, ValueError) and "null" in str(error):
-        return ValueError(f"run_dir {ascii(text)} holds a NUL character; give another directory")
+        return ValueError(f"run_dir {text!a} holds a NUL character; give another directory")
     return error

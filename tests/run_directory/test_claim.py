@@ -162,7 +162,7 @@ def test_no_run_begins_where_nothing_can_be_written_or_everything_lies(
 
 
 def test_a_path_with_a_nul_character_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="run_dir .* holds a NUL"):
+    with pytest.raises(ValueError, match=r"run_dir .* holds a NUL"):
         claim_run_directory(tmp_path / "a\0b")
 
 
@@ -187,10 +187,15 @@ def test_a_file_system_that_is_read_only_is_refused(tmp_path: Path) -> None:
 
 def test_drivers_that_claim_at_once_all_get_the_directory(tmp_path: Path) -> None:
     for turn in range(20):
-        run_dir, failed = tmp_path / str(turn) / "run", []
+        run_dir = tmp_path / str(turn) / "run"
+        failed: list[str] = []
         start = threading.Barrier(4)
 
-        def claim(run_dir: Path = run_dir, start: threading.Barrier = start) -> None:
+        def claim(
+            run_dir: Path = run_dir,
+            failed: list[str] = failed,
+            start: threading.Barrier = start,
+        ) -> None:
             start.wait()
             try:
                 claim_run_directory(run_dir)
