@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.paths import check_paths, resolve_paths
 from orca2_gen.config.schema import Config
-from orca2_gen.config.wording import first_line
+from orca2_gen.config.wording import first_line, nearest
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+from orca2_gen.strategies import CAUTIOUS, EMPTY, load_strategies
 
 MOST_BYTES = 64 << 20
 """Bytes of a config; the `config.json` of a run holds every text of its strategies."""
@@ -40,6 +41,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     config = read_config(path, overrides)
     try:
         check_paths(config)
+        _check_accuracies(config)
     except ValueError as error:
         raise ValueError(f"config {path}: {error}") from error
     return config
@@ -78,6 +80,17 @@ def resolved(config: Config) -> dict[str, Any]:
 def engine_directory(engine: EngineConfig) -> str:
     """The directory of an engine's tokenizer: its model, or the one a scripted engine borrows."""
     return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
+
+
+def _check_accuracies(config: Config) -> None:
+    known = {*load_strategies(config.strategies).names, CAUTIOUS, EMPTY}
+    for role in ("student", "teacher", "judge"):
+        accuracy = getattr(getattr(config, role), "accuracy", {})
+        for name in accuracy:
+            if name not in known:
+                near = nearest(name, known)
+                hint = f"did you mean {near!r}?" if near else f"expected {', '.join(sorted(known))}"
+                raise ValueError(f"{role}.accuracy: {name!r} is no strategy; {hint}")
 
 
 def _parsed(file: Path) -> dict[str, Any]:
