@@ -82,7 +82,11 @@ def check_paths(config: Config) -> None:
         if not os.access(path, os.R_OK | os.X_OK):
             raise ValueError(f"{key}: {_short(path)} may not be read; change its permissions")
     if config.strategies is not None:
-        _check_file("strategies", config.strategies, "or leave the key out for the built-in file")
+        _check_file(
+            "strategies",
+            config.strategies,
+            "a strategies file, or leave the key out for the built-in one",
+        )
     if config.taxonomy is not None:
         _check_file("taxonomy", config.taxonomy, "a file with the categories of tasks")
     _check_run_dir(config)
@@ -115,7 +119,9 @@ def _check_file(key: str, path: str, wanted: str, *, is_folder_fine: bool = Fals
     if is_folder and not is_folder_fine:
         raise ValueError(f"{key}: {_short(path)} is a directory, expected a file; {hint}")
     if not is_folder and not os.path.isfile(path):
-        raise ValueError(f"{key}: {_short(path)} is a device, FIFO or socket, no file; {hint}")
+        raise ValueError(
+            f"{key}: {_short(path)} is a device, FIFO or socket, expected a file; {hint}"
+        )
     if not os.access(path, os.R_OK | (os.X_OK if is_folder else 0)):
         raise ValueError(f"{key}: {_short(path)} may not be read; change its permissions")
 

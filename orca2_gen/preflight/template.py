@@ -12,7 +12,7 @@ from orca2_gen.lengths import length_budget
 from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Message
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
-from orca2_gen.run_directory.regular_files import read_regular
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 from orca2_gen.strategies import Strategies
 
 _MOST_BYTES = 256 << 20
@@ -40,11 +40,6 @@ def loaded_chat(key: str, directory: str, chat_of: Callable[[str], Chat]) -> Cha
             f"{key}: the tokenizer in {directory} cannot be loaded ({reason}); copy the model "
             "again, or save its tokenizer with save_pretrained"
         ) from error
-    if not all(isinstance(token, int) and not isinstance(token, bool) for token in chat.end_ids):
-        raise ValueError(
-            f"{key}: eos_token_id in {directory}/generation_config.json is no whole number; "
-            "copy the model again"
-        )
     return chat
 
 
@@ -72,15 +67,22 @@ def _check_json(key: str, path: Path) -> None:
         return
     try:
         body = json.loads(read_regular(path, _MOST_BYTES))
+    except UnusableFile as error:
+        raise ValueError(f"{key}: {error}; copy the model again") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{key}: {path} is damaged: not JSON ({_first_line(error)}); copy the model again"
-        ) from error
+        raise ValueError(f"{key}: {path} is damaged: not JSON; copy the model again") from error
     if not isinstance(body, dict):
         raise ValueError(
-            f"{key}: {path} is damaged: expected a JSON object, found {type(body).__name__}; "
+            f"{key}: {path} is damaged: expected a JSON object, found something else; "
             "copy the model again"
         )
+    ends = body.get("eos_token_id") if path.name == "generation_config.json" else None
+    for token in ends if isinstance(ends, list) else [ends]:
+        if token is not None and type(token) is not int:
+            raise ValueError(
+                f"{key}: eos_token_id in {path} is {token!r}: expected a whole number, or a list "
+                "of them; copy the model again"
+            )
 
 
 def _first_line(error: BaseException) -> str:
