@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +20,14 @@ from pydantic import ValidationError
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.paths import check_paths, resolve_paths
 from orca2_gen.config.schema import Config
+from orca2_gen.config.secrecy import check_no_secrets, secret_in
 from orca2_gen.config.wording import first_line, nearest
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 from orca2_gen.strategies import CAUTIOUS, EMPTY, load_strategies
 
-MOST_BYTES = 64 << 20
-"""Bytes of a config; the `config.json` of a run holds every text of its strategies."""
+MOST_CONFIG_BYTES = 16 << 20
+"""Bytes of a config file, or of a run's config.json, which holds the strategies' texts and a digest
+of every task: those of 1,000 tasks have less than 1 MB."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -57,12 +60,14 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     raw = _parsed(file)
     folder = Path(os.path.realpath(file)).parent
     try:
+        check_no_secrets(raw)  # first: messages about values quote them
         resolve_paths(raw, folder)
         for override in overrides:
             _set(raw, override)
+        check_no_secrets(raw)
         resolve_paths(raw, Path.cwd())  # those that --set gave; the others are absolute by now
     except ValueError as error:
-        raise ValueError(f"config {file}: {error}") from error
+        raise ValueError(f"config {file}: {error}") from None
     for engine in ("student", "teacher", "judge"):
         if isinstance(raw.get(engine), dict):
             raw[engine].setdefault("engine", "vllm")
@@ -97,12 +102,16 @@ def _parsed(file: Path) -> dict[str, Any]:
     is_json = file.suffix == ".json"
     language = "JSON" if is_json else "TOML"
     try:
-        text = read_regular(file, MOST_BYTES).decode("utf-8")
+        text = read_regular(file, MOST_CONFIG_BYTES).decode("utf-8")
         raw: Any = json.loads(text) if is_json else tomllib.loads(text)
     except FileNotFoundError:
-        raise ValueError(f"config {file}: no file there; give the path of a TOML file") from None
+        raise ValueError(
+            f"config {file} cannot be read: no file there; give the path of a TOML file"
+        ) from None
     except UnusableFile as error:
-        raise ValueError(f"config {error}; give the path of a TOML file") from error
+        raise ValueError(
+            f"config {file} cannot be read: {error}; give the path of a TOML file"
+        ) from error
     except RecursionError:
         raise ValueError(f"config {file} is not a config: it is nested too deeply") from None
     except ValueError as error:  # of either language, of the encoding, or a number too long
@@ -116,9 +125,12 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 def _set(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not key or secret_in(key):
+        start = re.match(r"[\w.]*", key)
+        assert start is not None
+        known = "" if secret_in(key) else start[0]  # what follows may be a secret
         raise ValueError(
-            f"--set {override!r} is not of the form key=value, e.g. selection.scored_problems=100"
+            f"--set {known!r} is not of the form key=value, e.g. selection.scored_problems=100"
         )
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]

@@ -10,7 +10,8 @@ from typing import Any
 
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.schema import Config
-from orca2_gen.run_directory.ledger import STAGES
+from orca2_gen.run_directory.units import STAGES
+from orca2_gen.run_directory.unlisted import SET_ASIDE
 
 _ROLES = ("student", "teacher", "judge")
 _KEYS = [("strategies",), ("taxonomy",), ("training", "model")]
@@ -19,7 +20,7 @@ _KEPT_RELATIVE = [("run_dir",), ("training", "output")]
 """Keys that count from the working directory, whichever that is when they are used."""
 # `s3://...` is a relative path for the system, which would make a directory of that name.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_WRITTEN = (*STAGES, "rejections", "dataset", "set-aside")
+_WRITTEN = (*STAGES, "rejections", "dataset", SET_ASIDE)
 """Folders of a run directory that a run writes."""
 
 

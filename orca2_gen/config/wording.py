@@ -10,11 +10,11 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from orca2_gen.config.secrecy import shown
 from orca2_gen.config.section import Section, sections_in
 
 _TAGS = re.compile(r"vllm|scripted|str|tuple\[.*")
 """Parts of a place that stand for the branch of a union, not for a key."""
-_LONGEST = 60
 
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "bool_type": lambda about: "true or false",
@@ -141,5 +141,4 @@ def _shown(value: Any, *, is_hidden: bool = False) -> str:
         return "text" if isinstance(value, str) else "a number"
     if isinstance(value, int) and value.bit_length() > 200:
         return "a number of more than 60 digits"
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return shown(value)

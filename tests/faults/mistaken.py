@@ -73,7 +73,8 @@ class Mistake:
 
 def sets(assignment: str, *words: str) -> Mistake:
     """A mistake that --set makes."""
-    return Mistake(name=f"--set {assignment}"[:100], words=words, sets=(assignment,))
+    shown = assignment if len(assignment) < 200 else f"{assignment[:40]} ({len(assignment)})"
+    return Mistake(name=f"--set {shown}", words=words, sets=(assignment,))
 
 
 def toml(name: str, edits: Mapping[str, str], *words: str) -> Mistake:
