@@ -31,15 +31,17 @@ def check_config(config: Config, strategies: Strategies, chat_of: Callable[[str]
     if config.judge_of_open is not None:
         engines["judge"] = config.judge_of_open
     for room in rooms(config, strategies):
-        check_engine(room.role, engines[room.role], [room], strategies, chat_of, _budget(room))
+        check_engine_files(
+            room.role, engines[room.role], [room], strategies, chat_of, _budget(room)
+        )
     if config.evaluation.tasks:
         room = evaluation_rooms(config)[0]
-        check_engine(
+        check_engine_files(
             "student", config.student, [room], strategies, chat_of, "evaluation.max_tokens"
         )
 
 
-def check_engine(
+def check_engine_files(
     section: str,
     engine: EngineConfig,
     asked: list[Room],

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.chat import Chat, load_chat
-from orca2_gen.config.arguments import scores_teacher
+from orca2_gen.config.arguments import evaluation_rooms, scores_teacher
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.preflight.check import check_config
+from orca2_gen.preflight.check import check_config, check_engine_files
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
@@ -123,6 +123,21 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
     if isinstance(engine, VLLMEngineConfig) and directory not in models:
         models[directory] = model_digest(Path(directory))
     return dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
+
+
+def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inputs:
+    """The Inputs with an engine that answers the held-out problems, if it could answer one.
+
+    Raises:
+        ValueError: it could not; one line that names its directory.
+    """
+    inputs = with_engine(inputs, engine)
+    directory = engine_directory(engine)
+    chat = functools.partial(_first_chat, digest=inputs.tokenizers[directory])
+    [room] = evaluation_rooms(config)
+    room = dataclasses.replace(room, tokenizer=directory)
+    check_engine_files("student", engine, [room], inputs.strategies, chat, "evaluation.max_tokens")
+    return inputs
 
 
 def recorded_chat(inputs: Inputs, directory: str) -> Chat:

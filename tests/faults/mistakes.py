@@ -51,6 +51,10 @@ def with_strategies(name: str, body: str, *words: str) -> Mistake:
     return files(name, make, *words)
 
 
+def put(folder: Path, name: str, body: str) -> None:
+    (folder / name).write_text(body)
+
+
 def as_folder(folder: Path) -> None:
     (folder / "d").mkdir()
 
@@ -699,6 +703,42 @@ COMMANDS = [
         words=("no run of ours",),
         command=("evaluate", "run.toml"),
         sets=("run_dir=.",),
+    ),
+    Mistake(
+        name="evaluate without held-out tasks",
+        words=("[[evaluation.tasks]]",),
+        command=("evaluate", "run.toml"),
+        sets=("evaluation={}",),
+    ),
+    Mistake(
+        name="evaluate a model that is not there",
+        words=("scripted", "--model"),
+        command=("evaluate", "run.toml", "--model", "nowhere"),
+    ),
+    Mistake(
+        name="synthesise over somebody's file",
+        words=("held_out.jsonl is there already", "another OUT"),
+        command=("synthesise", "run.toml", "sums.jsonl", "held_out.jsonl"),
+    ),
+    Mistake(
+        name="synthesise over the topics",
+        words=("sums.jsonl is there already",),
+        command=("synthesise", "run.toml", "sums.jsonl", "sums.jsonl"),
+    ),
+    Mistake(
+        name="synthesise into somebody's directory",
+        words=("no run of ours wrote",),
+        prepare=lambda folder: (
+            put(folder, "topics.jsonl", '{"topic": "bread"}\n'),
+            [],
+        )[1],
+        command=("synthesise", "run.toml", "topics.jsonl", "out.jsonl", "--run-dir", "."),
+    ),
+    Mistake(
+        name="train over a model",
+        words=("training.output", "student.tokenizer"),
+        command=("train", "run.toml"),
+        sets=(f"training.output={MODELS / 'student'}",),
     ),
     Mistake(
         name="a fork of nothing",
