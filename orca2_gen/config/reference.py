@@ -31,6 +31,9 @@ A config is one TOML file. An unknown key is an error. `--set key=value`, e.g.
 command. Paths count from the config file; `run_dir`, `training.output` and what `--set` gives count
 from the directory in which the command is started.
 
+`~` is the home directory. A path is never an address: models and files lie on storage that the
+machine sees. A whole number is written without a point; inf, NaN, `true` and text are no numbers.
+
 A `name` is 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit. A key whose
 default is "{NOT_SET}" may be left out.
 """
