@@ -99,6 +99,7 @@ def load_strategies(path: str | None) -> Strategies:
         instructions[name] = table["instruction"].strip()
         if "further_calls" in table:
             further_calls[name] = _further_calls(file, where, table["further_calls"])
+    _expect_own_texts(file, raw["cautious_message"], instructions)
     return Strategies(
         instructions=instructions,
         cautious_message=raw["cautious_message"].strip(),
@@ -106,6 +107,23 @@ def load_strategies(path: str | None) -> Strategies:
         further_calls=further_calls,
         special_instructions=_special_instructions(file, raw.get("instruction", []), instructions),
     )
+
+
+def _expect_own_texts(file: Path, cautious: str, instructions: Mapping[str, str]) -> None:
+    """Checks that no two strategies ask the same, and that none asks what erasure leaves."""
+    owners = {" ".join(cautious.split()): CAUTIOUS}
+    for name, text in instructions.items():
+        owner = owners.setdefault(" ".join(text.split()), name)
+        if owner == CAUTIOUS:
+            raise ValueError(
+                f"strategies {file}: the instruction of {name!r} is the cautious message, so there "
+                "would be nothing to erase; write another"
+            )
+        if owner != name:
+            raise ValueError(
+                f"strategies {file}: {owner!r} and {name!r} have the same instruction; write "
+                "another, or take one out"
+            )
 
 
 def strategies_json(strategies: Strategies) -> dict[str, Any]:

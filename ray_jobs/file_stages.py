@@ -140,7 +140,10 @@ def erase_rationales(
     yield write_unit(run_dir, lease.name, examples, Example, rejections)
 
 
-def make_dataset(run_dir: Path, inputs: Inputs, plan: DatasetPlan) -> DatasetSummary:
-    """The summary of RUN/dataset, which is written here."""
+def make_dataset(
+    run_dir: Path, inputs: Inputs, plan: DatasetPlan
+) -> tuple[DatasetSummary, list[str]]:
+    """The summary of RUN/dataset, which is written here, and lines for people."""
     chat = recorded_chat(inputs, plan.tokenizer)
-    return write_dataset(run_dir, plan, chat, inputs.strategies)
+    lines: list[str] = []
+    return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

@@ -142,9 +142,14 @@ def build_dataset(run: Run) -> DatasetSummary:
     build = ray.remote(num_cpus=1, max_retries=0)(file_stages.make_dataset)
     with run.track("dataset", None):
         try:
-            summary: DatasetSummary = ray.get(build.remote(run.run_dir, run.inputs, plan))
+            built: tuple[DatasetSummary, list[str]] = ray.get(
+                build.remote(run.run_dir, run.inputs, plan)
+            )
         except RayTaskError as error:
             raise unwrapped(error) from None
+    summary, lines = built
+    for line in lines:
+        run.say(line)
     run.seconds["dataset"] = time.monotonic() - started
     return summary
 

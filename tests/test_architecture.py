@@ -64,6 +64,7 @@ MAY_IMPORT = {
         "dataset": "records run_directory strategies chat erasure",
         "scripted_engine": "records chat engine judging",
         "synthesis": "records run_directory grading config",
+        "preflight": "records run_directory strategies chat prompts tasks config lengths",
         "provenance": "*",
         "console": "*",
         "microworld": "*",

@@ -97,7 +97,7 @@ def read_task(
         fits: whether a problem can be asked at all; if not, it is not an example either.
         stage: names the stage of rejections.
     """
-    _check_source(source)
+    check_source(source)
     sample = None
     if source.is_sampled:
         sample = draw(
@@ -122,7 +122,7 @@ def read_task(
 
 
 def _question_keys(source: TaskSource) -> Iterator[int]:
-    _check_source(source)
+    check_source(source)
     for row in _stated_rows(source, NO_TAXONOMY):
         if isinstance(row.statement, Statement):
             yield question_key(row.statement.question)
@@ -146,7 +146,7 @@ def _few_shot(
         )
 
 
-def _check_source(source: TaskSource) -> None:
+def check_source(source: TaskSource) -> None:
     """Checks that a task can be read as its source says.
 
     Raises:
