@@ -41,6 +41,7 @@ def tasks(
     That is its problems by answer type, the rows passed over, and the rejections with their
     reasons.
     """
+    from orca2_gen.tasks.preflight import check_task_files, notes_on
     from orca2_gen.tasks.read import TaskSource, read_task
     from orca2_gen.tasks.taxonomy import load_taxonomy
 
@@ -48,6 +49,9 @@ def tasks(
     for file in files:
         name = file.name.split(".")[0]
         source = TaskSource(name=name, format=format_, path=file, columns=mapping, **options)
+        check_task_files(source)
+        for note in notes_on(source):
+            click.echo(f"  {note}")
         _print_task(name, read_task(source, branches), show)
 
 
@@ -63,26 +67,27 @@ def _columns(given: tuple[str, ...]) -> dict[str, str | list[str]]:
 
 
 def _print_task(name: str, read: TaskRows, show: int) -> None:
-    reasons: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
+    from orca2_gen.tasks.counts import TaskCounts
+
+    counts, kinds = TaskCounts(task=name), Counter[str]()
     for row in read.rows:
+        counts.input += 1
         if isinstance(row, Problem):
+            counts.accepted += 1
             kinds[row.answer_type] += 1
             continue
-        reasons[row.reason] += 1
-        if reasons[row.reason] <= show:
+        counts.rejected += 1
+        counts.reasons[row.reason] += 1
+        if counts.reasons[row.reason] <= show:
             click.echo(f"  {row.problem_id} {row.reason}: {row.detail}")
     lines = read.sample.shortfalls if read.sample else ()
     for shortfall in lines[:show]:
         click.echo(f"  {shortfall.sentence}")
     if len(lines) > show:
         click.echo(f"  and {len(lines) - show} more fell short")
-    click.echo(
-        f"{name}: {kinds.total()} problems, {reasons.total()} rejected"
-        + (f" {dict(reasons)}" if reasons else "")
-        + (f", {read.sample.num_passed_over} passed over" if read.sample else "")
-        + (f"; {', '.join(f'{num} {kind}' for kind, num in kinds.items())}" if kinds else "")
-    )
+    counts.passed_over = read.sample.num_passed_over if read.sample else 0
+    by_kind = ", ".join(f"{num} {kind}" for kind, num in kinds.items())
+    click.echo(counts.sentence + (f"; {by_kind}" if by_kind else ""))
 
 
 @click.command()
@@ -107,8 +112,12 @@ def verify(run_dir: Path) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_dir: Path) -> None:
-    """Print what a run directory has committed and which strategies it selected."""
+    """Print what a run directory has committed and which strategies it selected.
+
+    Stages that read tasks are told task by task, with the reasons of what they rejected.
+    """
     from orca2_gen.run_directory.ledger import STAGES, read_ledger
+    from orca2_gen.tasks.counts import READING, counts_by_task
 
     ledger = read_ledger(run_dir)
     if not ledger.units:
@@ -118,6 +127,9 @@ def status(run_dir: Path) -> None:
             rows = sum(receipt.counts["accepted"] for receipt in receipts)
             rejected = sum(receipt.counts["rejected"] for receipt in receipts)
             click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
+        if stage in READING:
+            for counts in counts_by_task(ledger, stage).values():
+                click.echo(f"  {counts.sentence}")
     print_selections(ledger)
 
 
