@@ -67,27 +67,27 @@ def _columns(given: tuple[str, ...]) -> dict[str, str | list[str]]:
 
 
 def _print_task(name: str, read: TaskRows, show: int) -> None:
-    from orca2_gen.tasks.counts import TaskCounts
-
-    counts, kinds = TaskCounts(task=name), Counter[str]()
+    reasons: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     for row in read.rows:
-        counts.input += 1
         if isinstance(row, Problem):
-            counts.accepted += 1
             kinds[row.answer_type] += 1
             continue
-        counts.rejected += 1
-        counts.reasons[row.reason] += 1
-        if counts.reasons[row.reason] <= show:
+        reasons[row.reason] += 1
+        if reasons[row.reason] <= show:
             click.echo(f"  {row.problem_id} {row.reason}: {row.detail}")
     lines = read.sample.shortfalls if read.sample else ()
     for shortfall in lines[:show]:
         click.echo(f"  {shortfall.sentence}")
     if len(lines) > show:
         click.echo(f"  and {len(lines) - show} more fell short")
-    counts.passed_over = read.sample.num_passed_over if read.sample else 0
-    by_kind = ", ".join(f"{num} {kind}" for kind, num in kinds.items())
-    click.echo(counts.sentence + (f"; {by_kind}" if by_kind else ""))
+    click.echo(
+        f"{name}: {kinds.total()} problems, {reasons.total()} rejected"
+        + (f" {dict(reasons)}" if reasons else "")
+        + (f", {read.sample.num_passed_over} passed over" if read.sample else "")
+        + (f"; {', '.join(f'{num} {kind}' for kind, num in kinds.items())}" if kinds else "")
+        + f"; {kinds.total() + reasons.total()} rows read"
+    )
 
 
 @click.command()

@@ -62,7 +62,8 @@ class Tally:
             if task.input >= self.limits.rejection_rows:
                 check_task(task, stage, self.limits)
         if self.input >= self.limits.rejection_rows:
-            _check_rate(stage, self.rejected, self.input, self.limits)
+            what = f"{stage}: {self.rejected} of {self.input} rows were rejected"
+            _check_rate(what, self.rejected / self.input, self.limits)
 
 
 def check_task(
@@ -82,18 +83,18 @@ def check_task(
     if task.input and task.rejected / task.input > limits.max_rejection_rate:
         shown = f", most for {task.most_frequent}" if task.most_frequent else ""
         shown += f" ({detail})" if (detail := example()) else ""
-        _check_rate(f"{stage}: task {task.task!r}", task.rejected, task.input, limits, shown)
+        how_many = f"{task.rejected} of {task.input} rows were rejected"
+        if not task.accepted:
+            how_many = f"every row was rejected, {task.rejected} of {task.input}"
+        what = f"{stage}: task {task.task!r}: {how_many}"
+        _check_rate(what, task.rejected / task.input, limits, shown)
 
 
-def _check_rate(
-    what: str, rejected: int, total: int, limits: DispatchConfig, shown: str = ""
-) -> None:
-    rate = rejected / total
+def _check_rate(what: str, rate: float, limits: DispatchConfig, shown: str = "") -> None:
     if rate > limits.max_rejection_rate:
         raise TooManyRejections(
-            f"{what}: {rejected} of {total} rows were rejected "
-            f"({rate:.1%}, max_rejection_rate is {limits.max_rejection_rate:.1%}){shown}; their "
-            f"reasons are in rejections/, and they stay rejected in this run: fix the cause "
+            f"{what} ({rate:.1%}, max_rejection_rate is {limits.max_rejection_rate:.1%}){shown}; "
+            f"their reasons are in rejections/, and they stay rejected in this run: fix the cause "
             f"and start another run_dir, or raise dispatch.max_rejection_rate and run the same "
             f"command again"
         )
