@@ -25,7 +25,7 @@ from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.dataset import DatasetPlan, DatasetSummary
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
 from orca2_gen.tasks.preflight import notes_on
 from ray_jobs import file_stages

@@ -116,7 +116,8 @@ def status(run_dir: Path) -> None:
 
     Stages that read tasks are told task by task, with the reasons of what they rejected.
     """
-    from orca2_gen.run_directory.ledger import STAGES, read_ledger
+    from orca2_gen.run_directory.ledger import read_ledger
+    from orca2_gen.run_directory.units import STAGES
     from orca2_gen.tasks.counts import READING, counts_by_task
 
     ledger = read_ledger(run_dir)

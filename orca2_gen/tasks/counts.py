@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
 
 READING = ("problems", "evaluation_problems")
 """The stages whose units are ranges of one task's rows: `gsm8k-000003`."""

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.records import Problem, Rejection
-from orca2_gen.run_directory.ledger import Receipt, UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.tasks.counts import (
     TaskCounts,
     counts_by_task,

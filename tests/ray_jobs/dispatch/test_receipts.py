@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.receipts import Tally, check_task
 
 LIMITS = DispatchConfig(rejection_rows=100, max_rejection_rate=0.9)
