@@ -54,7 +54,7 @@ class TaskCounts:
     def sentence(self) -> str:
         """The counts in one line for people."""
         ordered = sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))
-        why = ", ".join(f"{num} {reason}" for reason, num in ordered)
+        why = ", ".join(f"{num} {reason[:60]}" for reason, num in ordered)
         parts = [
             f"{self.task}: {self.input} rows read",
             f"{self.accepted} accepted",
@@ -86,7 +86,7 @@ def stated_reasons(receipt: Receipt) -> dict[str, int]:
     return {
         name.removeprefix(_REASON): num
         for name, num in receipt.counts.items()
-        if name.startswith(_REASON)
+        if name.startswith(_REASON) and name.isprintable()  # a ledger may come from anywhere
     }
 
 

@@ -74,10 +74,17 @@ def task_files(path: Path, suffixes: Sequence[str]) -> list[TaskFile]:
 
     Hidden files and linked directories are skipped; linked files are read.
     """
-    if not path.is_dir():
-        if not path.is_file():
+    try:
+        is_directory, is_file, is_there = path.is_dir(), path.is_file(), path.exists()
+    except OSError as error:  # a name that is too long for any file system
+        raise ValueError(
+            f"task file {str(path)[:200]}...: {error.strerror}; correct the path"
+        ) from None
+    if not is_directory:
+        if not is_file:
+            found = "neither" if is_there else "nothing there"
             raise ValueError(
-                f"task file {path}: expected a readable file or directory, found nothing there; "
+                f"task file {path}: expected a readable file or directory, found {found}; "
                 "correct the path"
             )
         return [TaskFile(path=path, name=path.name, is_alone=True)]

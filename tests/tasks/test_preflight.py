@@ -158,6 +158,23 @@ def test_a_gzip_file_cut_at_its_very_end_is_found_before_it_is_read(tmp_path: Pa
     assert f"task file {folder}/b.jsonl.gz: the gzip data ends early" in look(folder)
 
 
+def test_a_sparse_file_a_loop_of_links_and_a_name_too_long_are_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    started = time.monotonic()
+    for name, format in (("a.jsonl", "jsonl"), ("a.parquet", "parquet"), ("a.json", "bbh")):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 200 * 10**9)
+        assert look(tmp_path / name, format)
+        (tmp_path / name).unlink()
+    (tmp_path / "b").symlink_to(tmp_path / "c")
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    assert "found nothing there" in look(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"task file /(y/)+\.\.\.: .* too long; correct the path"):
+        check_task_files(source(Path("/" + "y/" * 3000)))
+    assert time.monotonic() - started < 10
+
+
 def test_a_fifo_a_device_and_a_dangling_link_are_refused_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     for suffix, format in ((".jsonl", "jsonl"), (".jsonl.gz", "jsonl"), (".parquet", "parquet")):
