@@ -170,7 +170,7 @@ def test_a_sparse_file_a_loop_of_links_and_a_name_too_long_are_refused_at_once(
     (tmp_path / "b").symlink_to(tmp_path / "c")
     (tmp_path / "c").symlink_to(tmp_path / "b")
     assert "found nothing there" in look(tmp_path / "b")
-    with pytest.raises(ValueError, match=r"task file /(y/)+\.\.\.: .* too long; correct the path"):
+    with pytest.raises(ValueError, match=r"task file /[y/]+\.\.\.: .* too long; correct"):
         check_task_files(source(Path("/" + "y/" * 3000)))
     assert time.monotonic() - started < 10
 
