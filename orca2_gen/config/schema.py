@@ -175,9 +175,11 @@ class DispatchConfig(Section):
     """Seconds, a request's wait for a place in the batch included, after which it is cut off and
     counts as truncated. If not set, no limit: with one, rows depend on how fast the machine is."""
     max_rejection_rate: Fraction = 0.95
-    """Share of rejected rows in a stage above which the run stops."""
+    """Share of rejected rows above which the run stops: in a stage, and in each task as it is
+    read."""
     rejection_rows: int = Field(1000, ge=1)
-    """Rows of a stage before max_rejection_rate applies."""
+    """Rows of a stage or task before max_rejection_rate applies; a task that has been read to its
+    end is judged whatever its size."""
 
 
 class Config(Section):

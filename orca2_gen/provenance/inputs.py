@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.chat import Chat, load_chat
-from orca2_gen.config.arguments import evaluation_rooms, scores_teacher
+from orca2_gen.config.arguments import evaluation_rooms, scores_teacher, task_source
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
@@ -26,6 +26,7 @@ from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenize
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
 from orca2_gen.tasks.formats import format_digest, suffixes
+from orca2_gen.tasks.preflight import check_task_files
 from orca2_gen.tasks.taxonomy import Branch, parse_taxonomy, taxonomy_bytes
 
 CHECK_SECONDS = 5.0
@@ -55,6 +56,8 @@ def read_inputs(config: Config) -> Inputs:
         ValueError: a file cannot be read or does not fit the config; one line says which key.
     """
     inputs = read_texts(config)  # first: a mistake in the rest should not wait for large files
+    for task in (*config.tasks, *config.evaluation.tasks):
+        check_task_files(task_source(task))
     tasks: dict[tuple[str, str], str] = {
         (task.format, task.path): format_digest(task.format, Path(task.path))
         for task in (*config.tasks, *config.evaluation.tasks)
