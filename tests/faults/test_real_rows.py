@@ -89,6 +89,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Seen:
         f"rationales.max_tokens={MAX_TOKENS}",
         "rationales.max_attempts=2",
         "selection.block_size=12",
+        "selection.cautious_arm=true",  # its message is the longest
         f"teacher.model={without_numbers(folder)}",
         f"dispatch.rejection_rows={ROWS}",
         "rows_per_unit=6",
