@@ -19,6 +19,7 @@ import click
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
 from orca2_gen.commands.options import PATH, config_argument, set_option
+from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import INTERRUPTED, REJECTED, exit_code
@@ -58,7 +59,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (tasks, verify, status, submit, plan):
+for command in (tasks, verify, status, recover, submit, plan):
     cli.add_command(command)
 
 

@@ -26,15 +26,12 @@ from orca2_gen.erasure import ErasureProof, prove
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
     FileEntry,
-    arrow_schema,
-    check_schema,
-    checked_bytes,
-    from_table,
+    check_file,
     read_records,
-    to_table,
     write_bytes,
 )
 from orca2_gen.run_directory.digests import tokenizer_files_digest
+from orca2_gen.run_directory.record_tables import arrow_schema, to_table
 from orca2_gen.strategies import Strategies
 
 MANIFEST_VERSION = 1
@@ -164,14 +161,14 @@ def checked_manifest(root: Path) -> dict[str, Any]:
             "make the dataset again with `orca2 run`"
         )
     for entry in listed:
-        checked_bytes(root, entry)
+        check_file(root, entry)
     return manifest
 
 
 def read_examples(root: Path, manifest: dict[str, Any]) -> Iterator[Example]:
     """The examples of a dataset directory, shard by shard, each checked before it is read."""
     for entry in manifest["files"]:
-        yield from _read_stream(root, FileEntry(**entry))
+        yield from read_records(root, FileEntry(**entry), Example)
 
 
 def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
@@ -199,20 +196,13 @@ def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
     return FileEntry(path=name, rows=rows, bytes=len(body), sha256=digest)
 
 
-def _read_stream(root: Path, entry: FileEntry) -> list[Example]:
-    table = pa.ipc.open_stream(pa.py_buffer(checked_bytes(root, entry))).read_all()
-    table.validate(full=True)
-    check_schema(table.schema, Example, str(root / entry.path))
-    return from_table(table, Example)
-
-
 def _proof(
     root: Path, files: Sequence[FileEntry], chat: Chat, strategies: Strategies, prompts: str
 ) -> ErasureProof | None:
     """The proof over the written files; None if the plan keeps instructions."""
     if prompts != "erased":
         return None
-    examples = (example for entry in files for example in _read_stream(root, entry))
+    examples = (example for entry in files for example in read_records(root, entry, Example))
     proof = prove(examples, chat=chat, strategies=strategies)
     if not proof.holds:
         raise ValueError(

@@ -15,7 +15,7 @@ from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import UnitName
+from orca2_gen.run_directory.units import UnitName
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.pipeline import read_task_files
 from ray_jobs.run import Run

@@ -16,7 +16,7 @@ from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
 from orca2_gen.tasks.read import read_task

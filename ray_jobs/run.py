@@ -17,8 +17,9 @@ from orca2_gen.provenance.inputs import Inputs, read_inputs
 from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
-from orca2_gen.run_directory.ledger import Ledger, read_ledger, remove_unlisted
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.lock import run_lock
+from orca2_gen.run_directory.unlisted import set_aside_unlisted
 from orca2_gen.selection.blocks import Rule
 from ray_jobs.cluster import Node, cluster_nodes, ray_instance
 from ray_jobs.dispatch.receipts import Advance
@@ -73,7 +74,7 @@ def open_run(
 ) -> Iterator[Run]:
     """A context with Ray up and a Run whose directory is locked and whose units fit the config.
 
-    Files that no receipt lists are removed at its beginning and at its end without an error.
+    Files that no receipt lists are set aside at its beginning and at its end without an error.
 
     Args:
         config: config of the run.
@@ -94,13 +95,14 @@ def open_run(
     keys = stage_keys(determinants)
     with run_lock(run_dir, say=say) as lock:
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
-        for line in ledger.torn:
+        for line in ledger.notes:
             say(line)
         if fork is not None:
             for line in _forked(fork, ledger, keys):
                 say(line)
         record_stages(ledger, resolved(config), determinants, keys, inputs.strategies)
-        remove_unlisted(ledger)
+        ledger.write_tip()
+        _say_if_any(say, set_aside_unlisted(ledger))
         with told_if_ended(), ray_instance():
             nodes = tuple(cluster_nodes())
             for line in plan_lines(config, nodes, roles):
@@ -119,7 +121,12 @@ def open_run(
             )
         # Dead processes leave files, and an engine of a killed predecessor may have written its
         # last ones after we began. By now nobody writes.
-        remove_unlisted(ledger)
+        _say_if_any(say, set_aside_unlisted(ledger))
+
+
+def _say_if_any(say: Callable[[str], None], line: str) -> None:
+    if line:
+        say(line)
 
 
 def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:

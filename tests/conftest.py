@@ -34,7 +34,8 @@ from orca2_gen.provenance.inputs import read_inputs  # noqa: E402
 from orca2_gen.provenance.regrade import Source, open_source  # noqa: E402
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402
-from orca2_gen.run_directory.ledger import Receipt, read_ledger  # noqa: E402
+from orca2_gen.run_directory.ledger import read_ledger  # noqa: E402
+from orca2_gen.run_directory.units import Receipt  # noqa: E402
 from orca2_gen.selection.blocks import Rule  # noqa: E402
 from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
 

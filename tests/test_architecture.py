@@ -53,7 +53,7 @@ MAY_IMPORT = {
         "prompts": "records grading strategies",
         "tasks": "records grading run_directory",
         "selection": "records run_directory strategies",
-        "config": "records strategies tasks selection",
+        "config": "records run_directory strategies tasks selection",
         "engine": "records config",
         "calls": "records strategies chat prompts engine",
         "judging": "records grading chat engine calls",

@@ -108,7 +108,8 @@ def verify(run_dir: Path) -> None:
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_dir: Path) -> None:
     """Print what a run directory has committed and which strategies it selected."""
-    from orca2_gen.run_directory.ledger import STAGES, read_ledger
+    from orca2_gen.run_directory.ledger import read_ledger
+    from orca2_gen.run_directory.units import STAGES
 
     ledger = read_ledger(run_dir)
     if not ledger.units:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,12 @@ from pydantic import ValidationError
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
+from orca2_gen.config.secrecy import check_no_secrets, secret_in, shown
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+
+MOST_CONFIG_BYTES = 16 << 20
+"""Bytes of a config file, or of a run's config.json, which holds the strategies' texts and a digest
+of every task: those of 1,000 tasks have less than 1 MB."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -47,6 +54,10 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     _resolve_paths(raw, file.resolve().parent)
     for override in overrides:
         _set(raw, override)
+    try:
+        check_no_secrets(raw)  # first: messages about values quote them
+    except ValueError as error:
+        raise ValueError(f"config {file}: {error}") from None
     _resolve_paths(raw, Path.cwd())  # those that --set gave; the others are absolute by now
     for engine in ("student", "teacher", "judge"):
         if isinstance(raw.get(engine), dict):
@@ -71,11 +82,12 @@ def _parsed(file: Path) -> dict[str, Any]:
     is_json = file.suffix == ".json"
     language = "JSON" if is_json else "TOML"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file, MOST_CONFIG_BYTES).decode("utf-8")
         raw: Any = json.loads(text) if is_json else tomllib.loads(text)
-    except OSError as error:
+    except (OSError, UnusableFile) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"config {file} cannot be read: {error.strerror}; give the path of a TOML file"
+            f"config {file} cannot be read: {reason}; give the path of a TOML file"
         ) from error
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {file} is not {language}: {error}") from error
@@ -109,9 +121,12 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
 
 def _set(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not key or secret_in(key):
+        start = re.match(r"[\w.]*", key)
+        assert start is not None
+        known = "" if secret_in(key) else start[0]  # what follows may be a secret
         raise ValueError(
-            f"--set {override!r} is not of the form key=value, e.g. selection.scored_problems=100"
+            f"--set {known!r} is not of the form key=value, e.g. selection.scored_problems=100"
         )
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
@@ -145,7 +160,8 @@ def _first_line(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{key}: {message}{more}" if key else f"{message}{more}"
-    return f"key {key!r} is {first['input']!r}: {message}{more}"
+    found = "not shown" if "env" in first["loc"] else shown(first["input"])
+    return f"key {key!r} is {found}: {message}{more}"
 
 
 def _check_paths(config: Config, file: Path) -> None:

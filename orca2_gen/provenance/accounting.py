@@ -8,7 +8,8 @@ from typing import Any
 
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
 
 RECORDS: dict[str, type] = {
     "problems": Problem,

@@ -13,7 +13,8 @@ from orca2_gen.judging import judged
 from orca2_gen.prompts import user_text
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import OPEN, Block, Group, Rule, block_unit, group_name
 from orca2_gen.selection.decision import next_step
 from orca2_gen.strategies import Strategies

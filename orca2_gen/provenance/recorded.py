@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.run_directory.arrow_files import write_bytes
-from orca2_gen.run_directory.ledger import STAGES, Ledger
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import STAGES
 from orca2_gen.strategies import Strategies, strategies_from_json, strategies_json
 
 VERSIONS = {

@@ -27,7 +27,8 @@ from orca2_gen.provenance.lineage import judged_cells, lineage_faults
 from orca2_gen.provenance.recorded import Recorded, differences, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS, prompt_digests, stage_keys
 from orca2_gen.run_directory.digests import tokenizer_files_digest
-from orca2_gen.run_directory.ledger import Ledger, read_ledger, unlisted_files
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.unlisted import unlisted_files
 from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies, strategies_json
 
 MOST_FAULTS = 20
@@ -44,9 +45,9 @@ def verify(run_dir: Path) -> Verification:
     config = read_config(run_dir / "config.json")
     strategies = recorded.strategies or load_strategies(config.strategies)
     ledger = read_ledger(run_dir)
-    found = Verification(notes=list(ledger.torn))
+    found = Verification(notes=list(ledger.notes))
     for path in unlisted_files(ledger):
-        found.notes.append(f"{path} is not listed; the next run removes it")
+        found.notes.append(f"{path} is not listed; the next run puts it aside")
     rows = {stage: read_stage(ledger, stage, found) for stage in RECORDS}
     account_problems(rows, found)
     account_scores(rows, found)

@@ -18,7 +18,7 @@ from ray.exceptions import (
 
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 
 LOST = (
     RayActorError,

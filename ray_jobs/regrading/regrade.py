@@ -17,8 +17,9 @@ from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, committed_rows
+from orca2_gen.run_directory.arrow_files import check_file, read_records
+from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import REGRADED
@@ -119,7 +120,7 @@ def _take_over_problems(run: Run, source: Source) -> None:
     ]
     for receipt in wanted:
         for entry in receipt.files:
-            checked_bytes(source.run_dir, entry)  # once committed here, it would stay damaged
+            check_file(source.run_dir, entry)  # once committed here, it would stay damaged
     if wanted:
         take_over(source.ledger, run.ledger, wanted)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -307,14 +308,17 @@ def test_a_judge_with_fewer_replicas_than_the_floor_is_refused(
         load_config(file, [*sets, "tasks.0.answer_type=open"])
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "API_KEY", "VLLM_API_KEY", "db_password", "SECRET"])
-def test_what_reads_like_a_secret_is_refused_in_an_engines_env_and_not_shown(
-    write_config: Write, name: str
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_a_config_that_is_no_regular_file_is_one_line(
+    tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
-    student = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "student"
-    file = write_config(sections=f'[judge]\nmodel = "{student}"\n[judge.env]\nHOME = "/"\n')
-    for value in ("hunter2", "1234567"):  # the second is no string
-        with pytest.raises(ValueError, match=f"judge.env: {name} reads like a secret") as refused:
-            load_config(file, [f"judge.env.{name}={value}"])
-        assert value not in str(refused.value)
-    load_config(file, ["judge.env.VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE='1'"])
+    make(tmp_path / "run.toml")
+    with pytest.raises(ValueError, match=r"run.toml cannot be read: .*expected a regular file"):
+        load_config(tmp_path / "run.toml")
+
+
+def test_a_config_of_any_size_is_not_read_whole(tmp_path: Path) -> None:
+    with open(tmp_path / "run.toml", "wb") as file:
+        file.truncate(200 << 30)
+    with pytest.raises(ValueError, match=r"run.toml cannot be read: .*expected at most"):
+        load_config(tmp_path / "run.toml")

@@ -22,7 +22,8 @@ import ray
 
 from orca2_gen.config.load import load_config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED
-from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.conftest import STRATEGY_NAMES, Call, FinishedRun, write_run_config

@@ -21,7 +21,8 @@ from orca2_gen.provenance.lineage import lineage_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import load_strategies

@@ -19,14 +19,9 @@ from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.ledger import (
-    STAGES,
-    Ledger,
-    Receipt,
-    read_ledger,
-    read_unit,
-    unlisted_files,
-)
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt, read_unit
+from orca2_gen.run_directory.unlisted import unlisted_files
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import Run, open_run
 from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,10 @@ from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
     read_records,
-    to_table,
     write_bytes,
     write_records,
 )
+from orca2_gen.run_directory.record_tables import to_table
 
 CLASSES = [c for c in vars(records).values() if dataclasses.is_dataclass(c)]
 
@@ -43,7 +44,7 @@ def resolve(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def record_of(record: Any) -> st.SearchStrategy[Any]:
-    hints = arrow_files.typing.get_type_hints(record)
+    hints = typing.get_type_hints(record)
     return st.builds(record, **{f.name: resolve(hints[f.name]) for f in dataclasses.fields(record)})
 
 
