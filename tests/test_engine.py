@@ -69,3 +69,13 @@ def test_every_argument_that_vllm_is_given_is_one_of_its_own() -> None:
     }
     arguments = engine_arguments(VLLMEngineConfig(model="/models/student"), "mp")
     assert arguments.keys() <= known
+
+
+def test_no_log_probability_is_asked_for_so_none_can_be_nan() -> None:
+    root = Path(__file__).parents[1]
+    for path in (
+        path for name in ("orca2_gen", "ray_jobs") for path in (root / name).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (getattr(node, field, None) for field in ("id", "attr", "arg"))
+            assert not any("logprob" in name for name in names if isinstance(name, str)), path
