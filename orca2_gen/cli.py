@@ -22,7 +22,7 @@ from orca2_gen.commands.options import PATH, config_argument, set_option
 from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.exit_codes import INTERRUPTED, REJECTED, exit_code
+from orca2_gen.exit_codes import INTERRUPTED, REJECTED, USAGE, exit_code
 from orca2_gen.records import ROLES, Role
 
 
@@ -45,7 +45,9 @@ def main() -> None:
         code = exit_code(error)
         if code is None:
             raise
-        click.echo(f"Error: {error}", err=True)
+        # A path may hold a line break; a traceback of Ray's is shown as it is.
+        text = " ".join(str(error).splitlines()) if code == USAGE else str(error)
+        click.echo(f"Error: {text}", err=True)
         sys.exit(code)
 
 
@@ -131,7 +133,7 @@ def synthesise(
     TOPICS has one JSON object per line: {"topic": "..."}, optionally with id and category. A later
     run reads OUT with format = "jsonl" and answer_type = "summary".
     """
-    from orca2_gen.synthesis import synthesis_config, write_task_file
+    from orca2_gen.synthesis import check_replaceable, synthesis_config, write_task_file
     from ray_jobs.pipeline import read_tasks, select_strategies
     from ray_jobs.pipeline import teach as teach_stage
     from ray_jobs.run import Run
@@ -147,6 +149,7 @@ def synthesise(
 
     kept = run_dir or out.with_name(f"{out.name}.run")
     config = synthesis_config(load_config(config_file, overrides), topics, kept)
+    check_replaceable(out, kept)
     _with_run(config, stages, {"teacher"})
 
 
@@ -213,14 +216,15 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
 def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) -> None:
     """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
     from orca2_gen.console.tables import accuracy_table
-    from ray_jobs.evaluation import evaluate_model
+    from ray_jobs.evaluation import evaluate_model, inputs_of
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
         print_table(accuracy_table({label: evaluate_model(run, label, model)}))
 
     label = "student" if model is None else model.name
-    _with_run(load_config(config_file, overrides), stages, {"student"})
+    config = load_config(config_file, overrides)
+    _with_run(config, stages, {"student"}, inputs=inputs_of(config, model))
 
 
 @cli.command()

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from orca2_gen.run_directory.arrow_files import (
     write_bytes,
 )
 from orca2_gen.run_directory.digests import tokenizer_files_digest
+from orca2_gen.run_directory.overwriting import make_way, way_is_used
 from orca2_gen.run_directory.record_tables import arrow_schema, to_table
 from orca2_gen.strategies import Strategies
 
@@ -66,8 +67,16 @@ class DatasetPlan:
     name: str
 
 
+Say = Callable[[str], None]
+"""Takes a line for people."""
+
+
+def _silent(line: str) -> None:
+    pass
+
+
 def write_dataset(
-    run_dir: Path, plan: DatasetPlan, chat: Chat, strategies: Strategies
+    run_dir: Path, plan: DatasetPlan, chat: Chat, strategies: Strategies, say: Say = _silent
 ) -> DatasetSummary:
     """Writes RUN/dataset, unless it was made from the same plan, and returns its summary.
 
@@ -76,6 +85,7 @@ def write_dataset(
         plan: the inputs of the dataset.
         chat: the student's, from the plan's directory.
         strategies: the run's.
+        say: function that takes a line about files of somebody else that were in the way.
 
     Raises:
         ValueError: an example is not erased although the plan says so; no manifest is written then.
@@ -84,7 +94,7 @@ def write_dataset(
     digest = _digest(plan)
     if (kept := _unchanged(root, digest)) is not None:
         return kept
-    (root / "manifest.json").unlink(missing_ok=True)
+    make_way(run_dir, say)
     rows_by_task: Counter[str] = Counter()
     input_tokens = trained_tokens = 0
     num_rows = sum(entry.rows for entry in plan.examples)
@@ -122,8 +132,8 @@ def write_dataset(
         "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
     }
-    _remove_others(root, files)  # before the manifest: with it, no later call would remove them
     write_bytes(root / "manifest.json", _json(manifest))
+    way_is_used(run_dir)
     return summary
 
 
@@ -261,15 +271,8 @@ def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
         return None
     if manifest["plan_digest"] != plan_digest:
         return None
+    way_is_used(root.parent)
     return DatasetSummary(**manifest["summary"] | {"directory": str(root)})
-
-
-def _remove_others(root: Path, files: Sequence[FileEntry]) -> None:
-    """Removes shards of an earlier dataset that had more of them."""
-    keep = {entry.path for entry in files}
-    for path in [*root.glob("data-*.arrow"), *root.glob(".*.tmp-*")]:
-        if path.name not in keep:
-            path.unlink()
 
 
 def _json(value: Any) -> bytes:

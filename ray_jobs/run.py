@@ -17,6 +17,7 @@ from orca2_gen.provenance.inputs import Inputs, read_inputs
 from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
+from orca2_gen.run_directory.claim import claim_run_directory, is_run
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.lock import run_lock
 from orca2_gen.run_directory.unlisted import set_aside_unlisted
@@ -86,13 +87,13 @@ def open_run(
 
     Raises:
         RunInUse: another driver holds the directory.
-        ValueError: committed units were made under other settings, there is nothing to fork, or an
-            engine does not fit.
+        ValueError: the directory is somebody's, its units were made under other settings, there is
+            nothing to fork, or an engine does not fit.
     """
-    run_dir = Path(config.run_dir).resolve()
     inputs = inputs or read_inputs(config)
     determinants = stage_determinants(config, inputs)
     keys = stage_keys(determinants)
+    run_dir = _claimed(Path(config.run_dir), fork)
     with run_lock(run_dir, say=say) as lock:
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
         for line in ledger.notes:
@@ -127,6 +128,15 @@ def open_run(
 def _say_if_any(say: Callable[[str], None], line: str) -> None:
     if line:
         say(line)
+
+
+def _claimed(run_dir: Path, fork: Path | None) -> Path:
+    """The run directory, ours from now on; not even made if there is nothing to fork."""
+    if fork is not None and not is_run(fork):
+        raise ValueError(
+            f"{fork} holds no committed unit; give the directory of a run to fork from"
+        )
+    return claim_run_directory(run_dir)
 
 
 def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, ValidationInfo, field_validator, model_validator
 
 from orca2_gen.config.secrecy import is_secret_name
-from orca2_gen.config.section import Fraction, Section
+from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_PREFIXES = (
@@ -27,7 +27,7 @@ class VLLMEngineConfig(Section):
 
     engine: Literal["vllm"] = "vllm"
     """vLLM runs the model."""
-    model: str
+    model: PathText
     """Local directory of the model: safetensors, tokenizer and chat template."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """vLLM's `dtype`: number format of weights and activations."""
@@ -45,7 +45,7 @@ class VLLMEngineConfig(Section):
     """vLLM's `max_num_batched_tokens`: most tokens in one step of the engine."""
     block_size: int = Field(16, ge=1)
     """vLLM's `block_size`: tokens in one block of the KV cache."""
-    gpu_memory_utilization: Fraction = 0.92
+    gpu_memory_utilization: float = Field(0.92, gt=0.0, le=1.0)
     """vLLM's `gpu_memory_utilization`: share of a GPU's memory that the engine takes."""
     kv_cache_memory_bytes: int | None = Field(None, ge=1 << 20)
     """vLLM's `kv_cache_memory_bytes`: bytes of KV cache on each device. If not set,
@@ -62,7 +62,7 @@ class VLLMEngineConfig(Section):
     replicas: int = Field(1, ge=1)
     """Number of engines of this model, each on tensor_parallel_size x pipeline_parallel_size
     devices of its own."""
-    env_allowed: tuple[str, ...] = ()
+    env_allowed: Annotated[tuple[str, ...], FROM_LIST] = ()
     """Names of variables that `env` may set besides those of vLLM, PyTorch and what they stand on
     (`VLLM_`, `NCCL_`, `CUDA_`, `OMP_`, `TORCH_`, `TRITON_`, `RAY_` and the like), e.g.
     `LD_LIBRARY_PATH`."""
@@ -95,6 +95,16 @@ class VLLMEngineConfig(Section):
                 )
         return env
 
+    @model_validator(mode="after")
+    def _a_step_holds_the_batch(self) -> VLLMEngineConfig:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}, less than max_num_seqs, "
+                f"{self.max_num_seqs}, and every sequence of a batch takes one; raise the first "
+                "or lower the second"
+            )
+        return self
+
 
 class ScriptedEngineConfig(Section):
     """The project's own scripted engine, for rehearsals of real jobs and for tests: no model,
@@ -103,7 +113,7 @@ class ScriptedEngineConfig(Section):
 
     engine: Literal["scripted"]
     """A script answers; no model is loaded."""
-    tokenizer: str
+    tokenizer: PathText
     """Directory of a tokenizer and a chat template."""
     accuracy: dict[str, Fraction] = Field(default_factory=dict)
     """Share of problems that are answered correctly, by strategy; 0.5 for a strategy that is not

@@ -17,13 +17,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
 from orca2_gen.run_directory.units import STAGES, Receipt
 
 MOST_LINE_BYTES = 1 << 20
 """A line of ours has about 1 kB: a name, two files, some counts."""
 _RECEIPT = TypeAdapter(Receipt)
+_NAMES = {each.name for each in dataclasses.fields(Receipt)}
+_FILE_NAMES = {each.name for each in dataclasses.fields(FileEntry)}
 
 
 class DamagedLedger(DamagedFile):
@@ -92,14 +94,14 @@ def ledger_lines(path: Path) -> Iterator[LedgerLine]:
 
 def encoded_lines(receipts: Iterable[Receipt], chain: str) -> tuple[bytes, str]:
     """The lines of receipts after lines of this chain, and the chain after them."""
-    body = b""
+    lines = []
     for receipt in receipts:
         row = dataclasses.asdict(receipt)
         checksum = _checksum(row)
         chain = _hash(chain, checksum)
         line = {**row, "checksum": checksum, "chain": chain}
-        body += (json.dumps(line, sort_keys=True) + "\n").encode()
-    return body, chain
+        lines.append(json.dumps(line, sort_keys=True) + "\n")
+    return "".join(lines).encode(), chain
 
 
 def _parsed(line: bytes) -> tuple[Receipt, str, str]:
@@ -117,12 +119,11 @@ def _parsed(line: bytes) -> tuple[Receipt, str, str]:
     if not is_whole:
         raise ValueError("its checksum does not match")
     try:
-        receipt = _RECEIPT.validate_python(row)
+        receipt = _RECEIPT.validate_json(line, strict=True)
     except ValidationError:
         raise ValueError("it holds no receipt of a unit") from None
-    # Pydantic takes "1" and 1.0 for 1 and leaves out what it does not know; we wrote neither.
-    again = {name: value for name, value in dataclasses.asdict(receipt).items() if name in row}
-    if json.dumps(again, sort_keys=True) != json.dumps(row, sort_keys=True):
+    # Pydantic passes over keys that it does not know.
+    if not row.keys() <= _NAMES or any(entry.keys() != _FILE_NAMES for entry in row["files"]):
         raise ValueError("it holds something other than the receipt of a unit")
     folders = [f"{receipt.stage}/", "rejections/"][: len(receipt.files)]
     is_ours = (

@@ -130,10 +130,10 @@ def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Eval
     if not source.ledger.committed("evaluation"):
         return []
     student = run.config.student
-    engines = [student, *(engine_of(run, model) for model in models)]
+    engines = [student, *(engine_of(run.config, model) for model in models)]
     trained = Path(run.config.training.output or source.run_dir / "student")
     if isinstance(student, VLLMEngineConfig) and any(trained.glob("*.safetensors")):
-        engines.append(engine_of(run, trained))
+        engines.append(engine_of(run.config, trained))
     problems_key = run.keys["evaluation_problems"]
     found: dict[str, _Evaluation] = {}
     for engine in engines:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
 from orca2_gen.provenance.inputs import read_inputs
-from tests.conftest import Write
+from tests.conftest import Write, with_long_context
 
 CONFIGS = sorted((Path(__file__).parents[2] / "ray_jobs" / "configs").glob("*.toml"))
 
@@ -201,6 +202,8 @@ def test_a_policy_needs_a_strategy_that_the_strategies_file_holds(
         '[[strategy]]\nname = "step_by_step"\ninstruction = "Think step by step."\n'
     )
     file = write_config()
+    text = file.read_text().replace(", recall_reason_generate = 0.9", "")
+    file.write_text(re.sub(r"direct_answer = 0.\d, ", "", text))
     with pytest.raises(ValueError, match=r"none_solved.*direct_answer.*step_by_step"):
         read_inputs(load_config(file, [f"strategies={own}"]))
     with pytest.raises(ValueError, match=r"policy.*extract_generate.*step_by_step"):
@@ -267,14 +270,18 @@ def test_an_open_task_needs_a_judge_exactly_where_it_is_scored(write_config: Wri
 
 def test_a_judge_is_never_the_model_that_is_scored(write_config: Write, tmp_path: Path) -> None:
     models = Path(__file__).parents[2] / "orca2_gen" / "microworld"
-    file = open_config(write_config, str(models / "teacher"))
+    student = with_long_context("student", tmp_path / "student")
+    teacher = with_long_context("teacher", tmp_path / "teacher")
+    file = open_config(write_config, str(teacher))
+    text = file.read_text().replace(str(models / "student"), str(student))
+    file.write_text(text.replace(str(models / "teacher"), str(teacher)))
     assert load_config(file).needed_judge is not None
     with pytest.raises(ValueError, match="is the teacher's model, whose answers it would judge"):
         read_inputs(load_config(file, ["selection.policy=teacher_best"]))
     link, copy = tmp_path / "link", tmp_path / "copy"
-    link.symlink_to(models / "student")
-    shutil.copytree(models / "student", copy)
-    for place in (models / "student", link, copy):
+    link.symlink_to(student)
+    shutil.copytree(student, copy)
+    for place in (student, link, copy):
         with pytest.raises(ValueError, match=r"judge.model: .* is the student's model"):
             read_inputs(load_config(file, [f"judge.model={place}"]))
         assert load_config(file, [f"judge.model={place}", "selection.policy=teacher_best"])

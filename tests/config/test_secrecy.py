@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,9 @@ from hypothesis import strategies as st
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.secrecy import check_no_secrets, is_secret_name, secret_in
+from orca2_gen.exit_codes import USAGE
 from tests.conftest import Write
+from tests.faults.drivers import ROOT
 
 SECRET_NAMES = (
     *("HF_TOKEN", "API_KEY", "VLLM_API_KEY", "db_password", "SECRET", "DB_PASS", "OPENAI_APIKEY"),
@@ -154,3 +159,37 @@ def test_ordinary_paths_are_none(path: str) -> None:
 def test_names_are_judged_by_their_words() -> None:
     assert not any(map(is_secret_name, ENGINE_NAMES))
     assert all(map(is_secret_name, SECRET_NAMES))
+
+
+def test_nothing_of_a_run_holds_a_secret_of_its_environment(write_config: Write) -> None:
+    file = write_config()
+    planted = {name: PASSWORD for name in SECRET_NAMES if "RAY" not in name}
+    planted |= {"RAY_AUTH_TOKEN": PASSWORD * 8, "HTTPS_PROXY": f"http://me:{PASSWORD}@127.0.0.1:9"}
+    words = [sys.executable, "-m", "orca2_gen"]
+    for command in (["plan", str(file)], ["run", str(file)], ["verify", str(file.parent / "run")]):
+        done = subprocess.run(
+            [*words, *command], cwd=ROOT, env=os.environ | planted, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+    files = [path for path in (file.parent / "run").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
+
+
+def test_a_run_of_a_config_with_a_secret_writes_and_prints_none_of_it(write_config: Write) -> None:
+    file = write_config()
+    text = file.read_text()
+    for secret in (*SECRET_VALUES.values(), f"redis://:{PASSWORD}@host/0"):
+        file.write_text(f"strategies = {secret!r}\n{text}")
+        done = subprocess.run(
+            [sys.executable, "-m", "orca2_gen", "run", str(file)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == USAGE, done.stderr
+        [line] = done.stderr.splitlines()
+        assert "strategies holds what reads like" in line
+        assert PASSWORD not in (done.stdout + line).lower()
+        assert not (file.parent / "run").exists()
