@@ -26,6 +26,7 @@ _MOST_BYTES = 256 << 20
 _NAMES = re.compile(
     r"data-[0-9]{5}-of-[0-9]{5}\.arrow|state\.json|dataset_info\.json|README\.md|manifest\.json"
 )
+_TEMPORARY = re.compile(rf"\.({_NAMES.pattern})\.tmp-.+-[0-9]+-[0-9a-f]{{8}}")
 _CARD_LINE = b"\nMade by orca2-gen. "
 
 
@@ -50,7 +51,7 @@ def make_way(run_dir: Path, say: Callable[[str], None]) -> None:
     # The manifest goes first: without it, nobody takes what is left for a dataset.
     (root / _MANIFEST).unlink(missing_ok=True)
     for path in sorted(root.glob("*")):
-        if _NAMES.fullmatch(path.name):
+        if _NAMES.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
             path.unlink()
     if moved:
         say(
