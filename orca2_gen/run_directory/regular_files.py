@@ -6,10 +6,10 @@ all of memory. So whatever is read as a whole is opened here.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -24,7 +24,7 @@ class UnusableFile(ValueError):
     """A path leads to something other than a regular file of the expected size."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """The file, open for reading.
 
     Raises:
@@ -40,7 +40,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UnusableFile(f"{_shown(path)} cannot be opened: {reason}") from None
+        raise UnusableFile(f"{shown(path)} cannot be opened: {reason}") from None
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
         os.close(descriptor)
@@ -66,6 +66,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     return body
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """The path, cut if it is too long for a line."""
     text = str(path)
     return text if len(text) <= 300 else f"{text[:200]}... ({len(text)} characters)"
