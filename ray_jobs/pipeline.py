@@ -16,7 +16,8 @@ from ray.exceptions import RayTaskError
 from orca2_gen.config.arguments import Room, rooms, scored_roles, scores_teacher
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.dataset import DatasetPlan, DatasetSummary
+from orca2_gen.dataset import DatasetPlan
+from orca2_gen.manifest import DatasetSummary
 from orca2_gen.run_directory.ledger import Receipt
 from ray_jobs import file_stages
 from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
