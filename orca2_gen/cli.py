@@ -8,6 +8,7 @@ interrupted, resumable.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Collection
@@ -27,6 +28,7 @@ from orca2_gen.records import ROLES, Role
 
 def main() -> None:
     """Runs the command line; a user's mistake is one line and exit code 2, never a traceback."""
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         # A command that raises click's Exit makes this return its code.
@@ -46,6 +48,16 @@ def main() -> None:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Opens /dev/null in place of each standard stream that the caller has closed."""
+    # Else the next file to be opened takes its number, and receives all that is printed.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _terminate(signum: int, frame: Any) -> None:

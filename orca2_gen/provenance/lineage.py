@@ -64,26 +64,32 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     for receipt in ledger.committed("judgements"):
         yield from _judgement_faults(ledger, receipt, open_groups, open_ids)
     for receipt in ledger.committed("rationales"):
-        problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
-        for rationale in _rows(ledger, receipt, Rationale):
-            problem = problems.get(rationale.problem_id)
-            if problem is not None and rationale.user != user_text(problem, strategies):
-                yield f"rationales: {rationale.problem_id} asks something other than its problem"
-            if receipt.group in unreadable:
-                pass
-            elif rationale.strategy != chosen.get(receipt.group):
-                yield (
-                    f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
-                    f"{receipt.group} selected {chosen.get(receipt.group)}"
-                )
-            elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
-                yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
-            if not _is_what_was_said(rationale):
-                yield f"rationales: {rationale.problem_id} is not what its calls said"
+        if receipt.group not in unreadable:
+            yield from _rationale_faults(ledger, receipt, chosen.get(receipt.group), strategies)
     for receipt in ledger.committed("examples"):
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
         for example in _rows(ledger, receipt, Example):
             yield from example_faults(example, taught.get(example.problem_id))
+
+
+def _rationale_faults(
+    ledger: Ledger, receipt: Receipt, chosen: str | None, strategies: Strategies
+) -> Iterator[str]:
+    """A line for each fault of a unit's rationales, whose group selected `chosen`."""
+    problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
+    for rationale in _rows(ledger, receipt, Rationale):
+        problem = problems.get(rationale.problem_id)
+        if problem is not None and rationale.user != user_text(problem, strategies):
+            yield f"rationales: {rationale.problem_id} asks something other than its problem"
+        if rationale.strategy != chosen:
+            yield (
+                f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
+                f"{receipt.group} selected {chosen}"
+            )
+        elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
+            yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
+        if not _is_what_was_said(rationale):
+            yield f"rationales: {rationale.problem_id} is not what its calls said"
 
 
 def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool:
