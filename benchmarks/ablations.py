@@ -35,7 +35,8 @@ from rich.table import Table
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import console
 from orca2_gen.records import StudentScore
-from orca2_gen.run_directory.ledger import Receipt, write_summary
+from orca2_gen.run_directory.ledger import write_summary
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
 from ray_jobs.evaluation import score_model

@@ -33,7 +33,8 @@ from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, permutation
 from orca2_gen.strategies import load_strategies
 from ray_jobs.cluster import ray_instance

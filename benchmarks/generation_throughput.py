@@ -67,7 +67,7 @@ from benchmarks.throughput.workload import (
 )
 from orca2_gen.chat import load_chat
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import load_strategies
 from ray_jobs.cluster import is_cpu_build
 from ray_jobs.pipeline import read_tasks

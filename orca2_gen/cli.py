@@ -20,9 +20,10 @@ import click
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
+from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.exit_codes import INTERRUPTED, REJECTED, exit_code
+from orca2_gen.exit_codes import INTERRUPTED, REJECTED, USAGE, exit_code
 from orca2_gen.records import ROLES, Role
 
 
@@ -46,7 +47,9 @@ def main() -> None:
         code = exit_code(error)
         if code is None:
             raise
-        click.echo(f"Error: {error}", err=True)
+        # A path may hold a line break; a traceback of Ray's is shown as it is.
+        text = " ".join(str(error).splitlines()) if code == USAGE else str(error)
+        click.echo(f"Error: {text}", err=True)
         sys.exit(code)
 
 
@@ -70,7 +73,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (tasks, verify, status, submit, plan):
+for command in (tasks, verify, status, recover, submit, plan):
     cli.add_command(command)
 
 
@@ -145,7 +148,7 @@ def synthesise(
     TOPICS has one JSON object per line: {"topic": "..."}, optionally with id and category. A later
     run reads OUT with format = "jsonl" and answer_type = "summary".
     """
-    from orca2_gen.synthesis import synthesis_config, write_task_file
+    from orca2_gen.synthesis import check_replaceable, synthesis_config, write_task_file
     from ray_jobs.pipeline import read_tasks, select_strategies
     from ray_jobs.pipeline import teach as teach_stage
     from ray_jobs.run import Run
@@ -161,6 +164,7 @@ def synthesise(
 
     kept = run_dir or out.with_name(f"{out.name}.run")
     config = synthesis_config(load_config(config_file, overrides), topics, kept)
+    check_replaceable(out, kept)
     _with_run(config, stages, {"teacher"})
 
 
@@ -230,14 +234,16 @@ def evaluate(
 ) -> None:
     """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
     from orca2_gen.console.tables import accuracy_table
-    from ray_jobs.evaluation import evaluate_model
+    from ray_jobs.evaluation import evaluate_model, inputs_of
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
         print_table(accuracy_table({label: evaluate_model(run, label, model)}))
 
     label = "student" if model is None else model.name
-    _with_run(load_config(config_file, overrides), stages, {"student"}, check=check)
+    config = load_config(config_file, overrides)
+    inputs = inputs_of(config, model)
+    _with_run(config, stages, {"student"}, inputs=inputs, check=check)
 
 
 @cli.command()

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,12 @@ from orca2_gen.manifest import MANIFEST_VERSION, DatasetSummary, Manifest, check
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
     FileEntry,
-    arrow_schema,
-    check_schema,
-    checked_bytes,
-    from_table,
     read_records,
-    to_table,
     write_bytes,
 )
 from orca2_gen.run_directory.digests import tokenizer_files_digest
+from orca2_gen.run_directory.overwriting import make_way, way_is_used
+from orca2_gen.run_directory.record_tables import arrow_schema, to_table
 from orca2_gen.strategies import Strategies
 
 
@@ -82,8 +79,16 @@ class RowCounts:
         )
 
 
+Say = Callable[[str], None]
+"""Takes a line for people."""
+
+
+def _silent(line: str) -> None:
+    pass
+
+
 def write_dataset(
-    run_dir: Path, plan: DatasetPlan, chat: Chat, strategies: Strategies
+    run_dir: Path, plan: DatasetPlan, chat: Chat, strategies: Strategies, say: Say = _silent
 ) -> DatasetSummary:
     """Writes RUN/dataset, unless it was made from the same plan, and returns its summary.
 
@@ -92,6 +97,7 @@ def write_dataset(
         plan: the inputs of the dataset.
         chat: the student's, from the plan's directory.
         strategies: the run's.
+        say: function that takes a line about files of somebody else that were in the way.
 
     Raises:
         ValueError: an example is not erased although the plan says so; no manifest is written then.
@@ -100,7 +106,7 @@ def write_dataset(
     digest = _digest(plan)
     if (kept := _unchanged(root, digest)) is not None:
         return kept
-    (root / "manifest.json").unlink(missing_ok=True)
+    make_way(run_dir, say)
     counted = RowCounts()
     num_rows = sum(entry.rows for entry in plan.examples)
     num_shards = max(1, -(-num_rows // plan.examples_per_shard))
@@ -125,8 +131,8 @@ def write_dataset(
         "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
     }
-    _remove_others(root, files)  # before the manifest: with it, no later call would remove them
     write_bytes(root / "manifest.json", _json(manifest))
+    way_is_used(run_dir)
     return summary
 
 
@@ -141,7 +147,7 @@ def _digest(plan: DatasetPlan) -> str:
 def read_examples(root: Path, manifest: Manifest) -> Iterator[Example]:
     """The examples of a dataset directory, shard by shard, each checked before it is read."""
     for entry in manifest.files:
-        yield from read_shard(root, entry)
+        yield from read_records(root, entry, Example)
 
 
 def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
@@ -169,25 +175,13 @@ def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
     return FileEntry(path=name, rows=rows, bytes=len(body), sha256=digest)
 
 
-def read_shard(root: Path, entry: FileEntry) -> list[Example]:
-    """The examples of one shard.
-
-    Raises:
-        DamagedFile: it is not what its entry says.
-    """
-    table = pa.ipc.open_stream(pa.py_buffer(checked_bytes(root, entry))).read_all()
-    table.validate(full=True)
-    check_schema(table.schema, Example, str(root / entry.path))
-    return from_table(table, Example)
-
-
 def _proof(
     root: Path, files: Sequence[FileEntry], chat: Chat, strategies: Strategies, prompts: str
 ) -> ErasureProof | None:
     """The proof over the written files; None if the plan keeps instructions."""
     if prompts != "erased":
         return None
-    examples = (example for entry in files for example in read_shard(root, entry))
+    examples = (example for entry in files for example in read_records(root, entry, Example))
     proof = prove(examples, chat=chat, strategies=strategies)
     if not proof.holds:
         raise ValueError(
@@ -255,15 +249,8 @@ def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
         return None
     if manifest.plan_digest != plan_digest or manifest.summary is None:
         return None
+    way_is_used(root.parent)
     return dataclasses.replace(manifest.summary, directory=str(root))
-
-
-def _remove_others(root: Path, files: Sequence[FileEntry]) -> None:
-    """Removes shards of an earlier dataset that had more of them."""
-    keep = {entry.path for entry in files}
-    for path in [*root.glob("data-*.arrow"), *root.glob(".*.tmp-*")]:
-        if path.name not in keep:
-            path.unlink()
 
 
 def _json(value: Any) -> bytes:

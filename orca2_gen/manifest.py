@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from orca2_gen.erasure import ErasureProof
-from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, checked_bytes
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
 
 MANIFEST_VERSION = 1
@@ -80,7 +80,7 @@ def checked_manifest(root: Path) -> Manifest:
     """
     manifest = read_manifest(root)
     for entry in manifest.listed:
-        checked_bytes(root, entry)
+        check_file(root, entry)
     return manifest
 
 

@@ -1,7 +1,7 @@
 """The records that cross the whole system; every stage takes some of them and returns others.
 
-A record is frozen and keyword-only, and `arrow_files.arrow_schema` derives its Arrow columns from
-the fields, so the order and names below are also the file format.
+A record is frozen and keyword-only, and `record_tables.arrow_schema` derives its Arrow columns
+from the fields, so the order and names below are also the file format.
 """
 
 from __future__ import annotations

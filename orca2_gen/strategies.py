@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Problem
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 OWN_FILE = Path(__file__).with_name("strategies.toml")
 """The package's own strategies file."""
+MOST_STRATEGIES_BYTES = 10_000_000
+"""Bytes of a strategies file: 1,000 instructions of 2,000 words."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 CAUTIOUS, EMPTY = "cautious", "empty"
@@ -72,9 +75,11 @@ def load_strategies(path: str | None) -> Strategies:
     """
     file = Path(path) if path is not None else OWN_FILE
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"strategies {file} cannot be read: {error.strerror}") from error
+        raw = tomllib.loads(read_regular(file, MOST_STRATEGIES_BYTES).decode("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"strategies {file} cannot be read: nothing is there") from None
+    except UnusableFile as error:
+        raise ValueError(f"strategies file: {error}; correct the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"strategies {file} is not TOML: {error}") from error
     _expect_keys(file, "the file", raw, _FILE_KEYS, {"instruction": list})
@@ -94,6 +99,7 @@ def load_strategies(path: str | None) -> Strategies:
         instructions[name] = table["instruction"].strip()
         if "further_calls" in table:
             further_calls[name] = _further_calls(file, where, table["further_calls"])
+    _expect_own_texts(file, raw["cautious_message"], instructions)
     return Strategies(
         instructions=instructions,
         cautious_message=raw["cautious_message"].strip(),
@@ -101,6 +107,23 @@ def load_strategies(path: str | None) -> Strategies:
         further_calls=further_calls,
         special_instructions=_special_instructions(file, raw.get("instruction", []), instructions),
     )
+
+
+def _expect_own_texts(file: Path, cautious: str, instructions: Mapping[str, str]) -> None:
+    """Checks that no two strategies ask the same, and that none asks what erasure leaves."""
+    owners = {" ".join(cautious.split()): CAUTIOUS}
+    for name, text in instructions.items():
+        owner = owners.setdefault(" ".join(text.split()), name)
+        if owner == CAUTIOUS:
+            raise ValueError(
+                f"strategies {file}: the instruction of {name!r} is the cautious message, so there "
+                "would be nothing to erase; write another"
+            )
+        if owner != name:
+            raise ValueError(
+                f"strategies {file}: {owner!r} and {name!r} have the same instruction; write "
+                "another, or take one out"
+            )
 
 
 def strategies_json(strategies: Strategies) -> dict[str, Any]:

@@ -10,7 +10,7 @@ conversation, then its summary. The result is a plain task file, which a later r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
@@ -18,7 +18,8 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import final_text
 from orca2_gen.records import Problem, Rationale
 from orca2_gen.run_directory.arrow_files import read_records, write_bytes
-from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 STRATEGY = "write_conversation"
 REQUEST = "Summarise this conversation."
@@ -62,12 +63,37 @@ def synthesis_config(config: Config, topics: Path, run_dir: Path) -> Config:
     )
 
 
+def check_replaceable(file: Path, run_dir: Path) -> None:
+    """Checks that a task file may be written: nothing is there, or what this run wrote.
+
+    Raises:
+        ValueError: it is somebody's, or no file; it is as it was.
+    """
+    if not file.exists() and not file.is_symlink():
+        return
+    ledger = read_ledger(run_dir)
+    mine = _task_file(list(_rows(ledger)))
+    try:
+        is_mine = bool(ledger.units) and read_regular(file, len(mine)) == mine
+    except (UnusableFile, FileNotFoundError):
+        is_mine = False
+    if not is_mine:
+        raise ValueError(
+            f"{file} is there already, and {run_dir} did not write it as it is; move it away, or "
+            "give another OUT"
+        )
+
+
 def write_task_file(ledger: Ledger, file: Path) -> int:
     """Writes the conversations of a run as a task file and returns their number."""
     rows = list(_rows(ledger))
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_bytes(file, _task_file(rows))
     return len(rows)
+
+
+def _task_file(rows: Sequence[Mapping[str, str]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def _rows(ledger: Ledger) -> Iterator[dict[str, str]]:

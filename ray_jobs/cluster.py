@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import secrets
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import ray
 
+from orca2_gen.config.secrecy import secret_in
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 LOCAL_OBJECT_STORE_BYTES = 100_000_000
@@ -45,12 +49,18 @@ def ray_instance(
 
 def _init(num_cpus: int | None, object_store_memory: int) -> None:
     runtime_env = {"env_vars": _not_in_job(OFFLINE_ENVIRONMENT)}
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        if "@" in address or secret_in(address):
+            raise ValueError(
+                "RAY_ADDRESS holds credentials, which would appear in logs; leave them out and set "
+                "RAY_AUTH_TOKEN_PATH"
+            )
         ray.init(runtime_env=runtime_env, log_to_driver=False)
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    _write_token()
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -61,6 +71,29 @@ def _init(num_cpus: int | None, object_store_memory: int) -> None:
         _node_ip_address="127.0.0.1",
         runtime_env=runtime_env,
     )
+
+
+def _write_token() -> None:
+    """Writes the token of local clusters, readable only by its owner, if Ray would write one.
+
+    Ray (2.60: authentication_token_setup.py) leaves the file's mode to the umask, which makes it
+    readable to all, and a narrower umask around `ray.init` would be that of every engine.
+    """
+    is_given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if is_given or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    if path.exists():
+        return
+    with suppress(OSError):  # Ray then says what is wrong with the directory
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, written = tempfile.mkstemp(prefix=".auth_token-", dir=path.parent)  # mode 0600
+        try:
+            with open(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+            os.link(written, path)  # whole or not at all, and never over another process's
+        finally:
+            os.unlink(written)
 
 
 @contextmanager

@@ -11,15 +11,18 @@ from pathlib import Path
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.provenance.inputs import with_engine
+from orca2_gen.config.schema import Config
+from orca2_gen.provenance.inputs import Inputs, read_inputs, with_engine, with_evaluated
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import UnitName
+from orca2_gen.run_directory.units import UnitName
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.pipeline import read_task_files
 from ray_jobs.run import Run
 from ray_jobs.stages import run_engines
+
+NO_TASKS = "the config has no [[evaluation.tasks]]; add the held-out task files"
 
 
 def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str, dict[str, float]]:
@@ -48,9 +51,9 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str,
 def score_model(run: Run, label: str, model: Path | None = None) -> list[StudentScore]:
     """Every score of a model on the held-out tasks, all of them committed."""
     if not run.config.evaluation.tasks:
-        raise ValueError("the config has no [[evaluation.tasks]]; add the held-out task files")
+        raise ValueError(NO_TASKS)
     _read_tasks(run)
-    engine = engine_of(run, model)
+    engine = engine_of(run.config, model)
     run.inputs = with_engine(run.inputs, engine)
     key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], run.inputs)
     files = _score(run, label, engine, key)
@@ -112,13 +115,24 @@ def evaluation_unit(label: str, key: str, problems: str) -> str:
     return f"{label}-{key[:8]}-{problems}"
 
 
-def engine_of(run: Run, model: Path | None) -> EngineConfig:
+def inputs_of(config: Config, model: Path | None) -> Inputs:
+    """The Inputs of a config and of a model to be evaluated, all of which could be asked.
+
+    Raises:
+        ValueError: there is nothing to ask, or the model's files are of no use.
+    """
+    if not config.evaluation.tasks:
+        raise ValueError(NO_TASKS)
+    return with_evaluated(config, read_inputs(config), engine_of(config, model))
+
+
+def engine_of(config: Config, model: Path | None) -> EngineConfig:
     """The engine that evaluates a model: the student's, with this model in it.
 
     Raises:
         ValueError: the model directory does not exist, or the student's engine loads no model.
     """
-    student = run.config.student
+    student = config.student
     if model is None:
         return student
     if not isinstance(student, VLLMEngineConfig):

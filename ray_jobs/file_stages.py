@@ -17,10 +17,13 @@ from orca2_gen.manifest import DatasetSummary
 from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
+from orca2_gen.tasks.counts import FELL_SHORT, PASSED_OVER, reason_counts
+from orca2_gen.tasks.preflight import no_rows
 from orca2_gen.tasks.read import read_task
+from orca2_gen.tasks.sampling import Sample
 from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 
 
@@ -33,16 +36,21 @@ def read_problems(
 
     Raises:
         ChangedInput: a file that is read has changed since the run began.
+        ValueError: the files cannot be read to their end, or hold no row.
     """
     held_out = config.evaluation.tasks if lease.task.few_shot is not None else ()
     watch = TaskWatch(inputs, (lease.task, *held_out))
     made: deque[Receipt] = deque()
-    for receipt in _read_units(run_dir, config, inputs, lease):
-        made.append(receipt)
-        if watch.is_due:
-            watch.check()  # a unit leaves only after a check that follows its rows
-            while made:  # Ray sends values into a generator, which a list would refuse
-                yield made.popleft()
+    try:
+        for receipt in _read_units(run_dir, config, inputs, lease):
+            made.append(receipt)
+            if watch.is_due:
+                watch.check()  # a unit leaves only after a check that follows its rows
+                while made:  # Ray sends values into a generator, which a list would refuse
+                    yield made.popleft()
+    except ValueError:
+        watch.check()  # a file that was replaced meanwhile may break anywhere
+        raise
     watch.check()
     while made:
         yield made.popleft()
@@ -56,16 +64,19 @@ def _read_units(
         length_budget(room, recorded_chat(inputs, room.tokenizer), strategies)
         for room in lease.rooms
     ]
+    source = task_source(task)
     read = read_task(
-        task_source(task),
+        source,
         inputs.taxonomy,
         held_out=[task_source(other) for other in config.evaluation.tasks],
         fits=lambda p: isinstance(plan_length(p, strategies, budgets, lease.stage), Problem),
         stage=lease.stage,
     )
-    counts = {"passed_over": read.sample.num_passed_over} if read.sample else {}
+    counts = _sample_counts(read.sample) if read.sample else {}
     select_by = config.selection.select_by if lease.stage == "problems" else "task"
+    is_empty = True
     for unit, group, chunk in _chunks(task.name, read.rows, lease.rows_per_unit, select_by):
+        is_empty = False
         of_unit, counts = counts, {}  # the first unit counts what the sample passed over
         if unit in lease.committed:
             continue
@@ -77,6 +88,7 @@ def _read_units(
         ]
         rejected = [row for row in planned if isinstance(row, Rejection)]
         accepted = [row for row in planned if isinstance(row, Problem)]
+        of_unit |= reason_counts(rejected)
         if num_open := sum(problem.answer_type == "open" for problem in accepted):
             of_unit |= {OPEN: num_open}
         name = UnitName(
@@ -88,6 +100,13 @@ def _read_units(
             driver=lease.driver,
         )
         yield write_unit(run_dir, name, accepted, Problem, rejected, of_unit)
+    if is_empty:
+        raise no_rows(source)
+
+
+def _sample_counts(sample: Sample) -> dict[str, int]:
+    short = {FELL_SHORT: len(sample.shortfalls)} if sample.shortfalls else {}
+    return {PASSED_OVER: sample.num_passed_over, **short}
 
 
 def _chunks(
@@ -96,16 +115,13 @@ def _chunks(
     """The name, group and rows of each unit; one open unit per group is held in memory."""
     names = (f"{task}-{index:06d}" for index in itertools.count())
     waiting: dict[str, list[Problem | Rejection]] = {}
-    is_empty = True
     for row in rows:
-        is_empty = False
         group = group_name(row, select_by) if isinstance(row, Problem) else task
         chunk = waiting.setdefault(group, [])
         chunk.append(row)
         if len(chunk) == rows_per_unit:
             yield next(names), group, waiting.pop(group)
-    # A file without rows is one empty unit, which says that it was read.
-    for group, chunk in waiting.items() if not is_empty else [(task, [])]:
+    for group, chunk in waiting.items():
         yield next(names), group, chunk
 
 
@@ -141,7 +157,10 @@ def erase_rationales(
     yield write_unit(run_dir, lease.name, examples, Example, rejections)
 
 
-def make_dataset(run_dir: Path, inputs: Inputs, plan: DatasetPlan) -> DatasetSummary:
-    """The summary of RUN/dataset, which is written here."""
+def make_dataset(
+    run_dir: Path, inputs: Inputs, plan: DatasetPlan
+) -> tuple[DatasetSummary, list[str]]:
+    """The summary of RUN/dataset, which is written here, and lines for people."""
     chat = recorded_chat(inputs, plan.tokenizer)
-    return write_dataset(run_dir, plan, chat, inputs.strategies)
+    lines: list[str] = []
+    return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch.loop import dispatch

@@ -7,21 +7,31 @@ Open answers are judged between scores and selections; evaluation is no part of 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 
 import ray
 from ray.exceptions import RayTaskError
 
-from orca2_gen.config.arguments import Room, rooms, scored_roles, scores_teacher
+from orca2_gen.config.arguments import (
+    Room,
+    rooms,
+    scored_roles,
+    scores_teacher,
+    task_source,
+)
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.dataset import DatasetPlan
+from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.manifest import DatasetSummary
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
+from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
+from orca2_gen.tasks.preflight import notes_on
 from ray_jobs import file_stages
 from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
-from ray_jobs.dispatch.receipts import unwrapped
+from ray_jobs.dispatch.receipts import check_task, unwrapped
 from ray_jobs.overlapped import score_and_teach
 from ray_jobs.run import Run
 from ray_jobs.stages import run_engines, run_files
@@ -143,9 +153,14 @@ def build_dataset(run: Run) -> DatasetSummary:
     build = ray.remote(num_cpus=1, max_retries=0)(file_stages.make_dataset)
     with run.track("dataset", None):
         try:
-            summary: DatasetSummary = ray.get(build.remote(run.run_dir, run.inputs, plan))
+            built: tuple[DatasetSummary, list[str]] = ray.get(
+                build.remote(run.run_dir, run.inputs, plan)
+            )
         except RayTaskError as error:
             raise unwrapped(error) from None
+    summary, lines = built
+    for line in lines:
+        run.say(line)
     run.seconds["dataset"] = time.monotonic() - started
     return summary
 
@@ -153,6 +168,12 @@ def build_dataset(run: Run) -> DatasetSummary:
 def read_task_files(
     run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[Room, ...]
 ) -> None:
+    """Commits the rows of every task, and says of each how many were accepted and rejected.
+
+    Raises:
+        TooManyRejections: too many in a task, or in all of them together.
+        ValueError: files of a task cannot be read to their end, or hold no row.
+    """
     committed = frozenset(receipt.unit for receipt in run.ledger.committed(stage))
     leases = [
         ReadLease(
@@ -166,4 +187,24 @@ def read_task_files(
         )
         for task in tasks
     ]
-    run_files(run, stage, file_stages.read_problems, leases, total=None)
+    for task in tasks:
+        for line in notes_on(task_source(task)):
+            run.say(line)
+    try:
+        run_files(run, stage, file_stages.read_problems, leases, total=None)
+    except TooManyRejections:
+        _say_counts(run, stage)
+        raise
+    for counts in _say_counts(run, stage):
+        example = functools.partial(
+            example_of, run.ledger, stage, counts.task, counts.most_frequent
+        )
+        check_task(counts, stage, run.config.dispatch, example)
+
+
+def _say_counts(run: Run, stage: str) -> list[TaskCounts]:
+    """The counts of every task of a stage that reads, after a line about each."""
+    found = list(counts_by_task(run.ledger, stage).values())
+    for counts in found:
+        run.say(counts.sentence)
+    return found

@@ -17,9 +17,11 @@ from orca2_gen.provenance.inputs import Inputs, read_inputs
 from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
+from orca2_gen.run_directory.claim import claim_run_directory, is_run
 from orca2_gen.run_directory.committed_files import CommittedFiles, naming_fork
-from orca2_gen.run_directory.ledger import Ledger, read_ledger, remove_unlisted
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.lock import run_lock
+from orca2_gen.run_directory.unlisted import set_aside_unlisted
 from orca2_gen.selection.blocks import Rule
 from ray_jobs.cluster import Node, cluster_nodes, ray_instance
 from ray_jobs.dispatch.receipts import Advance
@@ -75,7 +77,7 @@ def open_run(
 ) -> Iterator[Run]:
     """A context with Ray up and a Run whose directory is locked and whose units fit the config.
 
-    Files that no receipt lists are removed at its beginning and at its end without an error.
+    Files that no receipt lists are set aside at its beginning and at its end without an error.
 
     Args:
         config: config of the run.
@@ -89,21 +91,21 @@ def open_run(
     Raises:
         DamagedFile: committed files are damaged, found before any engine starts, or at the end.
         RunInUse: another driver holds the directory.
-        ValueError: committed units were made under other settings, there is nothing to fork, or an
-            engine does not fit.
+        ValueError: the directory is somebody's, its units were made under other settings, there is
+            nothing to fork, or an engine does not fit.
     """
-    run_dir = Path(config.run_dir).resolve()
     inputs = inputs or read_inputs(config)
-    determinants = stage_determinants(config, inputs)
-    keys = stage_keys(determinants)
+    keys = stage_keys(determinants := stage_determinants(config, inputs))
+    run_dir = _claimed(Path(config.run_dir), fork)
     with naming_fork(run_dir), run_lock(run_dir, say=say) as lock:
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
-        for line in (*ledger.torn, *_forked(fork, ledger, keys)):
+        for line in (*ledger.notes, *_forked(fork, ledger, keys)):
             say(line)
         record_stages(ledger, resolved(config), determinants, keys, inputs.strategies)
         committed = CommittedFiles(ledger=ledger, by_digest=check)
         committed.check()
-        remove_unlisted(ledger)
+        ledger.write_tip()
+        _say_if_any(say, set_aside_unlisted(ledger))
         with told_if_ended(), ray_instance():
             nodes = tuple(cluster_nodes())
             for line in plan_lines(config, nodes, roles):
@@ -122,8 +124,22 @@ def open_run(
             )
         # Dead processes leave files, and an engine of a killed predecessor may have written its
         # last ones after we began. By now nobody writes.
-        remove_unlisted(ledger)
+        _say_if_any(say, set_aside_unlisted(ledger))
         say(committed.check())
+
+
+def _say_if_any(say: Callable[[str], None], line: str) -> None:
+    if line:
+        say(line)
+
+
+def _claimed(run_dir: Path, fork: Path | None) -> Path:
+    """The run directory, ours from now on; not even made if there is nothing to fork."""
+    if fork is not None and not is_run(fork):
+        raise ValueError(
+            f"{fork} holds no committed unit; give the directory of a run to fork from"
+        )
+    return claim_run_directory(run_dir)
 
 
 def _forked(source: Path | None, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import ray
 
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import cluster_nodes
 from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease

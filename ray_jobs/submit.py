@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from ray.exceptions import AuthenticationError
@@ -25,6 +24,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orca2_gen.config.load import resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.config.secrecy import secret_in
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
@@ -48,15 +48,15 @@ def job_client(address: str) -> JobSubmissionClient:
     Raises:
         ValueError: the address is invalid, nobody answers there, or the cluster wants a token.
     """
+    if "@" in address or secret_in(address):
+        raise ValueError(
+            "--address holds credentials, which would appear in logs; leave them out and set "
+            "RAY_AUTH_TOKEN_PATH"
+        )
     # Other schemes make Ray import a module by name.
     if not address.startswith(("http://", "https://")):
         raise ValueError(
             f"--address {address!r} is no dashboard; expected an address like http://127.0.0.1:8265"
-        )
-    if "@" in urlsplit(address).netloc:
-        raise ValueError(
-            "--address holds credentials, which would appear in logs; leave them out and set "
-            "RAY_AUTH_TOKEN_PATH, or a header in RAY_JOB_HEADERS"
         )
     # Ray prefers this variable to the address that it is given.
     os.environ["RAY_API_SERVER_ADDRESS"] = address
@@ -74,7 +74,18 @@ def job_client(address: str) -> JobSubmissionClient:
         ) from error
     # The SDK waits forever; it passes further keywords to requests.
     client._do_request = functools.partial(client._do_request, timeout=REQUEST_SECONDS)
+    client._raise_error = _raise_error
     return client
+
+
+def _raise_error(response: requests.Response) -> None:
+    """Raises what the cluster or a proxy answered, as a line without what it was sent."""
+    said = response.text
+    for value in response.request.headers.values():  # the token is one of them
+        for word in str(value).split():
+            said = said.replace(word, "...")
+    first = said.strip().partition("\n")[0][:200]
+    raise RuntimeError(f"the cluster answered with status {response.status_code}: {first}")
 
 
 def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
@@ -86,8 +97,13 @@ def submit_run(client: JobSubmissionClient, config: Config, python: str) -> str:
         python: interpreter on the cluster, with the dependencies of this package.
 
     Raises:
-        ValueError: a job of the same run directory has not ended.
+        ValueError: a job of the same run directory has not ended, or `python` holds a secret.
     """
+    if secret_in(python):
+        raise ValueError(
+            "--python reads like it holds a secret, and a job's command is shown on the dashboard; "
+            "set it in the environment of the nodes"
+        )
     run_dir = os.path.abspath(config.run_dir)
     jobs = client.list_jobs()
     for job in jobs:

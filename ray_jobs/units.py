@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import scores_teacher
-from orca2_gen.run_directory.ledger import Receipt, UnitName
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import (
     OPEN,
     Block,

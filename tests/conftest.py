@@ -34,9 +34,10 @@ from orca2_gen.provenance.inputs import read_inputs  # noqa: E402
 from orca2_gen.provenance.regrade import Source, open_source  # noqa: E402
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys  # noqa: E402
 from orca2_gen.records import Problem, StudentScore  # noqa: E402
-from orca2_gen.run_directory.ledger import Receipt, read_ledger  # noqa: E402
+from orca2_gen.run_directory.ledger import read_ledger  # noqa: E402
+from orca2_gen.run_directory.units import Receipt  # noqa: E402
 from orca2_gen.selection.blocks import Rule  # noqa: E402
-from orca2_gen.strategies import Strategies, load_strategies  # noqa: E402
+from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies  # noqa: E402
 
 STRATEGY_NAMES = (
     "direct_answer",
@@ -213,6 +214,24 @@ def ungraded_score(problem: Problem, text: str) -> StudentScore:
         num_cached_tokens=0,
         num_completion_tokens=20,
     )
+
+
+SHORT = [
+    "student.max_model_len=512",
+    "teacher.max_model_len=512",
+    "scoring.max_tokens=32",
+    "rationales.max_tokens=32",
+    "judging.max_tokens=4",
+]
+"""Settings that suit the microworld's models, whose context holds 512 tokens."""
+
+
+def with_long_context(name: str, target: Path) -> Path:
+    """A copy of a microworld model that says that it reads more tokens than it can."""
+    model = Path(shutil.copytree(OWN_FILE.with_name("microworld") / name, target))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
+    return model
 
 
 NUM_SUMS, NUM_LETTERS, NUM_BAD = 28, 12, 4

@@ -66,6 +66,8 @@ def test_verify_and_status_of_a_whole_run_are_exit_code_0(
     code, out, _ = orca2("status", undisturbed.run_dir)
     num_blocks = len(read_ledger(undisturbed.run_dir).committed("scores"))
     assert code == 0 and f"scores: {num_blocks} units" in out
+    assert "  letters: 12 rows read, 12 accepted, 0 rejected\n" in out
+    assert "  sums: 32 rows read, 28 accepted, 4 rejected (1 duplicate_id, 1 no_answer, " in out
 
 
 def test_verify_of_a_damaged_run_is_exit_code_1_and_names_the_file(

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from orca2_gen import records
-from orca2_gen.run_directory.arrow_files import arrow_schema
+from orca2_gen.run_directory.record_tables import arrow_schema
 
 CLASSES = [c for c in vars(records).values() if dataclasses.is_dataclass(c)]
 

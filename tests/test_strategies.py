@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from orca2_gen.rationales import quotes_instruction
 from orca2_gen.records import Problem
 from orca2_gen.strategies import Strategies
+from orca2_gen.tasks.taxonomy import load_taxonomy
 from tests.conftest import STRATEGY_NAMES, load_strategies
 
 WHOLE = """
@@ -136,3 +139,29 @@ def test_a_mistake_in_calls_or_special_instructions_is_one_line(
     with pytest.raises(ValueError, match=word) as caught:
         load_strategies(str(file))
     assert "\n" not in str(caught.value) and str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        Path.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.touch() or os.truncate(path, 200 << 30),
+    ],
+)
+@pytest.mark.parametrize("load", [load_strategies, load_taxonomy])
+def test_a_file_of_texts_that_is_no_regular_file_is_one_line(
+    tmp_path: Path, make: Callable[[Path], object], load: Callable[[str], object]
+) -> None:
+    path = tmp_path / "texts.toml"
+    make(path)
+    with pytest.raises(ValueError, match=r"texts\.toml") as found:
+        load(str(path))
+    assert "\n" not in str(found.value)
+
+
+def test_strategies_that_are_nowhere_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing is there"):
+        load_strategies(str(tmp_path / "none.toml"))

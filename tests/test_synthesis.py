@@ -8,7 +8,8 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.records import Completion, Problem, Rationale
-from orca2_gen.run_directory.ledger import Ledger, UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import UnitName, write_unit
 from orca2_gen.strategies import load_strategies
 from orca2_gen.synthesis import REQUEST, STRATEGY, synthesis_config, write_task_file
 from orca2_gen.tasks.read import TaskSource, read_task

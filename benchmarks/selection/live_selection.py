@@ -21,7 +21,7 @@ from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import cell_value, next_step
 from ray_jobs.dispatch.loop import dispatch

@@ -41,6 +41,7 @@ def tasks(
     That is its problems by answer type, the rows passed over, and the rejections with their
     reasons.
     """
+    from orca2_gen.tasks.preflight import check_task_files, notes_on
     from orca2_gen.tasks.read import TaskSource, read_task
     from orca2_gen.tasks.taxonomy import load_taxonomy
 
@@ -48,6 +49,9 @@ def tasks(
     for file in files:
         name = file.name.split(".")[0]
         source = TaskSource(name=name, format=format_, path=file, columns=mapping, **options)
+        check_task_files(source)
+        for note in notes_on(source):
+            click.echo(f"  {note}")
         _print_task(name, read_task(source, branches), show)
 
 
@@ -82,6 +86,7 @@ def _print_task(name: str, read: TaskRows, show: int) -> None:
         + (f" {dict(reasons)}" if reasons else "")
         + (f", {read.sample.num_passed_over} passed over" if read.sample else "")
         + (f"; {', '.join(f'{num} {kind}' for kind, num in kinds.items())}" if kinds else "")
+        + f"; {kinds.total() + reasons.total()} rows read"
     )
 
 
@@ -93,7 +98,8 @@ def verify(run_dir: Path) -> None:
     from orca2_gen.provenance.verify import verify as verify_run
 
     found = verify_run(run_dir)
-    print_table(verification_table(found))
+    if found.table:
+        print_table(verification_table(found))
     for note in found.notes:
         click.echo(f"note: {note}")
     for finding in found.findings:
@@ -107,8 +113,13 @@ def verify(run_dir: Path) -> None:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_dir: Path) -> None:
-    """Print what a run directory has committed and which strategies it selected."""
-    from orca2_gen.run_directory.ledger import STAGES, read_ledger
+    """Print what a run directory has committed and which strategies it selected.
+
+    Stages that read tasks are told task by task, with the reasons of what they rejected.
+    """
+    from orca2_gen.run_directory.ledger import read_ledger
+    from orca2_gen.run_directory.units import STAGES
+    from orca2_gen.tasks.counts import READING, counts_by_task
 
     ledger = read_ledger(run_dir)
     if not ledger.units:
@@ -118,6 +129,9 @@ def status(run_dir: Path) -> None:
             rows = sum(receipt.counts["accepted"] for receipt in receipts)
             rejected = sum(receipt.counts["rejected"] for receipt in receipts)
             click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
+        if stage in READING:
+            for counts in counts_by_task(ledger, stage).values():
+                click.echo(f"  {counts.sentence}")
     print_selections(ledger)
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, field_validator
+from pydantic import Discriminator, Field, ValidationInfo, field_validator, model_validator
 
-from orca2_gen.config.section import Fraction, Section
+from orca2_gen.config.secrecy import is_secret_name
+from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
 
-_SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_PREFIXES = (
+    *("VLLM_", "NCCL_", "CUDA_", "CUBLAS_", "CUDNN_", "FLASHINFER_", "HIP_", "ROCR_", "OMP_"),
+    *("KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "GLOO_", "UCX_", "FI_", "TORCH_", "PYTORCH_"),
+    *("TORCHINDUCTOR_", "TRITON_", "TOKENIZERS_", "RAY_"),
+)
+_ENV_NAMES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_SHOWN_PREFIXES = "VLLM_, NCCL_, CUDA_, OMP_, TORCH_ ..."
 
 
 class VLLMEngineConfig(Section):
@@ -19,7 +27,7 @@ class VLLMEngineConfig(Section):
 
     engine: Literal["vllm"] = "vllm"
     """vLLM runs the model."""
-    model: str
+    model: PathText
     """Local directory of the model: safetensors, tokenizer and chat template."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """vLLM's `dtype`: number format of weights and activations."""
@@ -37,7 +45,7 @@ class VLLMEngineConfig(Section):
     """vLLM's `max_num_batched_tokens`: most tokens in one step of the engine."""
     block_size: int = Field(16, ge=1)
     """vLLM's `block_size`: tokens in one block of the KV cache."""
-    gpu_memory_utilization: Fraction = 0.92
+    gpu_memory_utilization: float = Field(0.92, gt=0.0, le=1.0)
     """vLLM's `gpu_memory_utilization`: share of a GPU's memory that the engine takes."""
     kv_cache_memory_bytes: int | None = Field(None, ge=1 << 20)
     """vLLM's `kv_cache_memory_bytes`: bytes of KV cache on each device. If not set,
@@ -54,21 +62,48 @@ class VLLMEngineConfig(Section):
     replicas: int = Field(1, ge=1)
     """Number of engines of this model, each on tensor_parallel_size x pipeline_parallel_size
     devices of its own."""
+    env_allowed: Annotated[tuple[str, ...], FROM_LIST] = ()
+    """Names of variables that `env` may set besides those of vLLM, PyTorch and what they stand on
+    (`VLLM_`, `NCCL_`, `CUDA_`, `OMP_`, `TORCH_`, `TRITON_`, `RAY_` and the like), e.g.
+    `LD_LIBRARY_PATH`."""
     env: dict[str, str] = Field(default_factory=dict)
     """Further environment variables of the engine's process, e.g. `VLLM_CPU_OMP_THREADS_BIND`. A
-    config is recorded and travels, so a name that reads like a secret's is refused."""
+    config is recorded and travels, so a name or value that reads like a secret is refused, and so
+    is a name that is neither of a known kind nor in `env_allowed`."""
 
     @field_validator("env", mode="before")
     @classmethod
-    def _holds_no_secret(cls, env: Any) -> Any:
+    def _holds_no_secret(cls, env: Any, before: ValidationInfo) -> Any:
         # Runs before the types are checked: the message about a wrong type quotes the value.
-        found = [name for name in env if _SECRET.search(str(name))] if isinstance(env, dict) else []
-        if found:
-            raise ValueError(
-                f"{found[0]} reads like a secret, and a config is recorded in config.json and in "
-                f"Ray's logs; set it in the environment of the nodes instead"
-            )
+        more = before.data.get("env_allowed", ())
+        names = [str(name) for name in env] if isinstance(env, dict) else []
+        for name in names:
+            if not _VARIABLE.fullmatch(name):  # it may hold a value too
+                raise ValueError(
+                    "one of its names has characters other than letters, digits and _; correct it"
+                )
+            if is_secret_name(name):
+                raise ValueError(
+                    f"{name} reads like a secret, and a config is recorded in config.json and in "
+                    f"Ray's logs; set it in the environment of the nodes instead"
+                )
+        for name in names:
+            if not (name.startswith(_ENV_PREFIXES) or name in (*_ENV_NAMES, *more)):
+                raise ValueError(
+                    f"{name} is not of a kind that engines read ({_SHOWN_PREFIXES}); remove it, or "
+                    "add its name to env_allowed if it holds no secret"
+                )
         return env
+
+    @model_validator(mode="after")
+    def _a_step_holds_the_batch(self) -> VLLMEngineConfig:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}, less than max_num_seqs, "
+                f"{self.max_num_seqs}, and every sequence of a batch takes one; raise the first "
+                "or lower the second"
+            )
+        return self
 
 
 class ScriptedEngineConfig(Section):
@@ -78,7 +113,7 @@ class ScriptedEngineConfig(Section):
 
     engine: Literal["scripted"]
     """A script answers; no model is loaded."""
-    tokenizer: str
+    tokenizer: PathText
     """Directory of a tokenizer and a chat template."""
     accuracy: dict[str, Fraction] = Field(default_factory=dict)
     """Share of problems that are answered correctly, by strategy; 0.5 for a strategy that is not

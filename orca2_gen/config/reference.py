@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from orca2_gen.config.schema import Config
-from orca2_gen.config.section import Name, Section
+from orca2_gen.config.section import FROM_LIST, Name, PathText, Section, sections_in
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "config.md"
 COMMAND = "make docs"
@@ -31,12 +31,15 @@ A config is one TOML file. An unknown key is an error. `--set key=value`, e.g.
 command. Paths count from the config file; `run_dir`, `training.output` and what `--set` gives count
 from the directory in which the command is started.
 
+`~` is the home directory. A path is never an address: models and files lie on storage that the
+machine sees. A whole number is written without a point; inf, NaN, `true` and text are no numbers.
+
 A `name` is 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit. A key whose
 default is "{NOT_SET}" may be left out.
 """
 _COLUMNS = "| key | type | default | meaning |\n|---|---|---|---|"
 _NAMES: dict[Any, str] = {str: "string", bool: "true or false"}
-_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "of length >="}
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def config_reference() -> str:
@@ -60,7 +63,7 @@ def _headings(model: type[Section], prefix: str) -> dict[tuple[type[Section], ..
     """Models of a section -> its headings in TOML, in the order of the fields."""
     found: dict[tuple[type[Section], ...], list[str]] = {}
     for name, field in model.model_fields.items():
-        models = tuple(_models(field.annotation))
+        models = tuple(sections_in(field.annotation))
         if models:
             is_list = get_origin(field.annotation) is tuple
             heading = f"[{prefix}{name}]"
@@ -69,14 +72,6 @@ def _headings(model: type[Section], prefix: str) -> dict[tuple[type[Section], ..
             for deeper, headings in _headings(below, f"{prefix}{name}.").items():
                 found.setdefault(deeper, []).extend(headings)
     return found
-
-
-def _models(annotation: Any) -> Iterator[type[Section]]:
-    """The sections that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
 
 
 def _table(model: type[Section]) -> str:
@@ -88,7 +83,7 @@ def _table(model: type[Section]) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    if any(_models(field.annotation)):
+    if any(sections_in(field.annotation)):
         return "sections" if get_origin(field.annotation) is tuple else "section"
     return f"`{_type_words(field.annotation, field.metadata)}`"
 
@@ -99,7 +94,8 @@ def _type_words(annotation: Any, constraints: list[Any]) -> str:
     """
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type_words(parts[0], list(parts[1].metadata))
+        found = [each for part in parts[1:] for each in getattr(part, "metadata", [part])]
+        return _type_words(parts[0], found)
     if origin is Literal:
         return _either([_toml(part) for part in parts])
     if origin in (Union, types.UnionType):
@@ -115,8 +111,11 @@ def _type_words(annotation: Any, constraints: list[Any]) -> str:
 
 def _bounded(name: str, constraints: list[Any]) -> str:
     """The name of a type with its bounds."""
+    constraints = [each for each in constraints if each != FROM_LIST]
     if constraints == list(get_args(Name)[1].metadata):
         return "name"
+    if constraints == list(get_args(PathText)[1].metadata):
+        return "path"
     bounds = [
         f"{sign} {getattr(each, word)}"
         for each in constraints

@@ -4,12 +4,12 @@ torch. `make docs` makes docs/config.md from the docstrings.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from orca2_gen.config.engine import EngineConfig
-from orca2_gen.config.section import Fraction, Name, Section
+from orca2_gen.config.section import FROM_LIST, Fraction, Name, PathText, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.config.training import TrainingConfig
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
@@ -130,13 +130,22 @@ class DatasetConfig(Section):
 class EvaluationConfig(Section):
     """Evaluation scores a model on held-out problems, with no strategy's instruction."""
 
-    tasks: tuple[TaskConfig, ...] = ()
+    tasks: Annotated[tuple[TaskConfig, ...], FROM_LIST] = ()
     """Files of held-out problems."""
-    messages: tuple[Literal["cautious", "empty"], ...] = ("cautious",)
+    messages: Annotated[
+        tuple[Literal["cautious", "empty"], ...], FROM_LIST, Field(min_length=1, max_length=2)
+    ] = ("cautious",)
     """System messages that the problems are asked under: the cautious one, none, or both in
     turn."""
     max_tokens: int = Field(512, ge=1)
     """Most tokens of an answer."""
+
+    @field_validator("messages")
+    @classmethod
+    def _messages_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{value[0]!r} is given twice; keep one")
+        return value
 
 
 class DispatchConfig(Section):
@@ -166,26 +175,28 @@ class DispatchConfig(Section):
     """Seconds, a request's wait for a place in the batch included, after which it is cut off and
     counts as truncated. If not set, no limit: with one, rows depend on how fast the machine is."""
     max_rejection_rate: Fraction = 0.95
-    """Share of rejected rows in a stage above which the run stops."""
+    """Share of rejected rows above which the run stops: in a stage, and in each task as it is
+    read."""
     rejection_rows: int = Field(1000, ge=1)
-    """Rows of a stage before max_rejection_rate applies."""
+    """Rows of a stage or task before max_rejection_rate applies; a task that has been read to its
+    end is judged whatever its size."""
 
 
 class Config(Section):
     """A whole run."""
 
-    run_dir: str = Field(min_length=1)
+    run_dir: PathText
     """Directory of the run, for all its files."""
     run_seed: int = Field(0, ge=0)
     """Seed of the problems' permutation, of a random choice and of sampled attempts."""
-    strategies: str | None = None
+    strategies: PathText | None = None
     """Strategies file. If not set, the package's own."""
-    taxonomy: str | None = None
+    taxonomy: PathText | None = None
     """File with every task's category and sub-category (orca2_gen/tasks/taxonomy.py). If not
     set, those of its rows."""
     rows_per_unit: int = Field(256, ge=1, le=65_536)
     """Problems of one committed unit outside scoring."""
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    tasks: Annotated[tuple[TaskConfig, ...], FROM_LIST, Field(min_length=1)]
     """Files of problems, from which the dataset is made."""
     student: EngineConfig
     """Model that the data is for."""
@@ -255,10 +266,13 @@ class Config(Section):
     def _task_names_are_unique(self) -> Config:
         for place, tasks in (("tasks", self.tasks), ("evaluation.tasks", self.evaluation.tasks)):
             names = [task.name for task in tasks]
+            # Files are named after tasks, and not every file system tells capitals from others.
+            folded = [name.casefold() for name in names]
             for name in names:
-                if names.count(name) > 1:
+                if (times := folded.count(name.casefold())) > 1:
                     raise ValueError(
-                        f"{place} holds {name!r} {names.count(name)} times; task names must differ"
+                        f"{place} holds {name!r} {times} times; task names must differ in more "
+                        "than capital letters"
                     )
         return self
 

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+PathText = Annotated[str, Field(min_length=1)]
+FROM_LIST = Strict(False)
+"""Marks a tuple: TOML and JSON have lists only."""
 
 
 class Section(BaseModel):
     """A section of a config file: frozen, and a key that it does not know is an error.
 
-    The sentence under a field is its description, which config/reference.py prints.
+    A value has the type of its key: `true` is no number, and neither is `"3"`. The sentence under
+    a field is its description, which config/reference.py prints.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+def sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a field of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)

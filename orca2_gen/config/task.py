@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from orca2_gen.config.section import Name, Section
+from orca2_gen.config.section import FROM_LIST, Name, PathText, Section
 from orca2_gen.records import AnswerType
+from orca2_gen.tasks.columns import Columns, check_columns
+from orca2_gen.tasks.read import TaskSource, check_source
 
 NumExamples = Annotated[int, Field(ge=1, le=16)]
 
@@ -35,14 +38,14 @@ class TaskConfig(Section):
         "crass",
     ]
     """Format of the files."""
-    path: str
+    path: PathText
     """File in the format, directory of such files, or directory that `datasets.save_to_disk`
     wrote."""
     split: Name = "train"
     """Name of the split; part of problem ids."""
     answer_type: AnswerType | None = None
     """How an answer is compared with the gold answer. If not set, as the format says."""
-    columns: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    columns: dict[str, str | Annotated[tuple[str, ...], FROM_LIST]] = Field(default_factory=dict)
     """Names in jsonl, parquet and datasets files of `question`, `answer` (or `answer_index`,
     counted from 0), `choices`, `id`, `category` and `sub_category`, e.g.
     `{ question = "prompt", answer = "label" }`. A dot leads into a column; several columns make one
@@ -56,7 +59,7 @@ class TaskConfig(Section):
     sample_seed: int = Field(0, ge=0)
     """Seed of the samples and of the worked examples. It is not run_seed, so that runs with other
     seeds work on the same problems."""
-    few_shot: tuple[NumExamples, NumExamples] | None = None
+    few_shot: Annotated[tuple[NumExamples, NumExamples], FROM_LIST] | None = None
     """Fewest and most worked examples before each question, e.g. `[3, 5]`. They are other problems
     of the same task (in a mixture, of the same task in it), category and answer type, drawn with
     sample_seed. If not set, no examples."""
@@ -69,6 +72,25 @@ class TaskConfig(Section):
                 f"expected the least and then the most examples, found {list(value)}; swap them"
             )
         return value
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_make_a_row(cls, columns: Columns) -> Columns:
+        check_columns(columns)
+        for name, column in columns.items():
+            if not column or not all(column):
+                raise ValueError(f"columns.{name} names no column; take it out, or give a name")
+        if columns and not ("question" in columns and {"answer", "answer_index"} & set(columns)):
+            raise ValueError(
+                "columns takes the place of the usual names, so it must say which column is the "
+                "question and which the answer; add `question` and `answer` (or `answer_index`)"
+            )
+        return columns
+
+    @model_validator(mode="after")
+    def _format_takes_the_keys(self) -> TaskConfig:
+        check_source(TaskSource(**self.model_dump(exclude={"path"}), path=Path(self.path)))
+        return self
 
 
 def check_held_out(tasks: Sequence[TaskConfig], held_out: Sequence[TaskConfig]) -> None:

@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orca2_gen.config.section import Fraction, Section
+from orca2_gen.config.section import Fraction, PathText, Section
 
 
 class TrainingConfig(Section):
     """Training fine-tunes the student: `orca2 train CONFIG`, or `torchrun -m train.sft CONFIG`."""
 
-    model: str | None = None
+    model: PathText | None = None
     """Directory of the model to start from. If not set, the student's."""
-    output: str | None = None
+    output: PathText | None = None
     """Directory of the trained student. If not set, `RUN/student`."""
     prompts: Literal["erased", "instruction_kept", "foreign"] = "erased"
     """What the dataset's manifest must say of its prompts."""

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 
 console = Console(stderr=True)
 

@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca2_gen.provenance.unit_faults import Places, read_rows, unit_faults
+from orca2_gen.provenance.unit_faults import Places, unit_faults, unit_table
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.record_tables import from_table
+from orca2_gen.run_directory.units import Receipt
 
 RECORDS: dict[str, type] = {
     "problems": Problem,
@@ -49,20 +51,6 @@ class StageRows:
     """Whether every file could be read; if not, ids are missing here that are committed."""
 
 
-def drop_shapeless(ledger: Ledger, found: Verification) -> None:
-    """Takes out of a ledger, with a finding, the units that no stage could have committed."""
-    for (stage, unit), receipt in list(ledger.units.items()):
-        expected = {"input", "accepted", "rejected"}
-        if not 1 <= len(receipt.files) <= 2 or not expected <= receipt.counts.keys():
-            fault = f"{len(receipt.files)} files and counts {sorted(receipt.counts)}"
-        elif stage not in RECORDS:
-            fault = "a stage that this program does not have"
-        else:
-            continue
-        found.findings.append(f"{stage}/{unit}: the ledger lists it with {fault}")
-        del ledger.units[stage, unit]
-
-
 def read_stage(ledger: Ledger, stage: str, places: Places, found: Verification) -> StageRows:
     """The rows of a stage, counted, with a finding for each file and unit that is not whole.
 
@@ -95,7 +83,8 @@ def _read_unit(
     for entry in receipt.files:
         record = Rejection if entry == receipt.rejections else RECORDS[receipt.stage]
         try:
-            files.append(read_rows(ledger, entry, record))
+            table = unit_table(ledger, receipt, entry, record)
+            files.append(from_table(table, record))
         except DamagedFile as error:
             found.findings.append(str(error))
             files.append([])

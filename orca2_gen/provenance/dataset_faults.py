@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from orca2_gen.chat import Chat, load_chat
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset import RowCounts, card_of, read_shard, state_of
+from orca2_gen.dataset import RowCounts, card_of, state_of
 from orca2_gen.erasure import is_erased, prove
 from orca2_gen.manifest import Manifest, read_manifest
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.records import Example
-from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, checked_bytes
+from orca2_gen.run_directory.arrow_files import (
+    DamagedFile,
+    FileEntry,
+    check_file,
+    read_records,
+    read_table,
+)
 from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.ledger import Ledger
@@ -57,7 +61,7 @@ def check_dataset(
     rows: list[Example] = []
     for entry in manifest.files:
         try:
-            rows += _shard_rows(root, entry)
+            rows += read_records(root, entry, Example)
         except DamagedFile as error:
             found.findings.append(str(error))
             return
@@ -82,27 +86,10 @@ def check_dataset(
 def _file_fault(root: Path, entry: FileEntry) -> str:
     """What is wrong with a file of the manifest; empty if nothing is."""
     try:
-        checked_bytes(root, entry)
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, DamagedFile):
-            return str(error)
-        reason = error.strerror if isinstance(error, OSError) else error
-        return f"{str(root / entry.path)[:300]} cannot be read: {reason}"
+        check_file(root, entry)
+    except DamagedFile as error:
+        return str(error)
     return ""
-
-
-def _shard_rows(root: Path, entry: FileEntry) -> list[Example]:
-    try:
-        rows = read_shard(root, entry)
-    except DamagedFile:
-        raise
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise DamagedFile(f"{root / entry.path} cannot be read: {error}") from error
-    if len(rows) != entry.rows:
-        raise DamagedFile(
-            f"{root / entry.path} holds {len(rows)} rows, its manifest counts {entry.rows}"
-        )
-    return rows
 
 
 def _unlisted(root: Path, manifest: Manifest, found: Verification) -> Iterator[str]:
@@ -159,11 +146,10 @@ def _features(root: Path, manifest: Manifest) -> Any:
     from datasets import Features
 
     # Rows of an older version may lack columns, so the shards themselves say which there are.
-    body = checked_bytes(root, manifest.files[0]) if manifest.files else b""
     try:
-        schema = pa.ipc.open_stream(pa.py_buffer(body)).schema
+        schema = read_table(root, manifest.files[0], Example).schema
         return Features.from_arrow_schema(schema).to_dict()
-    except (pa.ArrowException, ValueError, TypeError, KeyError):
+    except (DamagedFile, IndexError, ValueError, TypeError, KeyError):
         return None
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from orca2_gen.provenance.stage_keys import PREVIOUS
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
-    checked_bytes,
+    check_file,
     inside,
     sync_directory,
     write_bytes,
 )
-from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +86,7 @@ def _damage(ledger: Ledger, receipt: Receipt) -> str:
     """The first fault in a unit's files; empty if there is none."""
     try:
         for entry in receipt.files:
-            checked_bytes(ledger.run_dir, entry)
+            check_file(ledger.run_dir, entry)
     except DamagedFile as error:
         return str(error)
     return ""

@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.chat import Chat, load_chat
-from orca2_gen.config.arguments import scores_teacher
+from orca2_gen.config.arguments import evaluation_rooms, scores_teacher, task_source
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
+from orca2_gen.preflight.check import check_config, check_engine_files
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
 from orca2_gen.tasks.formats import format_digest, suffixes
+from orca2_gen.tasks.preflight import check_task_files
 from orca2_gen.tasks.taxonomy import Branch, parse_taxonomy, taxonomy_bytes
 
 CHECK_SECONDS = 5.0
@@ -53,17 +55,14 @@ def read_inputs(config: Config) -> Inputs:
     Raises:
         ValueError: a file cannot be read or does not fit the config; one line says which key.
     """
-    inputs = read_texts(config)  # first: a mistake in them should not wait for large files
+    inputs = read_texts(config)  # first: a mistake in the rest should not wait for large files
+    for task in (*config.tasks, *config.evaluation.tasks):
+        check_task_files(task_source(task))
     tasks: dict[tuple[str, str], str] = {
         (task.format, task.path): format_digest(task.format, Path(task.path))
         for task in (*config.tasks, *config.evaluation.tasks)
     }
-    engines = (config.student, config.teacher, config.judge_of_open)
-    tokenizers = {
-        directory: tokenizer_files_digest(Path(directory))
-        for directory in (engine_directory(engine) for engine in engines if engine is not None)
-    }
-    inputs = dataclasses.replace(inputs, tasks=tasks, tokenizers=tokenizers)
+    inputs = dataclasses.replace(inputs, tasks=tasks)
     # No row depends on the weights of a model that is asked nothing.
     for asked in (_scored(config)[1], config.teacher, config.needed_judge):
         inputs = with_engine(inputs, asked) if asked is not None else inputs
@@ -72,10 +71,10 @@ def read_inputs(config: Config) -> Inputs:
 
 
 def read_texts(config: Config) -> Inputs:
-    """The Inputs of a config without any digest: its texts, and whether they fit it.
+    """The Inputs of a config without digests of large files, if a run could make a row of them.
 
     Raises:
-        ValueError: they do not, or a file cannot be read.
+        ValueError: it could not, or a file cannot be read.
     """
     strategies = load_strategies(config.strategies)
     chosen = {"selection.none_solved": config.selection.none_solved}
@@ -96,14 +95,26 @@ def read_texts(config: Config) -> Inputs:
         and Path(judge.model).resolve() == Path(scored.model).resolve()
     ):
         raise ValueError(_same_judge(judge.model, name))
-    return Inputs(
+    engines = (config.student, config.teacher, config.judge_of_open)
+    inputs = Inputs(
         strategies=strategies,
         taxonomy=parse_taxonomy(body, str(config.taxonomy)) if body is not None else {},
         taxonomy_digest=hashlib.sha256(body).hexdigest() if body is not None else None,
-        tokenizers={},
+        tokenizers={
+            directory: tokenizer_files_digest(Path(directory))
+            for directory in (engine_directory(engine) for engine in engines if engine is not None)
+        },
         models={},
         tasks={},
     )
+    check_config(config, strategies, lambda place: _first_chat(place, inputs.tokenizers[place]))
+    return inputs
+
+
+@functools.lru_cache(maxsize=8)
+def _first_chat(directory: str, digest: str) -> Chat:
+    """The Chat of a directory with this digest; it is not the one that makes rows."""
+    return load_chat.__wrapped__(directory)
 
 
 def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -115,6 +126,21 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
     if isinstance(engine, VLLMEngineConfig) and directory not in models:
         models[directory] = model_digest(Path(directory))
     return dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
+
+
+def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inputs:
+    """The Inputs with an engine that answers the held-out problems, if it could answer one.
+
+    Raises:
+        ValueError: it could not; one line that names its directory.
+    """
+    inputs = with_engine(inputs, engine)
+    directory = engine_directory(engine)
+    chat = functools.partial(_first_chat, digest=inputs.tokenizers[directory])
+    [room] = evaluation_rooms(config)
+    room = dataclasses.replace(room, tokenizer=directory)
+    check_engine_files("student", engine, [room], inputs.strategies, chat, "evaluation.max_tokens")
+    return inputs
 
 
 def recorded_chat(inputs: Inputs, directory: str) -> Chat:

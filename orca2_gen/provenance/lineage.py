@@ -11,10 +11,10 @@ from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import judged
 from orca2_gen.prompts import user_text
-from orca2_gen.provenance.unit_faults import read_rows
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import OPEN, Block, Group, Rule, block_unit, group_name
 from orca2_gen.selection.decision import next_step, survivors
 from orca2_gen.strategies import Strategies
@@ -251,6 +251,6 @@ def _rows(ledger: Ledger, receipt: Receipt, record: type[Any]) -> list[Any]:
 
 def _read(ledger: Ledger, entry: FileEntry, record: type[Any]) -> list[Any]:
     try:
-        return read_rows(ledger, entry, record)
+        return read_records(ledger.run_dir, entry, record)
     except DamagedFile:
         return []

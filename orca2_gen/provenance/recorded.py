@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from orca2_gen.run_directory.arrow_files import DamagedFile, write_bytes
 from orca2_gen.run_directory.json_files import parsed, read_json
-from orca2_gen.run_directory.ledger import STAGES, Ledger
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import STAGES
 from orca2_gen.strategies import Strategies, strategies_from_json, strategies_json
 
 VERSIONS = {

@@ -13,38 +13,35 @@ from typing import Any
 import pyarrow as pa
 
 from orca2_gen.records import Problem, Rejection, Selection
-from orca2_gen.run_directory.arrow_files import (
-    DamagedFile,
-    FileEntry,
-    check_schema,
-    from_table,
-    read_table,
-)
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt, origin_of
 from orca2_gen.selection.blocks import Group
 
 _NUMBER = re.compile(r"[0-9]{6,}")
 
 
-def read_rows(ledger: Ledger, entry: FileEntry, record: type[Any]) -> list[Any]:
-    """The records of a committed file, none of them with a null in it.
+def unit_table(ledger: Ledger, receipt: Receipt, entry: FileEntry, record: type[Any]) -> pa.Table:
+    """The rows of a unit's file, which says of itself what the ledger says of it.
 
     Raises:
-        DamagedFile: the file is absent, cannot be read, or holds something else.
+        DamagedFile: the file cannot be read, holds a null, or is another unit's.
     """
     path = ledger.run_dir / entry.path
+    table = read_table(ledger.run_dir, entry, record)
+    if any(_has_null(chunk) for column in table.columns for chunk in column.chunks):
+        raise DamagedFile(f"{path} holds a null, which no row of {record.__name__} has")
     try:
-        table = read_table(ledger.run_dir, entry)
-        check_schema(table.schema, record, str(path))
-        if any(_has_null(chunk) for column in table.columns for chunk in column.chunks):
-            raise DamagedFile(f"{path} holds a null, which no row of {record.__name__} has")
-        return from_table(table, record)
-    except DamagedFile:
-        raise
-    # What Arrow raises for a file with a fitting digest and a broken inside has no one class.
-    except (pa.ArrowException, OSError, RuntimeError, ValueError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DamagedFile(f"{str(path)[:300]} cannot be read: {reason}") from error
+        origin = origin_of(table.schema)
+    except ValueError as error:
+        raise DamagedFile(f"{path}: {error}") from error
+    if origin is None:
+        return table  # an older version wrote no origin
+    for name in ("stage", "stage_key", "unit", "group", "counts"):
+        own, listed = getattr(origin, name), getattr(receipt, name)
+        if own != listed:
+            raise DamagedFile(f"{path} says that its {name} is {own!r}, the ledger {listed!r}")
+    return table
 
 
 def _has_null(array: Any) -> bool:

@@ -16,7 +16,6 @@ from orca2_gen.provenance.accounting import (
     account_problems,
     account_scores,
     check_taken_in,
-    drop_shapeless,
     read_stage,
 )
 from orca2_gen.provenance.dataset_faults import check_dataset
@@ -24,8 +23,10 @@ from orca2_gen.provenance.lineage import judged_cells, lineage_faults
 from orca2_gen.provenance.recorded import Recorded, differences, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS, prompt_digests, stage_keys
 from orca2_gen.provenance.unit_faults import Places
-from orca2_gen.run_directory.ledger import Ledger, read_ledger, unlisted_files
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.regular_files import shown
+from orca2_gen.run_directory.unlisted import unlisted_files
 from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies, strategies_json
 
 MOST_FAULTS = 20
@@ -46,13 +47,12 @@ def verify(run_dir: Path) -> Verification:
     made_of = _read_config(run_dir, found)
     try:
         ledger = read_ledger(run_dir)
-    except (ValueError, OSError) as error:
+    except (DamagedFile, OSError) as error:
         found.findings.append(str(error))
         return found
-    drop_shapeless(ledger, found)
-    found.notes += ledger.torn
+    found.notes += ledger.notes
     for path in unlisted_files(ledger):
-        found.notes.append(f"{path} is not listed; the next run removes it")
+        found.notes.append(f"{path} is not listed; the next run puts it aside")
     places = Places()
     rows = {stage: read_stage(ledger, stage, places, found) for stage in RECORDS}
     account_problems(rows, found)

@@ -1,95 +1,61 @@
 """What is committed: one checksummed line per unit, one writer; only this file knows the layout.
 
-    RUN/config.json      the resolved config and what each stage's key was made of
-    RUN/ledger.jsonl     the commits, in order
-    RUN/<stage>/         Arrow files of the accepted rows
-    RUN/rejections/      Arrow files of the rejections of all stages
-    RUN/driver.lock      held by the one driver: host, pid and start time
+    RUN/config.json        the resolved config and what each stage's key was made of
+    RUN/ledger.jsonl       the commits, in order, each chained to the lines before it
+    RUN/ledger.tip.json    how long the ledger was a few seconds ago, at least
+    RUN/driver.lock        held by the one driver: host, pid and start time
 
-An actor writes files and returns a Receipt; the driver commits it here. A file that no line lists
-does not exist for any reader. A stage's key is a hash of all that determines its rows and of the
-key before it, so a committed unit is reused exactly if it would come out the same.
+An actor writes a unit's files and returns a Receipt; the driver commits it here. A file that no
+line lists does not exist for any reader. A stage's key is a hash of all that determines its rows
+and of the key before it, so a committed unit is reused exactly if it would come out the same.
+
+A crash can cut short the last line, which was never acknowledged; it does nothing else. So any
+other fault is damage, and a damaged ledger is refused: what it no longer lists would be made again.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
+import math
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import (
-    FileEntry,
     R,
     naming,
     read_records,
     sync_directory,
     write_bytes,
-    write_records,
 )
-
-STAGES = (
-    "problems",
-    "scores",
-    "judgements",
-    "selections",
-    "rationales",
-    "examples",
-    "evaluation_problems",
-    "evaluation",
+from orca2_gen.run_directory.ledger_lines import (
+    MOST_LINE_BYTES,
+    damaged,
+    encoded_lines,
+    ledger_lines,
 )
-"""The stages that commit units, in order; each one's files lie in a directory of its name."""
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+from orca2_gen.run_directory.units import STAGES, Receipt
 
-_UNIT_FILE = re.compile(r".+\.a[0-9]+-[0-9a-f]+\.arrow")
-_TEMPORARY = re.compile(r"\..+\.(arrow|json|lock)\.tmp-.+")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UnitName:
-    """The identity of a unit of a stage, and the attempt at it."""
-
-    stage: str
-    stage_key: str
-    unit: str
-    """Name made of task and range, e.g. `gsm8k-000003`."""
-    group: str = ""
-    """The selection group of all its rows."""
-    attempt: int = 1
-    driver: str = "0"
-    """Hexadecimal id of the driver that asks: a late write for a driver long dead must not hit a
-    committed file."""
+TIP_SECONDS = 5.0
+"""Seconds between two writings of the tip, each of which costs three calls that reach the disk."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
-    """The result of a finished unit, which an actor returns and a ledger line holds."""
+@dataclass(kw_only=True, slots=True)
+class Tip:
+    """The end of a ledger."""
 
-    stage: str
-    stage_key: str
-    unit: str
-    attempt: int
-    files: tuple[FileEntry, ...]
-    """The accepted rows' file first, then the rejections' file."""
-    counts: dict[str, int]
-    """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
-    group: str = ""
-    """The selection group of all its rows, so that the driver need not read them."""
-
-    @property
-    def accepted(self) -> FileEntry:
-        """The file of the accepted rows."""
-        return self.files[0]
-
-    @property
-    def rejections(self) -> FileEntry | None:
-        """The file of the rejections; None if nothing was rejected."""
-        return self.files[1] if len(self.files) > 1 else None
+    lines: int = 0
+    chain: str = ""
+    """Hash of every line so far."""
+    written_lines: int = -1
+    """Lines that ledger.tip.json counts; -1 if there is none."""
+    written_at: float = -math.inf
+    """Monotonic time at which this process last wrote it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +68,9 @@ class Ledger:
     """Raises if this process may no longer commit: the lock was taken over."""
     units: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     """(stage, unit) -> its Receipt."""
-    torn: list[str] = field(default_factory=list)
-    """Lines for people about what was dropped on opening."""
+    notes: list[str] = field(default_factory=list)
+    """Lines for people about what was found on opening and is no damage."""
+    tip: Tip = field(default_factory=Tip)
 
     def committed(self, stage: str) -> list[Receipt]:
         """The stage's receipts, by unit name."""
@@ -119,65 +86,47 @@ class Ledger:
         assert self.writable
         self.fence()
         accepted = list(receipts)
-        path = self.run_dir / "ledger.jsonl"
-        body = b"".join(_line(receipt) for receipt in accepted)
         names = [(receipt.stage, receipt.unit) for receipt in accepted]
         twice = len(set(names)) < len(names) or any(name in self.units for name in names)
         assert not twice, f"one of {names} is committed twice"
+        body, chain = encoded_lines(accepted, self.tip.chain)
+        self._append(body)
+        self.tip.lines += len(accepted)
+        self.tip.chain = chain
+        self.units.update(zip(names, accepted, strict=True))
+        if time.monotonic() - self.tip.written_at >= TIP_SECONDS:
+            self.write_tip()
+
+    def _append(self, body: bytes) -> None:
+        path = self.run_dir / "ledger.jsonl"
         with naming(path, len(body)):
             with open(path, "ab") as file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
             sync_directory(self.run_dir)
-        self.units.update(((receipt.stage, receipt.unit), receipt) for receipt in accepted)
+
+    def write_tip(self) -> None:
+        """Writes down how long the ledger is, so that a shorter one is known to be cut off.
+
+        Raises:
+            RunInUse: another driver has taken over the run directory.
+        """
+        assert self.writable
+        if self.tip.written_lines == self.tip.lines:
+            return
+        self.fence()
+        if not self.tip.lines:
+            self._append(b"")  # no tip without a ledger
+        body = {"lines": self.tip.lines, "chain": self.tip.chain}
+        write_bytes(self.run_dir / "ledger.tip.json", (json.dumps(body) + "\n").encode())
+        self.tip.written_lines, self.tip.written_at = self.tip.lines, time.monotonic()
 
 
 def stage_key(previous: str, determinants: Mapping[str, Any]) -> str:
     """The key of a stage: a hash of what determines its rows and of the key of the stage before."""
     canonical = json.dumps([previous, determinants], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
-def write_unit(
-    run_dir: Path,
-    name: UnitName,
-    accepted: Sequence[Any],
-    record: type,
-    rejected: Sequence[Rejection] = (),
-    counts: Mapping[str, int] | None = None,
-) -> Receipt:
-    """Writes a unit's files and returns its Receipt; nothing is committed yet."""
-    file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
-    files = [write_records(run_dir, f"{name.stage}/{file}", accepted, record)]
-    if rejected:
-        files.append(write_records(run_dir, f"rejections/{name.stage}-{file}", rejected, Rejection))
-    tallies = {
-        "input": len(accepted) + len(rejected),
-        "accepted": len(accepted),
-        "rejected": len(rejected),
-    }
-    return Receipt(
-        stage=name.stage,
-        stage_key=name.stage_key,
-        unit=name.unit,
-        attempt=name.attempt,
-        files=tuple(files),
-        counts=tallies | dict(counts or {}),
-        group=name.group,
-    )
-
-
-def read_unit(run_dir: Path, receipt: Receipt, record: type[R]) -> tuple[list[R], list[Rejection]]:
-    """A unit's accepted rows and its rejections.
-
-    Raises:
-        DamagedFile: see `read_records`.
-    """
-    accepted = read_records(run_dir, receipt.accepted, record)
-    if receipt.rejections is None:
-        return accepted, []
-    return accepted, read_records(run_dir, receipt.rejections, Rejection)
 
 
 def committed_rows(ledger: Ledger, stage: str, record: type[R]) -> list[R]:
@@ -198,87 +147,77 @@ def read_ledger(
 ) -> Ledger:
     """The Ledger of a run directory; empty if there is none yet.
 
-    A crash can cut short only the last line, which was never acknowledged, so it is dropped (and
-    cut off the file if writable).
+    A last line without its newline is dropped (and cut off the file if writable).
 
     Raises:
-        ValueError: a line before the last is damaged, or a unit is committed twice; no crash does
-            either.
+        DamagedLedger: another line is damaged, or a line is missing.
+        RunInUse: another driver has taken over the run directory.
     """
     ledger = Ledger(run_dir=run_dir, writable=writable, fence=fence)
     path = run_dir / "ledger.jsonl"
-    body = path.read_bytes() if path.exists() else b""
-    kept, lines = 0, body.split(b"\n")
-    last = len(lines) - (not lines[-1])
-    for number, line in enumerate(lines, 1):
-        if not line:
-            kept += 1
-            continue
-        receipt = _receipt(line) if number < len(lines) else None
-        if receipt is None:
-            if number < last:
-                raise ValueError(
-                    f"{path}:{number} is damaged (its checksum does not match); restore it from a "
-                    "copy, or start again in another run directory"
-                )
-            ledger.torn.append(
-                f"{path}:{number} was cut short; the unit it would have committed is made again"
+    tip = _recorded_tip(run_dir)
+    kept = 0
+    for found in ledger_lines(path):
+        if found.is_torn:
+            ledger.notes.append(
+                f"{path}:{found.number} was cut short; the unit it would have committed is made "
+                "again"
             )
+            if writable:
+                fence()
+                os.truncate(path, kept)
             break
-        if (receipt.stage, receipt.unit) in ledger.units:
-            raise ValueError(
-                f"{path}:{number} commits {receipt.stage}/{receipt.unit} a second time, which no "
-                "driver does; restore the file from a copy, or start again in another run directory"
+        if found.fault:
+            raise damaged(path, f"{path}:{found.number} {found.fault}")
+        receipt = found.receipt
+        assert receipt is not None
+        name = receipt.stage, receipt.unit
+        if name in ledger.units:
+            raise damaged(path, f"{path}:{found.number} commits {'/'.join(name)} a second time")
+        ledger.units[name] = receipt
+        ledger.tip.lines, ledger.tip.chain = found.number, found.chain
+        kept += found.num_bytes
+        if tip is not None and tip.lines == found.number and tip.chain != found.chain:
+            raise damaged(
+                path, f"{path} holds other lines up to {found.number} than were committed"
             )
-        ledger.units[receipt.stage, receipt.unit] = receipt
-        kept += len(line) + 1
-    if ledger.torn and writable:
-        with open(path, "r+b") as file:
-            file.truncate(kept)
-            os.fsync(file.fileno())
+    if tip is not None and ledger.tip.lines < tip.lines:
+        raise damaged(
+            path,
+            f"{path} holds {ledger.tip.lines} whole lines, and {run_dir / 'ledger.tip.json'} says "
+            f"that at least {tip.lines} were committed",
+        )
+    if tip is not None:
+        ledger.tip.written_lines = tip.lines
+    if tip is None and ledger.units:
+        ledger.notes.append(
+            f"{run_dir} has no ledger.tip.json, as an older version leaves it, so a ledger that "
+            "lost its end would not be noticed; the next commit writes one"
+        )
+    if tip is None and not ledger.units and _has_units(run_dir):
+        raise damaged(path, f"{run_dir} holds units' files and {path.name} lists none of them")
     return ledger
 
 
-def _line(receipt: Receipt) -> bytes:
-    row = dataclasses.asdict(receipt)
-    return (json.dumps({**row, "checksum": _checksum(row)}, sort_keys=True) + "\n").encode()
+def _recorded_tip(run_dir: Path) -> Tip | None:
+    """The contents of ledger.tip.json; None if there is none: an older version wrote the ledger.
 
-
-def _receipt(line: bytes) -> Receipt | None:
-    """The line's Receipt; None if the line is not whole."""
+    Raises:
+        DamagedLedger: it is not what was written.
+    """
+    path = run_dir / "ledger.tip.json"
     try:
-        row = json.loads(line)
-        if row.pop("checksum") != _checksum(row):
-            return None
-        return Receipt(**{**row, "files": tuple(FileEntry(**entry) for entry in row["files"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
+        said = json.loads(read_regular(path, MOST_LINE_BYTES))
+        lines, chain = said["lines"], said["chain"]
+        if type(lines) is not int or lines < 0 or type(chain) is not str:
+            raise ValueError("it names no line")
+    except FileNotFoundError:
         return None
-
-
-def _checksum(row: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def unlisted_files(ledger: Ledger) -> list[Path]:
-    """Files of ours that no line lists: a process that wrote them died or was too late."""
-    listed = {entry.path for receipt in ledger.units.values() for entry in receipt.files}
-    units = [*STAGES, "rejections"]
-    found = []
-    for folder in (*units, "dataset", "."):
-        for path in sorted((ledger.run_dir / folder).glob("*")):
-            is_unit = folder in units and _UNIT_FILE.fullmatch(path.name)
-            ours = (is_unit or _TEMPORARY.fullmatch(path.name)) and path.is_file()
-            if ours and path.relative_to(ledger.run_dir).as_posix() not in listed:
-                found.append(path)
-    return found
-
-
-def remove_unlisted(ledger: Ledger) -> None:
-    """Removes what `unlisted_files` finds; their units are made again."""
-    assert ledger.writable
-    ledger.fence()  # another driver's files are unlisted here too
-    for path in unlisted_files(ledger):
-        path.unlink(missing_ok=True)
+    except UnusableFile as error:
+        raise damaged(path, str(error)) from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise damaged(path, f"{path} does not say how long the ledger is ({error!r})") from None
+    return Tip(lines=lines, chain=chain)
 
 
 def write_summary(run_dir: Path, name: str, value: Mapping[str, Any]) -> Path:
@@ -286,3 +225,8 @@ def write_summary(run_dir: Path, name: str, value: Mapping[str, Any]) -> Path:
     path = run_dir / name
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
     return path
+
+
+def _has_units(run_dir: Path) -> bool:
+    folders = (run_dir / stage for stage in STAGES)
+    return any(next(folder.glob("*.a*-*.arrow"), None) is not None for folder in folders)

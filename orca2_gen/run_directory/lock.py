@@ -19,11 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.run_directory.arrow_files import temporary_name, write_bytes
+from orca2_gen.run_directory.arrow_files import DamagedFile, temporary_name, write_bytes
+from orca2_gen.run_directory.regular_files import UnusableFile, open_regular, read_regular
 
 TOUCH_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 45.0
 """Seconds without a touch after which a lock of another host belongs to nobody."""
+
+MOST_LOCK_BYTES = 65_536
+"""Bytes of a lock, which has about 300."""
 
 
 class RunInUse(ValueError):
@@ -68,6 +72,7 @@ def run_lock(
 
     Raises:
         RunInUse: another living driver holds it.
+        DamagedFile: something else than a lock has its name.
     """
     path = run_dir / "driver.lock"
     mine = {**_namespace(), "pid": os.getpid(), "started": _started(os.getpid())}
@@ -108,7 +113,10 @@ def _link(
         except FileNotFoundError:
             break  # another driver, which now has the lock, removed unlisted files
         with suppress(FileNotFoundError):
-            held = lock.path.read_bytes()
+            try:
+                held = read_regular(lock.path, MOST_LOCK_BYTES)
+            except UnusableFile as error:
+                raise DamagedFile(f"{error}; it is no lock of a driver, so remove it") from None
             _refuse_the_living(lock.path, held, dead_after_seconds, say)
             _take_away(lock.path, held)
     raise RunInUse(f"{lock.path} was taken by another driver at the same moment; try again")
@@ -120,7 +128,10 @@ def _refuse_the_living(
     try:
         holder: dict[str, Any] = json.loads(held)
         host, pid, started = holder["host"], holder["pid"], holder["started"]
-    except (ValueError, KeyError, TypeError):
+        is_ours = isinstance(pid, int) and isinstance(host, str) and host.isprintable()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
         return  # not written to its end: no driver of ours, which links whole files
     if all(holder.get(name) == value for name, value in _namespace().items()):
         lives = _started(pid) == started
@@ -157,9 +168,9 @@ def _is_touched(path: Path, seconds: float) -> bool:
 
 def _touches(path: Path) -> tuple[int, int] | None:
     try:
-        with open(path, "rb") as file:  # NFS asks the server on opening
+        with open_regular(path) as file:  # NFS asks the server on opening
             found = os.fstat(file.fileno())
-    except FileNotFoundError:
+    except (FileNotFoundError, UnusableFile):
         return None
     return found.st_ino, found.st_mtime_ns
 
@@ -171,10 +182,17 @@ def _take_away(path: Path, held: bytes) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return
-    if aside.read_bytes() != held:
+    if _read(aside) != held:
         with suppress(FileExistsError):
             os.link(aside, path)
     aside.unlink()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return read_regular(path, MOST_LOCK_BYTES)
+    except UnusableFile:
+        return None
 
 
 def _touch(lock: RunLock, released: threading.Event, seconds: float) -> None:

@@ -6,9 +6,9 @@ all of memory. So whatever is read as a whole is opened here.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 _KINDS = {
@@ -24,7 +24,7 @@ class UnusableFile(ValueError):
     """A path leads to something other than a regular file of the expected size."""
 
 
-def open_regular(path: Path) -> io.BufferedReader:
+def open_regular(path: Path) -> BufferedReader:
     """The file, open for reading.
 
     Raises:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.rows import SourceRow
 from orca2_gen.tasks.statements import BadRowError, NumberText, Row
@@ -23,19 +24,21 @@ ROWS_PER_BATCH = 256
 MAX_BATCH_BYTES = 1024**3
 """Bytes of a row group or record batch, as stated in it; `datasets` writes 1,000 rows a batch."""
 
+_ARROW_FILE = b"ARROW1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-_FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError)
+_FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError, UnusableArrow)
 
 
 def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow]:
-    """The rows of a Parquet file or an Arrow stream, in order; damage ends them in a bad row.
+    """The rows of a Parquet file or an Arrow stream, in order.
 
     Args:
         file: a name that ends in .arrow is a stream, any other is Parquet.
         wanted: columns, or paths into them, that the file must have; empty reads all.
 
     Raises:
-        ValueError: a wanted column is missing, or a batch has more than MAX_BATCH_BYTES.
+        ValueError: a wanted column is missing, a batch has more than MAX_BATCH_BYTES, or the file
+            is cut off or damaged, so that later rows would be missing.
     """
     index = 0
     try:
@@ -45,11 +48,45 @@ def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow
                 yield SourceRow(place=f"{file.shown}[{index}]", key=file.key(index), row=row)
                 index += 1
     except _FAULTS as error:
-        first = str(error).partition("\n")[0][:120]
-        detail = f"Parquet or Arrow data damaged after {index} rows: {first!a}; fetch it again"
-        fault = BadRowError("damaged_file", detail)
-        place = f"{file.shown}[{index}]"
-        yield SourceRow(place=place, key=file.key(index), row=fault, is_about_file=True)
+        raise _fault(file, error, f" after {index} rows") from None
+
+
+def _fault(file: TaskFile, error: Exception, where: str) -> ValueError:
+    kind = "Arrow" if file.suffix == ".arrow" else "Parquet"
+    first = str(error).partition("\n")[0][:120]
+    return ValueError(
+        f"task file {file.path}: the {kind} data end or are damaged{where} ({first!a}); fetch the "
+        "file again"
+    )
+
+
+def check_ends(file: TaskFile) -> None:
+    """Checks the ends of a Parquet file or an Arrow stream, where a cut shows.
+
+    Raises:
+        ValueError: it is cut off, or begins as another kind of file.
+    """
+    try:
+        if file.suffix != ".arrow":
+            pq.ParquetFile(file.path, memory_map=True).close()
+            return
+        with file.path.open("rb") as stream:
+            if stream.read(len(_ARROW_FILE)) == _ARROW_FILE:
+                raise ValueError(
+                    f"task file {file.path}: Arrow's file format; expected the stream format, "
+                    "which `datasets` writes: save the data set with save_to_disk"
+                )
+        _check_end(file)
+    except _FAULTS as error:
+        raise _fault(file, error, "") from None
+
+
+def _check_end(file: TaskFile) -> None:
+    # A stream that is cut between two batches ends early without an error.
+    with file.path.open("rb") as stream:
+        stream.seek(-min(file.path.stat().st_size, len(_END_OF_STREAM)), 2)
+        if stream.read() != _END_OF_STREAM:
+            raise pa.ArrowInvalid("the stream has no end mark: it was cut")
 
 
 Labels = Mapping[str, list[str]]
@@ -73,6 +110,9 @@ def _batches(file: TaskFile, wanted: Collection[str]) -> Iterator[tuple[pa.Recor
 def _stream_batches(
     file: TaskFile, wanted: Collection[str]
 ) -> Iterator[tuple[pa.RecordBatch, Labels]]:
+    with pa.memory_map(str(file.path)) as source:
+        for found in batches_unpacked(source):  # before anything is unpacked
+            _check_size(file, found.bytes)
     with pa.memory_map(str(file.path)) as source, pa.ipc.open_stream(source) as reader:
         columns = _roots(file, reader.schema, wanted)
         labels = _class_labels(reader.schema)
@@ -82,11 +122,7 @@ def _stream_batches(
             kept = batch.select(columns)
             for start in range(0, kept.num_rows, ROWS_PER_BATCH):
                 yield kept.slice(start, ROWS_PER_BATCH), labels
-    # A stream that is cut between two batches ends early without an error.
-    with file.path.open("rb") as stream:
-        stream.seek(-min(file.path.stat().st_size, len(_END_OF_STREAM)), 2)
-        if stream.read() != _END_OF_STREAM:
-            raise pa.ArrowInvalid("the stream has no end mark: it was cut")
+    _check_end(file)
 
 
 def _check_size(file: TaskFile, num_bytes: int) -> None:

@@ -61,6 +61,15 @@ def map_columns(row: Row, columns: Columns) -> Row:
     return plain
 
 
+def missing_column(row: Row, columns: Columns) -> str:
+    """The first column that the mapping names and the row lacks, for a message; "" if none."""
+    for name, column in columns.items():
+        for part in [column] if isinstance(column, str) else column:
+            if part not in row and part.split(".")[0] not in row:
+                return f"columns.{name} names {part!a}"
+    return ""
+
+
 def _look_up(row: Row, column: str) -> Any:
     if column in row:
         return row[column]

@@ -11,6 +11,8 @@ import gzip
 import hashlib
 import json
 import os
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from typing import BinaryIO, cast
 from urllib.parse import quote_from_bytes
 
 from orca2_gen.run_directory.digests import file_digest
+from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
 
 MAX_FILES = 200_000
 """Files in one directory: RACE, the largest published tree, has 28,000."""
 MAX_LIST_BYTES = 10_000_000
 
+_BESIDE_SHARDS = re.compile(r"state\.json|dataset_info\.json|manifest\.json|README\.md|cache-.*")
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -46,6 +50,10 @@ class TaskFile:
         return self.shown.rpartition("/")[2].split(".")[0]
 
     @property
+    def is_gzip(self) -> bool:
+        return self.name.lower().endswith(".gz")
+
+    @property
     def suffix(self) -> str:
         """The suffix before any `.gz`, in lower case."""
         return Path(self.name.lower().removesuffix(".gz")).suffix
@@ -66,10 +74,17 @@ def task_files(path: Path, suffixes: Sequence[str]) -> list[TaskFile]:
 
     Hidden files and linked directories are skipped; linked files are read.
     """
-    if not path.is_dir():
-        if not path.is_file():
+    try:
+        is_directory, is_file, is_there = path.is_dir(), path.is_file(), path.exists()
+    except OSError as error:  # a name that is too long for any file system
+        raise ValueError(
+            f"task file {str(path)[:200]}...: {error.strerror}; correct the path"
+        ) from None
+    if not is_directory:
+        if not is_file:
+            found = "neither" if is_there else "nothing there"
             raise ValueError(
-                f"task file {path}: expected a readable file or directory, found nothing there; "
+                f"task file {path}: expected a readable file or directory, found {found}; "
                 "correct the path"
             )
         return [TaskFile(path=path, name=path.name, is_alone=True)]
@@ -78,7 +93,7 @@ def task_files(path: Path, suffixes: Sequence[str]) -> list[TaskFile]:
             f"task directory {path} holds several splits (dataset_dict.json); give the directory "
             "of one of them"
         )
-    names = _dataset_shards(path) or _names_below(path, suffixes)
+    names = _dataset_shards(path) or _names_below(path, suffixes)[0]
     if not names:
         raise ValueError(
             f"task directory {path}: expected files named *{', *'.join(suffixes)}, found none; "
@@ -87,22 +102,39 @@ def task_files(path: Path, suffixes: Sequence[str]) -> list[TaskFile]:
     return [TaskFile(path=path / name, name=name, is_alone=False) for name in sorted(names)]
 
 
-def _names_below(path: Path, suffixes: Sequence[str]) -> list[str]:
+def unread_files(path: Path, suffixes: Sequence[str]) -> list[str]:
+    """What lies in a task's directory and is not read: other names, and linked directories.
+
+    Hidden files are left out, and so is what `datasets` writes beside its shards.
+    """
+    if not path.is_dir():
+        return []
+    shards = _dataset_shards(path)
+    wanted, others = _names_below(path, suffixes)
+    if shards:
+        others += [name for name in wanted if name not in shards]
+        others = [name for name in others if not _BESIDE_SHARDS.fullmatch(name)]
+    return sorted(others)
+
+
+def _names_below(path: Path, suffixes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names that end in one of the suffixes, and all others."""
     endings = tuple(suffixes) + tuple(f"{suffix}.gz" for suffix in suffixes)
     names: list[str] = []
+    others: list[str] = []
     for folder, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(folder).relative_to(path)
-        names += [
-            (below / name).as_posix()
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(endings)
-        ]
-        if len(names) > MAX_FILES:
+        others += [f"{below / name}/" for name in folders if Path(folder, name).is_symlink()]
+        for name in files:
+            if not name.startswith("."):
+                kept = names if name.lower().endswith(endings) else others
+                kept.append((below / name).as_posix())
+        if len(names) + len(others) > MAX_FILES:
             raise ValueError(
                 f"task directory {path}: more than {MAX_FILES} files; give one of its directories"
             )
-    return names
+    return names, others
 
 
 def _dataset_shards(path: Path) -> list[str]:
@@ -136,24 +168,40 @@ def task_digest(path: Path, suffixes: Sequence[str]) -> str:
 
 
 def open_file(file: TaskFile) -> BinaryIO:
-    """The file, opened as bytes; one whose name ends in .gz is decompressed as it is read."""
+    """The file, opened as bytes; one whose name ends in .gz is decompressed as it is read.
+
+    Raises:
+        ValueError: it cannot be opened, is no regular file, or is not the gzip data that its name
+            promises.
+    """
     path = file.path
     try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise ValueError(
-            f"task file {path}: expected a readable file, found '{error.strerror}'; "
-            "check its permissions"
-        ) from None
-    if path.suffix != ".gz":
+        stream = open_regular(path)
+    except FileNotFoundError:
+        raise ValueError(f"task file {path}: it has gone; restore it") from None
+    except UnusableFile as error:
+        raise ValueError(f"task file {error}; correct the path or its permissions") from None
+    if not file.is_gzip:
         return stream
-    start = stream.read(len(_GZIP_MAGIC))
-    stream.close()
-    if not _GZIP_MAGIC.startswith(start) and start != _GZIP_MAGIC:
+    with stream:
+        start = stream.read(len(_GZIP_MAGIC))
+    if start != _GZIP_MAGIC:
+        if _GZIP_MAGIC.startswith(start):  # gzip would read 0 bytes as an empty file
+            raise gzip_fault(file, EOFError(), "")
         raise ValueError(f"task file {path}: named .gz but not gzip data; rename it or compress it")
     return cast(BinaryIO, gzip.open(path, "rb"))
 
 
-def is_cut_in_magic(stream: BinaryIO) -> bool:
-    """Whether the stream is a .gz of 0 or 1 bytes, which reads as empty or as not gzip."""
-    return isinstance(stream, gzip.GzipFile) and stream.fileobj.tell() < len(_GZIP_MAGIC)
+GZIP_FAULTS = (EOFError, gzip.BadGzipFile, zlib.error)
+"""Errors of reading gzip data that are cut off or damaged."""
+
+
+def gzip_fault(file: TaskFile, error: Exception, where: str) -> ValueError:
+    """The error of a task whose gzip file is not whole: its last rows would be missing unseen."""
+    if isinstance(error, EOFError):
+        found = f"ends early{where}: it was cut off"
+    elif str(error).startswith("Not a gzipped file"):  # a member was whole, the next is none
+        found = f"is followed by other bytes{where}"
+    else:
+        found = f"is damaged{where}"
+    return ValueError(f"task file {file.path}: the gzip data {found}; fetch the file again")

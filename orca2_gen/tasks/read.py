@@ -13,12 +13,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from orca2_gen.records import AnswerType, Problem, Rejection
-from orca2_gen.tasks.columns import Columns, check_columns, map_columns
+from orca2_gen.tasks.columns import Columns, check_columns, map_columns, missing_column
 from orca2_gen.tasks.formats import FORMATS, PLAIN, read_files
 from orca2_gen.tasks.pools import Pool, PoolKey, fill_pools, pool_key, question_key, with_examples
 from orca2_gen.tasks.rows import SourceRow, reject
 from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
-from orca2_gen.tasks.statements import BadRowError, Statement, check_statement
+from orca2_gen.tasks.statements import BadRowError, Statement, check_statement, fields_of
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, NOWHERE, Branch, Taxonomy
 
 READER_VERSION = 3
@@ -97,7 +97,7 @@ def read_task(
         fits: whether a problem can be asked at all; if not, it is not an example either.
         stage: names the stage of rejections.
     """
-    _check_source(source)
+    check_source(source)
     sample = None
     if source.is_sampled:
         sample = draw(
@@ -122,7 +122,7 @@ def read_task(
 
 
 def _question_keys(source: TaskSource) -> Iterator[int]:
-    _check_source(source)
+    check_source(source)
     for row in _stated_rows(source, NO_TAXONOMY):
         if isinstance(row.statement, Statement):
             yield question_key(row.statement.question)
@@ -146,7 +146,7 @@ def _few_shot(
         )
 
 
-def _check_source(source: TaskSource) -> None:
+def check_source(source: TaskSource) -> None:
     """Checks that a task can be read as its source says.
 
     Raises:
@@ -223,9 +223,11 @@ def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
     if isinstance(row, BadRowError):
         return row
     try:
-        row = map_columns(row, source.columns) if source.columns else row
-        return check_statement(FORMATS[source.format].state(row, source.answer_type))
+        plain = map_columns(row, source.columns) if source.columns else row
+        return check_statement(FORMATS[source.format].state(plain, source.answer_type))
     except BadRowError as error:
+        if missing := missing_column(row, source.columns):
+            return BadRowError(error.reason, f"{error.detail}; {missing}, {fields_of(row)}")
         return error
 
 

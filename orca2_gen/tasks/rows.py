@@ -7,15 +7,13 @@ up to MAX_DOCUMENT_BYTES.
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from orca2_gen.records import Rejection
-from orca2_gen.tasks.files import TaskFile, is_cut_in_magic, open_file
+from orca2_gen.tasks.files import GZIP_FAULTS, TaskFile, gzip_fault, open_file
 from orca2_gen.tasks.statements import BadRowError, NumberText, Row, describe
 
 MAX_LINE_BYTES = 1_000_000
@@ -56,7 +54,8 @@ def reject(place: str, error: BadRowError, stage: str) -> Rejection:
 def read_lines(file: TaskFile) -> Iterator[SourceRow]:
     """One row per non-blank line of JSON, in file order.
 
-    A gzip file that ends early or is damaged gives the rows that could be read, then one bad row.
+    Raises:
+        ValueError: see `numbered_lines`.
     """
     row: Row | BadRowError
     for line_number, line in numbered_lines(file):
@@ -78,20 +77,15 @@ def _parsed(line: bytes) -> Row | BadRowError:
 
 def source_row(file: TaskFile, line_number: int, row: Row | BadRowError) -> SourceRow:
     """The row of a line, whose number is 1-based."""
-    is_about_file = isinstance(row, BadRowError) and row.reason in _FILE_REASONS
-    return SourceRow(
-        place=f"{file.shown}:{line_number}",
-        key=file.key(line_number - 1),
-        row=row,
-        is_about_file=is_about_file,
-    )
-
-
-_FILE_REASONS = ("truncated_file", "damaged_file")
+    return SourceRow(place=f"{file.shown}:{line_number}", key=file.key(line_number - 1), row=row)
 
 
 def numbered_lines(file: TaskFile) -> Iterator[tuple[int, bytes | BadRowError]]:
-    """Every line, including blank ones, with its 1-based number; a bad line as its error."""
+    """Every line, including blank ones, with its 1-based number; one that is too long as its error.
+
+    Raises:
+        ValueError: gzip data are cut off or damaged, so that later lines would be missing.
+    """
     line_number = 0
     with open_file(file) as stream:
         try:
@@ -103,16 +97,8 @@ def numbered_lines(file: TaskFile) -> Iterator[tuple[int, bytes | BadRowError]]:
                     yield line_number, BadRowError("too_long", detail)
                     continue
                 yield line_number, line.removeprefix(_BOM) if line_number == 1 else line
-            if is_cut_in_magic(stream):
-                raise EOFError
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield line_number + 1, _gzip_fault(stream, error, f" after line {line_number}")
-
-
-def _gzip_fault(stream: BinaryIO, error: Exception, where: str) -> BadRowError:
-    is_cut = isinstance(error, EOFError) or is_cut_in_magic(stream)
-    reason, found = ("truncated_file", "ends early") if is_cut else ("damaged_file", "is damaged")
-    return BadRowError(reason, f"the gzip data {found}{where}; fetch the file again")
+        except GZIP_FAULTS as error:
+            raise gzip_fault(file, error, f" after line {line_number}") from None
 
 
 def _skip_line(stream: BinaryIO) -> int:
@@ -129,7 +115,7 @@ def read_document(file: TaskFile, split: DocumentSplit) -> Iterator[SourceRow]:
     """The rows of a file that is one JSON object; one bad row if it is not one, or not whole.
 
     Raises:
-        ValueError: the file has more than MAX_DOCUMENT_BYTES.
+        ValueError: the file has more than MAX_DOCUMENT_BYTES, or is a gzip file that is not whole.
     """
     try:
         document = parse_json(read_bytes(file), "a file that is one JSON object")
@@ -144,10 +130,8 @@ def read_bytes(file: TaskFile) -> bytes:
     with open_file(file) as stream:
         try:
             body = stream.read(MAX_DOCUMENT_BYTES + 1)
-            if is_cut_in_magic(stream):
-                raise EOFError
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _gzip_fault(stream, error, "") from None
+        except GZIP_FAULTS as error:
+            raise gzip_fault(file, error, "") from None
     if len(body) > MAX_DOCUMENT_BYTES:
         raise ValueError(
             f"task file {file.path}: more than {MAX_DOCUMENT_BYTES} bytes, in a format that is "

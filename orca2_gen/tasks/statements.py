@@ -111,11 +111,23 @@ def describe(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
+def found_under(row: Row, key: str) -> str:
+    """What the row has under the key, for a message: without the key, the names that it has."""
+    return describe(row[key]) if key in row else f"no such field; {fields_of(row)}"
+
+
+def fields_of(row: Row) -> str:
+    """The names of a row's fields, for a message."""
+    names = [describe(str(name)) for name in list(row)[:6]]
+    more = f" and {len(row) - len(names)} more" if len(row) > len(names) else ""
+    return f"the row has {', '.join(names)[:150]}{more}" if names else "the row is empty"
+
+
 def read_text(row: Row, key: str, reason: str) -> str:
     """The text under the key, a number as the file writes it; missing or blank text is refused."""
     value = row.get(key)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise BadRowError(reason, f"expected text under {key!r}, found {describe(value)}")
+        raise BadRowError(reason, f"expected text under {key!r}, found {found_under(row, key)}")
     return check_text(value, key, reason)
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
+
 MAX_TAXONOMY_BYTES = 10_000_000
 MAX_NAME_CHARS = 100
 
@@ -57,11 +59,12 @@ def taxonomy_bytes(path: str) -> bytes:
         ValueError: it cannot be read, or is too large.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(Path(path)) as stream:
             body = stream.read(MAX_TAXONOMY_BYTES + 1)
-    except OSError as error:
+    except (OSError, UnusableFile) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"taxonomy {path} cannot be read: {error.strerror}; give the path of a TOML file"
+            f"taxonomy {path} cannot be read: {reason}; give the path of a TOML file"
         ) from None
     if len(body) > MAX_TAXONOMY_BYTES:
         raise ValueError(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.leases import FileLease
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts, reason_of
 

@@ -15,7 +15,7 @@ from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Receipt, UnitName
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, Rule
 
 Rows = tuple[tuple[FileEntry, tuple[int, ...]], ...]

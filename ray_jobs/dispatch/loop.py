@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
-from orca2_gen.run_directory.ledger import Ledger, Receipt
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.receipts import Advance, Tally, ready_refs
 from ray_jobs.dispatch.signals import deferred_interrupts
 
@@ -70,7 +71,7 @@ def dispatch(
                 last = min(last, time.monotonic() + LAST_TURN_SECONDS)
                 ready = set(ready_refs([g for work in works for g in work.generators], 0.0))
                 if not ready or time.monotonic() > last:
-                    return
+                    break
             else:
                 before_turn()
                 for work in works:
@@ -81,6 +82,7 @@ def dispatch(
                     work.take(ready)
             finally:  # these are done, whatever happened to the others
                 _commit(ledger, works)
+        ledger.write_tip()
 
 
 def _wait(works: Sequence[Work]) -> set[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -18,7 +18,8 @@ from ray.exceptions import (
 
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
+from orca2_gen.tasks.counts import READING, TaskCounts, task_of
 
 LOST = (
     RayActorError,
@@ -41,28 +42,62 @@ class Tally:
     limits: DispatchConfig
     input: int = 0
     rejected: int = 0
+    tasks: dict[str, TaskCounts] = field(default_factory=dict)
+    """Counts of each task, in a stage that reads tasks; a good one does not hide a bad one."""
 
     def add(self, receipt: Receipt) -> None:
         self.input += receipt.counts["input"]
         self.rejected += receipt.counts["rejected"]
+        if receipt.stage in READING:
+            task = task_of(receipt)
+            self.tasks.setdefault(task, TaskCounts(task=task)).add(receipt)
 
     def check(self, stage: str) -> None:
-        """Stops a stage that rejects nearly everything.
+        """Stops a stage that rejects nearly everything, as a whole or of one task.
 
         Raises:
             TooManyRejections: the rate is above the limit, and more rows would be no better.
         """
-        if self.input < self.limits.rejection_rows:
-            return
-        rate = self.rejected / self.input
-        if rate > self.limits.max_rejection_rate:
-            raise TooManyRejections(
-                f"{stage}: {self.rejected} of {self.input} rows were rejected "
-                f"({rate:.1%}, max_rejection_rate is {self.limits.max_rejection_rate:.1%}); their "
-                f"reasons are in rejections/, and they stay rejected in this run: fix the cause "
-                f"and start another run_dir, or raise dispatch.max_rejection_rate and run the same "
-                f"command again"
-            )
+        for task in self.tasks.values():
+            if task.input >= self.limits.rejection_rows:
+                check_task(task, stage, self.limits)
+        if self.input >= self.limits.rejection_rows:
+            what = f"{stage}: {self.rejected} of {self.input} rows were rejected"
+            _check_rate(what, self.rejected / self.input, self.limits)
+
+
+def check_task(
+    task: TaskCounts, stage: str, limits: DispatchConfig, example: Callable[[], str] = str
+) -> None:
+    """Stops a stage that rejects nearly all rows of a task.
+
+    Args:
+        task: counts of the task, to its end or of enough rows.
+        stage: stage in progress.
+        limits: limits of the run.
+        example: function that finds a rejection for the most frequent reason.
+
+    Raises:
+        TooManyRejections: see Tally.check.
+    """
+    if task.input and task.rejected / task.input > limits.max_rejection_rate:
+        shown = f", most for {task.most_frequent}" if task.most_frequent else ""
+        shown += f" ({detail})" if (detail := example()) else ""
+        how_many = f"{task.rejected} of {task.input} rows were rejected"
+        if not task.accepted:
+            how_many = f"every row was rejected, {task.rejected} of {task.input}"
+        what = f"{stage}: task {task.task!r}: {how_many}"
+        _check_rate(what, task.rejected / task.input, limits, shown)
+
+
+def _check_rate(what: str, rate: float, limits: DispatchConfig, shown: str = "") -> None:
+    if rate > limits.max_rejection_rate:
+        raise TooManyRejections(
+            f"{what} ({rate:.1%}, max_rejection_rate is {limits.max_rejection_rate:.1%}){shown}; "
+            f"their reasons are in rejections/, and they stay rejected in this run: fix the cause "
+            f"and start another run_dir, or raise dispatch.max_rejection_rate and run the same "
+            f"command again"
+        )
 
 
 def ready_refs(refs: list[Any], seconds: float) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Receipt, read_unit, write_unit
+from orca2_gen.run_directory.units import Receipt, read_unit, write_unit
 from orca2_gen.selection.blocks import Group, Rule
 from orca2_gen.selection.decision import survivors
 from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
@@ -104,7 +104,8 @@ def write_made(
             key=lambda row: (names.index(row.strategy) if names else 0, place[row.problem_id])
         )
         rejections.sort(key=lambda row: place[row.problem_id])
-    if isinstance(unit, ScoreUnit) and unit.race and (unit.part is None or part.is_merge):
+    is_part = unit.part is not None and not part.is_merge
+    if isinstance(unit, ScoreUnit) and unit.race and not is_part:
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]
         counts[SURVIVORS] = survivor_bits(unit.race.group, unit.race.rule, dict(enumerate(blocks)))
-    return write_unit(run_dir, unit.name, rows, record, rejections, counts)
+    return write_unit(run_dir, unit.name, rows, record, rejections, counts, is_part=is_part)

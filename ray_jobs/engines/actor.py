@@ -29,7 +29,7 @@ from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.digests import ChangedInput
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit

@@ -14,7 +14,7 @@ import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
 
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.leases import EngineUnit, Part
 
 KILLS_OF_A_PROBLEM = 2

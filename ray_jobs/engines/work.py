@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
 from ray_jobs.engines.replicas import Replica, Replicas

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
 from ray_jobs.dispatch.leases import Done, Rows
 

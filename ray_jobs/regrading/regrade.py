@@ -17,8 +17,9 @@ from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import checked_bytes, read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, committed_rows
+from orca2_gen.run_directory.arrow_files import check_file, read_records
+from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import REGRADED
@@ -119,7 +120,7 @@ def _take_over_problems(run: Run, source: Source) -> None:
     ]
     for receipt in wanted:
         for entry in receipt.files:
-            checked_bytes(source.run_dir, entry)  # once committed here, it would stay damaged
+            check_file(source.run_dir, entry)  # once committed here, it would stay damaged
     if wanted:
         take_over(source.ledger, run.ledger, wanted)
 
@@ -129,10 +130,10 @@ def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Eval
     if not source.ledger.committed("evaluation"):
         return []
     student = run.config.student
-    engines = [student, *(engine_of(run, model) for model in models)]
+    engines = [student, *(engine_of(run.config, model) for model in models)]
     trained = Path(run.config.training.output or source.run_dir / "student")
     if isinstance(student, VLLMEngineConfig) and any(trained.glob("*.safetensors")):
-        engines.append(engine_of(run, trained))
+        engines.append(engine_of(run.config, trained))
     problems_key = run.keys["evaluation_problems"]
     found: dict[str, _Evaluation] = {}
     for engine in engines:

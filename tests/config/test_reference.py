@@ -64,7 +64,7 @@ def test_types_read_as_a_person_would_say_them() -> None:
     assert {
         "int >= 1",
         "float > 0.0 and <= 1.0",
-        "string of length >= 1",
+        "path",
         '"race" or "full_grid"',
         'list of "cautious" or "empty"',
         "table of float >= 0.0 and <= 1.0",

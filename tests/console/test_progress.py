@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orca2_gen.console.progress import show_stage
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 
 
 def receipt(**counts: int) -> Receipt:

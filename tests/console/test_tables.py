@@ -20,7 +20,8 @@ from orca2_gen.provenance.regrade import Changes
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import UnitName, committed_rows, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import committed_rows, read_ledger
+from orca2_gen.run_directory.units import UnitName, write_unit
 from tests.conftest import FinishedRun
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from orca2_gen.config.load import load_config
 from orca2_gen.run_directory.arrow_files import read_table
-from orca2_gen.run_directory.ledger import STAGES, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import STAGES
 from ray_jobs.demo import CONFIG
 from tests.faults.oracle import (
     Snapshot,

@@ -21,17 +21,10 @@ from orca2_gen.chat import load_chat
 from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import (
-    Ledger,
-    Receipt,
-    UnitName,
-    read_ledger,
-    remove_unlisted,
-    unlisted_files,
-    write_summary,
-    write_unit,
-)
+from orca2_gen.run_directory.ledger import Ledger, read_ledger, write_summary
 from orca2_gen.run_directory.lock import run_lock
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.unlisted import set_aside_unlisted, unlisted_files
 from orca2_gen.strategies import load_strategies
 from tests.test_dataset import build
 
@@ -50,7 +43,8 @@ def drive(run_dir: Path, driver: str) -> list[str]:
     with run_lock(run_dir):
         ledger = read_ledger(run_dir, writable=True)
         record_stages(ledger, {"run_dir": "r"}, STAGES, KEYS, STRATEGIES)
-        remove_unlisted(ledger)
+        ledger.write_tip()
+        set_aside_unlisted(ledger)
         receipts: list[Receipt] = []
         for unit in UNITS:
             if ("problems", unit) in ledger.units:
@@ -62,6 +56,7 @@ def drive(run_dir: Path, driver: str) -> list[str]:
                 ledger.commit(receipts)
                 receipts = []
         ledger.commit(receipts)
+        ledger.write_tip()
         write_summary(run_dir, "done.json", {"units": len(UNITS)})
     return made
 
@@ -103,7 +98,8 @@ def check(ledger: Ledger, before: dict[tuple[str, str], Receipt], made: list[str
     assert sorted(found) == sorted(UNITS * 2)
     assert unlisted_files(ledger) == []
     names = {path.name for path in ledger.run_dir.iterdir()}
-    assert names == {"config.json", "ledger.jsonl", "problems", "rejections", "done.json"}
+    wanted = {"config.json", "ledger.jsonl", "ledger.tip.json", "problems", "rejections"}
+    assert names - {"set-aside"} == {*wanted, "done.json"}
 
 
 def end_everywhere(

@@ -28,7 +28,8 @@ from orca2_gen.config.schema import Config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.arrow_files import read_table
-from orca2_gen.run_directory.ledger import STAGES, Ledger, Receipt, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt
 from orca2_gen.strategies import load_strategies
 from ray_jobs.engines.orphans import SHARED_MEMORY, mapped, processes
 from tests.faults.faulty import asked

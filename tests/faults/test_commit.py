@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.records import Rejection
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import UnitName, write_unit
 from tests.faults import fail_points
 from tests.faults.fail_points import UNITS, drive, row
 
@@ -50,11 +52,14 @@ def test_17_a_ledger_cut_at_any_byte_keeps_its_whole_lines(tmp_path: Path) -> No
     drive(tmp_path / "run", "aa")
     path = tmp_path / "run" / "ledger.jsonl"
     body = path.read_bytes()
+    # As a crash leaves them: a tip counts no line that was not acknowledged.
+    tip = json.dumps({"lines": 0, "chain": ""})
+    (tmp_path / "run" / "ledger.tip.json").write_text(tip)
     for length in range(len(body)):
         path.write_bytes(body[:length])
         ledger = read_ledger(tmp_path / "run")
         assert len(ledger.units) == body[:length].count(b"\n")
-        assert bool(ledger.torn) == (not body[:length].endswith(b"\n") and length > 0)
+        assert bool(ledger.notes) == (not body[:length].endswith(b"\n") and length > 0)
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,7 +156,9 @@ def test_42_a_path_with_spaces_and_letters_beyond_ascii_works(tmp_path: Path) ->
     fail_points.check(read_ledger(run_dir), {}, UNITS)
 
 
-def test_46_temporary_files_of_a_dead_driver_are_removed(tmp_path: Path) -> None:
+def test_46_temporary_files_of_a_dead_driver_are_removed_and_its_units_set_aside(
+    tmp_path: Path,
+) -> None:
     drive(tmp_path / "run", "aa")
     stale = tmp_path / "run" / "problems" / ".sums-000001.a1-aa.arrow.tmp-host-1-abcd"
     stale.write_bytes(b"half")
@@ -159,3 +166,4 @@ def test_46_temporary_files_of_a_dead_driver_are_removed(tmp_path: Path) -> None
     late.write_bytes(b"late")
     drive(tmp_path / "run", "bb")
     assert not stale.exists() and not late.exists()
+    assert (tmp_path / "run" / "set-aside" / "problems" / late.name).read_bytes() == b"late"

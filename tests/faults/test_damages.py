@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Call, FinishedRun
-from tests.faults.damages import DAMAGES, STATUS, Damage
+from tests.faults.damaged import STATUS, Damage
+from tests.faults.damages import DAMAGES
 from tests.test_older_run import MADE_AT, OLDER_RUN
 
 

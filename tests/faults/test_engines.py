@@ -14,7 +14,8 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import open_run
 from tests.conftest import NUM_LETTERS, NUM_SUMS, STRATEGY_NAMES, FinishedRun, quiet

@@ -17,7 +17,8 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.provenance.verify import verify
-from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.demo import CONFIG
 from ray_jobs.engines.orphans import segments
 from ray_jobs.pipeline import run_all

@@ -48,12 +48,17 @@ def test_a_fork_that_was_cut_short_is_completed_and_one_that_went_on_is_left_alo
     file = tmp_path / "fork" / "ledger.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:5]))
+    (tmp_path / "fork" / "ledger.tip.json").unlink()  # a fork is one commit, after which it comes
     assert forked(undisturbed.run_dir, tmp_path / "fork", keys)
     assert file.read_text() == "".join(lines)
     own = read_ledger(tmp_path / "fork").committed("scores")[0]
     kept = read_ledger(undisturbed.run_dir).committed("problems")
     # What a command that is repeated after `orca2 evaluate` finds.
-    evaluated = dataclasses.replace(own, stage="evaluation", stage_key="of a model")
+    files = tuple(
+        dataclasses.replace(entry, path=entry.path.replace("scores/", "evaluation/"))
+        for entry in own.files
+    )
+    evaluated = dataclasses.replace(own, stage="evaluation", stage_key="of a model", files=files)
     read_ledger(tmp_path / "fork", writable=True).commit([evaluated])
     assert forked(undisturbed.run_dir, tmp_path / "fork", keys) == ()
     target = tmp_path / "own"

@@ -22,7 +22,8 @@ from orca2_gen.provenance.regrade import (
 )
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.ledger import UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import UnitName, write_unit
 from orca2_gen.selection.decision import Group, next_step
 from orca2_gen.strategies import load_strategies
 from tests.conftest import Write, source_of
@@ -39,8 +40,8 @@ def stored_run(file: Path, run_dir: Path, *overrides: str, grader: int = OLDER) 
     determinants["scores"]["grader"] = grader
     keys = stage_keys(determinants)
     name = UnitName(stage="scores", stage_key=keys["scores"], unit="sums-000000")
-    receipt = write_unit(run_dir, name, [score_of(0, NAMES[0], "correct", 1)], StudentScore)
     ledger = read_ledger(run_dir, writable=True)
+    receipt = write_unit(run_dir, name, [score_of(0, NAMES[0], "correct", 1)], StudentScore)
     ledger.commit([receipt])
     record_stages(ledger, resolved(config), determinants, keys, load_strategies(config.strategies))
     return run_dir
@@ -115,7 +116,8 @@ def test_what_cannot_be_a_source_is_refused(write_config: Write, tmp_path: Path)
     with pytest.raises(ValueError, match="does not match the scores beside it"):
         source_of(run_dir, config)
     (run_dir / "config.json").write_text(recorded)
-    (run_dir / "ledger.jsonl").write_bytes(b"")
+    for name in ("ledger.jsonl", "ledger.tip.json", "scores/sums-000000.a1-0.arrow"):
+        (run_dir / name).unlink()
     with pytest.raises(ValueError, match="holds no scores and no evaluation"):
         source_of(run_dir, config)
 

@@ -14,7 +14,7 @@ from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.provenance.stage_keys import PREVIOUS, stage_determinants
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import load_strategies
-from tests.conftest import Write, keys_of, rule_of
+from tests.conftest import SHORT, Write, keys_of, rule_of
 
 
 def file_keys(file: Path, *overrides: str) -> dict[str, str]:
@@ -62,7 +62,7 @@ def test_a_change_changes_the_first_stage_it_touches_and_all_after_it(
 @pytest.mark.parametrize(
     ("override", "first"),
     [
-        ("judge.max_model_len=2048", "problems"),  # it decides which problems can be judged
+        ("judge.max_model_len=3000", "problems"),  # it decides which problems can be judged
         ("judging.max_tokens=100", "problems"),
         ("judge.accuracy.step_by_step=0.1", "judgements"),
         ("judge.replicas=2", None),
@@ -222,6 +222,7 @@ def test_a_judge_has_a_room_with_a_place_for_the_longest_answer(
     )
     judge = f'[judge]\nengine = "scripted"\ntokenizer = "{chatml_dir}"\nmax_model_len = 9000\n'
     sets = ["tasks.0.answer_type=open", "scoring.max_tokens=30", "scoring.retry_max_tokens=70"]
+    sets += ["student.accuracy={}", "teacher.accuracy={}"]  # of strategies that are not there
     config = load_config(write_config(sections=judge), [*sets, f"strategies={own}"])
     *_, room = rooms(config, load_strategies(config.strategies))
     assert (room.role, room.max_model_len, room.max_tokens) == ("judge", 9000, 256)
@@ -240,7 +241,7 @@ def test_what_determines_a_vllm_engines_rows_is_what_it_was_in_older_runs(
         f'[student]\nmodel = "{models / "student"}"\n[teacher]\nmodel = "{models / "teacher"}"\n'
     )
     file.write_text(f"{body[:start]}{engines}{body[end:]}")
-    config = load_config(file)
+    config = load_config(file, SHORT)
     determinants = stage_determinants(config, read_inputs(config))
     for stage in ("scores", "rationales"):
         engine = determinants[stage]["engine"]

@@ -15,7 +15,8 @@ from orca2_gen.erasure import erase
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records, write_records
-from orca2_gen.run_directory.ledger import STAGES, Receipt, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt
 from orca2_gen.strategies import load_strategies
 from tests.conftest import FinishedRun, dataset_of
 
@@ -27,7 +28,9 @@ def rewrite_ledger(run_dir: Path, change: Callable[[list[Receipt]], list[Receipt
     """Writes the ledger again with valid checksums: what a bug, not a broken disk, would leave."""
     receipts = change(list(read_ledger(run_dir).units.values()))
     (run_dir / "ledger.jsonl").unlink()
-    read_ledger(run_dir, writable=True).commit(receipts)
+    ledger = Ledger(run_dir=run_dir, writable=True)
+    ledger.commit(receipts)
+    ledger.write_tip()
 
 
 def assert_found(run_dir: Path, *words: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,13 @@ from orca2_gen.provenance.lineage import lineage_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import Ledger, Receipt, UnitName, read_ledger, write_unit
+from orca2_gen.run_directory.digests import ChangedInput
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import load_strategies
+from orca2_gen.tasks.counts import counts_by_task
 from orca2_gen.tasks.pools import question_key
 from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy
@@ -213,3 +218,70 @@ def test_an_example_that_was_changed_after_the_teacher_saw_it_is_found(
     change_first_row(tmp_path, "problems", Problem, other_answer)
     [fault] = lineage_faults(read_ledger(tmp_path), config, load_strategies(None))
     assert "asks something other than its problem" in fault
+
+
+def test_receipts_count_every_rejection_by_its_reason_and_add_up_wherever_a_run_goes_on(
+    write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    lines = ["{", '{"question": "no answer?"}', json.dumps({"question": "x " * 9_000, "answer": 1})]
+    with (tmp_path / "sums.jsonl").open("a") as tasks:
+        tasks.write("\n".join(lines) + "\n" + '{"question": "cut sho')
+    ledger = read_ledger(tmp_path / "run", writable=True)
+    config = load_config(file, ["rows_per_unit=3"])
+    receipts = read_units(config, tmp_path / "run")
+    ledger.commit(receipts[::2])
+    committed = frozenset(receipt.unit for receipt in ledger.committed("problems"))
+    ledger.commit(read_units(config, tmp_path / "run", committed))
+    [counts] = counts_by_task(ledger, "problems").values()
+    rejected = Counter(row.reason for row in rejections_in(tmp_path / "run", receipts))
+    assert counts.reasons == rejected and rejected["prompt_too_long"] == 1
+    assert rejected["not_json"] == 3, "a last line that is cut is a row like any other"
+    assert (counts.task, counts.accepted, counts.rejected) == ("sums", NUM_SUMS, NUM_BAD + 4)
+    assert counts.input == NUM_SUMS + NUM_BAD + 4
+
+
+def test_a_sample_that_falls_short_is_counted_and_told(write_config: Write, tmp_path: Path) -> None:
+    sampled = load_config(write_config(), ["tasks.0.rows_per_task=100", "rows_per_unit=5"])
+    ledger = read_ledger(tmp_path / "run", writable=True)
+    ledger.commit(read_units(sampled, tmp_path / "run"))
+    [counts] = counts_by_task(ledger, "problems").values()
+    assert counts.fell_short == 1 and "1 of its samples gave fewer problems" in counts.sentence
+
+
+def test_a_file_emptied_or_cut_after_the_run_began_is_a_changed_input(
+    write_config: Write, tmp_path: Path
+) -> None:
+    whole = gzip.compress((write_config().parent / "sums.jsonl").read_bytes())
+    path = tmp_path / "sums.jsonl.gz"
+    for content in (b"", whole[:-9]):
+        path.write_bytes(whole)
+        config = load_config(tmp_path / "run.toml", [f"tasks.0.path={path}"])
+        inputs = read_inputs(config)
+        lease = ReadLease(
+            task=config.tasks[0],
+            rows_per_unit=4,
+            rooms=rooms(config, load_strategies(None)),
+            stage="problems",
+            stage_key="k",
+            driver="0",
+            committed=frozenset(),
+        )
+        reading = read_problems(tmp_path / "run", config, inputs, lease)
+        path.write_bytes(content)
+        with pytest.raises(ChangedInput, match="has changed since this run began"):
+            list(reading)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_a_task_without_rows_and_one_cut_off_are_refused_before_any_row_is_read(
+    write_config: Write, tmp_path: Path, content: bytes
+) -> None:
+    file = write_config()
+    (tmp_path / "sums.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"task 'sums': .*sums\.jsonl: it holds no rows"):
+        read_inputs(load_config(file))
+    path = tmp_path / "sums.jsonl.gz"
+    path.write_bytes(gzip.compress(b"{}\n" * 500)[:-1])
+    with pytest.raises(ValueError, match=r"sums\.jsonl\.gz: the gzip data ends early"):
+        read_inputs(load_config(file, [f"tasks.0.path={path}"]))

@@ -17,7 +17,8 @@ from orca2_gen.config.schema import Config
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
-from orca2_gen.run_directory.ledger import STAGES, Ledger, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import next_step
 from ray_jobs import stages

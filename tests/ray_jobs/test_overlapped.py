@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.provenance.verify import verify
-from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.receipts import Tally
 from ray_jobs.engines import placement

@@ -16,18 +16,14 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile
-from orca2_gen.run_directory.ledger import (
-    STAGES,
-    Ledger,
-    Receipt,
-    read_ledger,
-    read_unit,
-    unlisted_files,
-)
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import STAGES, Receipt, read_unit
+from orca2_gen.run_directory.unlisted import unlisted_files
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import Run, open_run
 from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet
@@ -287,11 +283,40 @@ def test_tasks_without_a_single_problem_give_an_empty_dataset(
     write_config: Write, tmp_path: Path
 ) -> None:
     file = write_config()
-    (tmp_path / "sums.jsonl").write_text("")
+    (tmp_path / "sums.jsonl").write_text("[]\n")
     (tmp_path / "letters.jsonl").write_text("{not json\n")
-    run_dir, summary = run_config(file)
+    run_dir, summary = run_config(file, "dispatch.max_rejection_rate=1.0")
     assert summary.rows == 0
     assert verify(run_dir).findings == []
+
+
+def test_a_task_of_mistyped_fields_stops_a_run_at_its_end_and_again_and_a_good_one_is_told_too(
+    write_config: Write, tmp_path: Path
+) -> None:
+    file = write_config()
+    lines = [json.dumps({"prompt": f"What is {n}?", "label": str(n)}) for n in range(50)]
+    (tmp_path / "letters.jsonl").write_text("\n".join(lines))
+    for _ in range(2):
+        said: list[str] = []
+        with (
+            pytest.raises(TooManyRejections) as stopped,
+            open_run(load_config(file, ["rows_per_unit=16"]), quiet, said.append) as run,
+        ):
+            read_tasks(run)
+        assert "letters: 50 rows read, 0 accepted, 50 rejected (50 no_question)" in said
+        assert any(
+            line.startswith("sums: 32 rows read, 28 accepted, 4 rejected (") for line in said
+        )
+        assert str(stopped.value).startswith(
+            "problems: task 'letters': every row was rejected, 50 of 50 (100.0%, "
+            "max_rejection_rate is 95.0%), most for no_question (letters.jsonl:1: expected text "
+            "under 'question', found "
+            "no such field; the row has 'prompt', 'label'); "
+        )
+    allowed = load_config(file, ["rows_per_unit=16", "dispatch.max_rejection_rate=1.0"])
+    with open_run(allowed, quiet) as run:
+        read_tasks(run)
+    assert verify(run.run_dir).findings == []
 
 
 def test_two_task_files_of_one_name_may_both_hold_bad_rows(
@@ -336,10 +361,11 @@ def test_a_template_that_refuses_the_system_role_is_one_line_about_the_config(
     (model / "chat_template.jinja").write_text("{{ raise_exception('no system role') }}")
     file = write_config()
     with (
-        open_run(load_config(file, [f"student.tokenizer={model}"]), quiet) as run,
-        pytest.raises(ValueError, match="chat template refuses"),
+        pytest.raises(ValueError, match=r"student.tokenizer: .*chat template refuses"),
+        open_run(load_config(file, [f"student.tokenizer={model}"]), quiet),
     ):
-        read_tasks(run)
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_problems_keep_their_ids_and_order(undisturbed: FinishedRun) -> None:

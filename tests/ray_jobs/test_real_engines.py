@@ -20,7 +20,8 @@ from orca2_gen.console.progress import show_stage
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import Receipt, read_ledger
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs import stages
 from ray_jobs.demo import CONFIG
 from ray_jobs.engines import placement

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,7 @@ from ray.job_submission import JobStatus
 from orca2_gen.config.load import load_config, read_config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
-from ray_jobs import submit
+from ray_jobs import cluster, submit
 from ray_jobs.submit import PACKAGES, fill_working_dir, follow_job, job_client, next_id, submit_run
 from tests.conftest import Write
 from tests.faults.drivers import ROOT
@@ -87,16 +90,16 @@ class Cluster:
 
 def test_a_submitted_job_is_offline_from_its_first_process_on(write_config: Write) -> None:
     config = load_config(write_config())
-    cluster = Cluster()
-    assert submit_run(cluster, config, "/venv/bin/python") == "run-1"  # type: ignore[arg-type]
-    runtime_env = cluster.given["runtime_env"]
+    head = Cluster()
+    assert submit_run(head, config, "/venv/bin/python") == "run-1"  # type: ignore[arg-type]
+    runtime_env = head.given["runtime_env"]
     assert runtime_env["env_vars"] == OFFLINE_ENVIRONMENT
     for name in ("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
         assert runtime_env["env_vars"][name] == "1"
     assert runtime_env["env_vars"]["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert cluster.files == {"config.json", *PACKAGES}
-    assert cluster.given["entrypoint"] == "/venv/bin/python -m orca2_gen run config.json"
-    assert cluster.given["metadata"] == {"run_dir": os.path.abspath(config.run_dir)}
+    assert head.files == {"config.json", *PACKAGES}
+    assert head.given["entrypoint"] == "/venv/bin/python -m orca2_gen run config.json"
+    assert head.given["metadata"] == {"run_dir": os.path.abspath(config.run_dir)}
     assert not Path(runtime_env["working_dir"]).exists()
 
 
@@ -206,10 +209,72 @@ def test_an_address_of_no_dashboard_is_refused_before_ray_sees_it(address: str) 
         job_client(address)
 
 
-def test_credentials_in_an_address_are_refused_and_not_shown() -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:hunter2@127.0.0.1:8265",
+        "http://hunter2@127.0.0.1:8265",
+        "user:hunter2@127.0.0.1:8265",
+        "ray://user:hunter2@host",
+        "http://host/x?token=hunter2",
+        "http://host:8265/#api_key=hunter2",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
     with pytest.raises(ValueError, match="holds credentials") as refused:
-        job_client("http://user:hunter2@127.0.0.1:8265")
+        job_client(address)
     assert "hunter2" not in str(refused.value)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ValueError, match="RAY_ADDRESS holds credentials") as refused:
+        cluster._init(None, 0)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_secret_in_the_interpreters_command_is_refused_and_not_shown(write_config: Write) -> None:
+    config = load_config(write_config())
+    with pytest.raises(ValueError, match="--python") as refused:
+        submit_run(Cluster(), config, "HF_TOKEN=hunter2 python")  # type: ignore[arg-type]
+    assert "hunter2" not in str(refused.value)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A proxy that answers with an error that repeats what it was sent, but tells its version."""
+
+    def do_GET(self) -> None:
+        is_version = self.path.startswith("/api/version")
+        said = json.dumps(
+            {"version": "4", "ray_version": "2.60.0", "ray_commit": "x", "session_name": "s"}
+        )
+        sent = " ".join(self.headers.values())
+        body = (said if is_version else f"no: {sent}").encode()
+        self.send_response(200 if is_version else 502)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_no_error_of_the_cluster_shows_the_token_it_was_sent(write_config: Write) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        words = ["submit", str(write_config()), "--address", address]
+        done = subprocess.run(
+            [sys.executable, "-m", "orca2_gen", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "hunter2" * 8},
+        )
+        server.shutdown()
+    assert done.returncode == FAILED
+    [line] = done.stderr.splitlines()
+    assert "the cluster answered with status 502: no" in line and "..." in line
+    assert "hunter2" not in done.stdout + line
 
 
 def test_where_no_dashboard_answers_one_line_says_so(write_config: Write) -> None:

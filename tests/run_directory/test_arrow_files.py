@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,10 @@ from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
     read_records,
-    to_table,
     write_bytes,
     write_records,
 )
+from orca2_gen.run_directory.record_tables import to_table
 
 CLASSES = [c for c in vars(records).values() if dataclasses.is_dataclass(c)]
 
@@ -43,7 +44,7 @@ def resolve(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def record_of(record: Any) -> st.SearchStrategy[Any]:
-    hints = arrow_files.typing.get_type_hints(record)
+    hints = typing.get_type_hints(record)
     return st.builds(record, **{f.name: resolve(hints[f.name]) for f in dataclasses.fields(record)})
 
 
@@ -255,3 +256,42 @@ def test_any_other_difference_in_columns_is_damage_that_names_the_column(
     entry = write_table(tmp_path, change(to_table([Outer(problem_id="a")], Outer)))
     with pytest.raises(DamagedFile, match=said):
         read_records(tmp_path, entry, Outer)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        Path.mkdir,
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.touch() or os.truncate(path, 200 << 30),
+    ],
+)
+@pytest.mark.parametrize("read", [arrow_files.checked_bytes, arrow_files.check_file])
+def test_whatever_lies_in_a_files_place_is_damage_and_nothing_waits(
+    tmp_path: Path,
+    entry: FileEntry,
+    make: Callable[[Path], object],
+    read: Callable[[Path, FileEntry], object],
+) -> None:
+    path = tmp_path / entry.path
+    path.unlink()
+    make(path)
+    with pytest.raises(DamagedFile, match=r"a\.arrow"):
+        read(tmp_path, entry)
+
+
+def test_a_sparse_file_that_its_list_fits_is_not_read(tmp_path: Path, entry: FileEntry) -> None:
+    os.truncate(tmp_path / entry.path, 200 << 30)
+    with pytest.raises(DamagedFile, match="expected at most"):
+        read_records(tmp_path, dataclasses.replace(entry, bytes=200 << 30), Rejection)
+
+
+@pytest.mark.parametrize("name", ["n" * 4096, "a\0b", "d/" * 2100])
+def test_a_name_that_no_file_can_have_is_damage(
+    tmp_path: Path, entry: FileEntry, name: str
+) -> None:
+    with pytest.raises(DamagedFile) as found:
+        read_records(tmp_path, dataclasses.replace(entry, path=name), Rejection)
+    assert "\n" not in str(found.value) and len(str(found.value)) < 1000

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,40 @@ def test_every_file_that_can_change_ids_is_in_the_tokenizers_digest(
 def test_a_file_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert file_digest(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+
+
+def sparse(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(200 << 30)
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "is a FIFO": lambda path: os.mkfifo(path),
+    "is a device": lambda path: path.symlink_to("/dev/zero"),
+    "is a directory": lambda path: path.mkdir(),
+    r"(has .* bytes|not a whole safetensors file|has a header of)": sparse,
+}
+
+
+@pytest.mark.parametrize("said", ODD)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_models_files_are_regular_and_of_a_size_that_can_be_read(
+    model: Path, name: str, said: str
+) -> None:
+    if name == "model.safetensors" and ODD[said] is sparse:
+        weights(model / name, b"")
+        with open(model / name, "r+b") as file:  # its header is as long as the file
+            file.write(struct.pack("<Q", (200 << 30) - 8))
+            file.truncate(200 << 30)
+    else:
+        (model / name).unlink(missing_ok=True)
+        ODD[said](model / name)
+    with pytest.raises(ValueError, match=f"{name} {said}"):
+        (tokenizer_files_digest if name == "tokenizer.json" else model_digest)(model)
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_a_task_file_that_cannot_be_digested_is_one_line(tmp_path: Path, said: str) -> None:
+    ODD[said](tmp_path / "task.jsonl")
+    with pytest.raises(ValueError, match=f"task.jsonl {said}"):
+        file_digest(tmp_path / "task.jsonl")

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.lock import RunInUse, run_lock
 
@@ -128,3 +130,48 @@ def test_a_lock_that_nobody_finished_writing_is_taken_over(tmp_path: Path) -> No
     (tmp_path / "driver.lock").write_text("")
     with run_lock(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["driver.lock"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        Path.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.touch() or os.truncate(path, 200 << 30),
+    ],
+    ids=["FIFO", "directory", "device", "dangling", "loop", "sparse"],
+)
+def test_what_is_no_file_of_a_lock_is_named_and_left_there(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "driver.lock")
+    with pytest.raises(DamagedFile, match=r"driver\.lock .*remove it"), run_lock(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["driver.lock"]
+
+
+def test_a_lock_that_is_replaced_by_a_fifo_is_lost(tmp_path: Path) -> None:
+    with run_lock(tmp_path) as lock:
+        (tmp_path / "driver.lock").unlink()
+        os.mkfifo(tmp_path / "driver.lock")
+        with pytest.raises(RunInUse, match="taken over"):
+            lock.check()
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        b"[" * 60_000,
+        b"[1]",
+        b'{"host": "h", "started": "1", "pid": "1/../1"}',
+        b'{"host": "two\\nlines", "started": "1", "pid": 1}',
+        b'{"host": 3, "started": "1", "pid": 1}',
+    ],
+)
+def test_what_no_driver_of_ours_wrote_holds_nothing(tmp_path: Path, held: bytes) -> None:
+    (tmp_path / "driver.lock").write_bytes(held)
+    with run_lock(tmp_path, dead_after_seconds=30):
+        assert holder(tmp_path)["pid"] == os.getpid()

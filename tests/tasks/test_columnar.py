@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +86,12 @@ def test_a_directory_of_splits_is_refused(tmp_path: Path) -> None:
         read(tmp_path, format="datasets")
 
 
-def test_a_stream_cut_between_two_batches_says_so(tmp_path: Path) -> None:
+def test_a_stream_cut_between_two_batches_is_an_error(tmp_path: Path) -> None:
     whole = stream_bytes(PLAIN_TABLE)
     path = tmp_path / "data-0.arrow"
     path.write_bytes(whole[:-8])
-    found = read(path, format="datasets")
-    assert reasons(found) == ["problem"] * 3 + ["damaged_file"]
+    with pytest.raises(ValueError, match=r"data-0\.arrow: .* after 3 rows .*no end mark"):
+        read(path, format="datasets")
 
 
 def test_a_column_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
@@ -101,3 +104,39 @@ def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, {"prompt": ["x?"], "label": ["y"], "picture": [b"\xff" * 9]})
     columns = {"question": "prompt", "answer": "label"}
     assert only(read(path, format="parquet", columns=columns)).target == "y"
+
+
+READ = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from orca2_gen.tasks.columnar import read_columnar
+from orca2_gen.tasks.files import TaskFile
+path = Path(sys.argv[1])
+try:
+    list(read_columnar(TaskFile(path=path, name=path.name, is_alone=True), []))
+except ValueError as error:
+    print(error)
+print(pa.default_memory_pool().max_memory())
+"""
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_stream_is_refused_before_it_unpacks_to_gigabytes(tmp_path: Path, codec: str) -> None:
+    text = pa.StringArray.from_buffers(
+        1, pa.py_buffer(struct.pack("<ii", 0, 1_600_000_000)), pa.py_buffer(bytes(1_600_000_000))
+    )
+    table = pa.table({"question": text})
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    path = tmp_path / "task.arrow"
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
+    )
+    line, most = done.stdout.splitlines()
+    assert f"task file {path}: a row group of 16000000" in line
+    assert int(most) < 1_000_000

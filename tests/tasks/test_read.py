@@ -14,6 +14,7 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Rejection
 from orca2_gen.tasks.formats import FORMATS
+from orca2_gen.tasks.preflight import check_task_files
 from orca2_gen.tasks.read import TaskSource, read_task
 from tests.tasks.reading import (
     GOOD,
@@ -22,8 +23,10 @@ from tests.tasks.reading import (
     problems,
     read,
     read_lines,
+    read_rows,
     reasons,
     sample_file,
+    source,
 )
 
 
@@ -122,8 +125,29 @@ def test_every_row_of_every_format_becomes_a_problem_that_the_grader_can_grade(
             assert grade(problem, f"Answer: {answer}", "stop").outcome == "correct"
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
-def test_a_file_cut_anywhere_is_read_or_rejected_and_never_raises(
+COLUMNAR = {"parquet", "datasets"}
+
+
+@pytest.mark.parametrize("format", sorted(COLUMNAR))
+def test_a_parquet_or_arrow_file_cut_anywhere_is_an_error_before_and_while_it_is_read(
+    tmp_path: Path, format: str
+) -> None:
+    path = sample_file(tmp_path, format)
+    whole = path.read_bytes()
+    check_task_files(source(path, format))
+    for size in range(0, len(whole), 23):
+        path.write_bytes(whole[:size])
+        for look in (read, look_at):
+            with pytest.raises(ValueError, match=rf"{path.name}: .* fetch the file again"):
+                look(path, format=format)
+
+
+def look_at(path: Path, *, format: str) -> None:
+    check_task_files(source(path, format))
+
+
+@pytest.mark.parametrize("format", sorted(set(FORMATS) - COLUMNAR))
+def test_a_file_of_text_cut_anywhere_is_read_or_rejected_and_never_raises(
     tmp_path: Path, format: str
 ) -> None:
     path = sample_file(tmp_path, format)
@@ -136,8 +160,8 @@ def test_a_file_cut_anywhere_is_read_or_rejected_and_never_raises(
         assert len({x.problem_id for x in found}) == len(found)
 
 
-@pytest.mark.parametrize("format", sorted(set(FORMATS) - {"parquet", "datasets"}))
-def test_a_gzip_file_of_every_format_reads_as_the_file_itself_and_a_cut_one_says_so(
+@pytest.mark.parametrize("format", sorted(set(FORMATS) - COLUMNAR))
+def test_a_gzip_file_of_every_format_reads_as_the_file_itself_and_a_cut_one_is_an_error(
     tmp_path: Path, format: str
 ) -> None:
     path = sample_file(tmp_path, format)
@@ -148,7 +172,9 @@ def test_a_gzip_file_of_every_format_reads_as_the_file_itself_and_a_cut_one_says
     assert read(path, format=format) == expected
     for size in range(0, len(packed), 7):
         path.write_bytes(packed[:size])
-        assert reasons(read(path, format=format))[-1] == "truncated_file"
+        for look in (read, look_at):
+            with pytest.raises(ValueError, match=rf"{path.name}: .*cut off; fetch the file again"):
+                look(path, format=format)
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))
@@ -156,7 +182,7 @@ def test_a_gzip_file_of_every_format_reads_as_the_file_itself_and_a_cut_one_says
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
 )
 @given(data=st.data())
-def test_a_file_with_bytes_changed_gives_rows_or_rejections_and_nothing_else(
+def test_a_file_with_bytes_changed_gives_rows_or_rejections_or_one_error_if_it_is_packed(
     tmp_path: Path, format: str, data: st.DataObject
 ) -> None:
     path = sample_file(tmp_path, format)
@@ -164,7 +190,11 @@ def test_a_file_with_bytes_changed_gives_rows_or_rejections_and_nothing_else(
     for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[at] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    found = read(path, format=format)
+    try:
+        found = read(path, format=format)
+    except ValueError as error:
+        assert format in COLUMNAR and f"task file {path}" in str(error)
+        return
     assert len({x.problem_id for x in found}) == len(found)
     for x in found:
         assert x.problem_id.encode("utf-8") and (isinstance(x, Problem) or x.detail)
@@ -191,3 +221,48 @@ def test_shards_of_lines_are_one_task_with_different_ids(tmp_path: Path) -> None
         *("t/test/a.jsonl-0", "t/test/a.jsonl-1", "a.jsonl:3"),
         *("t/test/b.jsonl-0", "t/test/b.jsonl-1", "b.jsonl:3"),
     ]
+
+
+MISTYPED = [
+    ("jsonl", {"prompt": "x?", "label": "y"}, "'question'"),
+    ("jsonl", {"question": "x?", "label": "y"}, "'answer'"),
+    ("gsm8k", {"question": "x?", "solution": "y"}, "'answer'"),
+    ("gsm8k", {"problem": "x?", "answer": "#### 1"}, "'question'"),
+    ("flan", {"input": "x?", "target": "y"}, "'inputs'"),
+    ("flan", {"inputs": "x?", "target": "y"}, "'targets'"),
+    ("aqua", {"question": "x?", "choices": ["A)1", "B)2"], "correct": "A"}, "'options'"),
+    ("aqua", {"question": "x?", "options": ["A)1", "B)2"], "answer": "A"}, "'correct'"),
+    ("agieval", {"question": "x?", "options": ["(A)1", "(B)2"], "gold": "A"}, "'label'"),
+    ("agieval", {"question": "x?", "gold": "A"}, "'answer'"),
+    ("math", {"problem": "x?", "proof": "y"}, "'solution'"),
+    ("math", {"question": "x?", "solution": "\\boxed{3}"}, "'problem'"),
+    ("bbh", {"input": "x?", "answer": "y"}, "'target'"),
+    ("deepmind_mathematics", {"question": "x?", "gold": "y"}, "'answer'"),
+    ("drop", {"passage": "x.", "question": "y?", "gold": "z"}, "'answer'"),
+    ("race", {"article": "x.", "question": "y?", "choices": ["a", "b"]}, "'options'"),
+    ("crass", {"Premise": "x.", "Question": "y?"}, "'QCC'"),
+    ("natural_instructions", {"definition": "Say.", "input": "x", "target": "y"}, "'output'"),
+]
+
+
+@pytest.mark.parametrize(("format", "row", "missing"), MISTYPED)
+def test_a_row_without_a_needed_field_is_told_which_and_which_fields_it_has(
+    tmp_path: Path, format: str, row: dict[str, Any], missing: str
+) -> None:
+    (found,) = read_rows(tmp_path, row, format=format)
+    assert isinstance(found, Rejection), found
+    assert f"{missing}" in found.detail and "found no such field; the row has " in found.detail
+    assert all(f"'{name}'" in found.detail for name in row)
+
+
+def test_a_mapped_column_that_a_row_lacks_is_named_with_the_columns_it_has(tmp_path: Path) -> None:
+    columns = {"question": "promt", "answer": "label"}
+    (found,) = read_rows(tmp_path, {"prompt": "x?", "label": "y"}, format="jsonl", columns=columns)
+    assert isinstance(found, Rejection) and found.reason == "no_question"
+    assert "columns.question names 'promt', the row has 'prompt', 'label'" in found.detail
+
+
+def test_a_row_of_many_long_names_is_told_in_short(tmp_path: Path) -> None:
+    (found,) = read_rows(tmp_path, {f"{'name' * 30}\n{n}": n for n in range(50)}, format="jsonl")
+    assert isinstance(found, Rejection)
+    assert len(found.detail) < 300 and found.detail.isascii() and "and 44 more" in found.detail

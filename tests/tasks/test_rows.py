@@ -131,9 +131,7 @@ def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
     assert read_lines(tmp_path, b"\xef\xbb\xbf\n\n") == []
 
 
-def test_a_gzip_file_is_read_and_one_cut_anywhere_keeps_its_rows_and_says_so(
-    tmp_path: Path,
-) -> None:
+def test_a_gzip_file_is_read_and_one_cut_anywhere_is_an_error(tmp_path: Path) -> None:
     rows = "".join(line(question=f"What is {i} * {i * 7919}?") for i in range(50))
     whole = gzip.compress(rows.encode())
     path = tmp_path / "rows.jsonl.gz"
@@ -142,17 +140,43 @@ def test_a_gzip_file_is_read_and_one_cut_anywhere_keeps_its_rows_and_says_so(
     assert reasons(expected) == ["problem"] * 50
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
-        found = read(path)
-        assert reasons(found[-1:]) == ["truncated_file"]
-        assert found[:-1] == expected[: len(found) - 1]
+        with pytest.raises(ValueError, match=r"rows\.jsonl\.gz: the gzip data ends early"):
+            read(path)
 
 
-def test_a_damaged_gzip_file_ends_in_a_rejection(tmp_path: Path) -> None:
-    content = bytearray(gzip.compress("".join(line(id=i) for i in range(5000)).encode()))
-    content[len(content) // 2] ^= 0xFF
+def test_a_gzip_file_that_is_damaged_or_goes_on_as_something_else_is_an_error(
+    tmp_path: Path,
+) -> None:
+    whole = gzip.compress("".join(line(id=i) for i in range(5000)).encode())
     path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(content)
-    assert reasons(read(path))[-1] == "damaged_file"
+    for at in (len(whole) // 2, -6):  # the data, and the checksum behind them
+        content = bytearray(whole)
+        content[at] ^= 0xFF
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="the gzip data is damaged"):
+            read(path)
+    path.write_bytes(whole + b"garbage")
+    with pytest.raises(ValueError, match="is followed by other bytes after line 5000"):
+        read(path)
+
+
+def test_members_of_a_gzip_file_and_zeros_behind_them_are_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.GZ"
+    path.write_bytes(b"".join(gzip.compress(line(id=i).encode()) for i in range(9)) + bytes(512))
+    assert reasons(read(path)) == ["problem"] * 9
+
+
+def test_a_gzip_bomb_is_one_rejected_line_and_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    with gzip.open(path, "wb") as stream:
+        for _ in range(300):
+            stream.write(bytes(1_000_000))
+        stream.write(b"\n" + GOOD.encode())
+    tracemalloc.start()
+    found = read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reasons(found) == ["too_long", "problem"] and peak < 8_000_000
 
 
 def test_a_long_line_is_never_held_whole(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from orca2_gen.commands.inspection import tasks
@@ -22,6 +24,22 @@ def test_it_counts_problems_by_kind_and_rejections_by_reason(tmp_path: Path) -> 
     said = run(path, "--show", 2)
     assert "mix: 3 problems, 5 rejected {'not_json': 5}; 2 exact, 1 multiple_choice" in said
     assert said.count("not_json: ") == 2 and "mix.jsonl:4 not_json" in said
+    assert said.endswith("; 8 rows read\n")
+
+
+def test_a_file_without_rows_or_cut_off_is_a_mistake_and_what_is_not_read_is_told(
+    tmp_path: Path,
+) -> None:
+    for name, content in (("a.jsonl", b""), ("b.jsonl.gz", gzip.compress(b"{}" * 99)[:-3])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: (it holds no rows|the gzip data ends)"):
+            run(tmp_path / name)
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl.zst"):
+        (folder / name).write_text(line())
+    said = run(folder)
+    assert "1 of the files in " in said and "b.jsonl.zst" in said and "rows: 1 problems" in said
 
 
 def test_it_says_why_fewer_rows_came_than_were_asked_for(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from orca2_gen.tasks.formats.natural_instructions import (
 )
 from orca2_gen.tasks.formats.race import read_race_row, split_race
 from orca2_gen.tasks.rows import DocumentSplit, SourceRow, read_document, read_lines
-from orca2_gen.tasks.statements import Row, Statement
+from orca2_gen.tasks.statements import BadRowError, Row, Statement
 
 EVERY: tuple[AnswerType, ...] = get_args(AnswerType)
 TEXT: tuple[AnswerType, ...] = tuple(kind for kind in EVERY if kind != "multiple_choice")
@@ -125,7 +125,9 @@ def format_digest(format: str, path: Path) -> str:
 
 
 def read_files(format: str, path: Path, columns: Columns) -> Iterator[SourceRow]:
-    """Every row of the path's files, file by file.
+    """Every row of the path's files, file by file, then a bad row for each file that has none.
+
+    No row at all means that none of the files has one.
 
     Raises:
         ValueError: at once, if the format cannot be read from the path.
@@ -135,11 +137,31 @@ def read_files(format: str, path: Path, columns: Columns) -> Iterator[SourceRow]
         if format == "jsonl" and file.suffix in (".parquet", ".arrow"):
             other = "parquet" if file.suffix == ".parquet" else "datasets"
             raise ValueError(f"task file {file.path} is not jsonl; set format to {other!r}")
-    return (row for file in files for row in _read_file(format, file, columns))
+    return _rows_of(format, files, columns)
+
+
+def _rows_of(format: str, files: Sequence[TaskFile], columns: Columns) -> Iterator[SourceRow]:
+    empty = []
+    for file in files:
+        is_empty = True
+        for row in _read_file(format, file, columns):
+            is_empty = False
+            yield row
+        if is_empty:
+            empty.append(file)
+    # They come last: a unit of a run that an earlier version began must hold the same rows.
+    for file in empty if len(empty) < len(files) else ():
+        error = BadRowError("empty_file", "the file holds no rows; fetch it again or remove it")
+        yield SourceRow(place=file.shown, key=file.key(None), row=error, is_about_file=True)
+
+
+def is_columnar(format: str, file: TaskFile) -> bool:
+    """Whether pyarrow reads the file."""
+    return format in ("parquet", "datasets") or file.suffix in (".parquet", ".arrow")
 
 
 def _read_file(format: str, file: TaskFile, columns: Columns) -> Iterator[SourceRow]:
-    if format in ("parquet", "datasets") or file.suffix in (".parquet", ".arrow"):
+    if is_columnar(format, file):
         return read_columnar(file, wanted_columns(columns))
     if file.suffix == ".jsonl":
         return read_lines(file)

@@ -38,8 +38,13 @@ def read_semicolons(file: TaskFile) -> Iterator[SourceRow]:
             if any(cell.strip() for cell in cells):
                 yield source_row(file, reader.line_num, _row(header, cells))
     except (BadRowError, csv.Error) as error:
-        fault = error if isinstance(error, BadRowError) else BadRowError("not_csv", str(error))
+        fault = error if isinstance(error, BadRowError) else _not_csv(reader.line_num, error)
         yield SourceRow(place=file.shown, key=file.key(None), row=fault, is_about_file=True)
+
+
+def _not_csv(line: int, error: csv.Error) -> BadRowError:
+    detail = f"no record can be told from the next after line {line} ({error}), and none is read"
+    return BadRowError("not_csv", detail)
 
 
 def _row(header: list[str], cells: list[str]) -> Row | BadRowError:

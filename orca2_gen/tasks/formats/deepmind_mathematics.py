@@ -23,13 +23,7 @@ def read_pairs(file: TaskFile) -> Iterator[SourceRow]:
     """One row per question line and answer line; its place is the question's line."""
     lines = numbered_lines(file)
     for number, question in lines:
-        if isinstance(question, BadRowError) and question.reason != "too_long":
-            yield source_row(file, number, question)
-            return
-        after, answer = next(lines, (number + 1, b""))
-        if isinstance(answer, BadRowError) and answer.reason != "too_long":
-            yield source_row(file, after, answer)
-            return
+        _, answer = next(lines, (number + 1, b""))
         if not (_is_blank(question) and _is_blank(answer)):
             yield source_row(file, number, _pair(file, question, answer))
 

@@ -27,6 +27,7 @@ from orca2_gen.tasks.statements import (
     Statement,
     check_text,
     describe,
+    found_under,
     read_id,
     read_label,
     read_text,
@@ -66,7 +67,7 @@ def read_drop_row(row: Row, answer_type: AnswerType | None) -> Statement:
     question = read_text(row, "question", "no_question").strip()
     gold = _read_answer(row.get("answer"))
     if gold is None:
-        found = describe(row.get("answer"))
+        found = found_under(row, "answer")
         raise BadRowError(
             "no_answer", f"expected number, date or spans under 'answer', found {found}"
         )

@@ -20,6 +20,7 @@ from orca2_gen.tasks.statements import (
     Row,
     Statement,
     describe,
+    found_under,
     read_id,
     read_label,
     read_text,
@@ -40,9 +41,8 @@ def read_math_row(row: Row, answer_type: AnswerType | None) -> Statement:
     if target is None and not any(box in solution for box in _BOXES) and row.get("answer"):
         target = read_text(row, "answer", "no_answer").strip()
     if not target:
-        raise BadRowError(
-            "bad_answer", f"expected \\boxed{{...}} in 'solution', found {describe(solution[-40:])}"
-        )
+        found = describe(solution[-40:]) if solution else found_under(row, "solution")
+        raise BadRowError("bad_answer", f"expected \\boxed{{...}} in 'solution', found {found}")
     level = read_label(row, "level")
     return Statement(
         question=read_text(row, "problem", "no_question"),

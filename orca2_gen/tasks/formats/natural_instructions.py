@@ -22,6 +22,7 @@ from orca2_gen.tasks.statements import (
     Statement,
     check_text,
     describe,
+    found_under,
     read_id,
     read_label,
     read_text,
@@ -69,6 +70,8 @@ def _targets(row: Row) -> list[str]:
     """The outputs, each once, without blank ones."""
     output = row.get("output")
     texts = output if isinstance(output, list) else [output]
+    if "output" not in row:
+        raise BadRowError("no_answer", f"expected 'output', found {found_under(row, 'output')}")
     found = [check_text(text, "output", "no_answer").strip() for text in texts]
     targets = [text for text in dict.fromkeys(found) if text]
     if not targets:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from orca2_gen.grading.answers import normalise
 from orca2_gen.grading.choices import LETTERS
-from orca2_gen.tasks.statements import BadRowError, Row, check_text, describe
+from orca2_gen.tasks.statements import BadRowError, Row, check_text, describe, found_under
 
 _MARKED = re.compile(r"\s*(?:\(\s*([A-Z])\s*\)|([A-Z])\)|([A-Z])[.:](?=\s))\s*")
 _BARE = re.compile(r"\s*([A-Z])\??\s+")
@@ -17,10 +17,8 @@ def read_choices(row: Row, key: str) -> tuple[str, ...]:
     """The texts of a list of 2 to 26 options, none of them blank."""
     found = row.get(key)
     if not isinstance(found, list) or not 2 <= len(found) <= len(LETTERS):
-        raise BadRowError(
-            "bad_choices",
-            f"expected a list of 2 to {len(LETTERS)} texts under {key!r}, found {describe(found)}",
-        )
+        expected = f"a list of 2 to {len(LETTERS)} texts under {key!r}"
+        raise BadRowError("bad_choices", f"expected {expected}, found {found_under(row, key)}")
     choices = tuple(check_text(choice, key, "bad_choices").strip() for choice in found)
     if not all(choices):
         raise BadRowError("bad_choices", "one of the choices is blank")

@@ -15,13 +15,9 @@ import ray
 from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import (
-    Receipt,
-    UnitName,
-    read_ledger,
-    remove_unlisted,
-    write_unit,
-)
+from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.unlisted import set_aside_unlisted
 from ray_jobs.dispatch.file_work import MAX_TASK_ATTEMPTS, FileWork
 from ray_jobs.dispatch.leases import FileLease, UnitLease
 from ray_jobs.dispatch.loop import dispatch
@@ -72,7 +68,7 @@ def test_a_task_that_died_is_run_again_and_what_it_left_can_be_swept(tmp_path: P
     assert sorted(unit for _, unit in ledger.units) == units
     assert ledger.units["examples", "b-dies"].attempt == 2
     assert len(list((tmp_path / "examples").iterdir())) == len(units) + 1
-    remove_unlisted(ledger)
+    set_aside_unlisted(ledger)
     assert len(list((tmp_path / "examples").iterdir())) == len(units)
 
 

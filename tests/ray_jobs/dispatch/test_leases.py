@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Receipt, UnitName
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, block_unit
 from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 from ray_jobs.regrading.leases import RegradeGroupLease

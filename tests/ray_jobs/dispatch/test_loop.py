@@ -17,14 +17,9 @@ from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.ledger import (
-    Ledger,
-    Receipt,
-    UnitName,
-    read_ledger,
-    unlisted_files,
-    write_unit,
-)
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.unlisted import unlisted_files
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Tally

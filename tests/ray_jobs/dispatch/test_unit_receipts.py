@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.records import StudentScore
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Block, Group, Rule
 from orca2_gen.selection.decision import next_step, survivors
 from ray_jobs.dispatch.unit_receipts import SURVIVORS, survivor_bits, survivors_of, token_counts

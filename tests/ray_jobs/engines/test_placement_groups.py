@@ -24,7 +24,7 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.engine import engine_arguments
 from orca2_gen.provenance.inputs import read_inputs
-from orca2_gen.run_directory.ledger import Receipt
+from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import Node
 from ray_jobs.demo import CONFIG
 from ray_jobs.engines.placement import PlacedEngine, actor_options, plan_placement, start_engine

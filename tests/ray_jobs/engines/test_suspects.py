@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.ledger import Receipt, UnitName
+from orca2_gen.run_directory.units import Receipt, UnitName
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.engines.replicas import MAX_DEATHS_IN_A_ROW
 from ray_jobs.engines.suspects import KILLS_OF_A_PROBLEM, Suspects

@@ -29,13 +29,8 @@ from orca2_gen.provenance.stage_keys import evaluation_key, stage_determinants, 
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
-from orca2_gen.run_directory.ledger import (
-    Receipt,
-    UnitName,
-    committed_rows,
-    read_ledger,
-    write_unit,
-)
+from orca2_gen.run_directory.ledger import committed_rows, read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import Block, Group, block_unit
 from orca2_gen.selection.decision import next_step
 from orca2_gen.strategies import load_strategies

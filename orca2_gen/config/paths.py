@@ -1,0 +1,170 @@
+"""The paths of a config: made absolute, and asked whether a run can use what stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.config.schema import Config
+from orca2_gen.run_directory.units import STAGES
+from orca2_gen.run_directory.unlisted import SET_ASIDE
+
+_ROLES = ("student", "teacher", "judge")
+_KEYS = [("strategies",), ("taxonomy",), ("training", "model")]
+_KEYS += [(role, key) for role in _ROLES for key in ("model", "tokenizer")]
+_KEPT_RELATIVE = [("run_dir",), ("training", "output")]
+"""Keys that count from the working directory, whichever that is when they are used."""
+# `s3://...` is a relative path for the system, which would make a directory of that name.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_WRITTEN = (*STAGES, "rejections", "dataset", SET_ASIDE)
+"""Folders of a run directory that a run writes."""
+
+
+def resolve_paths(raw: dict[str, Any], folder: Path) -> None:
+    """Makes relative paths absolute in place, starting from a folder; `~` is the home directory.
+
+    Raises:
+        ValueError: a path is an address, or no path; one line names the key.
+    """
+    for key, section, name in _places(raw):
+        text = section[name]
+        if not text:
+            continue  # refused with the other values
+        if _ADDRESS.match(text):
+            raise ValueError(
+                f"{key} is {_short(text)}: an address; expected a path on storage that every node "
+                "sees, so mount it there or copy the files"
+            )
+        if "\0" in text or not text.strip():
+            raise ValueError(f"{key} is {_short(text)}: no path; expected a file or directory")
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            raise ValueError(f"{key} is {_short(text)}: nobody of that name has a home") from None
+        is_kept = tuple(key.split(".")) in _KEPT_RELATIVE
+        # Links stay: only the machine on which the run will be knows where they lead.
+        section[name] = str(path) if is_kept else os.path.abspath(folder / path)
+
+
+def _places(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(key, its section, its name there) of every path that a config holds as text."""
+    found: list[tuple[str, Any, str]] = []
+    for key in (*_KEYS, *_KEPT_RELATIVE):
+        section = raw if len(key) == 1 else raw.get(key[0])
+        found.append((".".join(key), section, key[-1]))
+    evaluation = raw.get("evaluation")
+    of_evaluation = evaluation.get("tasks") if isinstance(evaluation, dict) else None
+    for place, tasks in (("tasks", raw.get("tasks")), ("evaluation.tasks", of_evaluation)):
+        for index, task in enumerate(tasks if isinstance(tasks, list) else []):
+            found.append((f"{place}.{index}.path", task, "path"))
+    for name, section, last in found:
+        if isinstance(section, dict) and isinstance(section.get(last), str):
+            yield name, section, last
+
+
+def check_paths(config: Config) -> None:
+    """Checks that everything that a run opens exists, and that it writes over none of it.
+
+    Raises:
+        ValueError: one line that names the key.
+    """
+    for key, path in task_paths(config):
+        _check_file(key, path, "the task file, or a directory of them", is_folder_fine=True)
+    for key, path in _model_paths(config):
+        if not os.path.isdir(path):
+            raise ValueError(
+                f"{key}: no directory at {_short(path)}; models are never downloaded, so put one "
+                f"there or name another with --set {key}=DIR"
+            )
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise ValueError(f"{key}: {_short(path)} may not be read; change its permissions")
+    if config.strategies is not None:
+        _check_file(
+            "strategies",
+            config.strategies,
+            "a strategies file, or leave the key out for the built-in one",
+        )
+    if config.taxonomy is not None:
+        _check_file("taxonomy", config.taxonomy, "a file with the categories of tasks")
+    _check_run_dir(config)
+    if config.training.output is not None:
+        _check_output(config, os.path.realpath(config.training.output))
+
+
+def task_paths(config: Config) -> list[tuple[str, str]]:
+    """(key, path) of every task, held-out ones last."""
+    places = (("tasks", config.tasks), ("evaluation.tasks", config.evaluation.tasks))
+    return [(f"{at}.{n}.path", task.path) for at, tasks in places for n, task in enumerate(tasks)]
+
+
+def _model_paths(config: Config) -> Iterator[tuple[str, str]]:
+    engines = zip(_ROLES, (config.student, config.teacher, config.judge_of_open), strict=True)
+    for name, engine in engines:
+        if isinstance(engine, VLLMEngineConfig):
+            yield f"{name}.model", engine.model
+        elif engine is not None:
+            yield f"{name}.tokenizer", engine.tokenizer
+    if config.training.model is not None:
+        yield "training.model", config.training.model
+
+
+def _check_file(key: str, path: str, wanted: str, *, is_folder_fine: bool = False) -> None:
+    hint = f"give {wanted}, e.g. --set {key}=FILE"
+    if not os.path.exists(path):
+        raise ValueError(f"{key}: nothing at {_short(path)}; {hint}")
+    is_folder = os.path.isdir(path)
+    if is_folder and not is_folder_fine:
+        raise ValueError(f"{key}: {_short(path)} is a directory, expected a file; {hint}")
+    if not is_folder and not os.path.isfile(path):
+        raise ValueError(
+            f"{key}: {_short(path)} is a device, FIFO or socket, expected a file; {hint}"
+        )
+    if not os.access(path, os.R_OK | (os.X_OK if is_folder else 0)):
+        raise ValueError(f"{key}: {_short(path)} may not be read; change its permissions")
+
+
+def _check_run_dir(config: Config) -> None:
+    run_dir = os.path.realpath(config.run_dir)
+    written = [os.path.join(run_dir, folder) for folder in _WRITTEN]
+    for key, path in (*task_paths(config), *_model_paths(config)):
+        real = os.path.realpath(path)
+        if _is_inside(run_dir, real):
+            raise ValueError(
+                f"run_dir {_short(config.run_dir)} is, or lies inside, {key}, {_short(path)}; a "
+                "run needs a directory of its own"
+            )
+        if any(_is_inside(real, folder) for folder in written):
+            raise ValueError(
+                f"{key}: {_short(path)} lies in run_dir, where the run itself writes; give "
+                "another run_dir, or copy it elsewhere"
+            )
+
+
+def _check_output(config: Config, output: str) -> None:
+    run_dir = os.path.realpath(config.run_dir)
+    for key, path in (*task_paths(config), *_model_paths(config), ("run_dir", config.run_dir)):
+        real = os.path.realpath(path)
+        is_in_run = key == "run_dir" and output != run_dir  # RUN/student is the usual place
+        if _is_inside(real, output) or (_is_inside(output, real) and not is_in_run):
+            raise ValueError(
+                f"training.output {_short(output)} would be written into or over {key}, "
+                f"{_short(path)}; give a directory of its own"
+            )
+    if any(_is_inside(output, os.path.join(run_dir, folder)) for folder in _WRITTEN):
+        raise ValueError(
+            f"training.output {_short(output)} lies where the run itself writes; give another, "
+            "e.g. student-2 in run_dir"
+        )
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _short(path: str) -> str:
+    shown = path if path.isprintable() else ascii(path)
+    return shown if len(shown) <= 300 else f"{shown[:200]}... ({len(shown)} characters)"

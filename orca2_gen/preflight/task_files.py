@@ -1,0 +1,71 @@
+"""Does every task read files of its own, and do they have the columns that it maps?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.config.paths import task_paths
+from orca2_gen.config.schema import Config
+from orca2_gen.config.task import TaskConfig
+from orca2_gen.config.wording import nearest
+from orca2_gen.tasks.columns import map_columns
+from orca2_gen.tasks.files import task_files
+from orca2_gen.tasks.formats import read_files, suffixes
+
+_FIRST_ROWS = 100
+_NEEDED = ("question", "answer", "answer_index", "choices")
+
+
+def check_task_files(config: Config) -> None:
+    """Checks that no file is read by two tasks, and that mapped columns exist.
+
+    Raises:
+        ValueError: one line that names the keys.
+    """
+    readers: dict[tuple[int, int], str] = {}
+    keys = [key for key, _ in task_paths(config)]
+    for key, task in zip(keys, (*config.tasks, *config.evaluation.tasks), strict=True):
+        for file in task_files(Path(task.path), suffixes(task.format)):
+            stat = file.path.stat()  # of the file that a link leads to
+            first = readers.setdefault((stat.st_dev, stat.st_ino), key)
+            if first != key:
+                raise ValueError(_twice(first, key, file.path))
+        _check_columns(key, task)
+
+
+def _twice(first: str, second: str, path: Path) -> str:
+    if first.startswith("tasks") and second.startswith("evaluation"):
+        return (
+            f"{second}: {path} is read by {first} too, so a model would be evaluated on what it "
+            "was trained on; give a file of held-out problems"
+        )
+    return f"{second}: {path} is read by {first} too; give each task files of its own"
+
+
+def _check_columns(key: str, task: TaskConfig) -> None:
+    if not task.columns:
+        return
+    section = key.removesuffix(".path")
+    rows = [row for row in _first_rows(task) if isinstance(row, Mapping)]
+    for name, columns in task.columns.items():
+        for column in [columns] if isinstance(columns, str) else columns:
+            if name in _NEEDED and rows and all(_value(row, column) is None for row in rows):
+                names = list(map(str, rows[0]))
+                near = nearest(column, names)
+                hint = f"did you mean {near!r}?" if near else f"it has {', '.join(names)[:200]}"
+                raise ValueError(
+                    f"{section}.columns.{name}: no column {column!r} in the first {len(rows)} "
+                    f"rows of {task.path}; {hint}"
+                )
+
+
+def _first_rows(task: TaskConfig) -> Iterator[Any]:
+    found = read_files(task.format, Path(task.path), task.columns)
+    yield from (each.row for each in itertools.islice(found, _FIRST_ROWS))
+
+
+def _value(row: Mapping[str, Any], column: str) -> Any:
+    return map_columns(row, {"answer": column})["answer"]

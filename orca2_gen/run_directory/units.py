@@ -1,0 +1,193 @@
+"""One unit, the thing that is committed: its name, its files and the receipt for them.
+
+    RUN/<stage>/UNIT.aATTEMPT-DRIVER.arrow              the accepted rows
+    RUN/rejections/<stage>-UNIT.aATTEMPT-DRIVER.arrow   the rejected ones, if there are any
+
+Each file says in its Arrow metadata which unit it belongs to and what its rows are, so that
+`orca2 recover` can rebuild a lost ledger. Attempt and driver stand in the name alone: whoever makes
+a unit writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from orca2_gen.records import Rejection
+from orca2_gen.run_directory.arrow_files import (
+    FileEntry,
+    R,
+    read_records,
+    rows_digest,
+    write_table,
+)
+from orca2_gen.run_directory.record_tables import to_table
+
+STAGES = (
+    "problems",
+    "scores",
+    "judgements",
+    "selections",
+    "rationales",
+    "examples",
+    "evaluation_problems",
+    "evaluation",
+)
+"""The stages that commit units, in order; each one's files lie in a directory of its name."""
+
+METADATA_KEY = b"orca2_gen.unit"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitName:
+    """The identity of a unit of a stage, and the attempt at it."""
+
+    stage: str
+    stage_key: str
+    unit: str
+    """Name made of task and range, e.g. `gsm8k-000003`."""
+    group: str = ""
+    """The selection group of all its rows."""
+    attempt: int = 1
+    driver: str = "0"
+    """Hexadecimal id of the driver that asks: a late write for a driver long dead must not hit a
+    committed file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """The result of a finished unit, which an actor returns and a ledger line holds."""
+
+    stage: str
+    stage_key: str
+    unit: str
+    attempt: int
+    files: tuple[FileEntry, ...]
+    """The accepted rows' file first, then the rejections' file."""
+    counts: dict[str, int]
+    """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
+    group: str = ""
+    """The selection group of all its rows, so that the driver need not read them."""
+
+    @property
+    def accepted(self) -> FileEntry:
+        """The file of the accepted rows."""
+        return self.files[0]
+
+    @property
+    def rejections(self) -> FileEntry | None:
+        """The file of the rejections; None if nothing was rejected."""
+        return self.files[1] if len(self.files) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileOrigin:
+    """The words of a file about itself, in its Arrow metadata."""
+
+    stage: str
+    stage_key: str
+    unit: str
+    group: str
+    counts: dict[str, int]
+    """As in the unit's Receipt."""
+    is_part: bool
+    """Whether the file holds a part of the unit, to be merged with others."""
+    rows: str
+    """`accepted` or `rejected`."""
+    rows_sha256: str
+    """SHA-256 of the rows, without this metadata (`rows_digest`)."""
+
+
+_ORIGIN = TypeAdapter(FileOrigin)
+
+
+def write_unit(
+    run_dir: Path,
+    name: UnitName,
+    accepted: Sequence[Any],
+    record: type,
+    rejected: Sequence[Rejection] = (),
+    counts: Mapping[str, int] | None = None,
+    *,
+    is_part: bool = False,
+) -> Receipt:
+    """Writes a unit's files and returns its Receipt; nothing is committed yet.
+
+    Args:
+        run_dir: directory of the run.
+        name: name of the unit.
+        accepted: its accepted rows, of class `record`.
+        record: the class.
+        rejected: its rejected rows.
+        counts: counts beside those of the rows.
+        is_part: whether these are only some of the unit's rows.
+    """
+    file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
+    tallies = {
+        "input": len(accepted) + len(rejected),
+        "accepted": len(accepted),
+        "rejected": len(rejected),
+    } | dict(counts or {})
+    made = [("accepted", f"{name.stage}/{file}", to_table(accepted, record))]
+    if rejected:
+        path = f"rejections/{name.stage}-{file}"
+        made.append(("rejected", path, to_table(rejected, Rejection)))
+    files = []
+    for rows, path, table in made:
+        origin = FileOrigin(
+            stage=name.stage,
+            stage_key=name.stage_key,
+            unit=name.unit,
+            group=name.group,
+            counts=tallies,
+            is_part=is_part,
+            rows=rows,
+            rows_sha256=rows_digest(table),
+        )
+        said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
+        files.append(
+            write_table(run_dir, path, table.replace_schema_metadata({METADATA_KEY: said}))
+        )
+    return Receipt(
+        stage=name.stage,
+        stage_key=name.stage_key,
+        unit=name.unit,
+        attempt=name.attempt,
+        files=tuple(files),
+        counts=tallies,
+        group=name.group,
+    )
+
+
+def origin_of(schema: pa.Schema) -> FileOrigin | None:
+    """The words of a file about itself; None if it has none: an older version wrote none.
+
+    Raises:
+        ValueError: it has some, and they are not ours.
+    """
+    said = (schema.metadata or {}).get(METADATA_KEY)
+    if said is None:
+        return None
+    try:
+        return _ORIGIN.validate_json(said, strict=True)
+    except ValidationError:
+        raise ValueError("its metadata does not say which unit it belongs to") from None
+
+
+def read_unit(run_dir: Path, receipt: Receipt, record: type[R]) -> tuple[list[R], list[Rejection]]:
+    """A unit's accepted rows and its rejections.
+
+    Raises:
+        DamagedFile: see `read_records`.
+    """
+    accepted = read_records(run_dir, receipt.accepted, record)
+    if receipt.rejections is None:
+        return accepted, []
+    return accepted, read_records(run_dir, receipt.rejections, Rejection)

@@ -1,0 +1,121 @@
+"""A look at a task's files before anything is made from them: whole, readable and not empty.
+
+A file that is cut off or empty would make a smaller dataset and no error. The look costs one
+decompression of every .gz file, several files at a time, and little more than the first bytes of
+any other.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from orca2_gen.tasks.columnar import check_ends
+from orca2_gen.tasks.files import (
+    GZIP_FAULTS,
+    TaskFile,
+    gzip_fault,
+    open_file,
+    task_files,
+    unread_files,
+)
+from orca2_gen.tasks.formats import is_columnar, read_files, suffixes
+from orca2_gen.tasks.read import TaskSource
+
+_BLOCK_BYTES = 1 << 20
+_SHOWN = 5
+"""Names in a line that are shown."""
+_ARCHIVES = {
+    b"\x1f\x8b": "gzip data in a file not named .gz, or gzip data twice; rename or decompress it",
+    b"\x28\xb5\x2f\xfd": "zstd data; decompress it, or compress it with gzip",
+    b"\xfd7zXZ": "xz data; decompress it, or compress it with gzip",
+    b"BZh": "bzip2 data; decompress it, or compress it with gzip",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"PAR1": "Parquet data; set format to 'parquet' and name it .parquet",
+    b"ARROW1": "Arrow data; set format to 'datasets' and give the directory",
+}
+"""First bytes -> what a file is that no reader of text reads, and what to do."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_SHARD = re.compile(r"(.*?)-(\d{5})-of-(\d{5})\b.*")
+
+
+def check_task_files(source: TaskSource) -> None:
+    """Checks that a task's files are whole and hold a row.
+
+    Raises:
+        ValueError: one line that names the file and says what to do.
+    """
+    files = task_files(source.path, suffixes(source.format))
+    if source.format == "datasets":
+        for line in missing_shards([file.name for file in files]):
+            raise ValueError(f"task directory {source.path}: {line}; save the data set again")
+    # zlib works outside Python's lock, so a large mixture in many files takes many cores.
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(functools.partial(_check_file, source.format), files):
+            pass
+    if next(read_files(source.format, source.path, source.columns), None) is None:
+        raise no_rows(source)
+
+
+def no_rows(source: TaskSource) -> ValueError:
+    """The error of a task that would read nothing."""
+    found = "no file in it holds a row" if source.path.is_dir() else "it holds no rows"
+    return ValueError(
+        f"task {source.name!r}: {source.path}: {found}; fetch it again, or take the task out of "
+        "the config"
+    )
+
+
+def missing_shards(names: Sequence[str]) -> list[str]:
+    """A line for every set of numbered shards (`x-00001-of-00003.arrow`) that is not complete."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        if shard := _SHARD.fullmatch(name):
+            found.setdefault((shard[1], int(shard[3])), set()).add(int(shard[2]))
+    return [
+        f"it holds {len(indices)} of the {total} shards of {prefix!a}"
+        for (prefix, total), indices in sorted(found.items())
+        if len(indices) < total
+    ]
+
+
+def _check_file(format: str, file: TaskFile) -> None:
+    is_rows = is_columnar(format, file)
+    with open_file(file) as stream:  # a FIFO is refused here; Arrow would wait for it
+        try:
+            start = b"" if is_rows else stream.read(8)
+            while file.is_gzip and not is_rows and stream.read(_BLOCK_BYTES):
+                pass
+        except GZIP_FAULTS as error:
+            raise gzip_fault(file, error, "") from None
+    if is_rows:
+        check_ends(file)
+    for magic, found in _ARCHIVES.items():
+        if start.startswith(magic):
+            raise ValueError(f"task file {file.path} holds {found}")
+    if start.startswith(_UTF_16) or b"\0" in start[:2]:
+        raise ValueError(
+            f"task file {file.path}: expected UTF-8 text, found UTF-16 or no text at all; save it "
+            "as UTF-8"
+        )
+
+
+def notes_on(source: TaskSource) -> list[str]:
+    """Lines for people about what lies in a task's directory and is not read."""
+    endings = suffixes(source.format)
+    unread = unread_files(source.path, endings)
+    lines = []
+    if unread:
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        shown = ", ".join(name if name.isprintable() else ascii(name) for name in unread[:_SHOWN])
+        lines.append(
+            f"{source.name}: {len(unread)} of the files in {source.path} are not read, since the "
+            f"format takes *{', *'.join(endings)}: {shown}{more}"
+        )
+    if source.path.is_dir():
+        names = [file.name for file in task_files(source.path, endings)]
+        lines += [f"{source.name}: {source.path}: {line}" for line in missing_shards(names)]
+    return lines
