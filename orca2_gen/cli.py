@@ -8,6 +8,7 @@ interrupted, resumable.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Collection
@@ -18,7 +19,7 @@ import click
 
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
-from orca2_gen.commands.options import PATH, config_argument, set_option
+from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
@@ -28,6 +29,7 @@ from orca2_gen.records import ROLES, Role
 
 def main() -> None:
     """Runs the command line; a user's mistake is one line and exit code 2, never a traceback."""
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         # A command that raises click's Exit makes this return its code.
@@ -51,6 +53,16 @@ def main() -> None:
         sys.exit(code)
 
 
+def _open_closed_streams() -> None:
+    """Opens /dev/null in place of each standard stream that the caller has closed."""
+    # Else the next file to be opened takes its number, and receives all that is printed.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
 def _terminate(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
@@ -69,19 +81,21 @@ for command in (tasks, verify, status, recover, submit, plan):
 @config_argument
 @set_option
 @click.option("--fork", type=PATH, help="Start from this run's stages that fit CONFIG.")
-def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None) -> None:
+@check_option
+def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check: bool) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides)
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.pipeline import run_all
 
-    _with_run(config, _dataset_of(run_all), roles_of_run(config), fork)
+    _with_run(config, _dataset_of(run_all), roles_of_run(config), fork, check=check)
 
 
 @cli.command()
 @config_argument
 @set_option
-def score(config_file: Path, overrides: tuple[str, ...]) -> None:
+@check_option
+def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
     """Score the student and select one strategy per task; print the table."""
     from orca2_gen.config.arguments import scored_roles
     from ray_jobs.pipeline import judge_answers, read_tasks, score_student, select_strategies
@@ -95,13 +109,14 @@ def score(config_file: Path, overrides: tuple[str, ...]) -> None:
         print_selections(run.ledger)
 
     config = load_config(config_file, overrides)
-    _with_run(config, stages, {*scored_roles(config), "judge"})
+    _with_run(config, stages, {*scored_roles(config), "judge"}, check=check)
 
 
 @cli.command()
 @config_argument
 @set_option
-def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
+@check_option
+def teach(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
     """Continue after `orca2 score`: rationales, examples, dataset."""
     from ray_jobs.pipeline import build_dataset, erase
     from ray_jobs.pipeline import teach as teach_stage
@@ -112,7 +127,7 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> None:
         erase(run)
         return build_dataset(run)
 
-    _with_run(load_config(config_file, overrides), _dataset_of(stages), {"teacher"})
+    _with_run(load_config(config_file, overrides), _dataset_of(stages), {"teacher"}, check=check)
 
 
 @cli.command()
@@ -213,7 +228,10 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
 @config_argument
 @set_option
 @click.option("--model", type=PATH, help="A model other than the student, e.g. RUN/student.")
-def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) -> None:
+@check_option
+def evaluate(
+    config_file: Path, overrides: tuple[str, ...], model: Path | None, check: bool
+) -> None:
     """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
     from orca2_gen.console.tables import accuracy_table
     from ray_jobs.evaluation import evaluate_model, inputs_of
@@ -224,7 +242,8 @@ def evaluate(config_file: Path, overrides: tuple[str, ...], model: Path | None) 
 
     label = "student" if model is None else model.name
     config = load_config(config_file, overrides)
-    _with_run(config, stages, {"student"}, inputs=inputs_of(config, model))
+    inputs = inputs_of(config, model)
+    _with_run(config, stages, {"student"}, inputs=inputs, check=check)
 
 
 @cli.command()
@@ -245,11 +264,13 @@ def _with_run(
     roles: Collection[Role] = ROLES,
     fork: Path | None = None,
     inputs: Any = None,
+    *,
+    check: bool = False,
 ) -> None:
     from orca2_gen.console.progress import show_stage
     from ray_jobs.run import open_run
 
-    with open_run(config, show_stage, roles=roles, fork=fork, inputs=inputs) as opened:
+    with open_run(config, show_stage, roles=roles, fork=fork, inputs=inputs, check=check) as opened:
         stages(opened)
 
 

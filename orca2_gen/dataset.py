@@ -4,7 +4,7 @@
     RUN/dataset/{state.json,dataset_info.json,README.md}
     RUN/dataset/manifest.json              written last: sizes, digests and the proof of erasure
 
-A trainer reads the manifest before it maps anything; see `checked_manifest`.
+A trainer reads the manifest before it maps anything; see manifest.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ import pyarrow as pa
 
 from orca2_gen.chat import Chat
 from orca2_gen.erasure import ErasureProof, prove
+from orca2_gen.manifest import MANIFEST_VERSION, DatasetSummary, Manifest, checked_manifest
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
     FileEntry,
-    check_file,
     read_records,
     write_bytes,
 )
@@ -34,23 +34,6 @@ from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.overwriting import make_way, way_is_used
 from orca2_gen.run_directory.record_tables import arrow_schema, to_table
 from orca2_gen.strategies import Strategies
-
-MANIFEST_VERSION = 1
-_LISTS = ("files", "descriptions")
-"""Keys of the manifest that list files: shards, and the files that `load_from_disk` also reads."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetSummary:
-    """The figures of a written dataset."""
-
-    directory: str
-    rows: int
-    shards: int
-    input_tokens: int
-    trained_tokens: int
-    rows_by_task: dict[str, int]
-    prompts: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +48,35 @@ class DatasetPlan:
     key: str
     """Key of the examples stage."""
     name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class RowCounts:
+    """The figures of rows, as they come."""
+
+    by_task: Counter[str] = field(default_factory=Counter)
+    input_tokens: int = 0
+    trained_tokens: int = 0
+
+    def add(self, examples: Sequence[Example]) -> None:
+        """Counts these rows too."""
+        self.by_task.update(example.task for example in examples)
+        self.input_tokens += sum(len(example.input_ids) for example in examples)
+        self.trained_tokens += sum(
+            len(example.input_ids) - example.num_prompt_tokens for example in examples
+        )
+
+    def summary(self, directory: str, shards: int, prompts: str) -> DatasetSummary:
+        """The summary of a dataset of all rows so far."""
+        return DatasetSummary(
+            directory=directory,
+            rows=self.by_task.total(),
+            shards=shards,
+            input_tokens=self.input_tokens,
+            trained_tokens=self.trained_tokens,
+            rows_by_task=dict(sorted(self.by_task.items())),
+            prompts=prompts,
+        )
 
 
 Say = Callable[[str], None]
@@ -95,8 +107,7 @@ def write_dataset(
     if (kept := _unchanged(root, digest)) is not None:
         return kept
     make_way(run_dir, say)
-    rows_by_task: Counter[str] = Counter()
-    input_tokens = trained_tokens = 0
+    counted = RowCounts()
     num_rows = sum(entry.rows for entry in plan.examples)
     num_shards = max(1, -(-num_rows // plan.examples_per_shard))
     examples = _read(run_dir, plan.examples)
@@ -104,20 +115,8 @@ def write_dataset(
     for index in range(num_shards):
         shard = list(itertools.islice(examples, plan.examples_per_shard))
         files.append(_write_stream(root, f"data-{index:05d}-of-{num_shards:05d}.arrow", shard))
-        rows_by_task.update(example.task for example in shard)
-        input_tokens += sum(len(example.input_ids) for example in shard)
-        trained_tokens += sum(
-            len(example.input_ids) - example.num_prompt_tokens for example in shard
-        )
-    summary = DatasetSummary(
-        directory=str(root),
-        rows=num_rows,
-        shards=num_shards,
-        input_tokens=input_tokens,
-        trained_tokens=trained_tokens,
-        rows_by_task=dict(sorted(rows_by_task.items())),
-        prompts=plan.prompts,
-    )
+        counted.add(shard)
+    summary = counted.summary(str(root), num_shards, plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
     descriptions = _write_descriptions(root, files, summary, plan.name)
     manifest = {
@@ -145,40 +144,10 @@ def _digest(plan: DatasetPlan) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def checked_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a dataset directory; every file it lists has the size and SHA-256 it says.
-
-    Raises:
-        ValueError: the manifest is absent or of another version, or a file is not what it says.
-    """
-    path = root / "manifest.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{root} holds no manifest.json: it is not a finished dataset; "
-            "run `orca2 run` to the end"
-        )
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        version = manifest.get("version")
-        listed = [FileEntry(**entry) for key in _LISTS for entry in manifest.get(key, [])]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a manifest of ours ({error}); make the dataset again with `orca2 run`"
-        ) from None
-    if version != MANIFEST_VERSION:
-        raise ValueError(
-            f"{path} has version {version}, this program reads {MANIFEST_VERSION}; "
-            "make the dataset again with `orca2 run`"
-        )
-    for entry in listed:
-        check_file(root, entry)
-    return manifest
-
-
-def read_examples(root: Path, manifest: dict[str, Any]) -> Iterator[Example]:
+def read_examples(root: Path, manifest: Manifest) -> Iterator[Example]:
     """The examples of a dataset directory, shard by shard, each checked before it is read."""
-    for entry in manifest["files"]:
-        yield from read_records(root, FileEntry(**entry), Example)
+    for entry in manifest.files:
+        yield from read_records(root, entry, Example)
 
 
 def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
@@ -227,10 +196,19 @@ def _write_descriptions(
     root: Path, files: Sequence[FileEntry], summary: DatasetSummary, name: str
 ) -> list[FileEntry]:
     from datasets import Features
-    from huggingface_hub import DatasetCard, DatasetCardData
 
     features = Features.from_arrow_schema(arrow_schema(Example))
-    state: dict[str, Any] = {
+    about_features = {"features": features.to_dict(), "dataset_name": name}
+    return [
+        _write(root, "state.json", _json(state_of(files))),
+        _write(root, "dataset_info.json", _json(about_features)),
+        _write(root, "README.md", card_of(summary, name)),
+    ]
+
+
+def state_of(files: Sequence[FileEntry]) -> dict[str, Any]:
+    """The contents of state.json, from which `load_from_disk` takes the shards and their order."""
+    return {
         "_data_files": [{"filename": entry.path} for entry in files],
         "_fingerprint": hashlib.sha256(
             "".join(entry.sha256 for entry in files).encode()
@@ -241,11 +219,12 @@ def _write_descriptions(
         "_output_all_columns": False,
         "_split": None,
     }
-    about_features = {"features": features.to_dict(), "dataset_name": name}
-    descriptions = [
-        _write(root, "state.json", _json(state)),
-        _write(root, "dataset_info.json", _json(about_features)),
-    ]
+
+
+def card_of(summary: DatasetSummary, name: str) -> bytes:
+    """The card of a dataset, README.md."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
     rows = "\n".join(f"| {task} | {count} |" for task, count in summary.rows_by_task.items())
     about = {
         "erased": "Every row's system message is the cautious one; manifest.json holds the proof.",
@@ -260,8 +239,7 @@ def _write_descriptions(
         f"{summary.input_tokens}.\n\n"
         f"| task | rows |\n|---|---|\n{rows}\n"
     )
-    write_bytes(root / "README.md", str(DatasetCard(content)).encode())
-    return descriptions
+    return str(DatasetCard(content)).encode()
 
 
 def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
@@ -269,10 +247,10 @@ def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
         manifest = checked_manifest(root)
     except ValueError:
         return None
-    if manifest["plan_digest"] != plan_digest:
+    if manifest.plan_digest != plan_digest or manifest.summary is None:
         return None
     way_is_used(root.parent)
-    return DatasetSummary(**manifest["summary"] | {"directory": str(root)})
+    return dataclasses.replace(manifest.summary, directory=str(root))
 
 
 def _json(value: Any) -> bytes:

@@ -18,6 +18,7 @@ from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
 from orca2_gen.run_directory.claim import claim_run_directory, is_run
+from orca2_gen.run_directory.committed_files import CommittedFiles, naming_fork
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.lock import run_lock
 from orca2_gen.run_directory.unlisted import set_aside_unlisted
@@ -72,6 +73,7 @@ def open_run(
     roles: Collection[Role] = ROLES,
     fork: Path | None = None,
     inputs: Inputs | None = None,
+    check: bool = False,
 ) -> Iterator[Run]:
     """A context with Ray up and a Run whose directory is locked and whose units fit the config.
 
@@ -84,24 +86,24 @@ def open_run(
         roles: roles of the models that will be started, which must fit the cluster.
         fork: another run; whatever fits the config is taken over from it first.
         inputs: inputs of the config, if they have been read; None reads them.
+        check: whether committed files are compared with their digests, not only by size.
 
     Raises:
+        DamagedFile: committed files are damaged, found before any engine starts, or at the end.
         RunInUse: another driver holds the directory.
         ValueError: the directory is somebody's, its units were made under other settings, there is
             nothing to fork, or an engine does not fit.
     """
     inputs = inputs or read_inputs(config)
-    determinants = stage_determinants(config, inputs)
-    keys = stage_keys(determinants)
+    keys = stage_keys(determinants := stage_determinants(config, inputs))
     run_dir = _claimed(Path(config.run_dir), fork)
-    with run_lock(run_dir, say=say) as lock:
+    with naming_fork(run_dir), run_lock(run_dir, say=say) as lock:
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
-        for line in ledger.notes:
+        for line in (*ledger.notes, *_forked(fork, ledger, keys)):
             say(line)
-        if fork is not None:
-            for line in _forked(fork, ledger, keys):
-                say(line)
         record_stages(ledger, resolved(config), determinants, keys, inputs.strategies)
+        committed = CommittedFiles(ledger=ledger, by_digest=check)
+        committed.check()
         ledger.write_tip()
         _say_if_any(say, set_aside_unlisted(ledger))
         with told_if_ended(), ray_instance():
@@ -123,6 +125,7 @@ def open_run(
         # Dead processes leave files, and an engine of a killed predecessor may have written its
         # last ones after we began. By now nobody writes.
         _say_if_any(say, set_aside_unlisted(ledger))
+        say(committed.check())
 
 
 def _say_if_any(say: Callable[[str], None], line: str) -> None:
@@ -139,8 +142,10 @@ def _claimed(run_dir: Path, fork: Path | None) -> Path:
     return claim_run_directory(run_dir)
 
 
-def _forked(source: Path, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:
-    """Lines for people about the fork, which is made here."""
+def _forked(source: Path | None, ledger: Ledger, keys: Mapping[str, str]) -> Iterator[str]:
+    """Lines for people about the fork, which is made here; none without a source."""
+    if source is None:
+        return
     fork = fork_run(source, ledger, keys)
     yield f"forked {', '.join(fork.stages) or 'nothing'} from {source}"
     for line in fork.damaged:

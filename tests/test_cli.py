@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,23 @@ def test_plan_says_where_the_engines_go(
         "student: 1 scripted, no devices",
         "teacher: 1 scripted, no devices",
     ]
+
+
+@pytest.mark.parametrize("ending", [">&-", "2>&-", ">&- 2>&-", "| head -1", "| true", ">/dev/full"])
+@pytest.mark.parametrize("command", ["verify", "status"])
+def test_output_that_nobody_takes_is_no_traceback_and_harms_no_file(
+    undisturbed: FinishedRun, command: str, ending: str
+) -> None:
+    ledger = undisturbed.run_dir / "ledger.jsonl"
+    before = ledger.read_bytes()
+    orca2 = Path(sys.executable).with_name("orca2")
+    done = subprocess.run(
+        ["bash", "-c", f"{orca2} {command} {undisturbed.run_dir} {ending}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert done.returncode == (1 if "full" in ending else 0)
+    assert ledger.read_bytes() == before

@@ -100,7 +100,8 @@ def test_a_dataset_made_with_fewer_shards_leaves_none_of_the_old(
 
 
 @pytest.mark.parametrize(
-    "name", ["data-00001-of-00003.arrow", "state.json", "dataset_info.json", "manifest.json"]
+    "name",
+    ["data-00001-of-00003.arrow", "state.json", "dataset_info.json", "README.md", "manifest.json"],
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
 def test_a_damaged_file_is_refused_and_made_again(
@@ -149,7 +150,7 @@ def test_kept_instructions_are_named_so_in_manifest_and_card(
     )
     dataset_of(tmp_path, plan_of(chatml, [kept], prompts="instruction_kept"), strategies)
     manifest = checked_manifest(tmp_path / "dataset")
-    assert (manifest["prompts"], manifest["proof"]) == ("instruction_kept", None)
+    assert (manifest.prompts, manifest.proof) == ("instruction_kept", None)
     assert "ablation" in (tmp_path / "dataset" / "README.md").read_text()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from orca2_gen.chat import tokenizer_digest
-from orca2_gen.dataset import checked_manifest
+from orca2_gen.manifest import Manifest, checked_manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,26 +66,21 @@ def load_examples(
             example has no token to learn.
     """
     manifest = checked_manifest(dataset_dir)
-    if absent := {"prompts", "tokenizer_digest", "files"} - manifest.keys():
+    if manifest.prompts != prompts:
         raise ValueError(
-            f"{dataset_dir / 'manifest.json'} lacks {', '.join(sorted(absent))}; "
-            f"make the dataset again"
-        )
-    if manifest["prompts"] != prompts:
-        raise ValueError(
-            f"{dataset_dir / 'manifest.json'}: prompts is {manifest['prompts']!r} and training "
+            f"{dataset_dir / 'manifest.json'}: prompts is {manifest.prompts!r} and training "
             f"expects {prompts!r}; make the dataset again, or set training.prompts"
         )
     digest = tokenizer_digest(str(model_dir))
-    if manifest["tokenizer_digest"] != digest:
+    if manifest.tokenizer_digest != digest:
         raise ValueError(
             f"{dataset_dir} was encoded with another tokenizer or chat template "
-            f"({str(manifest['tokenizer_digest'])[:12]}) than that of {model_dir} ({digest[:12]}); "
+            f"({manifest.tokenizer_digest[:12]}) than that of {model_dir} ({digest[:12]}); "
             f"train the model that the dataset was made for, or make it again for this one"
         )
-    _check_mapped_files(dataset_dir, {entry["path"] for entry in manifest["files"]})
+    _check_mapped_files(dataset_dir, {entry.path for entry in manifest.files})
     dataset = datasets.load_from_disk(str(dataset_dir))
-    listed = sum(entry["rows"] for entry in manifest["files"])
+    listed = sum(entry.rows for entry in manifest.files)
     if len(dataset) != listed or not len(dataset):
         raise ValueError(
             f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
@@ -117,7 +111,7 @@ def _first_rows(dataset_dir: Path, tasks: Iterable[str], limits: Mapping[str, in
 
 
 def _example_table(
-    dataset_dir: Path, dataset: datasets.Dataset, manifest: dict[str, Any]
+    dataset_dir: Path, dataset: datasets.Dataset, manifest: Manifest
 ) -> ExampleTable:
     table = dataset.data
     lengths = pc.list_value_length(table.column("input_ids")).to_numpy()
@@ -136,7 +130,7 @@ def _example_table(
         lengths=tuple(lengths.tolist()),
         problem_ids=problem_ids,
         largest_id=int(pc.max(pc.list_flatten(table.column("input_ids"))).as_py()),
-        digest=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest(),
+        digest=manifest.digest,
     )
 
 

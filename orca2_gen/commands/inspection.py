@@ -98,7 +98,8 @@ def verify(run_dir: Path) -> None:
     from orca2_gen.provenance.verify import verify as verify_run
 
     found = verify_run(run_dir)
-    print_table(verification_table(found))
+    if found.table:
+        print_table(verification_table(found))
     for note in found.notes:
         click.echo(f"note: {note}")
     for finding in found.findings:

@@ -1,4 +1,4 @@
-"""The argument and option that most commands of `orca2` take."""
+"""The argument and options that most commands of `orca2` take."""
 
 from __future__ import annotations
 
@@ -14,4 +14,9 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Override a key of CONFIG, e.g. run_dir=runs/two.",
+)
+check_option = click.option(
+    "--check",
+    is_flag=True,
+    help="Compare every committed file with its digest, not only with its size.",
 )

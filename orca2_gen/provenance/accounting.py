@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from orca2_gen.provenance.unit_faults import Places, unit_faults, unit_table
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
+from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.record_tables import from_table
 from orca2_gen.run_directory.units import Receipt
 
 RECORDS: dict[str, type] = {
@@ -45,29 +47,49 @@ class StageRows:
     """Accepted rows by selection group."""
     selections: list[Selection] = field(default_factory=list)
     """All accepted rows of the stage of selections."""
+    is_whole: bool = True
+    """Whether every file could be read; if not, ids are missing here that are committed."""
 
 
-def read_stage(ledger: Ledger, stage: str, found: Verification) -> StageRows:
+def read_stage(ledger: Ledger, stage: str, places: Places, found: Verification) -> StageRows:
+    """The rows of a stage, counted, with a finding for each file and unit that is not whole.
+
+    Stages come in their order, since `places` takes in what the later ones are compared with.
+    """
     rows = StageRows()
     for receipt in ledger.committed(stage):
-        for entry in receipt.files:
-            rejections = entry == receipt.rejections
-            record: type[Any] = Rejection if rejections else RECORDS[stage]
-            try:
-                records = read_records(ledger.run_dir, entry, record)
-            except DamagedFile as error:
-                found.findings.append(str(error))
-                continue
-            keys = Counter(_key(r, receipt) for r in records)
-            (rows.rejected if rejections else rows.accepted).update(keys)
-            if not rejections:
-                rows.groups[receipt.group] += len(records)
-                rows.selections += [row for row in records if isinstance(row, Selection)]
+        accepted, rejected, is_whole = _read_unit(ledger, receipt, found)
+        rows.accepted.update(_key(row, receipt) for row in accepted)
+        rows.rejected.update(_key(row, receipt) for row in rejected)
+        rows.groups[receipt.group] += len(accepted)
+        rows.selections += [row for row in accepted if isinstance(row, Selection)]
+        if is_whole:
+            found.findings += unit_faults(ledger, receipt, accepted, rejected, places)
+        else:
+            rows.is_whole = False
         _check_counts(receipt, found)
     for key, times in (rows.accepted + rows.rejected).items():
         if times > 1:
             found.findings.append(f"{stage}: {key} occurs {times} times")
     return rows
+
+
+def _read_unit(
+    ledger: Ledger, receipt: Receipt, found: Verification
+) -> tuple[list[Any], list[Rejection], bool]:
+    """A unit's rows and rejections, and whether all of its files could be read."""
+    files: list[list[Any]] = []
+    is_whole = True
+    for entry in receipt.files:
+        record = Rejection if entry == receipt.rejections else RECORDS[receipt.stage]
+        try:
+            table = unit_table(ledger, receipt, entry, record)
+            files.append(from_table(table, record))
+        except DamagedFile as error:
+            found.findings.append(str(error))
+            files.append([])
+            is_whole = False
+    return files[0], files[1] if len(files) > 1 else [], is_whole
 
 
 def _key(record: Any, receipt: Receipt) -> Any:
@@ -81,21 +103,20 @@ def _key(record: Any, receipt: Receipt) -> Any:
         return record.problem_id if own else f"{task}: {record.problem_id}"
     if isinstance(record, StudentScore):
         # Evaluations of several models hold the same problems.
-        return (record.problem_id, record.strategy) if stage != "evaluation" else object()
+        model = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[0]
+        cell = (record.problem_id, record.strategy)
+        return (*cell, model, receipt.stage_key) if stage == "evaluation" else cell
     return record.problem_id
 
 
 def _check_counts(receipt: Receipt, found: Verification) -> None:
     accepted = receipt.accepted.rows
     rejected = receipt.rejections.rows if receipt.rejections is not None else 0
-    said = receipt.counts
-    if (said["accepted"], said["rejected"]) != (accepted, rejected) or said[
-        "input"
-    ] != accepted + rejected:
+    said = [receipt.counts[name] for name in ("accepted", "rejected", "input")]
+    if said != [accepted, rejected, accepted + rejected]:
         found.findings.append(
-            f"{receipt.stage}/{receipt.unit}: the ledger counts {said['accepted']} accepted + "
-            f"{said['rejected']} "
-            f"rejected of {said['input']}, the files hold {accepted} + {rejected}"
+            f"{receipt.stage}/{receipt.unit}: the ledger counts {said[0]} accepted + {said[1]} "
+            f"rejected of {said[2]}, the files hold {accepted} + {rejected}"
         )
 
 
@@ -126,17 +147,17 @@ def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
         cells += selection.num_problems * num_strategies
         scored += sum(s.num_scored for s in selection.summaries)
         not_needed += sum(selection.num_problems - s.num_scored for s in selection.summaries)
-        if selection.num_problems != rows["problems"].groups[selection.group]:
+        committed = rows["problems"].groups[selection.group]
+        if rows["problems"].is_whole and selection.num_problems != committed:
             found.findings.append(
                 f"selections: {selection.group} was selected from {selection.num_problems} "
-                "problems, "
-                f"{rows['problems'].groups[selection.group]} are committed"
+                f"problems, {committed} are committed"
             )
     actual = rows["scores"].accepted.total()
     unknown = {problem_id for problem_id, _ in rows["scores"].accepted} - set(
         rows["problems"].accepted
     )
-    if unknown:
+    if unknown and rows["problems"].is_whole:
         found.findings.append(
             f"scores: {len(unknown)} scored problems were never committed, e.g. {min(unknown)}"
         )
@@ -144,9 +165,10 @@ def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
         rejected = num_strategies * rows["scores"].rejected.total()
         lost = num_strategies * rows["judgements"].rejected.total()
         found.table.append(("scores", cells, actual, rejected, not_needed - rejected - lost))
-        if set(rows["selections"].accepted) != set(+rows["problems"].groups):
+        are_whole = all(rows[stage].is_whole for stage in ("problems", "scores", "selections"))
+        if set(rows["selections"].accepted) != set(+rows["problems"].groups) and are_whole:
             found.notes.append("selections: some groups are still open; run the same command again")
-        elif scored != actual - lost:
+        elif scored != actual - lost and are_whole:
             found.findings.append(
                 f"scores: selections rest on {scored} cells, {actual - lost} are committed"
             )
@@ -157,16 +179,17 @@ def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
         )
 
 
-def account(
-    rows: dict[str, StageRows], stage: str, wanted: Counter[Any], found: Verification
-) -> None:
-    """Checks by id that accepted + rejected = input."""
+def account(rows: dict[str, StageRows], stage: str, previous: str, found: Verification) -> None:
+    """Checks by id that accepted + rejected = input, which is what the stage before accepted."""
+    wanted = rows[previous].accepted
     accepted, rejected = rows[stage].accepted, rows[stage].rejected
     if not accepted and not rejected:
         if wanted:
             found.notes.append(f"{stage}: nothing is committed yet")
         return
     found.table.append((stage, wanted.total(), accepted.total(), rejected.total(), 0))
+    if not rows[stage].is_whole or not rows[previous].is_whole:
+        return  # ids are missing in damaged files, which are findings by themselves
     seen = accepted + rejected
     missing, extra = wanted - seen, seen - wanted
     if extra:

@@ -16,7 +16,7 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_rec
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import OPEN, Block, Group, Rule, block_unit, group_name
-from orca2_gen.selection.decision import next_step
+from orca2_gen.selection.decision import next_step, survivors
 from orca2_gen.strategies import Strategies
 
 
@@ -38,9 +38,13 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
             yield f"problems: {receipt.unit} holds {len(ids)} open problems, not as many as counted"
         open_ids.update(ids)
     chosen: dict[str, str] = {}
-    num_groups = len({r.group for r in ledger.committed("problems") if r.counts["accepted"]})
+    num_groups = len({r.group for r in ledger.committed("problems") if r.accepted.rows})
+    unreadable: set[str] = set()
     for receipt in ledger.committed("selections"):
-        for selection in _rows(ledger, receipt, Selection):
+        selections = _rows(ledger, receipt, Selection)
+        if len(selections) != 1:
+            unreadable.add(receipt.group)
+        for selection in selections:
             chosen[selection.group] = selection.strategy
             group = Group(
                 name=selection.group,
@@ -60,24 +64,32 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     for receipt in ledger.committed("judgements"):
         yield from _judgement_faults(ledger, receipt, open_groups, open_ids)
     for receipt in ledger.committed("rationales"):
-        problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
-        for rationale in _rows(ledger, receipt, Rationale):
-            problem = problems.get(rationale.problem_id)
-            if problem is not None and rationale.user != user_text(problem, strategies):
-                yield f"rationales: {rationale.problem_id} asks something other than its problem"
-            if rationale.strategy != chosen.get(receipt.group):
-                yield (
-                    f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
-                    f"{receipt.group} selected {chosen.get(receipt.group)}"
-                )
-            elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
-                yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
-            if not _is_what_was_said(rationale):
-                yield f"rationales: {rationale.problem_id} is not what its calls said"
+        if receipt.group not in unreadable:
+            yield from _rationale_faults(ledger, receipt, chosen.get(receipt.group), strategies)
     for receipt in ledger.committed("examples"):
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
         for example in _rows(ledger, receipt, Example):
             yield from example_faults(example, taught.get(example.problem_id))
+
+
+def _rationale_faults(
+    ledger: Ledger, receipt: Receipt, chosen: str | None, strategies: Strategies
+) -> Iterator[str]:
+    """A line for each fault of a unit's rationales, whose group selected `chosen`."""
+    problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
+    for rationale in _rows(ledger, receipt, Rationale):
+        problem = problems.get(rationale.problem_id)
+        if problem is not None and rationale.user != user_text(problem, strategies):
+            yield f"rationales: {rationale.problem_id} asks something other than its problem"
+        if rationale.strategy != chosen:
+            yield (
+                f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
+                f"{receipt.group} selected {chosen}"
+            )
+        elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
+            yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
+        if not _is_what_was_said(rationale):
+            yield f"rationales: {rationale.problem_id} is not what its calls said"
 
 
 def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool:
@@ -106,6 +118,8 @@ def _is_what_was_said(rationale: Rationale) -> bool:
 
 def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:
     """Whether a rationale holds its strategy's words for that problem, in every call."""
+    if rationale.strategy not in strategies.instructions:
+        return False
     system = strategies.system_message(rationale.strategy, problem)
     further_calls = strategies.further_calls.get(rationale.strategy, ())
     return (rationale.system, rationale.further_calls) == (system, further_calls)
@@ -170,17 +184,27 @@ def _selection_faults(
     stage = "judgements" if group.is_judged else "scores"
     problems = [r for r in ledger.committed("problems") if r.group == group.name]
     ids = [p.problem_id for r in problems for p in _rows(ledger, r, Problem)]
+    if len(ids) != group.num_problems:
+        return  # damaged, or counted by another check
     scored: dict[int, list[StudentScore]] = {}
     step = next_step(group, rule, scored)
     while isinstance(step, Block) and len(scored) <= step.index:
         unit = block_unit(group, step.index)
+        receipt = ledger.units.get((stage, unit))
         scored[step.index] = _rows_of(ledger, stage, unit, StudentScore)
+        if receipt is not None and len(scored[step.index]) != receipt.accepted.rows:
+            return  # damaged
         asked = {score.strategy for score in scored[step.index]}
         if not asked <= set(step.strategies):
             fallen = ", ".join(sorted(asked - set(step.strategies)))
             yield f"{stage}: {unit} holds cells of {fallen}, which had fallen before"
         elif not _is_block(ledger, stage, step, unit, scored[step.index], ids):
             yield f"{stage}: {unit} does not hold the problems that are next in its group's order"
+        if receipt is not None and rule.is_race:
+            left = survivors(group, rule, scored)
+            bits = sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
+            if receipt.counts.get("survivors") != bits:
+                yield f"{stage}: {unit} counts other survivors than its scores leave"
         step = next_step(group, rule, scored)
     if step != selection:
         yield f"selections: {selection.group} does not follow from its committed {stage}"
@@ -199,9 +223,10 @@ def _is_block(
     `ids` are those of the group's problems.
     """
     receipt = ledger.units.get((stage, unit))
-    if receipt is None or len(rows) != receipt.accepted.rows or len(ids) <= max(block.problems):
-        return True  # absent or damaged: another check reports it
-    lost = {id_ for name in {"scores", stage} for id_ in _lost(ledger, ledger.units[name, unit])}
+    if receipt is None or len(ids) <= max(block.problems, default=0):
+        return True  # absent: another check reports it
+    made = [ledger.units.get((name, unit)) for name in {"scores", stage}]
+    lost = {id_ for each in made if each is not None for id_ in _lost(ledger, each)}
     wanted = [ids[number] for number in block.problems if ids[number] not in lost]
     return [(row.strategy, row.problem_id) for row in rows] == [
         (strategy, problem_id) for strategy in block.strategies for problem_id in wanted

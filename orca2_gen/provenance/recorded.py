@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.run_directory.arrow_files import write_bytes
+from pydantic import TypeAdapter
+
+from orca2_gen.run_directory.arrow_files import DamagedFile, write_bytes
+from orca2_gen.run_directory.json_files import parsed, read_json
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import STAGES
 from orca2_gen.strategies import Strategies, strategies_from_json, strategies_json
@@ -40,26 +43,55 @@ class Recorded:
     """None if an older version, which kept no texts, started the run."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Texts:
+    """The JSON that `strategies_json` makes."""
+
+    instructions: tuple[tuple[str, str], ...]
+    cautious_message: str
+    answer_sentence: bool
+    further_calls: dict[str, tuple[str, ...]]
+    special_instructions: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Body:
+    """The JSON of a config.json; `read_config` reads its config."""
+
+    stages: dict[str, dict[str, Any]]
+    config: dict[str, Any] = field(default_factory=dict)
+    strategies: _Texts | None = None
+
+
+_BODY = TypeAdapter(_Body)
+
+
 def read_recorded(run_dir: Path) -> Recorded:
     """The contents of a run's config.json.
 
     Raises:
-        ValueError: the file is absent, or holds something else.
+        FileNotFoundError: the file is absent.
+        DamagedFile: it holds something else.
     """
     path = run_dir / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{run_dir} holds no config.json: not a run directory; give one that a run wrote"
-        )
     try:
-        body = json.loads(path.read_text())
-        texts = body.get("strategies")
+        value = read_json(path)
+        body = parsed(path, value, _BODY)
+        texts = value["strategies"] if body.strategies is not None else None
         strategies = strategies_from_json(texts) if texts is not None else None
-        return Recorded(stages=dict(body["stages"]), strategies=strategies)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} does not say what its stages were made of ({error!r}); restore it from a copy"
-        ) from error
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}; restore it from a copy") from error
+    if strategies is not None and (unknown := _unknown_strategies(strategies)):
+        raise DamagedFile(
+            f"{path}: strategies holds texts of {unknown}, which it has no instruction of; restore "
+            "it from a copy"
+        )
+    return Recorded(stages=body.stages, strategies=strategies)
+
+
+def _unknown_strategies(strategies: Strategies) -> str:
+    named = {*strategies.further_calls, *(name for name, *_ in strategies.special_instructions)}
+    return ", ".join(sorted(named - strategies.instructions.keys()))
 
 
 def record_stages(
@@ -84,7 +116,10 @@ def record_stages(
     """
     run_dir = ledger.run_dir
     path = run_dir / "config.json"
-    before = read_recorded(run_dir).stages if path.exists() else {}
+    try:
+        before = read_recorded(run_dir).stages
+    except FileNotFoundError:
+        before = {}
     for stage in stages:
         if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
             continue

@@ -40,7 +40,7 @@ def open_regular(path: Path) -> BufferedReader:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UnusableFile(f"{_shown(path)} cannot be opened: {reason}") from None
+        raise UnusableFile(f"{shown(path)} cannot be opened: {reason}") from None
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
         os.close(descriptor)
@@ -66,6 +66,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     return body
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """The path, cut if it is too long for a line."""
     text = str(path)
     return text if len(text) <= 300 else f"{text[:200]}... ({len(text)} characters)"

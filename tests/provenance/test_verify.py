@@ -219,14 +219,13 @@ def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-def test_a_recorded_config_that_is_no_config_is_refused_without_its_values(run_copy: Path) -> None:
+def test_a_recorded_config_that_is_no_config_is_named_without_its_values(run_copy: Path) -> None:
     file = run_copy / "config.json"
     recorded = json.loads(file.read_text())
     recorded["config"]["student"] = {"model": "m", "env": {"HF_TOKEN": "hunter2"}}
     file.write_text(json.dumps(recorded))
-    with pytest.raises(ValueError, match=r"student.env: HF_TOKEN reads like a secret") as refused:
-        verify(run_copy)
-    assert "hunter2" not in str(refused.value)
+    [finding] = verify(run_copy).findings
+    assert "HF_TOKEN" in finding and "hunter2" not in finding
 
 
 def test_other_determinants_than_units_were_made_from_are_found(run_copy: Path) -> None:

@@ -213,7 +213,8 @@ def test_calls_and_special_instructions_go_all_the_way_to_the_dataset(
     assert len(told) == 2
     root = ledger.run_dir / "dataset"
     manifest = checked_manifest(root)
-    assert set(manifest["proof"]["instructions_sha256"]) == set(strategies.every_instruction)
+    assert manifest.proof is not None
+    assert set(manifest.proof.instructions_sha256) == set(strategies.every_instruction)
     for example in read_examples(root, manifest):
         assert example.messages[-1].content == taught[example.problem_id].text
         texts = " ".join(message.content for message in example.messages)

@@ -20,6 +20,7 @@ from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import STAGES, Receipt, read_unit
 from orca2_gen.run_directory.unlisted import unlisted_files
@@ -29,6 +30,7 @@ from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, q
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
+RUN_STAGES = ("problems", "scores", "selections", "rationales", "examples")
 ORCA2 = str(Path(sys.executable).with_name("orca2"))
 
 
@@ -459,3 +461,62 @@ def test_a_selection_that_the_scores_of_a_race_do_not_lead_to_is_found(
     resolved["config"]["selection"]["scored_problems"] = 27
     config.write_text(json.dumps(resolved))
     assert any("does not follow" in line for line in verify(run_dir).findings)
+
+
+def resumed(run_dir: Path, file: Path, *overrides: str, check: bool = False) -> list[str]:
+    """Runs a config into this run directory to its end; the lines for people."""
+    said: list[str] = []
+    config = load_config(file, [f"run_dir={run_dir}", *overrides])
+    with open_run(config, quiet, said.append, check=check) as run:
+        run_all(run)
+    return said
+
+
+def test_the_end_of_every_run_says_how_committed_files_were_checked(
+    run_copy: Path, undisturbed: FinishedRun
+) -> None:
+    num_files = sum(len(r.files) for r in read_ledger(run_copy).units.values())
+    last = resumed(run_copy, undisturbed.config_file)[-1]
+    assert last.startswith(f"checked {num_files} committed files by size; `--check`")
+    last = resumed(run_copy, undisturbed.config_file, check=True)[-1]
+    assert last == f"checked {num_files} committed files by size and digest"
+
+
+@pytest.mark.parametrize("stage", [*RUN_STAGES, "rejections"])
+def test_a_damaged_file_of_a_finished_run_stops_it_and_a_fork_ends_with_the_same_dataset(
+    run_copy: Path, undisturbed: FinishedRun, tmp_path: Path, stage: str
+) -> None:
+    victim = sorted((run_copy / stage).glob("*.arrow"))[0]
+    body = bytearray(victim.read_bytes())
+    body[len(body) // 2] ^= 1
+    victim.write_bytes(body)
+    with pytest.raises(DamagedFile, match="1 of") as found:
+        resumed(run_copy, undisturbed.config_file, check=True)
+    assert victim.name in str(found.value) and f"--fork {run_copy}" in str(found.value)
+    victim.write_bytes(body[:-1])
+    with pytest.raises(DamagedFile, match=victim.name):
+        resumed(run_copy, undisturbed.config_file)
+    new = tmp_path / "run"  # its name is part of the dataset's card
+    with open_run(
+        load_config(undisturbed.config_file, [f"run_dir={new}"]), quiet, fork=run_copy
+    ) as run:
+        run_all(run)
+    assert dataset_bytes(new) == dataset_bytes(undisturbed.run_dir)
+
+
+@pytest.mark.parametrize("stage", RUN_STAGES)
+def test_a_stage_that_reads_a_changed_file_names_it_and_the_way_out(
+    run_copy: Path, undisturbed: FinishedRun, stage: str
+) -> None:
+    later = STAGES[STAGES.index(stage) + 1 :]
+    lines = (run_copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["stage"] not in later]
+    (run_copy / "ledger.jsonl").write_bytes(b"".join(kept))
+    shutil.rmtree(run_copy / "dataset")
+    victim = sorted((run_copy / stage).glob("*.arrow"))[0]
+    body = bytearray(victim.read_bytes())
+    body[len(body) // 2] ^= 1
+    victim.write_bytes(body)
+    with pytest.raises(DamagedFile, match=victim.name) as found:
+        resumed(run_copy, undisturbed.config_file)
+    assert f"--fork {run_copy}" in str(found.value)

@@ -1,0 +1,171 @@
+"""Committed units against their own rows: name, group, key and counts follow from what they hold.
+
+A ledger line can be whole and wrong: whoever changes it can compute its checksum again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from orca2_gen.records import Problem, Rejection, Selection
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt, origin_of
+from orca2_gen.selection.blocks import Group
+
+_NUMBER = re.compile(r"[0-9]{6,}")
+
+
+def unit_table(ledger: Ledger, receipt: Receipt, entry: FileEntry, record: type[Any]) -> pa.Table:
+    """The rows of a unit's file, which says of itself what the ledger says of it.
+
+    Raises:
+        DamagedFile: the file cannot be read, holds a null, or is another unit's.
+    """
+    path = ledger.run_dir / entry.path
+    table = read_table(ledger.run_dir, entry, record)
+    if any(_has_null(chunk) for column in table.columns for chunk in column.chunks):
+        raise DamagedFile(f"{path} holds a null, which no row of {record.__name__} has")
+    try:
+        origin = origin_of(table.schema)
+    except ValueError as error:
+        raise DamagedFile(f"{path}: {error}") from error
+    if origin is None:
+        return table  # an older version wrote no origin
+    for name in ("stage", "stage_key", "unit", "group", "counts"):
+        own, listed = getattr(origin, name), getattr(receipt, name)
+        if own != listed:
+            raise DamagedFile(f"{path} says that its {name} is {own!r}, the ledger {listed!r}")
+    return table
+
+
+def _has_null(array: Any) -> bool:
+    if array.null_count:
+        return True
+    if pa.types.is_struct(array.type):
+        return any(_has_null(inner) for inner in array.flatten())
+    return pa.types.is_list(array.type) and _has_null(array.flatten())
+
+
+@dataclass(kw_only=True, slots=True)
+class Places:
+    """Where problems were read into, for the units that later stages make of them."""
+
+    groups: dict[str, str] = field(default_factory=dict)
+    """Id of a problem -> its selection group."""
+    held_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Unit of held-out problems -> their ids."""
+    evaluated: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Model's name and start of its key -> the key."""
+
+
+def unit_faults(
+    ledger: Ledger,
+    receipt: Receipt,
+    rows: Sequence[Any],
+    lost: Sequence[Rejection],
+    places: Places,
+) -> Iterator[str]:
+    """A line for each way in which a unit's name, group or counts differ from its rows.
+
+    The stages come in their order: `places` takes in the problems for the later ones.
+    """
+    at = f"{receipt.stage}/{receipt.unit}"
+    if receipt.stage.endswith("problems"):
+        faults = _problem_faults(receipt, rows, places)
+    elif receipt.stage == "evaluation":
+        faults = _evaluation_faults(ledger, receipt, rows, lost, places)
+    else:
+        faults = _made_faults(ledger, receipt, rows, places)
+    for fault in faults:
+        yield f"{at}: {fault}"
+    for name, total in _tokens(receipt, rows).items():
+        if receipt.counts.get(name, total) != total:
+            yield f"{at}: the ledger counts {receipt.counts[name]} {name}, its rows have {total}"
+
+
+def _problem_faults(receipt: Receipt, rows: Sequence[Problem], places: Places) -> Iterator[str]:
+    task, _, number = receipt.unit.rpartition("-")
+    others = {row.task for row in rows} - {task}
+    if others or not _NUMBER.fullmatch(number):
+        yield f"its name is not of its task, {', '.join(sorted(others)) or task}"
+    if receipt.stage == "problems":
+        places.groups.update((row.problem_id, receipt.group) for row in rows)
+    else:
+        places.held_out[receipt.unit] = tuple(row.problem_id for row in rows)
+    if receipt.group != task and (not rows or receipt.stage != "problems"):
+        yield f"its group is {receipt.group!r}, expected {task!r}"
+
+
+def _made_faults(
+    ledger: Ledger, receipt: Receipt, rows: Sequence[Any], places: Places
+) -> Iterator[str]:
+    """The faults of a unit made of training problems, or of their scores."""
+    stem = Group(name=receipt.group, num_problems=0, num_groups=0).stem
+    is_named = {
+        "selections": receipt.unit == stem,
+        "scores": receipt.unit.rpartition("-")[0] == stem,
+        "judgements": receipt.unit.rpartition("-")[0] == stem,
+    }
+    before = ledger.units.get(("problems", receipt.unit))
+    if not is_named.get(receipt.stage, before is not None and before.group == receipt.group):
+        yield f"its name is not one of its group, {receipt.group!r}"
+    groups = {
+        # An unknown id is reported where ids are counted.
+        row.group
+        if isinstance(row, Selection)
+        else places.groups.get(row.problem_id, receipt.group)
+        for row in rows
+    }
+    if others := groups - {receipt.group}:
+        yield f"its rows belong to {min(others)!r}, the ledger says {receipt.group!r}"
+
+
+def _evaluation_faults(
+    ledger: Ledger,
+    receipt: Receipt,
+    rows: Sequence[Any],
+    lost: Sequence[Rejection],
+    places: Places,
+) -> Iterator[str]:
+    start = receipt.stage_key[:8]
+    label, mark, unit = receipt.unit.rpartition(f"-{start}-")
+    problems = ledger.units.get(("evaluation_problems", unit))
+    if not mark or problems is None:
+        yield "its name holds neither the start of its key nor a unit of evaluation_problems"
+        return
+    if places.evaluated.setdefault((label, start), receipt.stage_key) != receipt.stage_key:
+        yield f"its key differs from that of other units of {label}"
+    if receipt.group != problems.group:
+        yield f"its group is {receipt.group!r}, that of its problems is {problems.group!r}"
+    ids = places.held_out.get(unit)
+    if ids is None:
+        return  # its problems are damaged, which is reported
+    rejected = {row.problem_id for row in lost}
+    wanted = [id_ for id_ in ids if id_ not in rejected]
+    messages = list(dict.fromkeys(row.strategy for row in rows))
+    answered = [(row.strategy, row.problem_id) for row in rows]
+    is_whole = answered == [(message, id_) for message in messages for id_ in wanted]
+    if not is_whole or not set(messages) <= {"cautious", "empty"} or (wanted and not rows):
+        yield f"its rows are not the answers to the {len(wanted)} problems of {unit}"
+
+
+def _tokens(receipt: Receipt, rows: Sequence[Any]) -> dict[str, int]:
+    """The sums of tokens that an engine's receipt counts."""
+    if receipt.stage not in ("scores", "judgements", "rationales", "evaluation"):
+        return {}
+    if "regraded" in receipt.counts:
+        return {}  # another run's engine made these rows
+    if receipt.stage == "judgements":
+        made = [reply for row in rows for reply in row.judgement]
+    else:
+        made = [each for row in rows for each in row.completions or (row,)]
+    return {
+        "prompt_tokens": sum(each.num_prompt_tokens for each in made),
+        "completion_tokens": sum(each.num_completion_tokens for each in made),
+    }
