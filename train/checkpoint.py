@@ -93,7 +93,7 @@ def load_state(state: TrainingState) -> int:
     path = complete[-1]
     record = _read_object(path)
     step, determinants = record.get("step"), record.get("determinants")
-    is_ours = isinstance(determinants, dict) and type(step) is int
+    is_ours = isinstance(determinants, dict) and isinstance(step, int)
     if not is_ours or path.parent.name != f"step-{step:08d}":
         raise DamagedFile(
             f"{path} does not say which step of which training it belongs to; restore "
@@ -113,6 +113,7 @@ def load_state(state: TrainingState) -> int:
         model_state_dict=tensors["module"],
         optim_state_dict=tensors["optimizers"],
     )
+    assert isinstance(step, int)
     return step
 
 
