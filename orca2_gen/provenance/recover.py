@@ -30,14 +30,15 @@ from orca2_gen.run_directory.arrow_files import (
     check_file,
     read_table,
     rows_digest,
+    write_bytes,
 )
 from orca2_gen.run_directory.digests import file_digest
-from orca2_gen.run_directory.ledger import Ledger, read_ledger
-from orca2_gen.run_directory.ledger_lines import DamagedLedger, ledger_lines
+from orca2_gen.run_directory.ledger import Ledger, Tip, read_ledger
+from orca2_gen.run_directory.ledger_lines import DamagedLedger, encoded_lines, ledger_lines
 from orca2_gen.run_directory.lock import run_lock
 from orca2_gen.run_directory.regular_files import open_regular
 from orca2_gen.run_directory.units import STAGES, FileOrigin, Receipt, origin_of
-from orca2_gen.run_directory.unlisted import set_aside, set_aside_unlisted, unit_files
+from orca2_gen.run_directory.unlisted import keep_copy, set_aside, set_aside_unlisted, unit_files
 from orca2_gen.strategies import load_strategies
 
 _NAME = re.compile(r"(?P<unit>.+)\.a(?P<attempt>[0-9]+)-[0-9a-f]+\.arrow")
@@ -113,11 +114,21 @@ def recover(run_dir: Path) -> Recovery:
             return plan
         for name in ("ledger.jsonl", "ledger.tip.json"):
             path = run_dir / name
-            if path.exists() or path.is_symlink():
+            if path.is_file() and not path.is_symlink():
+                # The lines stay until others replace them: they may prove what no file does.
+                keep_copy(run_dir, path)
+            elif path.exists() or path.is_symlink():
                 set_aside(run_dir, path)
-        ledger = Ledger(run_dir=run_dir, writable=True, fence=lock.check)
-        if plan.receipts:
-            ledger.commit(plan.receipts)
+        lines, chain = encoded_lines(plan.receipts, "")
+        lock.check()
+        write_bytes(run_dir / "ledger.jsonl", lines)
+        ledger = Ledger(
+            run_dir=run_dir,
+            writable=True,
+            fence=lock.check,
+            units={_name(receipt): receipt for receipt in plan.receipts},
+            tip=Tip(lines=len(plan.receipts), chain=chain),
+        )
         ledger.write_tip()
         set_aside_unlisted(ledger)
     return plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from orca2_gen.run_directory.units import STAGES
 
 SET_ASIDE = "set-aside"
 _UNIT_FILE = re.compile(r".+\.a[0-9]+-[0-9a-f]+\.arrow")
-_TEMPORARY = re.compile(r"\..+\.(arrow|json|lock)\.tmp-.+")
+_TEMPORARY = re.compile(r"\..+\.(arrow|jsonl?|lock)\.tmp-.+")
 
 
 def unlisted_files(ledger: Ledger) -> list[Path]:
@@ -75,10 +76,23 @@ def set_aside_unlisted(ledger: Ledger) -> str:
 
 def set_aside(run_dir: Path, path: Path) -> None:
     """Moves one file of the run directory into RUN/set-aside/, over no file that is there."""
+    os.rename(path, _place_aside(run_dir, path))
+
+
+def keep_copy(run_dir: Path, path: Path) -> None:
+    """Puts a file of the run directory, which is about to be replaced, into RUN/set-aside/ too."""
+    place = _place_aside(run_dir, path)
+    try:
+        os.link(path, place)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, place)
+
+
+def _place_aside(run_dir: Path, path: Path) -> Path:
     goal = run_dir / SET_ASIDE / path.relative_to(run_dir)
     goal.parent.mkdir(parents=True, exist_ok=True)
     free, number = goal, 1
     while free.exists() or free.is_symlink():
         number += 1
         free = goal.with_name(f"{goal.name}.{number}")
-    os.rename(path, free)
+    return free

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import random
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.provenance.accounting import RECORDS
-from orca2_gen.provenance.recover import plan_recovery, recover
+from orca2_gen.provenance.recover import _name, plan_recovery, recover
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import read_ledger
@@ -18,6 +19,8 @@ from orca2_gen.run_directory.ledger_lines import DamagedLedger
 from orca2_gen.run_directory.units import STAGES, UnitName, write_unit
 from orca2_gen.run_directory.unlisted import SET_ASIDE
 from tests.conftest import Call, FinishedRun, quiet
+from tests.faults.fail_points import end_everywhere
+from tests.faults.test_damages import older_copy
 from tests.run_directory.test_ledger import LOST
 
 
@@ -214,3 +217,24 @@ def test_files_of_an_older_version_are_named_and_kept(run_copy: Path) -> None:
         f"{entry.path}: an older version wrote it, which did not say what it holds",
     )
     assert (run_copy / SET_ASIDE / entry.path).exists()
+
+
+def test_a_recovery_that_ends_at_any_disk_call_is_done_by_the_next(tmp_path: Path) -> None:
+    """Files of an older version prove nothing without the ledger's lines."""
+    older_run = older_copy(tmp_path / "RUN")
+    path = older_run / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b"sha256", b"sha257", 1)
+    path.write_bytes(b"".join(lines))
+    wanted = {_name(receipt) for receipt in plan_recovery(older_run).receipts}
+    assert len(lines) > len(wanted) > 10
+    copies = (older_run.parent / f"copy {number}" for number in itertools.count())
+    folders = (Path(shutil.copytree(older_run, copy)) for copy in copies)
+
+    def again(run_dir: Path) -> None:
+        recover(run_dir)
+        assert read_ledger(run_dir).units.keys() == wanted
+        assert not plan_recovery(run_dir).damage
+        assert list(run_dir.rglob("*.tmp-*")) == []
+
+    assert end_everywhere(folders, recover, again) > 10
