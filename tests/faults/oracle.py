@@ -129,7 +129,8 @@ def assert_sound(
     found = verify(run_dir)  # I1, I2 and the proof of erasure
     assert found.findings == []
     assert found.notes == [] or not is_finished
-    assert [str(path) for path in run_dir.rglob("*.tmp-*")] == []  # I4
+    # I4: an engine that ends with a run that stopped may be writing, and the next driver tidies up.
+    assert [str(path) for path in run_dir.rglob("*.tmp-*")] == [] or not is_finished
     assert not (run_dir / "driver.lock").exists()
     assert_nothing_runs()
     if unused_before is not None:
