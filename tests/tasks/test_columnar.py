@@ -112,7 +112,10 @@ def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
 READ = """
 import sys
 from pathlib import Path
-import pyarrow as papath = Path(sys.argv[1])
+import pyarrow as pa
+from orca2_gen.tasks.columnar import read_columnar
+from orca2_gen.tasks.files import TaskFile
+path = Path(sys.argv[1])
 try:
     list(read_columnar(TaskFile(path=path, name=path.name, is_alone=True), []))
 except ValueError as error:
