@@ -33,8 +33,8 @@ _ROWS_PER_LOOK = 65_536
 
 # What stays unbounded is in proportion to the file: time, and memory where a large file is packed
 # well. 5 MB may unpack to a row group of 1 GiB; Arrow holds a page about twice while it copies from
-# it, and a dictionary that needs a second look about five times (_longest_rows). A header that Arrow
-# and pages.py read differently, as no writer makes them, would be measured wrongly.
+# it, and a dictionary that needs a second look about five times (_longest_rows). A header that
+# Arrow and pages.py read differently, as no writer makes them, would be measured wrongly.
 
 
 def rows_at_once(file: TaskFile, parquet: pq.ParquetFile, roots: Collection[str]) -> int:
