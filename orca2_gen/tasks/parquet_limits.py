@@ -108,7 +108,8 @@ def _check_counts(file: TaskFile, values: int, packed: int, size: int) -> None:
     if values > most_values(size):
         _refuse(
             file,
-            f"{values} rows and values in {size} bytes, expected at most {most_values(size)}",
+            f"at least {values} rows and values in {size} bytes, expected at most "
+            f"{most_values(size)}",
             "leave out the empty rows",
         )
     if packed > size:
