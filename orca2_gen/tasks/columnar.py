@@ -1,7 +1,9 @@
 """Parquet files and the Arrow streams of `datasets` -> rows, a few at a time.
 
 Only pyarrow reads them: no data set script runs and nothing is unpickled. Arrow does not check the
-data it maps, so every batch is validated before any of its values is read.
+data it maps, so every batch is validated before any of its values is read. A batch's rows become
+Python objects a few megabytes at a time, since they can be far longer than the batch
+(expansion.py).
 """
 
 from __future__ import annotations
@@ -15,14 +17,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked
+from orca2_gen.run_directory.unpacking import (
+    UnusableArrow,
+    batches_unpacked,
+    most_unpacked,
+    most_values,
+)
+from orca2_gen.tasks.expansion import Sizes, is_plain, row_sizes, viewed_bytes
 from orca2_gen.tasks.files import TaskFile, open_file
+from orca2_gen.tasks.parquet_limits import MAX_BATCH_BYTES, ROWS_PER_BATCH, rows_at_once
 from orca2_gen.tasks.rows import SourceRow
 from orca2_gen.tasks.statements import BadRowError, NumberText, Row
 
-ROWS_PER_BATCH = 256
-MAX_BATCH_BYTES = 1024**3
-"""Bytes of a row group or record batch, as stated in it; `datasets` writes 1,000 rows a batch."""
+MAX_ROW_BYTES = 16 * 1024 * 1024
+"""Bytes of a row in all columns read, pictures among them: more than a line of JSON may have,
+since only the texts of the columns named in the task must be short."""
+MOST_WORK_BYTES = 4 * 1024**3
+"""A file is read as this many bytes of batches and rows, or as many times its own as
+`most_unpacked` allows, whichever is more: 1 million rows that share texts of 4 kB. Each batch
+counts its dictionaries again, because they are checked or copied again."""
 
 _ARROW_FILE = b"ARROW1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
@@ -37,19 +50,40 @@ def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow
         wanted: columns, or paths into them, that the file must have; empty reads all.
 
     Raises:
-        ValueError: a wanted column is missing, a batch has more than MAX_BATCH_BYTES, or the file
-            is cut off or damaged, so that later rows would be missing.
+        ValueError: a wanted column is missing, the file would take too much memory or time (a batch
+            of more than MAX_BATCH_BYTES, see also `rows_at_once` and MOST_WORK_BYTES), or it is cut
+            off or damaged, so that later rows would be missing.
     """
     open_file(file).close()  # Arrow would wait for the writer of a FIFO
     index = 0
     try:
-        for batch, labels in _batches(file, wanted):
-            for values in batch.to_pylist():
-                row = _plain_row(values, labels)
+        for batch, sizes, labels in _batches(file, wanted):
+            for values in _values(batch, sizes):
+                row = values if isinstance(values, BadRowError) else _plain_row(values, labels)
                 yield SourceRow(place=f"{file.shown}[{index}]", key=file.key(index), row=row)
                 index += 1
     except _FAULTS as error:
         raise _fault(file, error, f" after {index} rows") from None
+
+
+def _values(batch: pa.RecordBatch, sizes: Sizes | None) -> Iterator[Row | BadRowError]:
+    """Every row; one of more than MAX_ROW_BYTES as its error."""
+    if sizes is None:
+        if batch.nbytes <= MAX_ROW_BYTES // 2:  # in a list of empty texts, 4 bytes become 60
+            yield from batch.to_pylist()
+            return
+        sizes = row_sizes(batch)
+    start, held = 0, 0.0
+    for end, size in enumerate([*sizes.tolist(), math.inf]):
+        if held + size > MAX_ROW_BYTES:
+            yield from batch.slice(start, end - start).to_pylist()
+            start, held = end, 0.0
+        if MAX_ROW_BYTES < size < math.inf:
+            detail = f"the row has {size:.0f} bytes, expected at most {MAX_ROW_BYTES}"
+            yield BadRowError("too_long", detail)
+            start = end + 1
+        else:
+            held += size
 
 
 def _fault(file: TaskFile, error: Exception, where: str) -> ValueError:
@@ -94,43 +128,78 @@ Labels = Mapping[str, list[str]]
 """Column -> the names that its numbers stand for (`ClassLabel`)."""
 
 
-def _batches(file: TaskFile, wanted: Collection[str]) -> Iterator[tuple[pa.RecordBatch, Labels]]:
-    if file.suffix == ".arrow":
-        yield from _stream_batches(file, wanted)
-        return
+def _batches(
+    file: TaskFile, wanted: Collection[str]
+) -> Iterator[tuple[pa.RecordBatch, Sizes | None, Labels]]:
+    """At most ROWS_PER_BATCH rows at a time, validated; their sizes, None if nbytes tells them."""
+    work, most = 0, max(MOST_WORK_BYTES, most_unpacked(file.path.stat().st_size))
+    whole = _stream_batches if file.suffix == ".arrow" else _parquet_batches
+    for batch, labels in whole(file, wanted):
+        work += batch.get_total_buffer_size()
+        batch.validate()
+        _check_work(file, work + sum(map(viewed_bytes, batch.columns)), most)
+        batch.validate(full=True)
+        if file.suffix == ".arrow":
+            _check_size(file, batch.get_total_buffer_size())  # nbytes would count by offsets
+        sizes = None
+        if not all(is_plain(field.type) for field in batch.schema):
+            sizes = row_sizes(batch)  # once, since it looks at the whole of a dictionary
+            work += int(sizes[sizes <= MAX_ROW_BYTES].sum())  # no others are read
+            _check_work(file, work, most)
+        for start in range(0, batch.num_rows, ROWS_PER_BATCH):
+            part = slice(start, start + ROWS_PER_BATCH)
+            yield batch[part], None if sizes is None else sizes[part], labels
+
+
+def _check_work(file: TaskFile, work: int, most: int) -> None:
+    if work > most:
+        raise ValueError(
+            f"task file {file.path}: its rows are more than {most} bytes when each has its own "
+            "copy of what they share; leave out the longest rows and write the file again"
+        )
+
+
+def _parquet_batches(
+    file: TaskFile, wanted: Collection[str]
+) -> Iterator[tuple[pa.RecordBatch, Labels]]:
     with pq.ParquetFile(file.path, memory_map=True) as parquet:
         columns = _roots(file, parquet.schema_arrow, wanted)
         labels = _class_labels(parquet.schema_arrow)
-        for group in range(parquet.num_row_groups):
-            _check_size(file, parquet.metadata.row_group(group).total_byte_size)
-        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns):
-            batch.validate(full=True)
+        rows = rows_at_once(file, parquet, columns)
+        for batch in parquet.iter_batches(batch_size=rows, columns=columns):
             yield batch, labels
 
 
 def _stream_batches(
     file: TaskFile, wanted: Collection[str]
 ) -> Iterator[tuple[pa.RecordBatch, Labels]]:
+    size = file.path.stat().st_size
+    rows = values = shared = 0
     with pa.memory_map(str(file.path)) as source:
         for found in batches_unpacked(source):  # before anything is unpacked
             _check_size(file, found.bytes)
+            rows += found.rows
+            values += found.values
+            shared += 0 if found.rows else found.bytes
+            _check_size(file, max(found.bytes, shared), most_unpacked(size))
+    if max(rows, values) > most_values(size):
+        raise ValueError(
+            f"task file {file.path}: {values} rows and values in {size} bytes, expected at most "
+            f"{most_values(size)}; leave out the empty rows and write the file again"
+        )
     with pa.memory_map(str(file.path)) as source, pa.ipc.open_stream(source) as reader:
         columns = _roots(file, reader.schema, wanted)
         labels = _class_labels(reader.schema)
         for batch in reader:
-            batch.validate(full=True)
-            _check_size(file, batch.get_total_buffer_size())  # nbytes would count by offsets
-            kept = batch.select(columns)
-            for start in range(0, kept.num_rows, ROWS_PER_BATCH):
-                yield kept.slice(start, ROWS_PER_BATCH), labels
+            yield batch.select(columns), labels
     _check_end(file)
 
 
-def _check_size(file: TaskFile, num_bytes: int) -> None:
-    if num_bytes > MAX_BATCH_BYTES:
+def _check_size(file: TaskFile, num_bytes: int, most: int = MAX_BATCH_BYTES) -> None:
+    if num_bytes > most:
         raise ValueError(
             f"task file {file.path}: a row group of {num_bytes} bytes, expected at most "
-            f"{MAX_BATCH_BYTES}; write the file again with smaller row groups"
+            f"{most}; write the file again with smaller row groups"
         )
 
 

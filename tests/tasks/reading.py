@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,49 @@ def sample_file(folder: Path, format: str) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+BOUNDED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+from collections import Counter
+from pathlib import Path
+from orca2_gen.tasks.columnar import read_columnar
+from orca2_gen.tasks.files import TaskFile
+from orca2_gen.tasks.statements import BadRowError
+path = Path(sys.argv[1])
+found = Counter()
+try:
+    for row in read_columnar(TaskFile(path=path, name=path.name, is_alone=True), []):
+        found[row.row.reason if isinstance(row.row, BadRowError) else "row"] += 1
+except ValueError as error:
+    print(error)
+print(dict(found))
+# ru_maxrss would count the parent, whose memory a child shares until it starts its program.
+peak = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+print(int(peak.split()[1]) // 1024)
+"""
+
+
+def read_bounded(path: Path, *, megabytes: int = 700, seconds: int = 30) -> str:
+    """What a reader with little memory says of the file: a line, and the rows by reason."""
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    said, most = done.stdout.rstrip().rsplit("\n", 1)
+    assert int(most) < megabytes, done.stdout
+    return said
+
+
+def shared(num_chars: int, rows: int) -> pa.DictionaryArray:
+    """A column whose rows are one text."""
+    return pa.DictionaryArray.from_arrays(pa.repeat(0, rows).cast("int32"), ["x" * num_chars])
+
+
+def long_texts(num_chars: int, rows: int) -> pa.Array:
+    return pa.array(["x" * num_chars] * rows)

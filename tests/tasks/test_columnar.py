@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from tests.tasks.reading import (
     parquet_bytes,
     problems,
     read,
+    read_bounded,
     read_rows,
     reasons,
     sample_file,
+    shared,
     stream_bytes,
 )
 
@@ -140,3 +143,50 @@ def test_a_stream_is_refused_before_it_unpacks_to_gigabytes(tmp_path: Path, code
     line, most = done.stdout.splitlines()
     assert f"task file {path}: a row group of 16000000" in line
     assert int(most) < 1_000_000
+
+
+def viewed(num_chars: int, rows: int) -> pa.Array:
+    view = struct.pack("<i4sii", num_chars, b"xxxx", 0, 0) * rows
+    text = pa.py_buffer(b"x" * num_chars)
+    return pa.Array.from_buffers(pa.string_view(), rows, [None, pa.py_buffer(view), text])
+
+
+def listed(values: pa.Array, rows: int) -> pa.Array:
+    """Every row is the whole of the values."""
+    return pa.ListViewArray.from_arrays([0] * rows, [len(values)] * rows, values)
+
+
+def stream(folder: Path, column: pa.Array) -> Path:
+    path = folder / "task.arrow"
+    table = pa.table({"question": column})
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
+    return path
+
+
+def runs(rows: int) -> pa.Array:
+    return pa.RunEndEncodedArray.from_arrays(pa.array([rows], "int32"), ["x" * 50_000_000])
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (lambda: shared(50_000_000, 5_000), "{'too_long': 5000}"),
+        (lambda: runs(5_000), "{'too_long': 5000}"),
+        (lambda: viewed(50_000_000, 5_000), "copy of what they share"),
+        (lambda: viewed(50_000_000, 50), "{'too_long': 50}"),
+        (lambda: shared(10_000_000, 5_000), "copy of what they share"),
+        (lambda: listed(pa.array(["x" * 1000] * 50_000), 5_000), "{'too_long': 5000}"),
+        (lambda: listed(pa.array([1] * 3_000_000, "int8"), 50), "{'too_long': 50}"),
+        (lambda: pa.StructArray.from_arrays([shared(50_000_000, 99)], ["a"]), "{'too_long': 99}"),
+        (lambda: pa.nulls(50_000_000), "50000000 rows and values in"),
+    ],
+)
+def test_rows_of_a_stream_that_share_a_long_value_take_little_memory(
+    tmp_path: Path, column: Callable[[], pa.Array], says: str
+) -> None:
+    assert says in read_bounded(stream(tmp_path, column()))
