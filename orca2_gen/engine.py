@@ -168,8 +168,8 @@ class StepCounts:
 
 
 def engine_arguments(config: VLLMEngineConfig, executor: str | None) -> dict[str, Any]:
-    """Keywords of vLLM's AsyncEngineArgs for a config: all but three of our keys pass through."""
-    arguments = config.model_dump(exclude={"engine", "replicas", "env"})
+    """Keywords of vLLM's AsyncEngineArgs for a config: all but four of our keys pass through."""
+    arguments = config.model_dump(exclude={"engine", "replicas", "env", "env_allowed"})
     return arguments | {
         "trust_remote_code": False,
         "load_format": "safetensors",

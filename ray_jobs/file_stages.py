@@ -21,9 +21,9 @@ from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
 from orca2_gen.tasks.counts import FELL_SHORT, PASSED_OVER, reason_counts
-from orca2_gen.tasks.preflight import no_rows
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.sampling import Sample
+from orca2_gen.tasks.soundness import no_rows
 from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 
 

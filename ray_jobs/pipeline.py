@@ -28,7 +28,7 @@ from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.manifest import DatasetSummary
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
-from orca2_gen.tasks.preflight import notes_on
+from orca2_gen.tasks.soundness import notes_on
 from ray_jobs import file_stages
 from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
 from ray_jobs.dispatch.receipts import check_task, unwrapped

@@ -276,3 +276,40 @@ def test_the_word_search_knows_words_from_parts_of_words() -> None:
     assert words("QueueManager") & BANNED_WORDS
     assert words("_read_common") & BANNED_WORDS
     assert not words("database_scores") & BANNED_WORDS
+
+
+def unsafe_reads(path: Path) -> list[str]:
+    """The places of a file that could run what a stranger wrote into another."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
+            found += [name for name in modules if name.split(".")[0] in UNPICKLERS]
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+        unsafe = (
+            (called == "torch.load" and given.get("weights_only") != "True")
+            or given.get("allow_pickle", "False") != "False"
+            or given.get("trust_remote_code", "False") != "False"
+            or (
+                called.endswith(("ForCausalLM.from_pretrained", "AutoModel.from_pretrained"))
+                and given.get("use_safetensors") != "True"
+            )
+        )
+        if unsafe:
+            found.append(f"{called} in line {node.lineno}")
+    return found
+
+
+UNPICKLERS = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+MAY_UNPICKLE = {"train/state_reader.py": ["pickle"]}
+"""File -> what it does on purpose: it reads the index of a training state, and only its classes."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_that_is_read_can_run(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    assert unsafe_reads(path) == MAY_UNPICKLE.get(name, [])

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import asyncio
 import dataclasses
+import importlib.util
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,4 +52,30 @@ def test_what_vllm_is_given_is_safe_and_holds_every_key_of_ours() -> None:
     assert arguments["load_format"] == "safetensors"
     assert arguments["enable_log_requests"] is False
     assert arguments["distributed_executor_backend"] == "mp"
-    assert set(VLLMEngineConfig.model_fields) - set(arguments) == {"engine", "replicas", "env"}
+    kept = {"engine", "replicas", "env", "env_allowed"}
+    assert set(VLLMEngineConfig.model_fields) - set(arguments) == kept
+
+
+def test_every_argument_that_vllm_is_given_is_one_of_its_own() -> None:
+    found = importlib.util.find_spec("vllm")  # to import vLLM takes long
+    assert found is not None and found.origin is not None
+    source = Path(found.origin).with_name("engine") / "arg_utils.py"
+    known = {
+        line.target.id
+        for each in ast.parse(source.read_text()).body
+        if isinstance(each, ast.ClassDef) and each.name in ("EngineArgs", "AsyncEngineArgs")
+        for line in each.body
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+    }
+    arguments = engine_arguments(VLLMEngineConfig(model="/models/student"), "mp")
+    assert arguments.keys() <= known
+
+
+def test_no_log_probability_is_asked_for_so_none_can_be_nan() -> None:
+    root = Path(__file__).parents[1]
+    for path in (
+        path for name in ("orca2_gen", "ray_jobs") for path in (root / name).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (getattr(node, field, None) for field in ("id", "attr", "arg"))
+            assert not any("logprob" in name for name in names if isinstance(name, str)), path

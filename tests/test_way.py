@@ -19,7 +19,7 @@ orca2_gen/calls.py                                76      76
 orca2_gen/chat.py                                164     164
 orca2_gen/config/arguments.py                      3       3
 orca2_gen/config/load.py                           3       3
-orca2_gen/dataset.py                             187     187
+orca2_gen/dataset.py                             160     160
 orca2_gen/engine.py                               25      25
 orca2_gen/erasure.py                              70      70
 orca2_gen/grading/answers.py                      70      77
@@ -27,12 +27,18 @@ orca2_gen/grading/choices.py                       -      21
 orca2_gen/grading/grade.py                        77      66
 orca2_gen/grading/numbers.py                      69       -
 orca2_gen/lengths.py                              62      62
+orca2_gen/manifest.py                             38      38
 orca2_gen/prompts.py                              18      18
 orca2_gen/provenance/inputs.py                    80      80
 orca2_gen/rationales.py                           94      94
-orca2_gen/run_directory/arrow_files.py           175     175
-orca2_gen/run_directory/digests.py                12      12
-orca2_gen/run_directory/ledger.py                 27      27
+orca2_gen/run_directory/arrow_files.py           143     143
+orca2_gen/run_directory/digests.py                19      19
+orca2_gen/run_directory/json_files.py             18      18
+orca2_gen/run_directory/overwriting.py            41      41
+orca2_gen/run_directory/record_tables.py          97      97
+orca2_gen/run_directory/regular_files.py          38      38
+orca2_gen/run_directory/units.py                  56      56
+orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              31      31
 orca2_gen/scripted_engine.py                      59      59
 orca2_gen/selection/blocks.py                     20      20
@@ -40,22 +46,23 @@ orca2_gen/selection/decision.py                  144     144
 orca2_gen/selection/race.py                       12      12
 orca2_gen/strategies.py                           19      19
 orca2_gen/tasks/columns.py                        12      12
-orca2_gen/tasks/files.py                          59      59
-orca2_gen/tasks/formats/__init__.py               30      30
+orca2_gen/tasks/counts.py                          4       4
+orca2_gen/tasks/files.py                          71      71
+orca2_gen/tasks/formats/__init__.py               48      48
 orca2_gen/tasks/formats/gsm8k.py                  19       -
 orca2_gen/tasks/formats/jsonl.py                   -      30
-orca2_gen/tasks/formats/options.py                 -      33
-orca2_gen/tasks/read.py                          151     151
-orca2_gen/tasks/rows.py                           76      76
+orca2_gen/tasks/formats/options.py                 -      31
+orca2_gen/tasks/read.py                          153     153
+orca2_gen/tasks/rows.py                           73      73
 orca2_gen/tasks/statements.py                     78      98
-ray_jobs/dispatch/unit_receipts.py                64      64
+ray_jobs/dispatch/unit_receipts.py                62      62
 ray_jobs/engines/actor.py                        171     171
 ray_jobs/engines/watchdog.py                      47      47
-ray_jobs/file_stages.py                          111     111
-orca2_gen: files                                  30      31
-orca2_gen: lines                                1922    1934
+ray_jobs/file_stages.py                          122     122
+orca2_gen: files                                  37      38
+orca2_gen: lines                                2304    2314
 ray_jobs: files                                    4       4
-ray_jobs: lines                                  393     393
+ray_jobs: lines                                  402     402
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -4,8 +4,7 @@
     OUTPUT/                         model.safetensors in bfloat16, config, tokenizer, chat template
 
 Both are written under a temporary name beside their place and renamed when complete, so a killed
-save is never taken for a model. A state may be read by another number of ranks than wrote it. Torch
-unpickles a state's index, so do not resume from a directory that a stranger sent.
+save is never taken for a model. A state may be read by another number of ranks than wrote it.
 """
 
 from __future__ import annotations
@@ -32,9 +31,11 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from orca2_gen.provenance.recorded import differences
-from orca2_gen.run_directory.arrow_files import sync_directory, temporary_name
+from orca2_gen.run_directory.arrow_files import DamagedFile, sync_directory, temporary_name
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
+from orca2_gen.run_directory.json_files import read_json
 from train.ranks import rank, wait_for_ranks
+from train.state_reader import read_state
 
 TRAINING_RECORD = "training.json"
 """File in every student directory of ours that says what the student was made of."""
@@ -84,26 +85,44 @@ def load_state(state: TrainingState) -> int:
 
     Raises:
         ValueError: the state was written with other determinants.
+        DamagedFile: a file of the state is not what `save_state` writes.
     """
     complete = sorted(state.directory.glob(f"step-*/{_STATE_RECORD}"))
     if not complete:
         return 0
-    record = json.loads(complete[-1].read_text(encoding="utf-8"))
-    if found := differences(record["determinants"], dict(state.determinants)):
+    path = complete[-1]
+    record = _read_object(path)
+    step, determinants = record.get("step"), record.get("determinants")
+    is_ours = isinstance(determinants, dict) and isinstance(step, int)
+    if not is_ours or path.parent.name != f"step-{step:08d}":
+        raise DamagedFile(
+            f"{path} does not say which step of which training it belongs to; restore "
+            f"{path.parent} from a copy, or remove it to start the training again"
+        )
+    if found := differences(determinants, dict(state.determinants)):
         raise ValueError(
-            f"{complete[-1].parent} belongs to another training run: {found}; restore the setting, "
+            f"{path.parent} belongs to another training run: {found}; restore the setting, "
             f"or remove {state.directory} to start again"
         )
     tensors = _tensors(state)
     with _one_process_is_fine():
-        dcp.load(tensors, checkpoint_id=complete[-1].parent)
+        read_state(tensors, path.parent)
     set_state_dict(
         state.module,
         state.optimizers,
         model_state_dict=tensors["module"],
         optim_state_dict=tensors["optimizers"],
     )
-    return int(record["step"])
+    assert isinstance(step, int)
+    return step
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that anyone may have written."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DamagedFile(f"{path} holds no JSON object; restore it from a copy")
+    return value
 
 
 def remove_states(state: TrainingState) -> None:
@@ -129,9 +148,13 @@ def check_replaceable(output_dir: Path) -> None:
 
 
 def read_training_record(output_dir: Path) -> dict[str, Any] | None:
-    """The record of what the student in `output_dir` was made of; None if there is none."""
+    """The record of what the student in `output_dir` was made of; None if there is none.
+
+    Raises:
+        DamagedFile: it is no record.
+    """
     path = output_dir / TRAINING_RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return _read_object(path) if path.is_file() else None
 
 
 def save_student(

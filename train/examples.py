@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,10 +11,15 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.chat import tokenizer_digest
 from orca2_gen.manifest import Manifest, checked_manifest
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
+from orca2_gen.run_directory.json_files import read_json
+from orca2_gen.run_directory.record_tables import column_with_nulls
+from orca2_gen.run_directory.unpacking import check_unpacked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +82,16 @@ def load_examples(
             f"({manifest.tokenizer_digest[:12]}) than that of {model_dir} ({digest[:12]}); "
             f"train the model that the dataset was made for, or make it again for this one"
         )
+    for entry in manifest.files:
+        _check_shard(dataset_dir, entry)
     _check_mapped_files(dataset_dir, {entry.path for entry in manifest.files})
-    dataset = datasets.load_from_disk(str(dataset_dir))
+    try:
+        dataset = datasets.load_from_disk(str(dataset_dir))
+    except Exception as error:  # of a state.json or dataset_info.json that the manifest omits
+        raise ValueError(
+            f"{dataset_dir} cannot be opened by datasets.load_from_disk "
+            f"({' '.join(str(error).split())[:200]}); make the dataset again"
+        ) from None
     listed = sum(entry.rows for entry in manifest.files)
     if len(dataset) != listed or not len(dataset):
         raise ValueError(
@@ -134,16 +146,70 @@ def _example_table(
     )
 
 
+def _check_shard(dataset_dir: Path, entry: FileEntry) -> None:
+    """Checks that no value of a shard, whoever wrote it, is beyond what training can read.
+
+    A digest that fits says only that the shard is what the manifest's writer meant; Arrow crashes
+    on an offset that points elsewhere. The shard is mapped, so only one batch at a time is held.
+
+    Raises:
+        DamagedFile: a value is; the line names the shard.
+    """
+    path = dataset_dir / entry.path
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            body = mapped.read_buffer()
+            check_unpacked(body, entry.rows)
+            with pa.ipc.open_stream(body) as reader:
+                _check_columns(reader.schema)
+                for batch in reader:
+                    batch.validate(full=True)
+                    columns = pa.Table.from_batches([batch]).select(list(_COLUMNS))
+                    if name := column_with_nulls(columns):
+                        raise ValueError(f"the column {name!r} has a null")
+                    smallest = pc.min(pc.list_flatten(batch.column("input_ids"))).as_py()
+                    if smallest is not None and smallest < 0:
+                        raise ValueError(f"it holds the token id {smallest}")
+    except (ValueError, KeyError, pa.ArrowException, OSError) as error:
+        fault = " ".join(str(error).split())[:200]
+        raise DamagedFile(
+            f"{path} is no shard of examples: {fault}; make the dataset again"
+        ) from None
+
+
+def _check_columns(schema: pa.Schema) -> None:
+    for name, (wish, fits) in _COLUMNS.items():
+        places = schema.get_all_field_indices(name)
+        if len(places) != 1 or not fits(schema.field(places[0]).type):
+            raise ValueError(f"expected one column {name!r} of {wish}")
+
+
+def _is_ids(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) and pa.types.is_signed_integer(type_.value_type))
+
+
+_COLUMNS = {
+    "input_ids": ("lists of whole numbers", _is_ids),
+    "num_prompt_tokens": ("whole numbers", pa.types.is_signed_integer),
+    "problem_id": ("texts", pa.types.is_string),
+    "task": ("texts", pa.types.is_string),
+}
+"""Column that training reads -> its type, in words and as a test."""
+
+
 def _check_mapped_files(dataset_dir: Path, listed: set[str]) -> None:
     """Refuses a state.json that lets `datasets` map a file that is not listed and checked."""
+    path = dataset_dir / "state.json"
     try:
-        state = json.loads((dataset_dir / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{dataset_dir / 'state.json'} cannot be read: {error}") from error
-    named = [data_file["filename"] for data_file in state["_data_files"]]
+        state = read_json(path)
+        named = [data_file["filename"] for data_file in state["_data_files"]]
+    except (FileNotFoundError, DamagedFile, KeyError, TypeError) as error:
+        raise DamagedFile(
+            f"{path} lists no files of a dataset ({error!r}); make it again"
+        ) from None
     for name in named:
         if name not in listed or named.count(name) > 1:
             raise ValueError(
-                f"{dataset_dir / 'state.json'} names {name!r}, which manifest.json does not list, "
-                f"or names it twice; make the dataset again"
+                f"{path} names {name!r}, which manifest.json does not list, or names it twice; "
+                "make the dataset again"
             )

@@ -50,6 +50,7 @@ def load_sharded(
         attn_implementation="sdpa",
         local_files_only=True,
         trust_remote_code=False,
+        use_safetensors=True,  # the other format is a pickle
     )
     loss = LabelledLoss(model, dtype=dtype)
     loss.check_head()

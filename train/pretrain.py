@@ -160,7 +160,7 @@ def pretrain(
         model = build_model(recipe, chat)
     else:
         model = LlamaForCausalLM.from_pretrained(
-            start_from, dtype=torch.float32, local_files_only=True
+            start_from, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
     curve: list[StepMetrics] = []
 

@@ -21,6 +21,7 @@ import transformers
 
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
+from orca2_gen.exit_codes import FAILED, exit_code
 from orca2_gen.run_directory.digests import model_digest
 from train.batches import packed_batches
 from train.checkpoint import (
@@ -237,7 +238,7 @@ def train_from_config(config: Config) -> TrainedStudent:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of training one config file: 0 done, 1 stopped, 2 config or dataset refused."""
+    """The exit code of training one config file: 0 done, 1 stopped or damaged, 2 refused."""
     parser = argparse.ArgumentParser(
         prog="train.sft", description="Train a student on a run's dataset."
     )
@@ -256,8 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"fill {student.fill:.3f}"
                 )
     except (ValueError, FloatingPointError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        # transformers explains a file that it cannot read in several lines.
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        return exit_code(error) or FAILED
     return 0
 
 

@@ -41,15 +41,15 @@ def tasks(
     That is its problems by answer type, the rows passed over, and the rejections with their
     reasons.
     """
-    from orca2_gen.tasks.preflight import check_task_files, notes_on
     from orca2_gen.tasks.read import TaskSource, read_task
+    from orca2_gen.tasks.soundness import check_sound, notes_on
     from orca2_gen.tasks.taxonomy import load_taxonomy
 
     branches, mapping = load_taxonomy(taxonomy), _columns(columns)
     for file in files:
         name = file.name.split(".")[0]
         source = TaskSource(name=name, format=format_, path=file, columns=mapping, **options)
-        check_task_files(source)
+        check_sound(source)
         for note in notes_on(source):
             click.echo(f"  {note}")
         _print_task(name, read_task(source, branches), show)
@@ -132,7 +132,8 @@ def status(run_dir: Path) -> None:
         if stage in READING:
             for counts in counts_by_task(ledger, stage).values():
                 click.echo(f"  {counts.sentence}")
-    print_selections(ledger)
+    if ledger.committed("selections"):
+        print_selections(ledger)
 
 
 def print_selections(ledger: Ledger) -> None:

@@ -26,7 +26,7 @@ from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenize
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
 from orca2_gen.tasks.formats import format_digest, suffixes
-from orca2_gen.tasks.preflight import check_task_files
+from orca2_gen.tasks.soundness import check_sound
 from orca2_gen.tasks.taxonomy import Branch, parse_taxonomy, taxonomy_bytes
 
 CHECK_SECONDS = 5.0
@@ -57,7 +57,7 @@ def read_inputs(config: Config) -> Inputs:
     """
     inputs = read_texts(config)  # first: a mistake in the rest should not wait for large files
     for task in (*config.tasks, *config.evaluation.tasks):
-        check_task_files(task_source(task))
+        check_sound(task_source(task))
     tasks: dict[tuple[str, str], str] = {
         (task.format, task.path): format_digest(task.format, Path(task.path))
         for task in (*config.tasks, *config.evaluation.tasks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +70,7 @@ def read_recorded(run_dir: Path) -> Recorded:
     """The contents of a run's config.json.
 
     Raises:
-        ValueError: there is no config.json.
+        FileNotFoundError: the file is absent.
         DamagedFile: it holds something else.
     """
     path = run_dir / "config.json"
@@ -80,10 +79,6 @@ def read_recorded(run_dir: Path) -> Recorded:
         body = parsed(path, value, _BODY)
         texts = value["strategies"] if body.strategies is not None else None
         strategies = strategies_from_json(texts) if texts is not None else None
-    except FileNotFoundError:
-        raise ValueError(
-            f"{run_dir} holds no config.json: not a run directory; give one that a run wrote"
-        ) from None
     except DamagedFile as error:
         raise DamagedFile(f"{error}; restore it from a copy") from error
     if strategies is not None and (unknown := _unknown_strategies(strategies)):
@@ -121,7 +116,10 @@ def record_stages(
     """
     run_dir = ledger.run_dir
     path = run_dir / "config.json"
-    before = read_recorded(run_dir).stages if os.path.lexists(path) else {}
+    try:
+        before = read_recorded(run_dir).stages
+    except FileNotFoundError:
+        before = {}
     for stage in stages:
         if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
             continue

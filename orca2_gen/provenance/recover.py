@@ -20,7 +20,7 @@ import pyarrow as pa
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import read_config
 from orca2_gen.provenance.accounting import RECORDS
-from orca2_gen.provenance.recorded import read_recorded
+from orca2_gen.provenance.recorded import Recorded, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS, stage_keys
 from orca2_gen.provenance.standing import standing_units
 from orca2_gen.records import Rejection
@@ -67,7 +67,7 @@ def plan_recovery(run_dir: Path) -> Recovery:
     Raises:
         ValueError: its config.json, which says which units belong to the run, cannot be read.
     """
-    recorded = read_recorded(run_dir)
+    recorded = _recorded(run_dir)
     config = read_config(run_dir / "config.json")
     strategies = recorded.strategies or load_strategies(config.strategies)
     try:
@@ -106,7 +106,7 @@ def recover(run_dir: Path) -> Recovery:
         RunInUse: a driver works on the run.
         ValueError: see `plan_recovery`.
     """
-    read_recorded(run_dir)  # a lock is a file, and this may be anyone's directory
+    _recorded(run_dir)  # a lock is a file, and this may be anyone's directory
     with run_lock(run_dir) as lock:
         plan = plan_recovery(run_dir)
         if not plan.damage:
@@ -121,6 +121,16 @@ def recover(run_dir: Path) -> Recovery:
         ledger.write_tip()
         set_aside_unlisted(ledger)
     return plan
+
+
+def _recorded(run_dir: Path) -> Recorded:
+    try:
+        return read_recorded(run_dir)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{run_dir} holds no config.json, which says which units belong to a run; give the "
+            "directory of a run, or restore the file from a copy"
+        ) from None
 
 
 def _listed_units(run_dir: Path, unproved: list[str]) -> Iterator[tuple[Name, Receipt]]:

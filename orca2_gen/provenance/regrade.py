@@ -61,7 +61,12 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
             f"{run_dir} is the config's own run_dir, and a run is never graded again in place; "
             "name a new one with --set run_dir=DIR"
         )
-    recorded = read_recorded(root).stages
+    try:
+        recorded = read_recorded(root).stages
+    except FileNotFoundError:
+        raise ValueError(
+            f"{root} holds no config.json: not a run directory; give one that a run wrote"
+        ) from None
     if "grader" not in recorded.get("scores", {}):
         raise ValueError(
             f"{root / 'config.json'} does not say which grader made its scores; restore it from a "

@@ -73,17 +73,17 @@ def _read_config(run_dir: Path, found: Verification) -> tuple[Recorded, Config, 
     Raises:
         ValueError: it is not a run directory.
     """
-    if not os.path.lexists(run_dir / "config.json") and (run_dir / "ledger.jsonl").exists():
-        found.findings.append(f"{run_dir / 'config.json'} is absent; restore it from a copy")
-        return None
-    recorded = None
     try:
         recorded = read_recorded(run_dir)
         config = read_config(run_dir / "config.json")
         return recorded, config, recorded.strategies or load_strategies(config.strategies)
+    except FileNotFoundError:
+        if not (run_dir / "ledger.jsonl").exists():
+            raise ValueError(
+                f"{run_dir} holds no config.json: not a run directory; give one that a run wrote"
+            ) from None
+        found.findings.append(f"{run_dir / 'config.json'} is absent; restore it from a copy")
     except ValueError as error:
-        if recorded is None and not isinstance(error, DamagedFile):
-            raise  # no run directory
         found.findings.append(str(error))
     return None
 

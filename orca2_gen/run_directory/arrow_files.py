@@ -22,7 +22,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from orca2_gen.run_directory.record_tables import check_schema, from_table, to_table
+from orca2_gen.run_directory.record_tables import (
+    check_schema,
+    column_with_nulls,
+    from_table,
+    to_table,
+)
 from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
 from orca2_gen.run_directory.unpacking import UnusableArrow, check_unpacked, is_file_format
 
@@ -117,6 +122,8 @@ def read_table(root: Path, entry: FileEntry, record: type[Any] | None = None) ->
                 check_schema(reader.schema, record)
             table = reader.read_all()
         table.validate(full=True)
+        if record is not None and (name := column_with_nulls(table)):
+            raise ValueError(f"the column {name!r} has a null")
     except (ValueError, pa.ArrowException, OSError) as error:  # a codec raises OSError
         raise DamagedFile(f"{path} {_continued(error)}") from None
     if table.num_rows != entry.rows:

@@ -1,9 +1,9 @@
 """RUN/dataset before it is written again: only what we wrote is removed, the rest is set aside.
 
-    RUN/dataset/.writing     stands there while a dataset is being written
+    RUN/.writing-dataset.json     stands there while a dataset is being written
 
 People save their own data under the very names that `datasets` uses. What we wrote is known by size
-and digest, from the manifest; while `.writing` stands and no manifest does, a driver was killed
+and digest, from the manifest; while that note stands and no manifest does, a driver was killed
 between the two, and whatever bears our names is its unfinished work.
 """
 
@@ -20,12 +20,13 @@ from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.regular_files import read_regular
 from orca2_gen.run_directory.unlisted import SET_ASIDE, set_aside
 
-_NOTE = ".writing"
+_NOTE = ".writing-dataset.json"
 _MANIFEST = "manifest.json"
 _MOST_BYTES = 256 << 20
 _NAMES = re.compile(
     r"data-[0-9]{5}-of-[0-9]{5}\.arrow|state\.json|dataset_info\.json|README\.md|manifest\.json"
 )
+_TEMPORARY = re.compile(rf"\.({_NAMES.pattern})\.tmp-.+-[0-9]+-[0-9a-f]{{8}}")
 _CARD_LINE = b"\nMade by orca2-gen. "
 
 
@@ -38,7 +39,7 @@ def make_way(run_dir: Path, say: Callable[[str], None]) -> None:
     if (root.is_symlink() and not root.exists()) or (root.exists() and not root.is_dir()):
         set_aside(run_dir, root)
     listed = _listed(root / _MANIFEST)
-    is_unfinished = listed is None and (root / _NOTE).is_file()
+    is_unfinished = listed is None and (run_dir / _NOTE).is_file()
     moved = []
     for path in sorted(root.glob("*")):
         if not _NAMES.fullmatch(path.name) or is_unfinished:
@@ -46,11 +47,11 @@ def make_way(run_dir: Path, say: Callable[[str], None]) -> None:
         if not _is_ours(path, listed or {}):
             set_aside(run_dir, path)
             moved.append(path.name)
-    write_bytes(root / _NOTE, b"A dataset is being written here by orca2-gen.\n")
+    write_bytes(run_dir / _NOTE, b"{}\n")
     # The manifest goes first: without it, nobody takes what is left for a dataset.
     (root / _MANIFEST).unlink(missing_ok=True)
     for path in sorted(root.glob("*")):
-        if _NAMES.fullmatch(path.name):
+        if _NAMES.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
             path.unlink()
     if moved:
         say(
@@ -62,7 +63,7 @@ def make_way(run_dir: Path, say: Callable[[str], None]) -> None:
 
 def way_is_used(run_dir: Path) -> None:
     """Says that RUN/dataset is whole: its manifest stands."""
-    (run_dir / "dataset" / _NOTE).unlink(missing_ok=True)
+    (run_dir / _NOTE).unlink(missing_ok=True)
 
 
 def _listed(manifest: Path) -> dict[str, tuple[int, str]] | None:

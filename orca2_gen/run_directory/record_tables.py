@@ -97,6 +97,22 @@ def check_schema(schema: pa.Schema, record: type[Any]) -> None:
         raise ValueError(f"{fault}, so it holds no rows of {record.__name__}")
 
 
+def column_with_nulls(table: pa.Table) -> str:
+    """The first column that holds a null, at any depth; empty if none does: records have none."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if any(map(_has_null, column.chunks)):
+            return str(name)
+    return ""
+
+
+def _has_null(array: pa.Array) -> bool:
+    if array.null_count:
+        return True
+    if pa.types.is_struct(array.type):
+        return any(map(_has_null, array.flatten()))
+    return pa.types.is_list(array.type) and _has_null(array.flatten())
+
+
 def _column_fault(found: pa.StructType, record: Any) -> str:
     """The fault that keeps rows of this type from being records; empty if there is none."""
     hints = typing.get_type_hints(record)

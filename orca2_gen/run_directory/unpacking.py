@@ -106,10 +106,13 @@ def batches_unpacked(source: pa.Buffer | pa.MemoryMappedFile) -> Iterator[Unpack
             found = _unpacked(message)
             if found is not None:
                 yield found
+    except UnusableArrow:
+        raise
     except (
         struct.error,
         IndexError,
         TypeError,
+        ValueError,  # numpy's, of a vector beyond the end
         OverflowError,
         pa.ArrowException,
         OSError,

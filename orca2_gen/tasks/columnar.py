@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked
-from orca2_gen.tasks.files import TaskFile
+from orca2_gen.tasks.files import TaskFile, open_file
 from orca2_gen.tasks.rows import SourceRow
 from orca2_gen.tasks.statements import BadRowError, NumberText, Row
 
@@ -40,6 +40,7 @@ def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow
         ValueError: a wanted column is missing, a batch has more than MAX_BATCH_BYTES, or the file
             is cut off or damaged, so that later rows would be missing.
     """
+    open_file(file).close()  # Arrow would wait for the writer of a FIFO
     index = 0
     try:
         for batch, labels in _batches(file, wanted):

@@ -199,9 +199,9 @@ DAMAGES = [
     damage("a shard with a flipped bit", of_stage("dataset", flip), "data-00000", "SHA-256"),
     damage("a shard that the manifest does not list", add_shard, "data-00001", "not listed"),
     *(
-        damage(f"{name} damaged: {make.__name__}", of_file(f"dataset/{name}", make), name)
+        damage(f"{how} {name}", of_file(f"dataset/{name}", make), name)
         for name in ("state.json", "dataset_info.json", "README.md")
-        for make in (flip, Path.unlink)
+        for how, make in (("a flipped bit in", flip), ("no", Path.unlink))
     ),
     damage(
         "a damaged card of an older run",

@@ -8,6 +8,7 @@ The plan is `faults.json` beside the run directory:
     die_after     numbers of requests, after each of which the actor's process ends once
     hang_on       problem ids whose requests never return, once
     slow          problem id -> seconds during which its requests go on making tokens
+    says          problem id, or `role|problem id` -> text of its completions for the script's
     waits_for     problem id -> a pattern of files in the run directory, one of which must be there
     fail_starts   number of engine starts that raise
     slow_start    seconds that a start takes
@@ -32,6 +33,7 @@ import ray
 
 from orca2_gen.engine import WARM_UP, Engine, Request
 from orca2_gen.records import Completion
+from orca2_gen.scripted_engine import Script
 from ray_jobs.engines import placement
 from ray_jobs.engines.actor import EngineActor, EngineReport
 from ray_jobs.engines.watchdog import WatchedEngine
@@ -125,6 +127,8 @@ class FaultyActor(EngineActor):
         self._skewed = plan.get("skewed", 0)
         super().__init__(run_dir, **arguments)
         watched = self._engine
+        if says := plan.get("says"):
+            watched._engine._script = saying(says, watched._engine._script)
         watched._engine = FaultyEngine(watched._engine, run_dir, plan)
         assert isinstance(watched, WatchedEngine)
 
@@ -134,6 +138,16 @@ class FaultyActor(EngineActor):
         if mark(self._run_dir, "skewed", self._skewed):
             return dataclasses.replace(report, versions=(("vllm", "0.0"),))
         return report
+
+
+def saying(says: dict[str, str], script: Script) -> Script:
+    """The script, but for the problems of a plan."""
+
+    def said(request: Request) -> str:
+        planned = says.get(request.problem_id, says.get(f"{request.role}|{request.problem_id}"))
+        return script(request) if planned is None else planned
+
+    return said
 
 
 def mark(run_dir: Path, what: str, most: int) -> bool:

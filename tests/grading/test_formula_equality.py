@@ -92,6 +92,18 @@ def test_a_child_killed_over_an_item_ends_without_a_hang() -> None:
     assert formula_equality.compare(("1/2",), "y/(2y)") == "correct"
 
 
+def test_a_child_that_is_stopped_costs_its_item_and_is_replaced() -> None:
+    formula_equality.close()
+    assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
+    [child] = wait_for_children(1)
+    child.suspend()
+    started = time.monotonic()
+    assert formula_equality.compare(("1/2",), "z/(2z)") == "ungraded"
+    assert time.monotonic() - started < formula_equality.DEADLINE_SECONDS + 10
+    assert not child.is_running()
+    assert formula_equality.compare(("1/2",), "z/(2z)") == "correct"
+
+
 def test_closing_ends_the_children_and_may_be_repeated() -> None:
     assert formula_equality.compare(("1/2",), "x/(2x)") == "correct"
     formula_equality.close()

@@ -94,7 +94,7 @@ def test_a_flipped_bit_in_a_line_costs_nothing(run_copy: Path) -> None:
 def test_a_directory_that_is_no_run_is_left_alone(tmp_path: Path, orca2: Call) -> None:
     (tmp_path / "problems").mkdir()
     code, _, err = orca2("recover", tmp_path, "--yes")
-    assert code == 2 and "holds no config.json: not a run directory" in err
+    assert code == 2 and "holds no config.json, which says which units belong to a run" in err
     assert [path.name for path in tmp_path.iterdir()] == ["problems"]
 
 

@@ -12,11 +12,12 @@ import pytest
 from orca2_gen.config.load import engine_directory
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import erase
+from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
-from orca2_gen.run_directory.units import STAGES, Receipt
+from orca2_gen.run_directory.units import STAGES, Receipt, UnitName, read_unit, write_unit
 from orca2_gen.strategies import load_strategies
 from tests.conftest import FinishedRun, dataset_of
 
@@ -71,7 +72,15 @@ def test_a_damaged_file_of_any_stage_is_named(run_copy: Path, stage: str, damage
 def test_rows_that_stand_in_two_units_are_named(run_copy: Path, stage: str) -> None:
     def double(receipts: list[Receipt]) -> list[Receipt]:
         victim = next(r for r in receipts if r.stage == stage)
-        return [*receipts, dataclasses.replace(victim, unit=victim.unit + "-000099")]
+        accepted, rejected = read_unit(run_copy, victim, RECORDS[stage])
+        name = UnitName(
+            stage=stage,
+            stage_key=victim.stage_key,
+            unit=victim.unit + "-000099",
+            group=victim.group,
+        )
+        again = write_unit(run_copy, name, accepted, RECORDS[stage], rejected, victim.counts)
+        return [*receipts, again]
 
     rewrite_ledger(run_copy, double)
     assert_found(run_copy, stage, "occurs 2 times")

@@ -66,6 +66,7 @@ def mixed_config(folder: Path, file: Path, more: str = "") -> Path:
     text = file.read_text().replace('name = "letters"', 'name = "letters"\nanswer_type = "numeric"')
     text = text.replace("rows_per_unit = 8", 'rows_per_unit = 8\nstrategies = "own.toml"')
     text = text.replace("step_by_step", "extract_generate")
+    text = text.replace(", recall_reason_generate = 0.9", "")
     file.write_text(text + more)
     return file
 

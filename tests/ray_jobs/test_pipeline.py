@@ -27,7 +27,6 @@ from orca2_gen.run_directory.unlisted import unlisted_files
 from ray_jobs.pipeline import read_tasks, run_all, score_student
 from ray_jobs.run import Run, open_run
 from tests.conftest import NUM_BAD, NUM_LETTERS, NUM_SUMS, FinishedRun, Write, quiet
-from tests.provenance.test_verify import rewrite_ledger
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -510,7 +509,10 @@ def test_a_stage_that_reads_a_changed_file_names_it_and_the_way_out(
     run_copy: Path, undisturbed: FinishedRun, stage: str
 ) -> None:
     later = STAGES[STAGES.index(stage) + 1 :]
-    rewrite_ledger(run_copy, lambda receipts: [r for r in receipts if r.stage not in later])
+    lines = (run_copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["stage"] not in later]
+    (run_copy / "ledger.jsonl").write_bytes(b"".join(kept))
+    (run_copy / "ledger.tip.json").unlink()
     shutil.rmtree(run_copy / "dataset")
     victim = sorted((run_copy / stage).glob("*.arrow"))[0]
     body = bytearray(victim.read_bytes())

@@ -41,17 +41,18 @@ SCORED = 12
 
 
 def small(run_dir: Path, rows: int, *overrides: str) -> list[str]:
-    """Overrides that cut the microworld to two tasks of `rows` rows each."""
-    listed = []
+    """Overrides that cut the microworld to two tasks of `rows` rows each, and as many held out."""
+    listed: dict[str, list[str]] = {"train": [], "held-out": []}
     for name in ("add", "river"):
-        lines = (TASKS / f"{name}.train.jsonl").read_text().splitlines(keepends=True)[:rows]
-        path = run_dir.parent / f"{name}.jsonl"
-        path.write_text("".join(lines))
-        listed.append(f'{{name = "{name}", format = "jsonl", path = "{path}"}}')
+        lines = (TASKS / f"{name}.train.jsonl").read_text().splitlines(keepends=True)
+        for place, (split, tasks) in enumerate(listed.items()):
+            path = run_dir.parent / f"{name}.{split}.jsonl"
+            path.write_text("".join(lines[place * rows :][:rows]))
+            tasks.append(f'{{name = "{name}", format = "jsonl", path = "{path}"}}')
     return [
         f"run_dir={run_dir}",
-        f"tasks=[{', '.join(listed)}]",
-        f"evaluation.tasks=[{', '.join(listed)}]",
+        f"tasks=[{', '.join(listed['train'])}]",
+        f"evaluation.tasks=[{', '.join(listed['held-out'])}]",
         f"selection.scored_problems={SCORED}",
         *overrides,
     ]
@@ -198,7 +199,7 @@ def test_a_real_judge_is_asked_about_every_answer_and_its_noise_is_no_verdict(
         max_position_embeddings=4096,  # room for the prompt of a judge
     )
     overrides = small(tmp_path / "run", 12)
-    task = f'{{name = "river", format = "jsonl", path = "{tmp_path / "river.jsonl"}"'
+    task = f'{{name = "river", format = "jsonl", path = "{tmp_path / "river.train.jsonl"}"'
     values = 'dtype = "float32", max_model_len = 4096, max_num_batched_tokens = 4096'
     values += ", block_size = 32, kv_cache_memory_bytes = 268435456, enforce_eager = true"
     overrides += [

@@ -72,7 +72,7 @@ def test_the_unfinished_work_of_a_killed_driver_is_written_over(
 ) -> None:
     root = tmp_path / "dataset"
     root.mkdir()
-    (root / ".writing").touch()
+    (tmp_path / ".writing-dataset.json").touch()
     (root / SHARD).write_bytes(b"half a shard")
     (root / "data-00001-of-00009.arrow").write_bytes(b"of a dataset with more shards")
     build(tmp_path, chatml, strategies)

@@ -22,7 +22,6 @@ from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.record_tables import arrow_schema
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.run_directory.unpacking import UnusableArrow, batches_unpacked, check_unpacked
-from tests.provenance.test_verify import rewrite_ledger
 
 NEW: dict[str, Callable[..., Any]] = {"file": pa.ipc.new_file, "stream": pa.ipc.new_stream}
 MOST_ROWS = (1 << 31) - 1
@@ -258,6 +257,8 @@ def _list_again(run_dir: Path, units: list[Receipt]) -> None:
         dataclasses.replace(unit, files=tuple(_entry(run_dir, file) for file in unit.files))
         for unit in units
     ]
+    from tests.provenance.test_verify import rewrite_ledger  # large: a child measures its memory
+
     rewrite_ledger(run_dir, lambda _: again)
     dataset = run_dir / "dataset"
     manifest = json.loads((dataset / "manifest.json").read_text())

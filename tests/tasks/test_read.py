@@ -14,8 +14,8 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Rejection
 from orca2_gen.tasks.formats import FORMATS
-from orca2_gen.tasks.preflight import check_task_files
 from orca2_gen.tasks.read import TaskSource, read_task
+from orca2_gen.tasks.soundness import check_sound
 from tests.tasks.reading import (
     GOOD,
     SAMPLES,
@@ -134,7 +134,7 @@ def test_a_parquet_or_arrow_file_cut_anywhere_is_an_error_before_and_while_it_is
 ) -> None:
     path = sample_file(tmp_path, format)
     whole = path.read_bytes()
-    check_task_files(source(path, format))
+    check_sound(source(path, format))
     for size in range(0, len(whole), 23):
         path.write_bytes(whole[:size])
         for look in (read, look_at):
@@ -143,7 +143,7 @@ def test_a_parquet_or_arrow_file_cut_anywhere_is_an_error_before_and_while_it_is
 
 
 def look_at(path: Path, *, format: str) -> None:
-    check_task_files(source(path, format))
+    check_sound(source(path, format))
 
 
 @pytest.mark.parametrize("format", sorted(set(FORMATS) - COLUMNAR))

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from orca2_gen.chat import Chat
+from orca2_gen.run_directory.arrow_files import DamagedFile
 from train.examples import ExampleTable, load_examples
 from train.model import check_examples_fit
 
@@ -128,3 +134,123 @@ def test_limits_that_name_no_row_or_leave_none_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="max_rows_per_task"):
         load_examples(copy, prompts="erased", model_dir=model_dir, max_rows_per_task=limits)
+
+
+def relisted(copy: Path, shard: Path, body: bytes) -> None:
+    """Changes a shard and gives the manifest its new size and digest, as a stranger would."""
+    shard.write_bytes(body)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for entry in manifest["files"]:
+        if entry["path"] == shard.name:
+            entry |= {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+
+
+def with_column(copy: Path, name: str, change: Callable[[pa.Array], pa.Array]) -> Path:
+    """Changes a column of the first shard, which stays a shard that the manifest lists."""
+    shard = sorted(copy.glob("*.arrow"))[0]
+    table = pa.ipc.open_stream(shard.read_bytes()).read_all().combine_chunks()
+    place = table.schema.get_field_index(name)
+    table = table.set_column(place, name, change(table.column(place).chunk(0)))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    relisted(copy, shard, sink.getvalue().to_pybytes())
+    return shard
+
+
+def first_id(ids: pa.Array, value: int | None) -> pa.Array:
+    rows = ids.to_pylist()
+    rows[0][0] = value
+    return pa.array(rows, ids.type)
+
+
+FAULTS: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
+    "it holds the token id -5": ("input_ids", lambda a: first_id(a, -5)),
+    "the column 'input_ids' has a null": ("input_ids", lambda a: first_id(a, None)),
+    "expected one column 'input_ids' of lists": ("input_ids", lambda a: pa.array(["x"] * len(a))),
+    "expected one column 'task' of texts": ("task", lambda a: a.dictionary_encode()),
+    "the column 'problem_id' has a null": (
+        "problem_id",
+        lambda a: pa.array([None, *a.to_pylist()[1:]], a.type),
+    ),
+    "expected one column 'num_prompt_tokens' of whole numbers": (
+        "num_prompt_tokens",
+        lambda a: a.cast(pa.float64()),
+    ),
+}
+
+
+@pytest.mark.parametrize("line", FAULTS)
+def test_values_that_no_row_of_ours_has_are_one_line(
+    copy: Path, model_dir: Path, line: str
+) -> None:
+    column, change = FAULTS[line]
+    shard = with_column(copy, column, change)
+    with pytest.raises(DamagedFile) as caught:
+        read(copy, model_dir)
+    assert f"{shard} is no shard of examples: {line}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", ["{}", "[]", "null", '{"_data_files": 5}', '{"_data_files": [1]}', "[" * 9999]
+)
+def test_a_state_json_of_any_other_shape_is_one_line(
+    copy: Path, model_dir: Path, body: str
+) -> None:
+    (copy / "state.json").write_text(body)
+    edit(copy / "manifest.json", descriptions=[])
+    with pytest.raises(DamagedFile, match=r"state\.json lists no files of a dataset"):
+        read(copy, model_dir)
+
+
+@pytest.mark.parametrize("change", [{"_format_type": "pickle"}, {"_format_columns": 7}])
+def test_a_format_that_datasets_does_not_know_is_one_line_or_no_matter(
+    copy: Path, model_dir: Path, change: dict[str, object]
+) -> None:
+    edit(copy / "state.json", **change)
+    edit(copy / "manifest.json", descriptions=[])
+    try:
+        found = read(copy, model_dir)
+    except ValueError as error:
+        assert "\n" not in str(error) and str(copy) in str(error)
+    else:
+        assert len(found.lengths) == 60
+
+
+CHANGED_BYTES = """
+import random, sys
+from pathlib import Path
+from tests.train.test_examples import read, relisted
+copy, model_dir, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+shard = sorted(copy.glob("*.arrow"))[0]
+whole = shard.read_bytes()
+draw = random.Random(seed)
+refused = 0
+for _ in range(150):
+    body = bytearray(whole)
+    for _ in range(draw.choice([1, 1, 4])):
+        body[draw.randrange(len(body))] = draw.randrange(256)
+    relisted(copy, shard, bytes(body))
+    try:
+        table = read(copy, model_dir)
+    except ValueError as error:
+        assert "\\n" not in str(error), error
+        refused += 1
+        continue
+    for index in range(60):
+        ids = table[index].input_ids
+        assert len(ids) == table.lengths[index] and (ids >= 0).all() and ids.max() < 2**63
+print(refused)
+"""
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_changed_byte_with_a_fitting_digest_is_refused_or_read_and_never_a_crash(
+    copy: Path, model_dir: Path, seed: int
+) -> None:
+    command = [sys.executable, "-c", CHANGED_BYTES, str(copy), str(model_dir), str(seed)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    assert int(child.stdout) > 10

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ EVALUATION = """
 [[evaluation.tasks]]
 name = "sums"
 format = "jsonl"
-path = "sums.jsonl"
+path = "held_out.jsonl"
 answer_type = "numeric"
 split = "test"
 """
@@ -80,6 +81,7 @@ def graded(
         selection='method = "full_grid"',
     )
     file.write_text(file.read_text().replace("scored_problems = 12", "scored_problems = 28"))
+    shutil.copy(folder / "sums.jsonl", folder / "held_out.jsonl")
     config = load_config(file)
     with open_run(config, quiet) as run:
         run_all(run)

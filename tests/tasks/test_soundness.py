@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.tasks.preflight import check_task_files, notes_on
+from orca2_gen.tasks.soundness import check_sound, notes_on
 from tests.tasks.reading import (
     GOOD,
     PLAIN_TABLE,
@@ -30,7 +30,7 @@ from tests.tasks.reading import (
 def look(path: Path, format: str = "jsonl") -> str:
     """The one line of the error; empty if the files are fine."""
     try:
-        check_task_files(source(path, format))
+        check_sound(source(path, format))
     except ValueError as error:
         assert "\n" not in str(error) and str(path) in str(error)
         return str(error)
@@ -171,7 +171,7 @@ def test_a_sparse_file_a_loop_of_links_and_a_name_too_long_are_refused_at_once(
     (tmp_path / "c").symlink_to(tmp_path / "b")
     assert "found nothing there" in look(tmp_path / "b")
     with pytest.raises(ValueError, match=r"task file /[y/]+\.\.\.: .* too long; correct"):
-        check_task_files(source(Path("/" + "y/" * 3000)))
+        check_sound(source(Path("/" + "y/" * 3000)))
     assert time.monotonic() - started < 10
 
 
@@ -185,5 +185,7 @@ def test_a_fifo_a_device_and_a_dangling_link_are_refused_at_once(tmp_path: Path)
         (folder / f"c{suffix}").symlink_to(folder / "nothing")
         for name in "abc":
             assert look(folder / f"{name}{suffix}", format)
+            with pytest.raises(ValueError, match=f"{name}{suffix}"):
+                read(folder / f"{name}{suffix}", format=format)
         assert f"{folder}/a{suffix} is a FIFO; expected a regular file" in look(folder, format)
     assert time.monotonic() - started < 10

@@ -42,7 +42,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SHARD = re.compile(r"(.*?)-(\d{5})-of-(\d{5})\b.*")
 
 
-def check_task_files(source: TaskSource) -> None:
+def check_sound(source: TaskSource) -> None:
     """Checks that a task's files are whole and hold a row.
 
     Raises:
