@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from orca2_gen.provenance.unit_faults import Places, unit_faults, unit_table
+from orca2_gen.provenance.unit_faults import Places, origin_faults, unit_faults, unit_table
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.ledger import Ledger
@@ -83,7 +83,8 @@ def _read_unit(
     for entry in receipt.files:
         record = Rejection if entry == receipt.rejections else RECORDS[receipt.stage]
         try:
-            table = unit_table(ledger, receipt, entry, record)
+            table = unit_table(ledger, entry, record)
+            found.findings += origin_faults(ledger.run_dir / entry.path, table, receipt)
             files.append(from_table(table, record))
         except DamagedFile as error:
             found.findings.append(str(error))

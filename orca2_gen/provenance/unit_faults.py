@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,27 +22,33 @@ from orca2_gen.selection.blocks import Group
 _NUMBER = re.compile(r"[0-9]{6,}")
 
 
-def unit_table(ledger: Ledger, receipt: Receipt, entry: FileEntry, record: type[Any]) -> pa.Table:
-    """The rows of a unit's file, which says of itself what the ledger says of it.
+def unit_table(ledger: Ledger, entry: FileEntry, record: type[Any]) -> pa.Table:
+    """The rows of a committed file, none of them with a null in it.
 
     Raises:
-        DamagedFile: the file cannot be read, holds a null, or is another unit's.
+        DamagedFile: the file cannot be read, or holds a null.
     """
-    path = ledger.run_dir / entry.path
     table = read_table(ledger.run_dir, entry, record)
     if any(_has_null(chunk) for column in table.columns for chunk in column.chunks):
-        raise DamagedFile(f"{path} holds a null, which no row of {record.__name__} has")
+        raise DamagedFile(
+            f"{ledger.run_dir / entry.path} holds a null, which no row of {record.__name__} has"
+        )
+    return table
+
+
+def origin_faults(path: Path, table: pa.Table, receipt: Receipt) -> Iterator[str]:
+    """A line for each difference of what a file says of itself from what the ledger says of it."""
     try:
         origin = origin_of(table.schema)
     except ValueError as error:
-        raise DamagedFile(f"{path}: {error}") from error
+        yield f"{path}: {error}"
+        return
     if origin is None:
-        return table  # an older version wrote no origin
+        return  # an older version wrote none
     for name in ("stage", "stage_key", "unit", "group", "counts"):
         own, listed = getattr(origin, name), getattr(receipt, name)
         if own != listed:
-            raise DamagedFile(f"{path} says that its {name} is {own!r}, the ledger {listed!r}")
-    return table
+            yield f"{path} says that its {name} is {own!r}, the ledger {listed!r}"
 
 
 def _has_null(array: Any) -> bool:
