@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ TRAINING_RECORD = "training.json"
 """File in every student directory of ours that says what the student was made of."""
 
 _STATE_RECORD = "state.json"
+_OURS = re.compile(r"step-\d{8,}|\.step-\d{8,}\.tmp|driver\.lock|\.driver\.lock\.tmp-.*")
+"""Names in a directory of states: states, those that were not finished, and the trainer's lock."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +148,22 @@ def check_replaceable(output_dir: Path) -> None:
             f"{output_dir} holds files but no {TRAINING_RECORD}, so it is not a student of ours "
             f"and is not overwritten; give another output, or remove it"
         )
+
+
+def check_states(directory: Path) -> None:
+    """Checks that states may be written to `directory`, and removed from it.
+
+    Raises:
+        ValueError: it holds something that training did not make.
+    """
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise ValueError(f"{directory} is not a directory; remove it, or give another output")
+    for path in sorted(directory.iterdir()) if directory.exists() else ():
+        if not _OURS.fullmatch(path.name):
+            raise ValueError(
+                f"{directory} holds {path.name[:100]!a}, which training did not make; states are "
+                f"written there and removed in the end: move it away, or give another output"
+            )
 
 
 def read_training_record(output_dir: Path) -> dict[str, Any] | None:

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.chat import tokenizer_digest
+from orca2_gen.chat import load_chat
 from orca2_gen.manifest import Manifest, checked_manifest
+from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.record_tables import column_with_nulls
@@ -75,7 +76,7 @@ def load_examples(
             f"{dataset_dir / 'manifest.json'}: prompts is {manifest.prompts!r} and training "
             f"expects {prompts!r}; make the dataset again, or set training.prompts"
         )
-    digest = tokenizer_digest(str(model_dir))
+    digest = loaded_chat("model", str(model_dir), load_chat).digest
     if manifest.tokenizer_digest != digest:
         raise ValueError(
             f"{dataset_dir} was encoded with another tokenizer or chat template "

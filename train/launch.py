@@ -1,18 +1,26 @@
-"""Starts the training program in a process that shares no memory with an engine or with Ray."""
+"""Starts the training program in processes that share no memory with an engine or with Ray.
+
+`python -m train.launch` takes torchrun's arguments and ends in another way: with the exit code of
+the first rank that failed and no report beside that rank's own line. Its ranks end with it even if
+it is killed.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
-from orca2_gen.exit_codes import USAGE
+from orca2_gen.exit_codes import FAILED, USAGE
+from train.ranks import LAUNCHER_VARIABLE
 
 
 def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: int = 1) -> None:
-    """Runs `python -m train.sft CONFIG`, or torchrun with several processes, to its end.
+    """Runs `python -m train.sft CONFIG`, in several processes as torchrun does, to its end.
 
     Args:
         config_file: the run's config.
@@ -20,14 +28,13 @@ def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: i
         nproc_per_node: torchrun's option of this name.
 
     Raises:
-        ValueError: the program refused the config or the dataset; torchrun hides that behind its
-            own exit code, 1.
+        ValueError: the program refused the config or the dataset.
         RuntimeError: the program failed; its message is on stderr.
     """
     launcher = [
         sys.executable,
         "-m",
-        "torch.distributed.run",
+        "train.launch",
         "--standalone",
         f"--nproc-per-node={nproc_per_node}",
     ]
@@ -46,3 +53,29 @@ def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: i
 def trained_student(config: Config) -> Path:
     """The directory in which the training program leaves the student of a config."""
     return Path(config.training.output or Path(config.run_dir) / "student")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a program's ranks, started with torchrun's arguments."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
+    # They say of each rank that it ended, which the rank itself has said better, and that
+    # OMP_NUM_THREADS is set to 1.
+    for name in ("torch.distributed.elastic", "torch.distributed.run"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        run(parse_args(arguments))
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        return code if code > 0 else FAILED  # a signal's is negative
+    except SignalException as error:  # the ranks have ended by then
+        print(f"Error: stopped by {error.sigval.name}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -62,7 +62,8 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
         """Refuses a model whose logits are not what `forward` computes: head times hidden states.
 
         Raises:
-            ValueError: the model scales or caps its logits, so `forward` would train another model.
+            ValueError: a logit is no number, or the model scales or caps its logits, so `forward`
+                would train another model.
         """
         model: Any = self.model
         input_ids_BT = torch.arange(min(8, model.config.vocab_size)).unsqueeze(0)
@@ -70,6 +71,11 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
             hidden_BTH = model.base_model(input_ids=input_ids_BT, use_cache=False).last_hidden_state
             ours_BTV = model.lm_head(hidden_BTH)
             theirs_BTV = model(input_ids=input_ids_BT, use_cache=False).logits
+        if not theirs_BTV.isfinite().all():
+            raise ValueError(
+                f"{type(model).__name__}'s logits are not finite before any training: its weights "
+                f"hold NaN or infinity; copy the model again"
+            )
         if not torch.allclose(ours_BTV, theirs_BTV, rtol=1e-3, atol=1e-4):
             raise ValueError(
                 f"{type(model).__name__} changes its logits after lm_head (scaling or capping), "

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orca2_gen.run_directory.arrow_files import DamagedFile, write_bytes
+from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+
 if TYPE_CHECKING:
     from train.fit import StepMetrics
 
 PLAIN_LINE_EVERY_STEPS = 10
+MOST_METRICS_BYTES = 1 << 30
+"""A step's line has about 200 bytes."""
 
 
 @contextmanager
@@ -27,10 +32,12 @@ def step_log(
 
     Lines of steps after `start_step`, left by a run that died after its last state, are dropped
     first, so that the file holds one curve.
+
+    Raises:
+        DamagedFile: the file holds something else.
     """
-    metrics_file.parent.mkdir(parents=True, exist_ok=True)
-    kept = [line for line in _lines(metrics_file) if json.loads(line)["step"] <= start_step]
-    metrics_file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    kept = [line for step, line in _steps(metrics_file) if step <= start_step]
+    write_bytes(metrics_file, "".join(line + "\n" for line in kept).encode())
     bar = Progress(
         TextColumn("training"),
         BarColumn(),
@@ -61,10 +68,36 @@ def step_log(
         yield record
 
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a file; a kill may have cut the last one short."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
+def check_metrics(metrics_file: Path) -> None:
+    """Checks that a file is absent or holds the lines of an earlier training.
+
+    Raises:
+        DamagedFile: it holds something else, which the lines of this one would replace.
+    """
+    for _ in _steps(metrics_file):
+        pass
+
+
+def _steps(path: Path) -> Iterator[tuple[int, str]]:
+    """Each step and its whole line; a kill may have cut the last one short."""
+    try:
+        text = read_regular(path, MOST_METRICS_BYTES).decode()
+    except FileNotFoundError:
+        return
+    except UnusableFile as error:
+        raise DamagedFile(f"{error}; move it away to train") from None
+    except UnicodeDecodeError:
+        raise DamagedFile(f"{path} is no file of metrics; move it away to train") from None
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            step = None
+        if type(step) is not int:
+            raise DamagedFile(
+                f"{path}: line {number} holds no metrics of a step; move the file away to train"
+            )
+        yield step, line
 
 
 def _plain_line(metrics: StepMetrics, num_steps: int) -> str:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+LAUNCHER_VARIABLE = "ORCA2_LAUNCHER"
+"""Variable of the environment with the process id of the ranks' launcher, if it is ours."""
 
 # Rank 0 alone writes the student, and the others wait for it.
 _TIMEOUT = timedelta(minutes=60)
@@ -20,6 +26,7 @@ def joined_ranks() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    _end_with_launcher()
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
     # gloo beside nccl, since checkpoints exchange their plans on the CPU.
@@ -29,6 +36,23 @@ def joined_ranks() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    """Lets this process end soon after its launcher.
+
+    A launcher that is killed cannot end its ranks. They would wait for each other, or go on to
+    train beside the ranks of the next command.
+    """
+    launcher = int(os.environ.get(LAUNCHER_VARIABLE, os.getppid()))
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1.0)
+        print("Error: the launcher of this rank is gone", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def device() -> torch.device:

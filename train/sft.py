@@ -18,15 +18,21 @@ from typing import Literal
 
 import torch
 import transformers
+from pydantic import TypeAdapter
 
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, exit_code
+from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.digests import model_digest
+from orca2_gen.run_directory.json_files import parsed
+from orca2_gen.run_directory.lock import run_lock
 from train.batches import packed_batches
 from train.checkpoint import (
+    TRAINING_RECORD,
     TrainingState,
     check_replaceable,
+    check_states,
     load_state,
     read_training_record,
     remove_states,
@@ -38,7 +44,7 @@ from train.fit import fit
 from train.model import check_examples_fit, load_sharded
 from train.optimizers import Schedule, build_optimizers
 from train.packing import Packing, pack
-from train.progress import step_log
+from train.progress import check_metrics, step_log
 from train.ranks import joined_ranks, rank, world_size
 
 
@@ -109,10 +115,14 @@ def train_student(
         prompts: the manifest's required prompts: erased, instruction_kept or foreign.
 
     Raises:
-        ValueError: dataset, model and plan do not fit, or other files lie in `output_dir`.
+        ValueError: dataset, model and plan do not fit, or other files lie where it writes.
+        RunInUse: another process trains the same output.
         FloatingPointError: the loss is not finite.
     """
+    states = output_dir.with_name(output_dir.name + ".training")
     check_replaceable(output_dir)
+    check_states(states)
+    check_metrics(metrics_file)
     examples = load_examples(
         dataset_dir,
         prompts=prompts,
@@ -126,38 +136,40 @@ def train_student(
         "model": model_digest(model_dir),
     }
     done = read_training_record(output_dir)
-    if done is not None and done["determinants"] == determinants:
-        return TrainedStudent(**done["student"])
+    if done is not None and done.get("determinants") == determinants:
+        return parsed(output_dir / TRAINING_RECORD, done.get("student"), _STUDENT)
     packing = pack(
         examples.lengths, seq_len=plan.seq_len, seed=plan.seed, names=examples.problem_ids
     )
-    torch.manual_seed(plan.seed)
-    loss = load_sharded(
-        model_dir,
-        dtype=getattr(torch, plan.dtype),
-        gradient_checkpointing=execution.gradient_checkpointing,
-    )
-    optimizers = build_optimizers(
-        loss.model,
-        optimizer=plan.optimizer,
-        learning_rate=plan.learning_rate,
-        weight_decay=plan.weight_decay,
-    )
-    state = TrainingState(
-        directory=output_dir.with_name(output_dir.name + ".training"),
-        module=loss,
-        optimizers=optimizers,
-        determinants=determinants,
-    )
-    student = _fit_packed(plan, execution, state, examples, packing, metrics_file)
-    save_student(
-        loss.model,
-        model_dir=model_dir,
-        output_dir=output_dir,
-        record={"determinants": determinants, "student": asdict(student)},
-    )
-    remove_states(state)
+    # Two trainings of one output would write each other's states.
+    with run_lock(states) if rank() == 0 else nullcontext():
+        torch.manual_seed(plan.seed)
+        loss = load_sharded(
+            model_dir,
+            dtype=getattr(torch, plan.dtype),
+            gradient_checkpointing=execution.gradient_checkpointing,
+        )
+        optimizers = build_optimizers(
+            loss.model,
+            optimizer=plan.optimizer,
+            learning_rate=plan.learning_rate,
+            weight_decay=plan.weight_decay,
+        )
+        state = TrainingState(
+            directory=states, module=loss, optimizers=optimizers, determinants=determinants
+        )
+        student = _fit_packed(plan, execution, state, examples, packing, metrics_file)
+        save_student(
+            loss.model,
+            model_dir=model_dir,
+            output_dir=output_dir,
+            record={"determinants": determinants, "student": asdict(student)},
+        )
+        remove_states(state)
     return student
+
+
+_STUDENT = TypeAdapter(TrainedStudent)
 
 
 def _fit_packed(
@@ -172,6 +184,11 @@ def _fit_packed(
     num_rows = len(packing.rows)
     num_steps = plan.num_steps or math.ceil(num_rows * plan.num_epochs / plan.rows_per_step)
     start_step = load_state(state)
+    if start_step > num_steps:
+        raise DamagedFile(
+            f"{state.directory} holds step {start_step} of a training of {num_steps} steps; remove "
+            f"it to start the training again"
+        )
     every = execution.save_every_steps or num_steps
     batches = packed_batches(
         examples,
@@ -246,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     options = parser.parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()  # they would clash with ours on stderr
+    transformers.utils.logging.set_verbosity_error()  # what matters of its reports is our own line
     try:
         config = load_config(options.config, options.overrides)
         with joined_ranks():
@@ -256,9 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{student.num_rows} rows of {config.training.seq_len} tokens, "
                     f"fill {student.fill:.3f}"
                 )
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         # transformers explains a file that it cannot read in several lines.
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return exit_code(error) or FAILED
     return 0
 

@@ -6,6 +6,7 @@ A ledger line can be whole and wrong: whoever changes it can compute its checksu
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_tab
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import Receipt, origin_of
 from orca2_gen.selection.blocks import Group
+from orca2_gen.tasks.counts import stated_reasons
 
 _NUMBER = re.compile(r"[0-9]{6,}")
 
@@ -84,7 +86,7 @@ def unit_faults(
     """
     at = f"{receipt.stage}/{receipt.unit}"
     if receipt.stage.endswith("problems"):
-        faults = _problem_faults(receipt, rows, places)
+        faults = _problem_faults(receipt, rows, lost, places)
     elif receipt.stage == "evaluation":
         faults = _evaluation_faults(ledger, receipt, rows, lost, places)
     else:
@@ -96,7 +98,12 @@ def unit_faults(
             yield f"{at}: the ledger counts {receipt.counts[name]} {name}, its rows have {total}"
 
 
-def _problem_faults(receipt: Receipt, rows: Sequence[Problem], places: Places) -> Iterator[str]:
+def _problem_faults(
+    receipt: Receipt, rows: Sequence[Problem], lost: Sequence[Rejection], places: Places
+) -> Iterator[str]:
+    stated, counted = stated_reasons(receipt), Counter(row.reason for row in lost)
+    if stated and stated != counted:  # an older version states none
+        yield f"the ledger counts rejections for {stated}, its rows have {dict(counted)}"
     task, _, number = receipt.unit.rpartition("-")
     others = {row.task for row in rows} - {task}
     if others or not _NUMBER.fullmatch(number):

@@ -98,6 +98,17 @@ def test_counts_that_are_not_the_files_are_named(run_copy: Path, stage: str) -> 
     assert_found(run_copy, stage, "the ledger counts")
 
 
+def test_reasons_that_are_not_those_of_the_rejections_are_named(run_copy: Path) -> None:
+    def change(receipts: list[Receipt]) -> list[Receipt]:
+        at = next(n for n, r in enumerate(receipts) if r.stage == "problems")
+        counts = receipts[at].counts | {"rejected.not_json": 7}
+        receipts[at] = dataclasses.replace(receipts[at], counts=counts)
+        return receipts
+
+    rewrite_ledger(run_copy, change)
+    assert_found(run_copy, "problems/", "rejections for {", "'not_json': 7")
+
+
 def replace_rows(
     run_dir: Path, stage: str, record: Any, change: Callable[[list[Any]], list[Any]]
 ) -> None:

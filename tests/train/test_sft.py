@@ -21,6 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from orca2_gen.config.load import load_config
 from orca2_gen.records import Example
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.lock import RunInUse, run_lock
 from train.batches import Batch, build_batch, packed_batches
 from train.examples import load_examples
 from train.fit import StepMetrics, fit
@@ -370,3 +372,56 @@ def test_a_config_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("Error: config") and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["a diary\n", '{"step": 1}\nnot json\n', "[]\n", '{"step": "1"}\n', "[" * 99999 + "\n"]
+)
+def test_metrics_that_training_did_not_write_are_refused_and_kept(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, body: str
+) -> None:
+    config = write_config(tmp_path / "here", model_dir, dataset_dir, "adamw")
+    metrics = tmp_path / "here/run/metrics.jsonl"
+    metrics.write_text(body)
+    with pytest.raises(DamagedFile, match=r"metrics\.jsonl: line . holds no metrics of a step"):
+        train_from_config(load_config(config))
+    assert metrics.read_text() == body
+
+
+def test_states_are_not_written_into_a_directory_that_holds_something_else(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    config = write_config(tmp_path / "here", model_dir, dataset_dir, "adamw")
+    theirs = tmp_path / "here/run/student.training/diary.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    with pytest.raises(ValueError, match=r"holds 'diary\.txt', which training did not make"):
+        train_from_config(load_config(config))
+    assert theirs.read_text() == "mine"
+
+
+def test_a_training_that_another_process_carries_out_is_refused(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    config = write_config(tmp_path / "here", model_dir, dataset_dir, "adamw")
+    with (
+        run_lock(tmp_path / "here/run/student.training"),
+        pytest.raises(RunInUse, match=r"student\.training"),
+    ):
+        train_from_config(load_config(config))
+    train_from_config(load_config(config))
+    assert not (tmp_path / "here/run/student.training").exists()
+
+
+def test_a_state_beyond_the_last_step_is_refused(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path / "here", model_dir, dataset_dir, "adamw")
+    with killed_in_step(3, monkeypatch):
+        train_from_config(load_config(config))
+    states = tmp_path / "here/run/student.training"
+    (states / "step-00000002").rename(states / "step-00000099")
+    record = states / "step-00000099/state.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"step": 99}))
+    with pytest.raises(DamagedFile, match="holds step 99 of a training of 8 steps"):
+        train_from_config(load_config(config))
