@@ -21,7 +21,7 @@ from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
 from orca2_gen.tasks.statements import BadRowError, Statement, check_statement, fields_of
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, NOWHERE, Branch, Taxonomy
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Raise it with every change that can alter a Problem: part of the stage keys."""
 
 # A task's name becomes part of problem ids and of file names.
