@@ -1,4 +1,4 @@
-"""One completion -> its verdict: the answer is found (answers.py), read as its type and compared.
+"""One completion -> its verdict: its final answer is found, read as its type and compared.
 
 Rules that are choices:
 - An answer that cannot be read as its type (`Answer: unknown` for a number, two letters, yes and
@@ -24,17 +24,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from orca2_gen.grading import formula_equality
-from orca2_gen.grading.answers import (
-    LINE_MARK,
-    MAX_BARE_CHARS,
-    TAIL_CHARS,
-    Piece,
-    find_answers,
-    quasi_normalise,
-    split_items,
-    unwrap,
-)
+from orca2_gen.grading.announcements import Piece
+from orca2_gen.grading.answers import MAX_BARE_CHARS, TAIL_CHARS, quasi_normalise, split_items
 from orca2_gen.grading.choices import read_letter, read_yes_no
+from orca2_gen.grading.final_answers import Reading, final_answer
 from orca2_gen.grading.formulas import read_formula, squeeze
 from orca2_gen.grading.numbers import Number, parse_number, read_number
 from orca2_gen.grading.text_overlap import rouge_l, span_f1
@@ -103,7 +96,7 @@ def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
         return _UNGRADED
     if gold.answer_type == "summary":
         return _grade_summary(gold, text)
-    return _grade_last_answer(gold, text) or _UNPARSED
+    return _grade_final_answer(gold, text) or _UNPARSED
 
 
 def final_text(text: str) -> str:
@@ -136,26 +129,16 @@ def _gold_of(problem: Problem) -> Gold | None:
     )
 
 
-def _grade_last_answer(gold: Gold, text: str) -> Grade | None:
+def _grade_final_answer(gold: Gold, text: str) -> Grade | None:
     longest = max(map(len, gold.targets))
     text = text.rstrip()[-(TAIL_CHARS + longest) :].rpartition("</think>")[2]
-    found, is_bare = None, True
-    is_list = gold.answer_type == "list" or "\n" in "".join(gold.targets)
-    for piece in find_answers(text, many_lines=is_list):
-        is_bare = False
-        if not piece.text:
-            continue
-        if piece.is_binding:
-            # Any sentence reads as free text, so an announced answer outranks it there.
-            found = None if gold.answer_type in _FREE_TYPES else found
-            return found or _grade_piece(gold, piece)
-        found = found or _grade_piece(gold, piece)
-    line = text.strip()
-    if is_bare and 0 < len(line) <= MAX_BARE_CHARS + longest:
-        lines = line.split("\n")
-        if len(lines) == 1 or (is_list and all(map(LINE_MARK.match, filter(str.strip, lines)))):
-            return _grade_piece(gold, Piece(text=unwrap(line), is_binding=True, is_bare=True))
-    return found
+    reading = Reading(
+        is_free=gold.answer_type in _FREE_TYPES,
+        is_closed=gold.answer_type in ("numeric", "multiple_choice"),
+        many_lines=gold.answer_type == "list" or "\n" in "".join(gold.targets),
+        max_bare_chars=MAX_BARE_CHARS + longest,
+    )
+    return final_answer(text, functools.partial(_grade_piece, gold), reading)
 
 
 def _grade_piece(gold: Gold, piece: Piece) -> Grade | None:
