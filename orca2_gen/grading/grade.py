@@ -6,7 +6,8 @@ Rules that are choices:
   judged (selection/decision.py). An answer that the grader could not judge is ungraded.
 - Any of a problem's gold answers counts.
 - A percent sign is a hundredth. `60%` is 0.6, not 60, unless the gold has a percent sign or the
-  question asks for a percentage; then `60` and `60%` are both right.
+  question asks for a percentage; then `60` and `60%` are both right. Where it asks for a rate (a
+  probability, a share, interest) and gold is above 1, `60%` is 60, too.
 - Exact is quasi-exact: case, a leading article and the punctuation after letters do not count
   (answers.quasi_normalise); every word, sign and figure does.
 - Items of a list are compared in order, as numbers if the gold item is one.
@@ -30,6 +31,7 @@ from orca2_gen.grading.choices import read_letter, read_yes_no
 from orca2_gen.grading.final_answers import Reading, final_answer
 from orca2_gen.grading.formulas import read_formula, squeeze
 from orca2_gen.grading.numbers import Number, parse_number, read_number
+from orca2_gen.grading.questions import asks_percent, asks_rate
 from orca2_gen.grading.text_overlap import rouge_l, span_f1
 from orca2_gen.records import Completion, Outcome, Problem
 
@@ -48,10 +50,6 @@ more: if the gold is one sentence, small words alone can reach 0.4, and a flippe
 MAX_MEMO_CHARS = 300
 """Characters of an answer that is remembered; longer ones hardly ever come twice."""
 MAX_SHOWN_CHARS = 300
-_PERCENT_ASKED = re.compile(
-    r"\b(?:what|which|how many|the|as an?|in)\s+(?:[a-z]+\s+){0,3}?(?:percent|percentage|%)(?!\w)",
-    re.IGNORECASE,
-)
 _REASON = re.compile(r",?\s+(?:because|since)\b")
 
 
@@ -75,6 +73,7 @@ class Gold:
     """One or more gold answers, each of which can be read as the type."""
     choices: tuple[str, ...] = ()
     asks_percent: bool = False
+    asks_rate: bool = False
 
 
 _UNPARSED = Grade(outcome="unparsed", score=0.0, answer="")
@@ -125,7 +124,8 @@ def _gold_of(problem: Problem) -> Gold | None:
         answer_type=problem.answer_type,
         targets=targets,
         choices=problem.choices,
-        asks_percent=_PERCENT_ASKED.search(problem.question) is not None,
+        asks_percent=asks_percent(problem.question),
+        asks_rate=asks_rate(problem.question),
     )
 
 
@@ -175,7 +175,18 @@ def _grade_numeric(gold: Gold, piece: Piece) -> Grade | None:
     if number is None:
         return None
     golds = map(_gold_number, gold.targets)
-    return _verdict(number.text, float(any(_is_same(g, number, gold.asks_percent) for g in golds)))
+    return _verdict(number.text, float(any(_is_asked(gold, g, number) for g in golds)))
+
+
+def _is_asked(gold: Gold, target: Number | None, number: Number) -> bool:
+    """Whether the numbers are the same; where a rate is asked for, 5 may be said as 5%.
+
+    A rate up to 1 is taken at its value: a probability of 0.5 is 50%, not half a percent.
+    """
+    if _is_same(target, number, gold.asks_percent):
+        return True
+    is_rate = gold.asks_rate and target is not None and target.value > 1
+    return is_rate and number.is_percent and _is_same(target, number, True)
 
 
 def _is_same(gold: Number | None, number: Number, asks_percent: bool) -> bool:
