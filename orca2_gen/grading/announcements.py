@@ -66,8 +66,8 @@ _IS_THE = re.compile(
 )
 _SAID_OF = re.compile(r"[*_`]{0,3}(?=[.!\n]|$|,? (?:because|since|as)\b)")
 _SUBJECT = re.compile(
-    r"(?:^|[.!?:;\n,]\s|\b(?:so|thus|hence|therefore|that|then|think|believe),? )"
-    r"([^.!?:;\n]{1,60})$"
+    r"(?:^|[.!?:;\n]\s{0,3})(?:(?:so|thus|hence|therefore|then|clearly|i think|i believe"
+    r"|this means(?: that)?|we see that),?\s{1,3}){0,3}([^.!?:;\n]{1,60})$",
 )
 _HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
 _LIST_ITEM = re.compile(r"\s*\d+[.)] +[^\W\d]")
@@ -154,7 +154,7 @@ def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) 
 
 def _piece_before(text: str, lowered: str, start: int, after: int) -> Piece | None:
     """The subject of `... is the correct answer`, or None if the word ends no such sentence."""
-    before = lowered[max(0, start - _BEFORE_CHARS) : start]
+    before = lowered[max(0, start - 2 * _BEFORE_CHARS) : start]
     link = _IS_THE.search(before) if "is" in before else None
     if link is None or not _SAID_OF.match(lowered, after):
         return None

@@ -85,7 +85,7 @@ def read_letter(text: str, choices: tuple[str, ...]) -> str | None:
 
     A letter beyond the options names none.
     """
-    if "\\" in text:
+    if "\\" in text and _letter_of_text(text, choices) is None:
         text = unwrap(_DRESS.sub(lambda found: found[1] or " ", text))
     letters = LETTERS[: len(choices)] if choices else LETTERS
     found = _LETTER.fullmatch(text)
@@ -107,7 +107,8 @@ def _letter_stated(found: re.Match[str], letter: str, choices: tuple[str, ...]) 
     rest = found["rest"].strip()
     if not any(map(str.isalnum, rest)):
         return None if _CROSS.search(rest) else letter
-    named = _letter_of_text(_BESIDE.sub(r"\1\2", rest, count=1), choices)
+    beside = _BESIDE.sub(r"\1\2", rest, count=1)
+    named = _letter_of_text(rest, choices) or _letter_of_text(beside, choices)
     if named is not None:
         return letter if named == letter else None
     others = set(_MARKED_LETTER.findall(rest.upper())) & set(LETTERS[: len(choices)]) - {letter}

@@ -23,15 +23,19 @@ Verdict = TypeVar("Verdict")
 Read = Callable[[Piece], Verdict | None]
 
 _MARK = re.compile(
-    r"(?:[.,;:!?()\n*$>}\u2026\u2013\u2014-]\s{0,4}(?:\b(?:no|oh|hm+|ah|oops|sorry|but|well)\b[,.!:]?\s{1,3}){0,3}"
+    r"(?:[.,;:!?()\n*$>}\u2026\u2013\u2014-]\s{0,4}"
+    r"(?:\b(?:no|oh|hm+|ah|oops|sorry|but|well)\b[,.!:]?\s{1,3}){0,3}"
     r"\b(?:wait|hold on|correction|corrected|scratch that|on second thoughts?|on reflection|i mean"
-    r"|i meant|(?:or )?rather|sorry|oops|my mistake|(?:i|we) (?:made|see) (?:a|an|my) (?:\w+ )?"
-    r"(?:mistake|error)|let me (?:re\w{2,12}|correct|double.?check|fix|check)"
-    r"|(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not (?:right|correct)|a mistake))\b"
-    r"|[.;!?\n]\s{0,4}(?:no,? )?actually\b|,\s{1,3}(?:no,? )?actually\b(?=,? (?:it|that|[-$\d(]))"
+    r"|i meant|(?:or )?rather(?! than)|sorry|oops|my mistake"
+    r"|(?:i|we) (?:made|see) (?:a|an|my) (?:\w+ )?(?:mistake|error)|let me (?:re\w{2,12}|correct|double.?check|fix|check))\b"
+    r"|(?:[.;!?\u2013\u2014]\s{1,4}|\n\s{0,4})(?:no,? |but )?(?:(?:that|this|it)(?:'s| is| was) "
+    r"(?:wrong|incorrect|not (?:right|correct)|a mistake)|actually)\b"
+    r"|,\s{1,3}(?:no,? )?actually\b(?=,? (?:it|that|[-$\d(]))"
     r"|\s(?:no,? wait|wait,? no|or rather|scratch that|i mean)\b)[,.:!\u2026-]*\s*",
     re.IGNORECASE,
 )
+_CORRECTING = ("no", "wait", "hold on", "correct", "scratch that", "reflection", "mean", "rather")
+_CORRECTING += ("sorry", "oops", "mistake", "error", "let me", "wrong", "actually", "second though")
 _NO = re.compile(r"[.,;:!?)\n\u2013\u2014-]\s{0,4}no[,.;:!]\s{1,3}(?=\S)", re.IGNORECASE)
 # The words before the value of a correction: `it should be 12`, `so the answer is 12`, `yes, 12`.
 _STATES = re.compile(
@@ -72,6 +76,13 @@ class Reading:
     """Whether an answer is a number or a letter, so that `no, ...` is a correction of it."""
     many_lines: bool = False
     max_bare_chars: int
+    keeps_lines: bool = False
+    """Whether a gold answer or an option holds the words of a correction itself."""
+
+
+def holds_correction(text: str) -> bool:
+    """Whether words of the text would be read as a correction."""
+    return _MARK.search(f". {text}") is not None
 
 
 def final_answer(text: str, read: Read[Verdict], reading: Reading) -> Verdict | None:
@@ -107,7 +118,10 @@ def final_answer(text: str, read: Read[Verdict], reading: Reading) -> Verdict | 
 
 def _marks(text: str, start: int, end: int, reading: Reading) -> list[tuple[int, int]]:
     """Where corrections of an announcement begin and where their texts begin, in order."""
-    if end - start < len("a, no 1"):
+    if reading.keeps_lines:
+        line_end = text.find("\n", start, end)
+        start = line_end if line_end >= 0 else end
+    if " " not in (said := text[start:end]) or not _may_correct(said.lower()):
         return []
     spans = [found.span() for found in _MARK.finditer(text, start, end)]
     if reading.is_closed and not spans:
@@ -116,6 +130,11 @@ def _marks(text: str, start: int, end: int, reading: Reading) -> list[tuple[int,
         # Nothing was said before the first one, unless a box or a tag said it.
         spans = spans if text[start - 1 : start] in ("}", "<") else spans[1:]
     return spans
+
+
+def _may_correct(lowered: str) -> bool:
+    """Whether a word that any correction holds occurs; most answers are short and hold none."""
+    return any(word in lowered for word in _CORRECTING)
 
 
 def _read_corrected(

@@ -21,14 +21,14 @@ import asyncio
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from orca2_gen.grading import formula_equality
 from orca2_gen.grading.announcements import Piece
 from orca2_gen.grading.answers import MAX_BARE_CHARS, TAIL_CHARS, quasi_normalise, split_items
 from orca2_gen.grading.choices import read_letter, read_yes_no
-from orca2_gen.grading.final_answers import Reading, final_answer
+from orca2_gen.grading.final_answers import Reading, final_answer, holds_correction
 from orca2_gen.grading.formulas import read_formula, squeeze
 from orca2_gen.grading.numbers import Number, parse_number, read_number
 from orca2_gen.grading.questions import asks_percent, asks_rate
@@ -74,6 +74,7 @@ class Gold:
     choices: tuple[str, ...] = ()
     asks_percent: bool = False
     asks_rate: bool = False
+    reading: Reading = field(compare=False)
 
 
 _UNPARSED = Grade(outcome="unparsed", score=0.0, answer="")
@@ -120,24 +121,27 @@ def _gold_of(problem: Problem) -> Gold | None:
     targets = tuple(filter(is_readable, (problem.target, *problem.other_targets)))
     if not targets:
         return None
+    texts = (*targets, *problem.choices)
     return Gold(
         answer_type=problem.answer_type,
         targets=targets,
         choices=problem.choices,
         asks_percent=asks_percent(problem.question),
         asks_rate=asks_rate(problem.question),
+        reading=Reading(
+            is_free=problem.answer_type in _FREE_TYPES,
+            is_closed=problem.answer_type in ("numeric", "multiple_choice"),
+            many_lines=problem.answer_type == "list" or "\n" in "".join(targets),
+            max_bare_chars=MAX_BARE_CHARS + max(map(len, texts)),
+            keeps_lines=any(map(holds_correction, texts)),
+        ),
     )
 
 
 def _grade_final_answer(gold: Gold, text: str) -> Grade | None:
-    longest = max(map(len, gold.targets))
-    text = text.rstrip()[-(TAIL_CHARS + longest) :].rpartition("</think>")[2]
-    reading = Reading(
-        is_free=gold.answer_type in _FREE_TYPES,
-        is_closed=gold.answer_type in ("numeric", "multiple_choice"),
-        many_lines=gold.answer_type == "list" or "\n" in "".join(gold.targets),
-        max_bare_chars=MAX_BARE_CHARS + longest,
-    )
+    reading = gold.reading
+    tail_chars = TAIL_CHARS - MAX_BARE_CHARS + reading.max_bare_chars
+    text = text.rstrip()[-tail_chars:].rpartition("</think>")[2]
     return final_answer(text, functools.partial(_grade_piece, gold), reading)
 
 
