@@ -46,6 +46,8 @@ _WRAPPED = re.compile(
 
 def unwrap(text: str) -> str:
     """The text without emphasis, quotes and LaTeX delimiters around all of it."""
+    if text.isalnum():
+        return text
     if "*" in text or "`" in text or "__" in text:
         text = _EMPHASIS.sub(_emphasised, text)
     for _ in range(5):

@@ -107,8 +107,9 @@ def _letter_stated(found: re.Match[str], letter: str, choices: tuple[str, ...]) 
     rest = found["rest"].strip()
     if not any(map(str.isalnum, rest)):
         return None if _CROSS.search(rest) else letter
-    beside = _BESIDE.sub(r"\1\2", rest, count=1)
-    named = _letter_of_text(rest, choices) or _letter_of_text(beside, choices)
+    named = _letter_of_text(rest, choices)
+    if named is None and not rest[0].isalnum():
+        named = _letter_of_text(_BESIDE.sub(r"\1\2", rest, count=1), choices)
     if named is not None:
         return letter if named == letter else None
     others = set(_MARKED_LETTER.findall(rest.upper())) & set(LETTERS[: len(choices)]) - {letter}
@@ -147,8 +148,13 @@ def _letter_at_the_end(text: str, letters: str, choices: tuple[str, ...]) -> str
 
 def _letter_of_text(text: str, choices: tuple[str, ...]) -> str | None:
     plain = normalise(text)
-    letter_of = dict(zip(map(_normalise_choice, choices), LETTERS, strict=False))
+    letter_of = _letters_by_text(choices)
     return letter_of.get(plain) or letter_of.get(plain.removeprefix("the "))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _letters_by_text(choices: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(map(normalise, choices), LETTERS, strict=False))
 
 
 def _letter_of_number(text: str, choices: tuple[str, ...]) -> str | None:
@@ -156,7 +162,7 @@ def _letter_of_number(text: str, choices: tuple[str, ...]) -> str | None:
 
     Units beside both numbers must be the same.
     """
-    if len(text) > MAX_OPTION_NUMBER_CHARS or not any(map(str.isdigit, text)):
+    if len(text) > MAX_OPTION_NUMBER_CHARS or not _DIGIT.search(text):
         return None
     number = _quantity_of(text)
     if number is None:
@@ -170,6 +176,7 @@ def _letter_of_number(text: str, choices: tuple[str, ...]) -> str | None:
 
 
 MAX_OPTION_NUMBER_CHARS = 60
+_DIGIT = re.compile("[0-9]")
 _UNIT = re.compile(r"[^\W\d_][^\d]*|[\u00b0\u20ac\u00a3\u00a5$]")
 
 
@@ -194,8 +201,6 @@ def _is_same_quantity(one: tuple[Number, str], other: tuple[Number, str]) -> boo
         return number.value == other_number.value
     return number.value == other_number.value or number.figure == other_number.figure
 
-
-_normalise_choice = functools.lru_cache(maxsize=65_536)(normalise)
 
 _YES, _NO = ("yes", "yeah", "yep", "true", "y", "t"), ("no", "nope", "nah", "false", "n", "f")
 _YES_BY_RIGHT, _NO_BY_RIGHT = ("correct", "right"), ("incorrect", "wrong")

@@ -27,15 +27,19 @@ _MARK = re.compile(
     r"(?:\b(?:no|oh|hm+|ah|oops|sorry|but|well)\b[,.!:]?\s{1,3}){0,3}"
     r"\b(?:wait|hold on|correction|corrected|scratch that|on second thoughts?|on reflection|i mean"
     r"|i meant|(?:or )?rather(?! than)|sorry|oops|my mistake"
-    r"|(?:i|we) (?:made|see) (?:a|an|my) (?:\w+ )?(?:mistake|error)|let me (?:re\w{2,12}|correct|double.?check|fix|check))\b"
+    r"|(?:i|we) (?:made|see) (?:a|an|my) (?:\w+ )?(?:mistake|error)"
+    r"|let me (?:re\w{2,12}|correct|double.?check|fix|check))\b"
     r"|(?:[.;!?\u2013\u2014]\s{1,4}|\n\s{0,4})(?:no,? |but )?(?:(?:that|this|it)(?:'s| is| was) "
     r"(?:wrong|incorrect|not (?:right|correct)|a mistake)|actually)\b"
     r"|,\s{1,3}(?:no,? )?actually\b(?=,? (?:it|that|[-$\d(]))"
     r"|\s(?:no,? wait|wait,? no|or rather|scratch that|i mean)\b)[,.:!\u2026-]*\s*",
     re.IGNORECASE,
 )
-_CORRECTING = ("no", "wait", "hold on", "correct", "scratch that", "reflection", "mean", "rather")
-_CORRECTING += ("sorry", "oops", "mistake", "error", "let me", "wrong", "actually", "second though")
+# A word of each correction, in lower case; most answers are short and hold none.
+_MAY_CORRECT = re.compile(
+    "no|wait|hold on|correct|scratch that|reflection|mean|rather|sorry|oops|mistake|error|let me"
+    "|wrong|actually|second though"
+)
 _NO = re.compile(r"[.,;:!?)\n\u2013\u2014-]\s{0,4}no[,.;:!]\s{1,3}(?=\S)", re.IGNORECASE)
 # The words before the value of a correction: `it should be 12`, `so the answer is 12`, `yes, 12`.
 _STATES = re.compile(
@@ -121,7 +125,7 @@ def _marks(text: str, start: int, end: int, reading: Reading) -> list[tuple[int,
     if reading.keeps_lines:
         line_end = text.find("\n", start, end)
         start = line_end if line_end >= 0 else end
-    if " " not in (said := text[start:end]) or not _may_correct(said.lower()):
+    if " " not in (said := text[start:end]) or not _MAY_CORRECT.search(said.lower()):
         return []
     spans = [found.span() for found in _MARK.finditer(text, start, end)]
     if reading.is_closed and not spans:
@@ -132,16 +136,13 @@ def _marks(text: str, start: int, end: int, reading: Reading) -> list[tuple[int,
     return spans
 
 
-def _may_correct(lowered: str) -> bool:
-    """Whether a word that any correction holds occurs; most answers are short and hold none."""
-    return any(word in lowered for word in _CORRECTING)
-
-
 def _read_corrected(
     text: str, end: int, piece: Piece, read: Read[Verdict], reading: Reading
 ) -> Verdict | None:
     """What read makes of a piece after the corrections that follow it in the text."""
     marks = _marks(text, piece.start, end, reading)
+    if not marks:
+        return read(piece)
     for begin, start in reversed(marks):
         is_near = text.count("\n\n", piece.start, begin) < 2 and begin - piece.start < 400
         said = text[start:end]
@@ -155,7 +156,7 @@ def _read_corrected(
         if _WITHDRAWS.search(text, begin, end) or (reading.is_closed and _VALUE.search(said)):
             return None
         end = begin
-    if marks and reading.is_free and "\n" not in text[piece.start : marks[0][0]]:
+    if reading.is_free and "\n" not in text[piece.start : marks[0][0]]:
         before = unwrap(text[piece.start : marks[0][0]])
         piece = piece if not before else dataclasses.replace(piece, text=before)
     return read(piece)
