@@ -46,9 +46,10 @@ _WRAPPED = re.compile(
 
 def unwrap(text: str) -> str:
     """The text without emphasis, quotes and LaTeX delimiters around all of it."""
-    if text.isalnum():
-        return text
-    if "*" in text or "`" in text or "__" in text:
+    inside = text.strip(" \t\r\n*`")
+    if inside.isalnum():
+        return inside
+    if "*" in inside or "`" in inside or "__" in inside:
         text = _EMPHASIS.sub(_emphasised, text)
     for _ in range(5):
         text = text.strip(" \t\r\n*`")

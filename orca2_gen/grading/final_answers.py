@@ -37,7 +37,7 @@ _MARK = re.compile(
 )
 # A word of each correction, in lower case; most answers are short and hold none.
 _MAY_CORRECT = re.compile(
-    "no|wait|hold on|correct|scratch that|reflection|mean|rather|sorry|oops|mistake|error|let me"
+    "wait|hold on|correct|scratch that|reflection|mean|rather|sorry|oops|mistake|error|let me"
     "|wrong|actually|second though"
 )
 _NO = re.compile(r"[.,;:!?)\n\u2013\u2014-]\s{0,4}no[,.;:!]\s{1,3}(?=\S)", re.IGNORECASE)
@@ -125,10 +125,13 @@ def _marks(text: str, start: int, end: int, reading: Reading) -> list[tuple[int,
     if reading.keeps_lines:
         line_end = text.find("\n", start, end)
         start = line_end if line_end >= 0 else end
-    if " " not in (said := text[start:end]) or not _MAY_CORRECT.search(said.lower()):
+    if text.find(" ", start + 1, end) < 0:
         return []
-    spans = [found.span() for found in _MARK.finditer(text, start, end)]
-    if reading.is_closed and not spans:
+    lowered = text[start:end].lower()
+    spans: list[tuple[int, int]] = []
+    if _MAY_CORRECT.search(lowered):
+        spans = [found.span() for found in _MARK.finditer(text, start, end)]
+    if reading.is_closed and not spans and " no" in lowered:
         spans = [found.span() for found in _NO.finditer(text, start, end)]
     if spans and not any(map(str.isalnum, text[start : spans[0][0]])):
         # Nothing was said before the first one, unless a box or a tag said it.
