@@ -65,8 +65,8 @@ _IS_THE = re.compile(
 )
 _SAID_OF = re.compile(r"[*_`]{0,3}(?=[.!\n]|$|,? (?:because|since|as)\b)")
 _SUBJECT = re.compile(
-    r"(?:^|[.!?:;\n]\s{0,3})(?:(?:so|thus|hence|therefore|then|clearly|i think|i believe"
-    r"|this means(?: that)?|we see that),?\s{1,3}){0,3}([^.!?:;\n]{1,60})$",
+    r"(?:^|[.!?:;\n]\s{0,3})(?:(?:so|thus|hence|therefore|then|clearly|i think|i believe|this means"
+    r"|we see),?(?: that)?\s{1,3}){0,3}([^.!?:;\n]{1,60})$",
 )
 _HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
 _LIST_ITEM = re.compile(r"\s*\d+[.)] +[^\W\d]")

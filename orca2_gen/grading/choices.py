@@ -118,9 +118,9 @@ def _letter_stated(found: re.Match[str], letter: str, choices: tuple[str, ...]) 
     is_complete = found["mark"] or _REASON_FOLLOWS.match(found["rest"])
     if not is_complete or _DENIED.match(rest):
         return None
-    rest = rest.lstrip(",;:- ")
+    is_new = "." in found["mark"] or ")" in found["mark"] or rest.startswith("(")
+    rest = rest.lstrip("(,;:- ")
     if _MORE_LETTERS.match(rest):
-        is_new = "." in found["mark"] or ")" in found["mark"]
         is_discussed = is_new and _DISCUSSION.match(rest) and not _ALSO_RIGHT.search(rest)
         return letter if is_discussed else None
     if "." in found["mark"] and _DISCUSSION.match(rest) and _ALSO_RIGHT.search(rest):
