@@ -40,6 +40,7 @@ _AFTER = re.compile(
     """,
     re.VERBOSE,
 )
+_TOKEN = re.compile(r"\\f?boxe?d? (-?\w{1,20})(?!\w)")
 _BRACE = re.compile(r" ?\{")
 # A list of what an announced answer may be called, for what is not in it (wrong, first, previous,
 # the student's) is said of another answer.
@@ -60,6 +61,7 @@ _OF_ANOTHER = re.compile(
 )
 _OTHER_ANSWER = {"wrong", "incorrect", "false", "previous", "earlier", "initial", "first", "old"}
 _OTHER_ANSWER |= {"naive", "similar", "student's", "an", "a"}
+_CALLED = re.compile(r"\b(?:correct|right|best|final|chosen|selected|answer) $")
 _IS_THE = re.compile(
     rf"[ ]is (?:therefore |thus |hence |indeed )?(?:the|our|my) {_ADJECTIVE}{{0,4}}$"
 )
@@ -136,7 +138,9 @@ def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) 
         rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
         return Piece(text=unwrap(rest), is_binding=False, start=found.end())
     if word != "answer":
-        return None
+        is_named = found["strong"] and _CALLED.search(lowered, max(0, start - 20), start)
+        rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
+        return Piece(text=unwrap(rest), is_binding=False, start=found.end()) if is_named else None
     before = lowered[max(0, start - 20) : start]
     if before[-1:] in ("_", " ") and before[:-1].rpartition(" ")[2] in _OTHER_ANSWER:
         return None
@@ -197,7 +201,8 @@ def _box_at(text: str, start: int) -> tuple[str, int] | None:
     """The text in the braces of the box at start, and where it ends; empty if nothing closes it."""
     brace = _BRACE.match(text, start + (6 if text.startswith("\\boxed", start) else 5))
     if brace is None:
-        return None
+        token = _TOKEN.match(text, start)
+        return None if token is None else (token[1], token.end())
     depth, first = 1, brace.end()
     for end in range(first, min(len(text), first + MAX_BOXED_CHARS)):
         depth += {"{": 1, "}": -1}.get(text[end], 0)

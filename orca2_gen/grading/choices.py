@@ -53,7 +53,7 @@ _DENIED = re.compile(
 )
 _CROSS = re.compile("[\u274c\u2716\u2717\u2718\u00d7]")
 # The option's text beside its letter: `- Paris`, `(Paris)`, `= Paris`, `-> Paris`.
-_BESIDE = re.compile(r"[-:=>|\u2192\u2013\u2014 ]*(?:\((.*)\)|(.*))", re.DOTALL)
+_BESIDE = re.compile(r"[-:=>|\u2192\u2013\u2014 ]*(?:[(\[](.*)[)\]]|(.*))", re.DOTALL)
 _LETTER_LAST = re.compile(
     r"(?P<text>.*?)\s*(?:[-:=>|,\u2192\u2013\u2014(\[]\s*)(?:(?:option|choice|letter)\s)?\(?"
     r"(?P<letter>[A-Z])\s*[)\]]{0,2}\.?",
@@ -216,7 +216,7 @@ _SAID = re.compile(
 )
 # Text that may follow a yes or no that is the whole answer; `no evidence`, `true story` are not.
 _ANSWER_ENDS = re.compile(
-    r"[^\w\s/|&']|\s*$|\s+[-\u2013\u2014(]|\s+(?:because|since|as|for|given|if|way|he|she|it|they|we"
+    r"[^\w\s/|&']|\s*$|\s+[^\w\s/|&'\u274c]|\s+(?:because|since|as|for|given|if|way|he|she|it|they|we"
     r"|you|i|this|that|there|these|those|the|indeed|but|however|although|though|and|or)\b",
     re.IGNORECASE,
 )

@@ -25,20 +25,24 @@ Read = Callable[[Piece], Verdict | None]
 _MARK = re.compile(
     r"(?:[.,;:!?()\n*$>}\u2026\u2013\u2014-]\s{0,4}"
     r"(?:\b(?:no|oh|hm+|ah|oops|sorry|but|well)\b[,.!:]?\s{1,3}){0,3}"
-    r"\b(?:wait|hold on|correction|corrected|scratch that|on second thoughts?|on reflection|i mean"
-    r"|i meant|(?:or )?rather(?! than)|sorry|oops|my mistake"
+    # `Wait.` and `Wait, it is`, not `wait times`.
+    r"\b(?:wait(?=[,.!:\u2026\u2013\u2014-]|\s*$|\s+(?:no|actually|a|it|that|this|i|let|we|so|maybe"
+    r"|\W|\d|the (?:[a-z]+ )?answer)\b)"
+    r"|hold on|correction|corrected|edit(?=:)|scratch that|on second thoughts?|on reflection"
+    r"|i mean|i meant|(?:or )?rather(?! than)|sorry|oops|my mistake"
     r"|(?:i|we) (?:made|see) (?:a|an|my) (?:\w+ )?(?:mistake|error)"
     r"|let me (?:re\w{2,12}|correct|double.?check|fix|check))\b"
-    r"|(?:[.;!?\u2013\u2014]\s{1,4}|\n\s{0,4})(?:no,? |but )?(?:(?:that|this|it)(?:'s| is| was) "
-    r"(?:wrong|incorrect|not (?:right|correct)|a mistake)|actually)\b"
+    r"|(?:[.;!?\u2013\u2014]\s{1,4}|\n\s{0,4})(?:(?:no|oh|hm+|but|ah|well),? )?"
+    r"(?:(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not (?:right|correct)|a mistake)"
+    r"|actually)\b"
     r"|,\s{1,3}(?:no,? )?actually\b(?=,? (?:it|that|[-$\d(]))"
     r"|\s(?:no,? wait|wait,? no|or rather|scratch that|i mean)\b)[,.:!\u2026-]*\s*",
     re.IGNORECASE,
 )
 # A word of each correction, in lower case; most answers are short and hold none.
 _MAY_CORRECT = re.compile(
-    "wait|hold on|correct|scratch that|reflection|mean|rather|sorry|oops|mistake|error|let me"
-    "|wrong|actually|second though"
+    "wait|edit|hold on|correct|scratch that|reflection|mean|rather|sorry|oops|mistake|error|let me"
+    "|wrong|not right|actually|second though"
 )
 _NO = re.compile(r"[.,;:!?)\n\u2013\u2014-]\s{0,4}no[,.;:!]\s{1,3}(?=\S)", re.IGNORECASE)
 # The words before the value of a correction: `it should be 12`, `so the answer is 12`, `yes, 12`.
@@ -64,6 +68,7 @@ _NO_VALUE = re.compile(
     r"|are|the question|this|that|because|since|what|there)\b",
     re.IGNORECASE,
 )
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _VALUE = re.compile(r"\d|\b[B-HJ-Z]\b|\bA\b(?= (?:or|and)\b|[).,?!]|$)")
 MAX_FREE_WORDS = 12
@@ -91,6 +96,8 @@ def holds_correction(text: str) -> bool:
 
 def final_answer(text: str, read: Read[Verdict], reading: Reading) -> Verdict | None:
     """What read makes of the completion's final answer; None if it has none."""
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
     later: Piece | None = None
     later_verdict: Verdict | None = None
     is_bare = True

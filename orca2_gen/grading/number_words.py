@@ -32,6 +32,7 @@ _PARTS |= {"half": 2, "quarter": 4, "twelfth": 12, "hundredth": 100, "thousandth
 _MANY_PARTS = {f"{word}s": number for word, number in _PARTS.items()} | {"halves": 2}
 _ARTICLES = ("a", "an")
 _WORD = re.compile(r"[a-z]+")
+_IS_ONE = re.compile(r"\b(?:is|was|be|equals) (?:only |just )?one$")
 _GAP = re.compile(r"\s{1,3}|-|,\s{1,3}")
 _COUNTS = re.compile(rf"\b(?:{'|'.join((*_SMALL, 'hundred', 'dozen', *_SCALES))})\b")
 _RANK = re.compile(rf"[-\s]+(?:first|second|{'|'.join(_ORDINALS)}|[a-z]+(?:teen|tie|red|sand)th)\b")
@@ -70,7 +71,10 @@ def number_words_at(text: str, start: int = 0) -> WordNumber | None:
 
 
 def only_word_number(text: str) -> WordNumber | None:
-    """The one number that a lower-case sentence states in words; `one` alone is a pronoun."""
+    """The one number that a lower-case sentence states in words.
+
+    `One` is a pronoun unless something is one.
+    """
     found: WordNumber | None = None
     at = 0
     while (place := _COUNTS.search(text, at)) is not None:
@@ -81,7 +85,7 @@ def only_word_number(text: str) -> WordNumber | None:
         if number is None or (found is not None and found.value != number.value):
             return None
         at = number.end
-        if text[start:at] != "one":
+        if text[start:at] != "one" or _IS_ONE.search(text, 0, at):
             found = number
     return found
 

@@ -107,9 +107,13 @@ _HEDGE = r"(?:(?:or|and|also|maybe|perhaps|possibly|alternatively|else)\b[, ]*)"
 _OTHER_ASIDE = re.compile(rf"\(\s*(?:{_HEDGE}{{1,3}}-?\$?\d|\$?\d{{1,15}}\s*\))", re.IGNORECASE)
 # What separates numbers side by side: `12; 13 pears`, `12. Maybe 13`. A sentence may follow, too.
 _NEXT_VALUE = re.compile(
-    rf"(?:[;!?|]|\.\s|,\s)\s*{_HEDGE}{{0,3}}(?=[-+$\u20ac\u00a3]{{0,2}}\d)", re.I
+    rf"(?:(?:[;!?|]|\.\s)\s*{_HEDGE}{{0,3}}|,\s{_HEDGE}{{1,3}})(?=[-+$\u20ac\u00a3]{{0,2}}\d)", re.I
 )
-_VALUE_ENDS = re.compile(r"(?:\s[^\W\d]{1,20}){0,2}\s?(?:[.;!?|]|\Z)")
+_VALUE_ENDS = re.compile(
+    r"(?:\s(?!(?:is|are|was|were|has|have|remain)\b)[^\W\d]{1,20}){0,2}\s?(?:[.;!?|]|\Z)"
+)
+_AND_IN_WORDS = re.compile(r"\b(?:and|or|plus|to)\s+(?!one\b)([a-z]+)", re.IGNORECASE)
+_AND_A_HALF = re.compile(r"(?<=\d) and (?:a|one) half\b", re.IGNORECASE)
 # Text after a number that is only part of a formula, a range or a compound quantity.
 _GOES_ON = re.compile(
     r"\s*(?:[-+*/^=\u00d7\u00f7x]\s*[\d(.$a-z\\\u03c0\u221a]|\*\*[-\d(]"
@@ -147,6 +151,8 @@ def read_number(text: str, *, anywhere: bool = True) -> Number | None:
         if (other := _OTHER_ASIDE.search(text)) and _contradicts(text, other):
             return None
         text = _ASIDE.sub(" ", text).strip() or text.strip("()")
+    if "half" in text:
+        text = _AND_A_HALF.sub(" 1/2", text)
     text = _MINUS.sub("-", text)
     number = _read_leading(text)
     if number is None and "=" in text:
@@ -210,6 +216,8 @@ def _read_leading(text: str) -> Number | None:
         return None
     if _NUMBER.search(_CLAUSE_END.split(rest, maxsplit=1)[0]):
         return None
+    if _goes_on_in_words(rest):
+        return None
     for place in _NEXT_VALUE.finditer(rest):
         other = _NUMBER.match(rest, place.end())
         value = None if other is None else _evaluate(other)
@@ -218,12 +226,17 @@ def _read_leading(text: str) -> Number | None:
     return number
 
 
+def _goes_on_in_words(text: str) -> bool:
+    """Whether a number in words is joined on: `3 dogs and two cats`."""
+    return any(has_number_word(more[1].lower()) for more in _AND_IN_WORDS.finditer(text))
+
+
 def _read_only(text: str) -> Number | None:
     if _BOUND.search(text) or _FORMULA.search(_POWER.sub("", text)):
         return None
     places = list(_NUMBER.finditer(text))
     numbers = [_evaluate(found) for found in places]
-    if any(_IRRATIONAL.match(text, found.end()) for found in places):
+    if any(_IRRATIONAL.match(text, found.end()) for found in places) or _goes_on_in_words(text):
         return None
     if not numbers or None in numbers or len({number.value for number in numbers if number}) > 1:
         return None
