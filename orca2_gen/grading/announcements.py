@@ -110,14 +110,15 @@ def find_answers(text: str, *, many_lines: bool = False) -> Iterator[Piece]:
     while starts:
         word = max(starts, key=starts.__getitem__)
         start = starts.pop(word)
-        if (earlier := lowered.rfind(word, 0, start)) >= 0:
-            starts[word] = earlier
         if word[0] == "\\":
             piece = _boxes_until(text, start)
         else:
             piece = _piece_at(text, lowered, word, start, many_lines)
         if piece is not None:
             yield piece
+        # Most texts need no second place, and a search from the end is slow: it comes last.
+        if (earlier := lowered.rfind(word, 0, start)) >= 0:
+            starts[word] = earlier
 
 
 def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) -> Piece | None:

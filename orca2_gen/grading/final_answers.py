@@ -85,8 +85,8 @@ class Reading:
     """Whether an answer is a number or a letter, so that `no, ...` is a correction of it."""
     many_lines: bool = False
     max_bare_chars: int
-    keeps_lines: bool = False
-    """Whether a gold answer or an option holds the words of a correction itself."""
+    own_words: tuple[str, ...] = ()
+    """Gold answers and options, in lower case, that hold the words of a correction themselves."""
 
 
 def holds_correction(text: str) -> bool:
@@ -129,9 +129,11 @@ def final_answer(text: str, read: Read[Verdict], reading: Reading) -> Verdict | 
 
 def _marks(text: str, start: int, end: int, reading: Reading) -> list[tuple[int, int]]:
     """Where corrections of an announcement begin and where their texts begin, in order."""
-    if reading.keeps_lines:
-        line_end = text.find("\n", start, end)
-        start = line_end if line_end >= 0 else end
+    if reading.own_words:
+        line_end = text.find("\n", start + 1, end)
+        line_end = line_end if line_end >= 0 else end
+        line = text[start:line_end].lower()
+        start = line_end if any(words in line for words in reading.own_words) else start
     if text.find(" ", start + 1, end) < 0:
         return []
     lowered = text[start:end].lower()

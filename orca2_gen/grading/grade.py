@@ -133,7 +133,7 @@ def _gold_of(problem: Problem) -> Gold | None:
             is_closed=problem.answer_type in ("numeric", "multiple_choice"),
             many_lines=problem.answer_type == "list" or "\n" in "".join(targets),
             max_bare_chars=MAX_BARE_CHARS + max(map(len, texts)),
-            keeps_lines=any(map(holds_correction, texts)),
+            own_words=tuple(own.lower() for own in texts if holds_correction(own)),
         ),
     )
 
