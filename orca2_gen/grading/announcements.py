@@ -124,14 +124,16 @@ def find_answers(text: str, *, many_lines: bool = False) -> Iterator[Piece]:
 def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) -> Piece | None:
     """The piece that the word at start announces, or None if it announces nothing."""
     after = start + len(word)
-    if lowered[start - 1 : start].isalnum():
+    left = lowered[start - 1 : start]
+    if left.isalnum():
         return None
     found = _AFTER.match(lowered, after)
-    if found is None or found["heading"] is not None:
+    kind = found.lastgroup if found is not None else None
+    if found is None or kind == "heading":
         said = _piece_before(text, lowered, start, after)
         if said is not None or found is None:
             return said
-    if found["weak"] is not None:
+    if kind == "weak":
         before = lowered[max(0, start - _BEFORE_CHARS) : start]
         about = found["about"]
         if not _THE.search(before) or (about and _OF_ANOTHER.search(about)):
@@ -139,23 +141,25 @@ def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) 
         rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
         return Piece(text=unwrap(rest), is_binding=False, start=found.end())
     if word != "answer":
-        is_named = found["strong"] and _CALLED.search(lowered, max(0, start - 20), start)
+        is_named = kind == "strong" and _CALLED.search(lowered, max(0, start - 20), start)
         rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
         return Piece(text=unwrap(rest), is_binding=False, start=found.end()) if is_named else None
-    before = lowered[max(0, start - 20) : start]
-    if before[-1:] in ("_", " ") and before[:-1].rpartition(" ")[2] in _OTHER_ANSWER:
-        return None
-    if found["tag"] is not None:
-        if not _TAG_START.search(before):
+    if left in ("_", " "):
+        before = lowered[max(0, start - 20) : start - 1]
+        if before.rpartition(" ")[2] in _OTHER_ANSWER:
+            return None
+    if kind == "tag":
+        if not _TAG_START.search(lowered, max(0, start - 20), start):
             return None
         inside = text[found.end() :].partition("</")[0]
         end = found.end() + len(inside) + 1
         return Piece(text=unwrap(inside), is_binding=True, start=end)
     if found["quote"] and "{" in text[max(0, start - 4_000) : start]:
         return Piece(text=unwrap(_json_value(text, found.end())), is_binding=True, start=len(text))
-    line_start = lowered.rfind("\n", 0, start) + 1
-    if found["heading"] is not None and not _HEADING_START.match(lowered[line_start:start]):
-        return None
+    if kind == "heading":
+        line_start = lowered.rfind("\n", 0, start) + 1
+        if not _HEADING_START.match(lowered[line_start:start]):
+            return None
     rest = (_lines_after if many_lines else _line_after)(text, found.end())
     return Piece(text=unwrap(rest), is_binding=True, start=found.end())
 

@@ -88,6 +88,8 @@ def read_letter(text: str, choices: tuple[str, ...]) -> str | None:
     if "\\" in text and _letter_of_text(text, choices) is None:
         text = unwrap(_DRESS.sub(lambda found: found[1] or " ", text))
     letters = LETTERS[: len(choices)] if choices else LETTERS
+    if len(text) == 1 and text.upper() in letters:
+        return text.upper()
     found = _LETTER.fullmatch(text)
     letter = found["letter"].upper() if found else ""
     if found and letter in letters and not found["rest"].strip():

@@ -52,7 +52,7 @@ _NUMBER = re.compile(
     (?:
         (?P<whole>\d{{1,6}})[ ]{{1,3}}(?P<mixed>\d{{1,9}}/\d{{1,9}})       # 2 1/2
       | (?P<over>\d{{1,{MAX_DIGITS}}})[ ]?/[ ]?(?P<under>\d{{1,{MAX_DIGITS}}})
-      | (?P<root>\d{{1,{MAX_DIGITS}}}(?:\.\d{{1,9}})?)(?:\^|\*\*)(?P<raised>[-+]?\d{{1,3}})
+      | (?P<root>\d{{1,{MAX_DIGITS}}}+(?:\.\d{{1,9}})?)(?:\^|\*\*)(?P<raised>[-+]?\d{{1,3}})
       | (?P<decimal>
             \d{{1,3}}(?:,\d{{2,3}}){{0,60}},\d{{3}}(?:\.\d{{1,{MAX_DIGITS}}})?     # also 1,00,000
           | \d{{1,3}}(?:(?:[ '\u2019]\d{{3}}){{1,60}}|(?:_\d{{3}}){{1,60}})
@@ -74,14 +74,8 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
-_SCALES = {
-    "dozen": 12,
-    "hundred": 10**2,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-}
+_SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6}
+_SCALES |= {"billion": 10**9, "trillion": 10**12}
 _SUFFIXES = {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}
 
 _APPROXIMATELY = re.compile(
@@ -112,7 +106,9 @@ _NEXT_VALUE = re.compile(
 _VALUE_ENDS = re.compile(
     r"(?:\s(?!(?:is|are|was|were|has|have|remain)\b)[^\W\d]{1,20}){0,2}\s?(?:[.;!?|]|\Z)"
 )
-_AND_IN_WORDS = re.compile(r"\b(?:and|or|plus|to)\s+(?!one\b)([a-z]+)", re.IGNORECASE)
+_DIGIT = re.compile("[0-9]")
+_JOINTS = ("and ", "or ", "plus ", "to ")
+_AND_IN_WORDS = re.compile(r"\b(?:and|or|plus|to) (?!one\b)([a-z]+)", re.IGNORECASE)
 _AND_A_HALF = re.compile(r"(?<=\d) and (?:a|one) half\b", re.IGNORECASE)
 # Text after a number that is only part of a formula, a range or a compound quantity.
 _GOES_ON = re.compile(
@@ -214,9 +210,11 @@ def _read_leading(text: str) -> Number | None:
         return number
     if _GOES_ON.match(rest) or _IRRATIONAL.match(rest):
         return None
-    if _NUMBER.search(_CLAUSE_END.split(rest, maxsplit=1)[0]):
-        return None
     if _goes_on_in_words(rest):
+        return None
+    if _DIGIT.search(rest) is None:  # most often only a unit is left
+        return number
+    if _NUMBER.search(_CLAUSE_END.split(rest, maxsplit=1)[0]):
         return None
     for place in _NEXT_VALUE.finditer(rest):
         other = _NUMBER.match(rest, place.end())
@@ -228,6 +226,8 @@ def _read_leading(text: str) -> Number | None:
 
 def _goes_on_in_words(text: str) -> bool:
     """Whether a number in words is joined on: `3 dogs and two cats`."""
+    if not any(joint in text for joint in _JOINTS):
+        return False
     return any(has_number_word(more[1].lower()) for more in _AND_IN_WORDS.finditer(text))
 
 
