@@ -31,6 +31,7 @@ MAX_BARE_CHARS = 200
 """Characters of a completion that is a bare answer, beyond those of the longest gold answer."""
 LINE_MARK = re.compile(r"\s*(?:\(?(?:\d{1,3}[.):]|[a-z]\))|[-*\u2022])\s+")
 """The number, letter or bullet that starts a line of a list."""
+_OPENERS = "\\$<\"'\u201c\u2018"
 # Bold, italics and code between the ends of words: not the stars of 2**3 or x * y.
 _EMPHASIS = re.compile(
     r"(?<![\w)\]}*\\])(?:\*{2,3}([^\s*][^*\n]{0,300})(?<!\s)\*{2,3}|__([^\s_][^_\n]{0,300})(?<!\s)__)"
@@ -51,9 +52,11 @@ def unwrap(text: str) -> str:
         return inside
     if "*" in inside or "`" in inside or "__" in inside:
         text = _EMPHASIS.sub(_emphasised, text)
+    elif inside and inside[0] not in _OPENERS:
+        return inside
     for _ in range(5):
         text = text.strip(" \t\r\n*`")
-        found = _WRAPPED.fullmatch(text.rstrip(".")) if text[:1] in "\\$<\"'\u201c\u2018" else None
+        found = _WRAPPED.fullmatch(text.rstrip(".")) if text[:1] in _OPENERS else None
         if found is None:
             break
         inside = next(group for group in found.groups() if group is not None)
