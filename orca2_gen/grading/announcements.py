@@ -108,7 +108,7 @@ def find_answers(text: str, *, many_lines: bool = False) -> Iterator[Piece]:
     words = _WORDS if "\\" in lowered else _PLAIN_WORDS
     starts = {word: lowered.rfind(word) for word in words if word in lowered}
     while starts:
-        word = max(starts, key=starts.__getitem__)
+        word = max(starts, key=starts.__getitem__) if len(starts) > 1 else next(iter(starts))
         start = starts.pop(word)
         if word[0] == "\\":
             piece = _boxes_until(text, start)

@@ -141,7 +141,9 @@ def _gold_of(problem: Problem) -> Gold | None:
 def _grade_final_answer(gold: Gold, text: str) -> Grade | None:
     reading = gold.reading
     tail_chars = TAIL_CHARS - MAX_BARE_CHARS + reading.max_bare_chars
-    text = text.rstrip()[-tail_chars:].rpartition("</think>")[2]
+    text = text.rstrip()[-tail_chars:]
+    if "</think>" in text:
+        text = text.rpartition("</think>")[2]
     return final_answer(text, functools.partial(_grade_piece, gold), reading)
 
 
