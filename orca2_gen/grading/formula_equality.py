@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from orca2_gen.grading.formulas import as_latex
+from orca2_gen.grading.equality import verdict
 from orca2_gen.records import Outcome
 
 MAX_CHILDREN = 2
@@ -160,44 +160,6 @@ def close() -> None:
 atexit.register(close)
 
 
-def _parse(formula: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    # The library's time limit is an alarm; the parent's kill replaces it.
-    return list(
-        parse(
-            f"${as_latex(formula)}$",
-            extraction_config=[LatexExtractionConfig()],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-            raise_on_error=True,
-        )
-    )
-
-
-def _verdict(golds: list[str], answer: str) -> Outcome:
-    from math_verify import verify
-
-    try:
-        found = _parse(answer)
-        if not found:
-            return "unparsed"
-        parsed = [gold for gold in map(_parse, golds) if gold]
-        for gold in parsed:
-            # x < 3 is as good an answer as (-oo, 3).
-            if verify(
-                gold,
-                found,
-                allow_set_relation_comp=True,
-                timeout_seconds=None,
-                raise_on_error=True,
-            ):
-                return "correct"
-        return "incorrect" if parsed else "ungraded"
-    except Exception:  # of any kind: SymPy's own, memory, recursion
-        return "ungraded"
-
-
 def _serve() -> None:
     """Answers requests until the pipe is closed."""
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
@@ -206,7 +168,7 @@ def _serve() -> None:
     os.dup2(2, 1)  # a library's output must not look like a reply
     try:
         # The first formula builds the parser's tables, which must not count as grading.
-        ready = _verdict(["\\frac{1}{2}"], "0.5x^2 - \\sqrt{3}") == "incorrect"
+        ready = verdict(["\\frac{1}{2}"], "0.5x^2 - \\sqrt{3}") == "incorrect"
         error = None if ready else "it cannot tell 1/2 from 0.5x^2 - sqrt(3)"
     except ImportError as failure:
         error = str(failure)
@@ -214,7 +176,7 @@ def _serve() -> None:
     for line in sys.stdin:
         # If the parent is gone nobody kills this process; the kernel's alarm does, even in C code.
         signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE_SECONDS)
-        outcome = _verdict(**json.loads(line))
+        outcome = verdict(**json.loads(line))
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps({"outcome": outcome}), file=replies, flush=True)
 

@@ -35,9 +35,18 @@ from orca2_gen.grading.answers import (
     unwrap,
 )
 from orca2_gen.grading.choices import read_letter, read_yes_no
-from orca2_gen.grading.formulas import read_formula, squeeze
+from orca2_gen.grading.formulas import (
+    DIVERGENT,
+    INFINITE,
+    named_result,
+    numeral,
+    read_formula,
+    squeeze,
+)
+from orca2_gen.grading.gold_types import type_of_gold
 from orca2_gen.grading.numbers import Number, parse_number, read_number
 from orca2_gen.grading.text_overlap import rouge_l, span_f1
+from orca2_gen.grading.units import without_letter_unit
 from orca2_gen.records import Completion, Outcome, Problem
 
 GRADER_VERSION = 4
@@ -122,14 +131,15 @@ async def graded(problem: Problem, completion: Completion) -> Grade:
 @functools.lru_cache(maxsize=4_096)
 def _gold_of(problem: Problem) -> Gold | None:
     """The gold answers that can be read; None if there are none, or the type is unknown."""
-    is_readable = _IS_READABLE.get(problem.answer_type)
+    answer_type = type_of_gold(problem.answer_type, problem.target)
+    is_readable = _IS_READABLE.get(answer_type)
     if is_readable is None:
         return None
     targets = tuple(filter(is_readable, (problem.target, *problem.other_targets)))
     if not targets:
         return None
     return Gold(
-        answer_type=problem.answer_type,
+        answer_type=answer_type,
         targets=targets,
         choices=problem.choices,
         asks_percent=_PERCENT_ASKED.search(problem.question) is not None,
@@ -176,6 +186,8 @@ def _verdict(answer: str, score: float, bar: float = 1.0) -> Grade:
 _quasi_normalise_gold = functools.lru_cache(maxsize=65_536)(quasi_normalise)
 _gold_items = functools.lru_cache(maxsize=65_536)(split_items)
 _gold_number = functools.lru_cache(maxsize=65_536)(parse_number)
+_gold_formula = functools.lru_cache(maxsize=65_536)(read_formula)
+_squeeze_gold = functools.lru_cache(maxsize=65_536)(squeeze)
 
 
 def _grade_exact(gold: Gold, piece: Piece) -> Grade | None:
@@ -248,15 +260,23 @@ def _grade_mathematics(gold: Gold, piece: Piece) -> Grade | None:
     answer = read_formula(piece.text[: formula_equality.MAX_FORMULA_CHARS + 1])
     if answer is None:
         return None
+    golds = tuple(filter(None, map(_gold_formula, gold.targets)))
+    answer = without_letter_unit(answer, golds)
     number = parse_number(answer)
-    numbers = [_gold_number(target) for target in gold.targets]
+    numbers = list(map(_gold_number, golds))
     if number is not None and any(_is_same(g, number, gold.asks_percent) for g in numbers):
         return _verdict(answer, 1.0)
-    if squeeze(answer) in map(squeeze, gold.targets):
+    if squeeze(answer) in map(_squeeze_gold, golds):
         return _verdict(answer, 1.0)
     if number is not None and None not in numbers:
         return _verdict(answer, 0.0)
-    outcome = formula_equality.compare(gold.targets, answer)
+    if named_result(answer) in (INFINITE, DIVERGENT) or {INFINITE, DIVERGENT} & set(golds):
+        return _verdict(answer, 0.0)
+    if numerals := list(filter(None, map(numeral, golds))):
+        digits, base = numeral(answer) or (answer.lower(), "")
+        if digits.isalnum():  # the question names the base, so an answer need not
+            return _verdict(answer, float(any(digits == d and base in (b, "") for d, b in numerals)))
+    outcome = formula_equality.compare(golds, answer)
     if outcome == "unparsed":
         return None
     return Grade(outcome=outcome, score=float(outcome == "correct"), answer=answer)
@@ -292,7 +312,7 @@ _IS_READABLE: Mapping[str, Callable[[str], object]] = MappingProxyType(
         "yes_no": lambda target: read_yes_no(target, by_right=True) is not None,
         "list": _gold_items,
         "span": str.strip,
-        "mathematics": str.strip,
+        "mathematics": _gold_formula,
         "summary": str.strip,
     }
 )
