@@ -40,7 +40,7 @@ from orca2_gen.grading.numbers import Number, parse_number, read_number
 from orca2_gen.grading.text_overlap import rouge_l, span_f1
 from orca2_gen.records import Completion, Outcome, Problem
 
-GRADER_VERSION = 3
+GRADER_VERSION = 4
 """Raise it with every change that can change a verdict: it is part of the stage keys."""
 
 SPAN_BAR = 0.8
