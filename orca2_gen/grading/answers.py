@@ -197,7 +197,7 @@ def normalise(text: str) -> str:
 
 # The, a, an; an `a` before a single letter may be a letter of the answer itself.
 _ARTICLE = re.compile(r"\A(?:the|an?(?=\s+\w\w))\s+(?=\S)")
-_DROPPED_MARK = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019]|[,;:!?]|-(?=\w))")
+_DROPPED_MARKS = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019,;:!?]|-(?=\w))+")
 _SPACED_MARKS = frozenset(",;:!?-")
 
 
@@ -207,8 +207,8 @@ def quasi_normalise(text: str) -> str:
     So `the U.S.A.` is `usa`, and `jack-o-lantern` is `jack o lantern`. Signs, decimal points and
     other marks beside a digit or a symbol stay: -5, 1.10, C++, A-.
     """
-    text = _DROPPED_MARK.sub(
-        lambda found: " " if found[0] in _SPACED_MARKS else "", normalise(text)
+    text = _DROPPED_MARKS.sub(
+        lambda found: "" if _SPACED_MARKS.isdisjoint(found[0]) else " ", normalise(text)
     )
     return _ARTICLE.sub("", " ".join(text.split()), count=1)
 
