@@ -22,26 +22,62 @@ _RELATION = re.compile(r"[<>]|!=|\\(?:[lg]eq?|[lg]t|neq?|[lg]eqslant)(?![A-Za-z]
 
 def verdict(golds: list[str], answer: str) -> Outcome:
     """The verdict on an answer: `unparsed` if it is no formula, `ungraded` if no gold is one."""
-    from math_verify import verify
-
     try:
         found = _parsed(answer)
         if not found:
             return "unparsed"
         parsed = [gold for gold in map(_parsed, golds) if gold]
-        for gold in parsed:
-            # x < 3 is as good an answer as (-oo, 3).
-            if verify(
-                _as_vector(gold, found),
-                _as_vector(found, gold),
-                allow_set_relation_comp=True,
-                timeout_seconds=None,
-                raise_on_error=True,
-            ):
-                return "correct"
+        if any(_are_equal(gold, found) for gold in parsed):
+            return "correct"
         return "incorrect" if parsed else "ungraded"
     except Exception:  # of any kind: SymPy's own, memory, recursion
         return "ungraded"
+
+
+def _are_equal(gold: list[Any], answer: list[Any]) -> bool:
+    from math_verify import verify
+
+    pairs = [(_as_vector(gold, answer), _as_vector(answer, gold))]
+    if _holds_i(gold) and _holds_i(answer):  # a variable to the library
+        pairs.append((_with_imaginary(gold), _with_imaginary(answer)))
+    return _are_multiples(gold[0], answer[0]) or any(
+        verify(
+            *pair,
+            # x < 3 is as good an answer as (-oo, 3).
+            allow_set_relation_comp=True,
+            timeout_seconds=None,
+            raise_on_error=True,
+        )
+        for pair in pairs
+    )
+
+
+def _are_multiples(gold: Any, answer: Any) -> bool:
+    """Whether two equations differ by a factor only: x = 3z and 2x - 6z = 0."""
+    from sympy import Eq, simplify
+
+    if not (isinstance(gold, Eq) and isinstance(answer, Eq)):
+        return False
+    ratio = simplify((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
+    return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
+
+
+def _holds_i(formula: list[Any]) -> bool:
+    return any(symbol.name == "i" for symbol in formula[0].free_symbols)
+
+
+def _with_imaginary(formula: list[Any]) -> list[Any]:
+    from sympy import I
+
+    return [formula[0].subs({each: I for each in formula[0].free_symbols if each.name == "i"})]
+
+
+def _real(formula: Any) -> Any:
+    """The formula in real variables: the library takes `i` for complex beside a space only."""
+    from sympy import Symbol
+
+    strange = {each for each in formula.free_symbols if not each.is_real}
+    return formula.xreplace({each: Symbol(each.name, real=True) for each in strange})
 
 
 def _parsed(formula: str) -> list[Any]:
@@ -80,8 +116,9 @@ def _parse(latex: str) -> list[Any]:
     from math_verify import LatexExtractionConfig, parse
 
     # The library's time limit is an alarm; the parent's kill replaces it.
-    return list(
-        parse(
+    return [
+        _real(each)
+        for each in parse(
             f"${latex}$",
             extraction_config=[
                 LatexExtractionConfig(
@@ -94,4 +131,4 @@ def _parse(latex: str) -> list[Any]:
             parsing_timeout=None,
             raise_on_error=True,
         )
-    )
+    ]

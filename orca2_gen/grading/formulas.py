@@ -21,8 +21,8 @@ _CONDITION = re.compile(
     re.DOTALL,
 )
 _LABEL = re.compile(
-    r"(?=[^=]*(?:[A-Za-z]{3}|\\(?:angle|overline|text|triangle|widehat|measuredangle)|[A-Z]{2}))"
-    r"[^=<>\d+*/^]*?=(?!=)\s*(?=\S)"
+    r"\A(?=[^=]*(?:[A-Za-z]{3}|\\(?:angle|overline|text|triangle|widehat|measuredangle)|[A-Z]{2}))"
+    r"[^=<>!\d+*/^]*?=(?!=)\s*(?=\S)"
 )
 _LEADING = re.compile(r"^\s*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|\u2208)\s*")
 _COMMAND = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+")
@@ -93,6 +93,13 @@ def read_formula(text: str) -> str | None:
     if not re.search(r"[A-Za-z0-9]", text):
         return None
     return None if _is_prose(text) else text.strip()
+
+
+def read_announced(text: str) -> str | None:
+    """The formula that an announced text states, alone or at the end of a sentence: `n is 34`."""
+    formula = read_formula(text)
+    start, verb, rest = text.rpartition(" is ")
+    return read_formula(rest) if formula is None and verb and "\n" not in rest else formula
 
 
 def named_result(text: str) -> str | None:

@@ -40,6 +40,7 @@ from orca2_gen.grading.formulas import (
     INFINITE,
     named_result,
     numeral,
+    read_announced,
     read_formula,
     squeeze,
 )
@@ -47,7 +48,7 @@ from orca2_gen.grading.gold_types import type_of_gold
 from orca2_gen.grading.numbers import Number, parse_number, read_number
 from orca2_gen.grading.text_overlap import rouge_l, span_f1
 from orca2_gen.grading.units import without_letter_unit
-from orca2_gen.records import Completion, Outcome, Problem
+from orca2_gen.records import AnswerType, Completion, Outcome, Problem
 
 GRADER_VERSION = 4
 """Raise it with every change that can change a verdict: it is part of the stage keys."""
@@ -86,7 +87,7 @@ class Grade:
 class Gold:
     """The parts of a problem that its verdicts depend on."""
 
-    answer_type: str
+    answer_type: AnswerType
     targets: tuple[str, ...]
     """One or more gold answers, each of which can be read as the type."""
     choices: tuple[str, ...] = ()
@@ -108,11 +109,18 @@ def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
         return _TRUNCATED
     if problem.answer_type == "open":
         return _UNGRADED if final_text(text) else _UNPARSED
-    if (gold := _gold_of(problem)) is None:
-        return _UNGRADED
+    grades = [_grade_against(gold, text) for gold in _golds_of(problem)]
+    return max(grades, key=_by_outcome, default=_UNGRADED)
+
+
+def _grade_against(gold: Gold, text: str) -> Grade:
     if gold.answer_type == "summary":
         return _grade_summary(gold, text)
     return _grade_last_answer(gold, text) or _UNPARSED
+
+
+def _by_outcome(grade: Grade) -> int:
+    return ("ungraded", "unparsed", "incorrect", "correct").index(grade.outcome)
 
 
 def final_text(text: str) -> str:
@@ -129,26 +137,30 @@ async def graded(problem: Problem, completion: Completion) -> Grade:
 
 
 @functools.lru_cache(maxsize=4_096)
-def _gold_of(problem: Problem) -> Gold | None:
-    """The gold answers that can be read; None if there are none, or the type is unknown."""
-    answer_type = type_of_gold(problem.answer_type, problem.target)
-    is_readable = _IS_READABLE.get(answer_type)
-    if is_readable is None:
-        return None
-    targets = tuple(filter(is_readable, (problem.target, *problem.other_targets)))
-    if not targets:
-        return None
-    return Gold(
-        answer_type=answer_type,
-        targets=targets,
-        choices=problem.choices,
-        asks_percent=_PERCENT_ASKED.search(problem.question) is not None,
+def _golds_of(problem: Problem) -> tuple[Gold, ...]:
+    """The gold answers that can be read, by the type that grades them: one, but for mathematics."""
+    found: dict[AnswerType, list[str]] = {}
+    for target in (problem.target, *problem.other_targets):
+        answer_type = type_of_gold(problem.answer_type, target)
+        if answer_type in _IS_READABLE and _IS_READABLE[answer_type](target):
+            found.setdefault(answer_type, []).append(target)
+    asks_percent = _PERCENT_ASKED.search(problem.question) is not None
+    return tuple(
+        Gold(
+            answer_type=answer_type,
+            targets=tuple(targets),
+            choices=problem.choices,
+            asks_percent=asks_percent,
+        )
+        for answer_type, targets in found.items()
     )
 
 
 def _grade_last_answer(gold: Gold, text: str) -> Grade | None:
     longest = max(map(len, gold.targets))
     text = text.rstrip()[-(TAIL_CHARS + longest) :].rpartition("</think>")[2]
+    if gold.answer_type == "exact" and text.strip() in gold.targets:
+        return _verdict(text.strip(), 1.0)  # a gold sentence may announce an answer itself
     found, is_bare = None, True
     is_list = gold.answer_type == "list" or "\n" in "".join(gold.targets)
     for piece in find_answers(text, many_lines=is_list):
@@ -257,7 +269,8 @@ def _grade_span(gold: Gold, piece: Piece) -> Grade | None:
 
 
 def _grade_mathematics(gold: Gold, piece: Piece) -> Grade | None:
-    answer = read_formula(piece.text[: formula_equality.MAX_FORMULA_CHARS + 1])
+    read = read_announced if piece.is_binding and not piece.is_bare else read_formula
+    answer = read(piece.text[: formula_equality.MAX_FORMULA_CHARS + 1])
     if answer is None:
         return None
     golds = tuple(filter(None, map(_gold_formula, gold.targets)))

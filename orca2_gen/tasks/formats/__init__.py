@@ -86,7 +86,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             state=read_deepmind_mathematics_row,
             read=read_pairs,
             suffix=".txt",
-            answer_types=FORMULA,
+            answer_types=(*FORMULA, "list", "yes_no"),
             names_matter=True,
         ),
         "drop": Format(
