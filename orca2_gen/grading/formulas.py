@@ -81,7 +81,7 @@ def read_formula(text: str) -> str | None:
 
     Results in words have one form. None for prose, for a bound and for an empty text.
     """
-    text = _DOTS.sub("", text.strip()).strip()
+    text = _DOTS.sub("", " ".join(text.split())).strip()
     if named := named_result(text):
         return named
     text = _REASON.sub("", text) if " " in text else text

@@ -83,7 +83,7 @@ def as_latex(text: str) -> str:
 
     Names, roots, powers and fractions are spelt out; `or` and `and` become commas.
     """
-    text = plain_signs(text).strip().rstrip(".")
+    text = plain_signs(" ".join(text.split())).strip().rstrip(".")
     text = _PLAIN_TEXT.sub(r"\1", text)
     text = _EMPHASIS.sub(r"\1", text.replace("**", "^").replace("\\dfrac", "\\frac"))
     text = _REPEATING.sub(_as_fraction, text) if "\\overline" in text else text
