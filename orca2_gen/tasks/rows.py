@@ -125,8 +125,14 @@ def read_document(file: TaskFile, split: DocumentSplit) -> Iterator[SourceRow]:
         yield SourceRow(place=file.shown, key=file.key(None), row=error, is_about_file=True)
 
 
-def read_bytes(file: TaskFile) -> bytes:
-    """The whole file, without a byte order mark."""
+def read_bytes(
+    file: TaskFile, *, advice: str = "split it into several files or convert it to jsonl"
+) -> bytes:
+    """The whole file, without a byte order mark.
+
+    Raises:
+        ValueError: it has more than MAX_DOCUMENT_BYTES, or is a gzip file that is not whole.
+    """
     with open_file(file) as stream:
         try:
             body = stream.read(MAX_DOCUMENT_BYTES + 1)
@@ -135,7 +141,7 @@ def read_bytes(file: TaskFile) -> bytes:
     if len(body) > MAX_DOCUMENT_BYTES:
         raise ValueError(
             f"task file {file.path}: more than {MAX_DOCUMENT_BYTES} bytes, in a format that is "
-            "read a whole file at a time; split it into several files or convert it to jsonl"
+            f"read a whole file at a time; {advice}"
         )
     return body.removeprefix(_BOM)
 

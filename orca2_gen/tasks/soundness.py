@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orca2_gen.tasks.columnar import check_ends
+from orca2_gen.tasks.columns import missing_columns
 from orca2_gen.tasks.files import (
     GZIP_FAULTS,
     TaskFile,
@@ -23,7 +24,9 @@ from orca2_gen.tasks.files import (
     unread_files,
 )
 from orca2_gen.tasks.formats import is_columnar, read_files, suffixes
+from orca2_gen.tasks.json_arrays import is_json_array, read_json_array
 from orca2_gen.tasks.read import TaskSource
+from orca2_gen.tasks.statements import BadRowError, Row, fields_of
 
 _BLOCK_BYTES = 1 << 20
 _SHOWN = 5
@@ -58,6 +61,26 @@ def check_sound(source: TaskSource) -> None:
             pass
     if next(read_files(source.format, source.path, source.columns), None) is None:
         raise no_rows(source)
+    _check_columns_exist(source)
+
+
+def _check_columns_exist(source: TaskSource) -> None:
+    """Checks that every mapped column is in some row: a misspelt one is not a null."""
+    lacked: set[tuple[str, str]] | None = None
+    first: Row = {}
+    for found in read_files(source.format, source.path, source.columns) if source.columns else ():
+        if isinstance(found.row, BadRowError):
+            continue
+        first = first or found.row
+        missing = missing_columns(found.row, source.columns)
+        lacked = set(missing) if lacked is None else lacked & set(missing)
+        if not lacked:
+            return
+    for name, column in sorted(lacked or ()):
+        raise ValueError(
+            f"task {source.name!r}: columns.{name} names {column!a}, which no row of {source.path} "
+            f"has; {fields_of(first)}; correct the task's columns"
+        )
 
 
 def no_rows(source: TaskSource) -> ValueError:
@@ -93,6 +116,9 @@ def _check_file(format: str, file: TaskFile) -> None:
             raise gzip_fault(file, error, "") from None
     if is_rows:
         check_ends(file)
+    elif is_json_array(file):
+        for _ in read_json_array(file):  # an array that is cut shows it only at its end
+            pass
     for magic, found in _ARCHIVES.items():
         if start.startswith(magic):
             raise ValueError(f"task file {file.path} holds {found}")
