@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orca2_gen.tasks.choice_labels import split_labels
-from orca2_gen.tasks.statements import BadRowError, Row, fields_of
+from orca2_gen.tasks.statements import BadRowError, Row, fields_of, is_gap
 
 OPTIONAL = ("id", "category", "sub_category")
 FIELDS = ("question", "answer", "answer_index", "choices", "messages", *OPTIONAL)
@@ -69,7 +69,7 @@ def map_columns(row: Row, columns: Columns) -> Row:
         else:
             value = look_up(row, column)
         # A null id is refused and an absent one replaced, so absent stays absent.
-        if name != "id" or value is not None:
+        if name != "id" or not is_gap(value):
             plain[name] = value
     return plain
 
@@ -107,7 +107,7 @@ def _find(row: Row, column: str) -> Any:
         return row[column]
     value: Any = row
     for name in column.split("."):
-        if value is None:
+        if is_gap(value):
             return None  # what a null would hold is null: not every row has options
         value = _step(value, name)
         if value is _ABSENT:
@@ -137,13 +137,14 @@ def _with_labels(row: Row, column: str) -> Any:
 
 def _without_gap(values: list[Any]) -> list[Any]:
     """The values up to the last that is filled in: some rows use fewer columns than others."""
-    while values and (values[-1] is None or values[-1] == ""):
+    while values and (is_gap(values[-1]) or values[-1] == ""):
         values = values[:-1]
     return values
 
 
 def _joined(values: Sequence[Any]) -> Any:
     """The texts that are present, with a blank line between them."""
-    if any(value is not None and not isinstance(value, str) for value in values):
+    found = [value for value in values if not is_gap(value)]
+    if not all(isinstance(value, str) for value in found):
         return values
-    return "\n\n".join(value.strip() for value in values if value and value.strip())
+    return "\n\n".join(value.strip() for value in found if value.strip())

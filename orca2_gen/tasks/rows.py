@@ -8,6 +8,7 @@ up to MAX_DOCUMENT_BYTES.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -176,7 +177,7 @@ def decode_text(body: bytes) -> str:
 
 
 def parse_json(body: bytes, expected: str) -> Row:
-    """The one JSON object in the bytes; numbers stay text (`NumberText`)."""
+    """The one JSON object in the bytes; numbers stay text (`NumberText`), NaN stays a float."""
     text = decode_text(body)
     try:
         row = _decode_json(text)
@@ -206,7 +207,9 @@ def _keep_number(text: str) -> NumberText:
     return NumberText(text)
 
 
-def _refuse_constant(name: str) -> None:
+def _keep_nan(name: str) -> float:
+    if name == "NaN":  # what `json.dumps` writes where a pandas row lacks a value
+        return math.nan
     raise BadRowError("bad_number", f"{name} is not a JSON number")
 
 
@@ -214,5 +217,5 @@ _decode_json = json.JSONDecoder(
     object_pairs_hook=_unique_keys,
     parse_int=_keep_number,
     parse_float=_keep_number,
-    parse_constant=_refuse_constant,
+    parse_constant=_keep_nan,
 ).decode

@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from orca2_gen.tasks.soundness import check_sound, notes_on
@@ -189,3 +190,28 @@ def test_a_fifo_a_device_and_a_dangling_link_are_refused_at_once(tmp_path: Path)
                 read(folder / f"{name}{suffix}", format=format)
         assert f"{folder}/a{suffix} is a FIFO; expected a regular file" in look(folder, format)
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["choices", "id", "category"])
+def test_a_mapped_column_that_no_row_has_is_an_error_before_anything_is_read(
+    tmp_path: Path, format: str, name: str
+) -> None:
+    rows = [{"q": "?", "a": "A", "options": ["x", "y"]}, {"q": "?", "a": "B", "options": None}]
+    path = tmp_path / "rows"
+    if format == "parquet":
+        path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows)))
+    else:
+        path.write_text("not json\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"question": "q", "answer": "a", "choices": "options"}
+    check_sound(source(path, format, columns=columns))
+    with pytest.raises(ValueError, match=r"'?option'?.*'?q'?, '?a'?, '?options'?"):
+        check_sound(source(path, format, columns=columns | {name: "option"}))
+
+
+def test_a_mapped_column_that_only_some_rows_have_is_an_error_of_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"q": "?", "a": "x"}\n{"q": "?", "a": "x", "c": ["x", "y"], "k": "k"}\n')
+    columns = {"question": "q", "answer": "a", "choices": "c", "category": "k"}
+    check_sound(source(path, columns=columns))
+    assert reasons(read(path, columns=columns)) == ["no_choices", "problem"]

@@ -32,10 +32,14 @@ from orca2_gen.tasks.statements import (
     Row,
     Statement,
     describe,
+    is_gap,
     read_id,
     read_label,
     read_text,
 )
+
+_OTHER_NAMES = ("options", "endings")
+"""What published files call their choices."""
 
 
 def read_jsonl_row(row: Row, answer_type: AnswerType | None) -> Statement:
@@ -46,11 +50,12 @@ def read_jsonl_row(row: Row, answer_type: AnswerType | None) -> Statement:
     row = _with_chat(row)
     question = read_text(row, "question", "no_question")
     choices = read_labelled_choices(row, "choices")
+    _check_no_options(row, choices)
     if answer_type is None and choices.texts:
         answer_type = "multiple_choice"
     if answer_type == "multiple_choice" and choices.texts:
         target = _read_letter(row, choices)
-    elif row.get("answer_index") is not None and row.get("answer") is None:
+    elif not is_gap(row.get("answer_index")) and is_gap(row.get("answer")):
         detail = "answer_index counts choices, and the row has none to choose from"
         raise BadRowError("bad_choices", detail)
     else:
@@ -70,21 +75,32 @@ def read_jsonl_row(row: Row, answer_type: AnswerType | None) -> Statement:
 
 def _with_chat(row: Row) -> Row:
     """The row with the question, and if it has none the answer, of its chat."""
-    key = next((key for key in CHAT_KEYS if row.get(key) is not None), None)
-    if key is None or row.get("question") is not None:
+    key = next((key for key in CHAT_KEYS if not is_gap(row.get(key))), None)
+    if key is None or not is_gap(row.get("question")):
         return row
     question, reply = read_chat(row[key], key)
-    has_answer = row.get("answer") is not None or row.get("answer_index") is not None
+    has_answer = not is_gap(row.get("answer")) or not is_gap(row.get("answer_index"))
     if reply is None and not has_answer:
         detail = f"the chat under {key!r} ends with the user's message, and there is no 'answer'"
         raise BadRowError("no_answer", detail)
     return {**row, "question": question} | ({} if has_answer else {"answer": reply})
 
 
+def _check_no_options(row: Row, choices: Choices) -> None:
+    """Refuses a row whose options have another name: without them it asks something else."""
+    for key in () if choices.texts else _OTHER_NAMES:
+        if isinstance(row.get(key), (list, dict)) and row[key]:
+            raise BadRowError(
+                "no_choices",
+                f"the row has {key!r} and no 'choices'; map its columns, e.g. choices = {key!r}, "
+                "question = 'question', answer = 'answer'",
+            )
+
+
 def _read_letter(row: Row, choices: Choices) -> str:
     letters = set()
-    has_answer = row.get("answer") is not None
-    if row.get("answer_index") is not None or ("answer_index" in row and not has_answer):
+    has_answer = not is_gap(row.get("answer"))
+    if not is_gap(row.get("answer_index")) or ("answer_index" in row and not has_answer):
         letters.add(letter_of_index(_only(row["answer_index"], "answer_index"), choices))
     if has_answer or not letters:
         letters.add(letter_of_answer(_read_answer(row, "multiple_choice"), choices))
@@ -106,7 +122,8 @@ def _read_answer(row: Row, answer_type: AnswerType | None) -> str:
         raise BadRowError(
             "bad_answer", f"expected text or a number under 'answer', found {describe(found)}"
         )
-    text = read_text({**row, "answer": found}, "answer", "no_answer").strip()
+    asked = row if found is None else {**row, "answer": found}
+    text = read_text(asked, "answer", "no_answer").strip()
     return NumberText(text) if isinstance(found, NumberText) else text
 
 

@@ -15,7 +15,7 @@ from orca2_gen.grading.choices import LETTERS
 from orca2_gen.tasks.choice_labels import split_labels
 from orca2_gen.tasks.formats.option_letters import complete_marks
 from orca2_gen.tasks.formats.options import read_choices, resolve_letter
-from orca2_gen.tasks.statements import BadRowError, NumberText, Row, check_text, describe
+from orca2_gen.tasks.statements import BadRowError, NumberText, Row, check_text, describe, is_gap
 
 INDEX = re.compile(r"(-?\d{1,9})(?:\.0)?", re.ASCII)
 """A whole number; pandas writes 2.0 where a column has gaps."""
@@ -37,7 +37,7 @@ def read_labelled_choices(row: Row, key: str) -> Choices:
         BadRowError: they are fewer than two, blank, or carry letters of their own.
     """
     found = row.get(key)
-    if found is None:
+    if is_gap(found):
         return Choices()
     texts, labels = split_labels(found)
     choices = Choices(
