@@ -71,9 +71,10 @@ def letter_of_answer(answer: str, choices: Choices) -> str:
         raise BadRowError("bad_answer", detail)
     counted = INDEX.fullmatch(answer)
     is_place = counted is not None and 0 <= int(counted[1]) <= len(choices.texts)
-    is_text = normalise(answer) in map(normalise, choices.texts)
     # Counted from 0 or from 1, a number would be a place among the options; quotes make it a text.
-    if is_place and (isinstance(answer, NumberText) or not is_text):
+    if is_place and (
+        isinstance(answer, NumberText) or normalise(answer) not in map(normalise, choices.texts)
+    ):
         raise BadRowError(
             "bad_answer",
             f"{describe(answer)} under 'answer' may count the choices; if it counts them from 0, "

@@ -26,7 +26,7 @@ _SURE = re.compile(
 _LOOSE = re.compile(
     r"\s*(?:(?:option|choice)\s+)?(?:"
     rf"{_OPEN}\s*([A-Z])\s*{_CLOSE}|([A-Z])\s*{_CLOSE}|([A-Z])\.(?!\s*[A-Z]\.)"
-    r"|([A-Z])[\u3001\u3002](?!\s*[A-Z]\s*(?:\u3001|\Z))|([A-Z])\s?:(?!\s*[A-Z]\s*\Z)|([A-Z])\s+[-\u2013\u2014]\s+(?=\w{2}))\s*",
+    r"|([A-Z])[\u3001\u3002\uff0c](?!\s*[A-Z]\s*(?:[\u3001\uff0c]|\Z))|([A-Z])\s?:(?!\s*[A-Z]\s*\Z)|([A-Z])\s+[-\u2013\u2014]\s+(?=\w{2}))\s*",
     re.IGNORECASE,
 )
 _BARE = re.compile(r"\s*([A-Z])\??\s+")
@@ -52,17 +52,17 @@ def complete_marks(options: Sequence[str], *, bare: bool = False) -> list[Mark] 
     With `bare`, letters that only a space follows are marks too, in their own places. Of marks that
     are not sure, no text may be blank or come twice: `A minor`, `B minor` are texts.
     """
-    own = LETTERS[: len(options)]
-    for readers in ((_SURE,), (_SURE, _LOOSE)):
-        found = [_first_mark(readers, option) for option in options]
-        marks = [mark for mark in found if mark is not None]
-        if len(marks) == len(options) and sorted(letter for letter, _ in marks) == list(own):
-            return marks if readers == (_SURE,) or _are_texts(marks) else None
-    if not bare:
+    own = list(LETTERS[: len(options)])
+    marks = _all_marks((_SURE,), options)
+    if marks is not None and sorted(letter for letter, _ in marks) == own:
+        return marks
+    marks = _all_marks((_SURE, _LOOSE), options)
+    if marks is not None and sorted(letter for letter, _ in marks) == own:
+        return marks if _are_texts(marks) else None
+    marks = _all_marks((_SURE, _BARE), options) if bare else None
+    if marks is None or [letter for letter, _ in marks] != own or not _are_texts(marks):
         return None
-    found = [_mark(_SURE, option) or _bare_mark(option) for option in options]
-    marks = [mark for mark in found if mark is not None]
-    return marks if [letter for letter, _ in marks] == list(own) and _are_texts(marks) else None
+    return marks
 
 
 def printed_letter(text: str) -> str:
@@ -71,8 +71,15 @@ def printed_letter(text: str) -> str:
     return bare if len(bare) == 1 and bare in LETTERS else ""
 
 
-def _first_mark(patterns: Sequence[re.Pattern[str]], option: str) -> Mark | None:
-    return next(filter(None, (_mark(pattern, option) for pattern in patterns)), None)
+def _all_marks(patterns: Sequence[re.Pattern[str]], options: Sequence[str]) -> list[Mark] | None:
+    """The mark of each option by the first pattern that finds one; None if an option has none."""
+    marks = []
+    for option in options:
+        mark = next(filter(None, (_mark(pattern, option) for pattern in patterns)), None)
+        if mark is None:
+            return None
+        marks.append(mark)
+    return marks
 
 
 def _mark(pattern: re.Pattern[str], option: str) -> Mark | None:
@@ -80,12 +87,10 @@ def _mark(pattern: re.Pattern[str], option: str) -> Mark | None:
     if found is None:
         return None
     letter = next(group for group in found.groups() if group is not None)
-    return printed_letter(letter), option[found.end() :].strip()
-
-
-def _bare_mark(option: str) -> Mark | None:
-    mark = _mark(_BARE, option)
-    return None if mark is None or _SPEAKS.match(mark[1]) else mark
+    text = option[found.end() :].strip()
+    if pattern is _BARE and _SPEAKS.match(text):
+        return None
+    return printed_letter(letter), text
 
 
 def _are_texts(marks: Sequence[Mark]) -> bool:

@@ -48,6 +48,14 @@ def strip_letters(options: Sequence[str]) -> tuple[str, ...]:
     return texts
 
 
+def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """The texts in the order of their letters if they carry all of them; else as they are.
+
+    It is for formats whose options have no letters of their own, so that a few are no fault.
+    """
+    return tuple(options) if complete_marks(options) is None else strip_letters(options)
+
+
 def _ordered(marks: Sequence[Mark]) -> tuple[str, ...]:
     return tuple(text for _, text in sorted(marks))
 

@@ -66,6 +66,16 @@ def test_flan_options_at_the_end_become_choices_and_the_tasks_name_is_kept(tmp_p
     assert (kept.answer_type, kept.target, kept.sub_category) == ("exact", "hat", "rhymes:1.0")
 
 
+def test_letters_before_the_options_of_flan_and_race_are_not_shown_twice(tmp_path: Path) -> None:
+    asked = "Which?\nOPTIONS:\n- (B) red\n- (A) blue"
+    problem = only(read_rows(tmp_path, {"inputs": asked, "targets": "(B) red"}, format="flan"))
+    assert (problem.choices, problem.target) == (("blue", "red"), "B")
+    row = {"article": "Ann.", "question": "Who?", "options": ["A. Ann", "B. Bo"], "answer": "B"}
+    assert only(read_rows(tmp_path, row, format="race")).choices == ("Ann", "Bo")
+    names = row | {"options": ["B. Obama", "J. Smith"]}
+    assert only(read_rows(tmp_path, names, format="race")).choices == ("B. Obama", "J. Smith")
+
+
 FLAN_KEPT = [
     {"inputs": "Warm?\nOPTIONS:\n- yes\n- no\nAnswer:", "targets": "no"},
     {"inputs": "Warm?\nOPTIONS:\n- yes\n- no", "targets": "maybe"},
