@@ -23,12 +23,13 @@ from orca2_gen.tasks.files import (
     task_files,
     unread_files,
 )
-from orca2_gen.tasks.formats import is_columnar, read_files, suffixes
+from orca2_gen.tasks.formats import is_columnar, read_files, reads_lines, suffixes
 from orca2_gen.tasks.json_arrays import is_json_array, read_json_array
 from orca2_gen.tasks.read import TaskSource
 from orca2_gen.tasks.statements import BadRowError, Row, fields_of
 
 _BLOCK_BYTES = 1 << 20
+_START_BYTES = 4_096
 _SHOWN = 5
 """Names in a line that are shown."""
 _ARCHIVES = {
@@ -119,6 +120,8 @@ def _check_file(format: str, file: TaskFile) -> None:
     elif is_json_array(file):
         for _ in read_json_array(file):  # an array that is cut shows it only at its end
             pass
+    elif reads_lines(format, file):
+        _check_lines(file)
     for magic, found in _ARCHIVES.items():
         if start.startswith(magic):
             raise ValueError(f"task file {file.path} holds {found}")
@@ -126,6 +129,17 @@ def _check_file(format: str, file: TaskFile) -> None:
         raise ValueError(
             f"task file {file.path}: expected UTF-8 text, found UTF-16 or no text at all; save it "
             "as UTF-8"
+        )
+
+
+def _check_lines(file: TaskFile) -> None:
+    """Refuses JSON that is spread over lines, each of which would be a rejection."""
+    with open_file(file) as stream:
+        start = stream.read(_START_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.partition(b"\n")[0].strip() in (b"{", b"[", b"[]", b"{}"):
+        raise ValueError(
+            f"task file {file.path}: JSON over several lines, or with nothing in it; expected one "
+            "object per line, or an array of objects: `jq -c` writes them so"
         )
 
 

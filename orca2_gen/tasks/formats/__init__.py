@@ -162,6 +162,12 @@ def is_columnar(format: str, file: TaskFile) -> bool:
     return format in ("parquet", "datasets") or file.suffix in (".parquet", ".arrow")
 
 
+def reads_lines(format: str, file: TaskFile) -> bool:
+    """Whether each line of the file is JSON, unless the whole file is an array."""
+    is_lines = file.suffix == ".jsonl" or FORMATS[format].read is read_lines
+    return is_lines and not is_columnar(format, file)
+
+
 def _read_file(format: str, file: TaskFile, columns: Columns) -> Iterator[SourceRow]:
     if is_columnar(format, file):
         return read_columnar(file, wanted_columns(columns))
