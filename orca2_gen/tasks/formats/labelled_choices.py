@@ -89,6 +89,10 @@ def letter_of_index(index: object, choices: Choices) -> str:
     if counted is None:
         raise BadRowError("bad_answer", f"expected an index of a choice, found {describe(index)}")
     if not 0 <= int(counted[1]) < len(choices.texts):
-        detail = f"expected an index of one of {len(choices.texts)} choices, counted from 0, found "
-        raise BadRowError("bad_answer", detail + describe(index))
+        raise BadRowError(
+            "bad_answer",
+            f"expected an index of one of {len(choices.texts)} choices, found {describe(index)}; "
+            "answer_index counts from 0, so make one less of the numbers in a file that counts "
+            "from 1",
+        )
     return LETTERS[int(counted[1])]
