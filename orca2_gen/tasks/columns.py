@@ -16,15 +16,18 @@ from orca2_gen.tasks.choice_labels import split_labels
 from orca2_gen.tasks.statements import BadRowError, Row, fields_of, is_gap
 
 OPTIONAL = ("id", "category", "sub_category")
-FIELDS = ("question", "answer", "answer_index", "choices", "messages", *OPTIONAL)
-"""Fields of a plain row; `answer_index` replaces `answer` and counts the choices from 0, `messages`
-is a chat and replaces the question, and the answer if it ends with a reply."""
+ANSWERS = ("answer", "answer_index", "answer_number")
+FIELDS = ("question", *ANSWERS, "choices", "messages", *OPTIONAL)
+"""Fields of a plain row; `answer_index` replaces `answer` and counts the choices from 0,
+`answer_number` from 1; `messages` is a chat and replaces the question, and the answer if it ends
+with a reply."""
 _MANY = ("question", "choices")
 _REASONS = {
     "question": "no_question",
     "messages": "no_question",
     "answer": "no_answer",
     "answer_index": "no_answer",
+    "answer_number": "no_answer",
     "choices": "no_choices",
 }
 _ABSENT = object()
@@ -42,10 +45,9 @@ def check_columns(columns: Columns) -> None:
                 f"columns.{name} names several columns, expected one; only "
                 f"{' and '.join(_MANY)} take several"
             )
-    if "answer" in columns and "answer_index" in columns:
-        raise ValueError("columns maps both answer and answer_index; leave one out")
-    if "question" in columns and "messages" in columns:
-        raise ValueError("columns maps both question and messages; leave one out")
+    for rivals in (ANSWERS, ("question", "messages")):
+        if len(both := [name for name in rivals if name in columns]) > 1:
+            raise ValueError(f"columns maps both {both[0]} and {both[1]}; leave one out")
 
 
 def wanted_columns(columns: Columns) -> frozenset[str]:

@@ -20,6 +20,7 @@ from tests.tasks.reading import (
     SAMPLES,
     line,
     parquet_bytes,
+    problems,
     read,
     reasons,
     sample_file,
@@ -223,3 +224,26 @@ def test_json_that_is_spread_over_lines_is_one_line(tmp_path: Path, body: str) -
     path.write_text("\n" + json.dumps(json.loads(body), indent=2))
     assert "one object per line" in look(path)
     assert "one object per line" not in look(path, "bbh")
+
+
+def test_an_index_that_counts_from_1_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    columns = {"question": "q", "choices": "c", "answer_index": "a"}
+
+    def write(*answers: object) -> None:
+        rows = [{"q": "?", "c": ["x", "y"], "a": answer} for answer in answers]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for answers in (("1", "2"), (1, 2.0), (None, 2)):
+        write(*answers)
+        with pytest.raises(ValueError, match="answer_number, which counts from 1"):
+            check_sound(source(path, columns=columns))
+    write("1", "2")
+    numbers = {"question": "q", "choices": "c", "answer_number": "a"}
+    check_sound(source(path, columns=numbers))
+    assert [x.target for x in problems(read(path, columns=numbers))] == ["A", "B"]
+    for answers in ((1, 1), (0, 1), (2, 0), ("x", None)):
+        write(*answers)
+        check_sound(source(path, columns=columns))
+    write(0, 3)
+    assert reasons(read(path, columns=numbers)) == ["bad_answer"] * 2

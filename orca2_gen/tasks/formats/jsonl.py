@@ -4,7 +4,7 @@
 
 `question` and `answer` are required; `id`, `choices` (option texts without letters), `category` and
 `sub_category` are optional. With choices the answer is a letter, a label or an option's text, and
-becomes the letter; `answer_index` counts them from 0 instead (labelled_choices.py). A chat under
+becomes the letter; `answer_index` counts them from 0 instead, `answer_number` from 1. A chat under
 `messages` or `conversations` takes the place of question and answer (chats.py).
 
 A JSON number as gold makes the row numeric if no type is asked for, since 43, 43.0 and 4.3e1 are
@@ -38,6 +38,8 @@ from orca2_gen.tasks.statements import (
     read_text,
 )
 
+_COUNTED = {"answer_index": 0, "answer_number": 1}
+"""Key of a place among the choices -> the number of the first."""
 _OTHER_NAMES = ("options", "endings")
 """What published files call their choices."""
 
@@ -55,8 +57,8 @@ def read_jsonl_row(row: Row, answer_type: AnswerType | None) -> Statement:
         answer_type = "multiple_choice"
     if answer_type == "multiple_choice" and choices.texts:
         target = _read_letter(row, choices)
-    elif not is_gap(row.get("answer_index")) and is_gap(row.get("answer")):
-        detail = "answer_index counts choices, and the row has none to choose from"
+    elif is_gap(row.get("answer")) and any(not is_gap(row.get(key)) for key in _COUNTED):
+        detail = "the answer counts choices, and the row has none to choose from"
         raise BadRowError("bad_choices", detail)
     else:
         answer = _read_answer(row, answer_type)
@@ -79,7 +81,7 @@ def _with_chat(row: Row) -> Row:
     if key is None or not is_gap(row.get("question")):
         return row
     question, reply = read_chat(row[key], key)
-    has_answer = not is_gap(row.get("answer")) or not is_gap(row.get("answer_index"))
+    has_answer = any(not is_gap(row.get(name)) for name in ("answer", *_COUNTED))
     if reply is None and not has_answer:
         detail = f"the chat under {key!r} ends with the user's message, and there is no 'answer'"
         raise BadRowError("no_answer", detail)
@@ -98,15 +100,17 @@ def _check_no_options(row: Row, choices: Choices) -> None:
 
 
 def _read_letter(row: Row, choices: Choices) -> str:
-    letters = set()
     has_answer = not is_gap(row.get("answer"))
-    if not is_gap(row.get("answer_index")) or ("answer_index" in row and not has_answer):
-        letters.add(letter_of_index(_only(row["answer_index"], "answer_index"), choices))
+    letters = {
+        letter_of_index(_only(row[key], key), choices, first=first)
+        for key, first in _COUNTED.items()
+        if key in row and not (has_answer and is_gap(row[key]))
+    }
     if has_answer or not letters:
         letters.add(letter_of_answer(_read_answer(row, "multiple_choice"), choices))
     if len(letters) > 1:
-        found = f"{describe(row['answer'])} and {describe(row['answer_index'])}"
-        raise BadRowError("bad_answer", f"answer and answer_index name two choices: {found}")
+        named = " and ".join(sorted(letters))
+        raise BadRowError("bad_answer", f"the row's answers name several choices: {named}")
     return letters.pop()
 
 

@@ -78,21 +78,21 @@ def letter_of_answer(answer: str, choices: Choices) -> str:
         raise BadRowError(
             "bad_answer",
             f"{describe(answer)} under 'answer' may count the choices; if it counts them from 0, "
-            "map its column to answer_index; if it is one of them, write it as text, in quotes",
+            "map its column to answer_index, if from 1, to answer_number; if it is one of them, "
+            "write it as text, in quotes",
         )
     return resolve_letter(answer, choices.texts, "answer")
 
 
-def letter_of_index(index: object, choices: Choices) -> str:
-    """The letter of the choice with this index, counted from 0."""
+def letter_of_index(index: object, choices: Choices, *, first: int = 0) -> str:
+    """The letter of the choice with this index, counted from `first`."""
     counted = INDEX.fullmatch(index) if isinstance(index, str) else None
     if counted is None:
         raise BadRowError("bad_answer", f"expected an index of a choice, found {describe(index)}")
-    if not 0 <= int(counted[1]) < len(choices.texts):
+    if not 0 <= int(counted[1]) - first < len(choices.texts):
         raise BadRowError(
             "bad_answer",
             f"expected an index of one of {len(choices.texts)} choices, found {describe(index)}; "
-            "answer_index counts from 0, so make one less of the numbers in a file that counts "
-            "from 1",
+            "answer_index counts from 0, answer_number from 1",
         )
-    return LETTERS[int(counted[1])]
+    return LETTERS[int(counted[1]) - first]
