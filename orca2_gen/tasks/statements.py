@@ -160,13 +160,20 @@ def read_text(row: Row, key: str, reason: str) -> str:
 def read_label(row: Row, *keys: str) -> str:
     """The stripped text under the first of the keys that the row has; empty if it has none."""
     for key in keys:
-        if row.get(key) is not None:
+        if not is_gap(row.get(key)):
             return check_text(row[key], key, "bad_text").strip()
     return ""
 
 
+def is_gap(value: object) -> bool:
+    """Whether the value is null, or the NaN that pandas has where a row lacks a value."""
+    return value is None or isinstance(value, float)
+
+
 def check_text(value: object, key: str, reason: str) -> str:
     """The value as a plain string that Arrow can hold, of at most MAX_TEXT_CHARS."""
+    if isinstance(value, float):
+        raise BadRowError("bad_number", f"{value} under {key!r} is not a JSON number")
     if not isinstance(value, str):
         raise BadRowError(reason, f"expected text under {key!r}, found {describe(value)}")
     if len(value) > MAX_TEXT_CHARS:
@@ -193,6 +200,8 @@ def read_id(row: Row, key: str = "id") -> str | None:
         return None
     value = row[key]
     is_number = isinstance(value, NumberText)
+    if is_number:
+        value = NumberText(value.removesuffix(".0"))  # a column of numbers with gaps has floats
     if not isinstance(value, str) or (is_number and not value.lstrip("-").isdigit()):
         raise BadRowError(
             "bad_id", f"expected text or an integer under {key!r}, found {describe(value)}"
