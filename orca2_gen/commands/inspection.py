@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from orca2_gen.exit_codes import FAILED
+from orca2_gen.exit_codes import FAILED, REJECTED
 from orca2_gen.records import AnswerType, Problem
 
 if TYPE_CHECKING:
@@ -39,20 +39,23 @@ def tasks(
     """Read task FILES, or directories, and print what each holds.
 
     That is its problems by answer type, the rows passed over, and the rejections with their
-    reasons.
+    reasons. The exit code is 3 if one of them holds no problem.
     """
     from orca2_gen.tasks.read import TaskSource, read_task
     from orca2_gen.tasks.soundness import check_sound, notes_on
     from orca2_gen.tasks.taxonomy import load_taxonomy
 
     branches, mapping = load_taxonomy(taxonomy), _columns(columns)
+    num_problems = []
     for file in files:
         name = file.name.split(".")[0]
         source = TaskSource(name=name, format=format_, path=file, columns=mapping, **options)
         check_sound(source)
         for note in notes_on(source):
             click.echo(f"  {note}")
-        _print_task(name, read_task(source, branches), show)
+        num_problems.append(_print_task(name, read_task(source, branches), show))
+    if not all(num_problems):
+        sys.exit(REJECTED)
 
 
 def _columns(given: tuple[str, ...]) -> dict[str, str | list[str]]:
@@ -66,7 +69,8 @@ def _columns(given: tuple[str, ...]) -> dict[str, str | list[str]]:
     return {field: names[0] if len(names) == 1 else names for field, names in found.items()}
 
 
-def _print_task(name: str, read: TaskRows, show: int) -> None:
+def _print_task(name: str, read: TaskRows, show: int) -> int:
+    """The number of problems, after what there is to say of them is printed."""
     reasons: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for row in read.rows:
@@ -88,6 +92,7 @@ def _print_task(name: str, read: TaskRows, show: int) -> None:
         + (f"; {', '.join(f'{num} {kind}' for kind, num in kinds.items())}" if kinds else "")
         + f"; {kinds.total() + reasons.total()} rows read"
     )
+    return kinds.total()
 
 
 @click.command()

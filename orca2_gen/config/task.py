@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from orca2_gen.config.section import FROM_LIST, Name, PathText, Section
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.columns import Columns, check_columns
+from orca2_gen.tasks.columns import ANSWERS, Columns, check_columns
 from orca2_gen.tasks.read import TaskSource, check_source
 
 NumExamples = Annotated[int, Field(ge=1, le=16)]
@@ -47,9 +47,10 @@ class TaskConfig(Section):
     """How an answer is compared with the gold answer. If not set, as the format says."""
     columns: dict[str, str | Annotated[tuple[str, ...], FROM_LIST]] = Field(default_factory=dict)
     """Names in jsonl, parquet and datasets files of `question`, `answer` (or `answer_index`,
-    counted from 0), `choices`, `id`, `category` and `sub_category`, e.g.
-    `{ question = "prompt", answer = "label" }`. A dot leads into a column; several columns make one
-    question, or the choices."""
+    counted from 0, or `answer_number`, from 1), `choices`, `messages` (a chat, in place of question
+    and answer), `id`, `category` and `sub_category`, e.g.
+    `{ question = "prompt", answer = "label" }`. A dot leads into a column (`a.b`, `a.0`); several
+    columns make one question, or the choices."""
     rows_per_task: int | None = Field(None, ge=1)
     """Rows in a seeded sample of the task; in a mixture (flan, natural_instructions) of each task
     in it. If not set, all rows."""
@@ -80,10 +81,12 @@ class TaskConfig(Section):
         for name, column in columns.items():
             if not column or not all(column):
                 raise ValueError(f"columns.{name} names no column; take it out, or give a name")
-        if columns and not ("question" in columns and {"answer", "answer_index"} & set(columns)):
+        is_asked = "question" in columns and set(ANSWERS) & set(columns)
+        if columns and not is_asked and "messages" not in columns:
             raise ValueError(
                 "columns takes the place of the usual names, so it must say which column is the "
-                "question and which the answer; add `question` and `answer` (or `answer_index`)"
+                "question and which the answer; add `question` and `answer` (or `answer_index`), "
+                "or `messages`"
             )
         return columns
 

@@ -93,20 +93,26 @@ def normalise(text: str) -> str:
 
 # The, a, an; an `a` before a single letter may be a letter of the answer itself.
 _ARTICLE = re.compile(r"\A(?:the|an?(?=\s+\w\w))\s+(?=\S)")
-_DROPPED_MARK = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019]|[,;:!?]|-(?=\w))")
+_DROPPED_MARKS = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019,;:!?]|-(?=\w))+")
 _SPACED_MARKS = frozenset(",;:!?-")
+_SET_WORDS = re.compile(r"\\(?:text|textrm|textnormal|textbf|mathrm|mbox)\s?\{([^{}]*)\}")
+_HALF_OF_DAY = re.compile(r"(?<=\d) ?([ap]) ?m$")
 
 
 def quasi_normalise(text: str) -> str:
     """The normalised text without a leading article and the punctuation after letters.
 
     So `the U.S.A.` is `usa`, and `jack-o-lantern` is `jack o lantern`. Signs, decimal points and
-    other marks beside a digit or a symbol stay: -5, 1.10, C++, A-.
+    other marks beside a digit or a symbol stay: -5, 1.10, C++, A-. Words set apart in LaTeX are
+    words, and `9:30pm` is `9:30 pm`.
     """
-    text = _DROPPED_MARK.sub(
-        lambda found: " " if found[0] in _SPACED_MARKS else "", normalise(text)
+    text = _SET_WORDS.sub(r"\1", text) if "\\" in text else text
+    text = _DROPPED_MARKS.sub(
+        lambda found: "" if _SPACED_MARKS.isdisjoint(found[0]) else " ", normalise(text)
     )
-    return _ARTICLE.sub("", " ".join(text.split()), count=1)
+    text = " ".join(text.split())
+    text = _HALF_OF_DAY.sub(r" \1m", text) if text[-1:] == "m" else text
+    return _ARTICLE.sub("", text, count=1)
 
 
 _NEXT_MARK = re.compile(r"[,;]?\s+(?=\(?(?:\d{1,2}[.)]|[a-z]\))\s)")

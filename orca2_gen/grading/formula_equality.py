@@ -27,13 +27,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from orca2_gen.grading.formulas import as_latex
+from orca2_gen.grading.equality import verdict
 from orca2_gen.records import Outcome
 
 MAX_CHILDREN = 2
 """Children per process; one does about fifty items a second, a GPU's engine makes about thirty."""
 DEADLINE_SECONDS = 1.0
-"""Seconds from when an idle child gets the item, so neither a queue nor a start counts."""
+"""Seconds of a child's CPU per item: a machine that is busy elsewhere must not change a verdict."""
+MOST_SECONDS = 10.0
+"""Seconds of the clock per item; a child that is stopped or starved reaches them first."""
 START_SECONDS = 120.0
 """Seconds to import SymPy and parse a formula: half a second, but more on a loaded machine."""
 MAX_FORMULA_CHARS = 1_000
@@ -72,7 +74,10 @@ class _Child:
             )
 
     def ask(self, golds: tuple[str, ...], answer: str) -> Outcome | None:
-        """The verdict, or None if the child died or its time was up; then it is dead."""
+        """The verdict, `ungraded` if its time was up, or None if the child died of another cause.
+
+        A child that gives no verdict is dead.
+        """
         request = json.dumps({"golds": golds, "answer": answer}) + "\n"
         assert self._process.stdin is not None
         try:
@@ -81,11 +86,13 @@ class _Child:
         except OSError:
             self.kill()
             return None
-        reply = self._read_line(DEADLINE_SECONDS)
-        if reply is None:
-            self.kill()
-            return None
-        return cast(Outcome, reply["outcome"])
+        started = time.monotonic()
+        reply = self._read_line(MOST_SECONDS)
+        if reply is not None:
+            return cast(Outcome, reply["outcome"])
+        is_late = time.monotonic() - started >= MOST_SECONDS
+        self.kill()
+        return "ungraded" if is_late or self._process.returncode == -signal.SIGPROF else None
 
     def _read_line(self, seconds: float) -> dict[str, Any] | None:
         """The next reply, or None if none came in time or none will."""
@@ -105,6 +112,11 @@ class _Child:
         reply: dict[str, Any] = json.loads(line)
         return reply
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take an item."""
+        return self._process.returncode is None
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -123,9 +135,9 @@ for _ in range(MAX_CHILDREN):
 def compare(golds: tuple[str, ...], answer: str) -> Outcome:
     """The verdict on whether the answer equals one of the gold formulas.
 
-    It waits up to DEADLINE_SECONDS for a child, besides the queue and a child's start. `unparsed`
-    if the answer is not a formula, `ungraded` if no gold is one, time was up, or the child died of
-    the item twice.
+    It waits for a child, up to MOST_SECONDS besides the queue and a child's start. `unparsed` if
+    the answer is not a formula, `ungraded` if no gold is one, time was up, or the child died of the
+    item twice.
 
     Raises:
         RuntimeError: no child can be started.
@@ -136,13 +148,11 @@ def compare(golds: tuple[str, ...], answer: str) -> Outcome:
     try:
         for _ in range(2):
             child = child or _Child()
-            started = time.monotonic()
             outcome = child.ask(golds, answer)
+            if not child.is_alive:
+                child = None
             if outcome is not None:
                 return outcome
-            child = None
-            if time.monotonic() - started >= DEADLINE_SECONDS:
-                break
         return "ungraded"
     finally:
         _idle.put(child)
@@ -160,62 +170,24 @@ def close() -> None:
 atexit.register(close)
 
 
-def _parse(formula: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    # The library's time limit is an alarm; the parent's kill replaces it.
-    return list(
-        parse(
-            f"${as_latex(formula)}$",
-            extraction_config=[LatexExtractionConfig()],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-            raise_on_error=True,
-        )
-    )
-
-
-def _verdict(golds: list[str], answer: str) -> Outcome:
-    from math_verify import verify
-
-    try:
-        found = _parse(answer)
-        if not found:
-            return "unparsed"
-        parsed = [gold for gold in map(_parse, golds) if gold]
-        for gold in parsed:
-            # x < 3 is as good an answer as (-oo, 3).
-            if verify(
-                gold,
-                found,
-                allow_set_relation_comp=True,
-                timeout_seconds=None,
-                raise_on_error=True,
-            ):
-                return "correct"
-        return "incorrect" if parsed else "ungraded"
-    except Exception:  # of any kind: SymPy's own, memory, recursion
-        return "ungraded"
-
-
 def _serve() -> None:
     """Answers requests until the pipe is closed."""
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library's output must not look like a reply
     try:
         # The first formula builds the parser's tables, which must not count as grading.
-        ready = _verdict(["\\frac{1}{2}"], "0.5x^2 - \\sqrt{3}") == "incorrect"
+        ready = verdict(["\\frac{1}{2}"], "0.5x^2 - \\sqrt{3}") == "incorrect"
         error = None if ready else "it cannot tell 1/2 from 0.5x^2 - sqrt(3)"
     except ImportError as failure:
         error = str(failure)
     print(json.dumps({"error": error}), file=replies, flush=True)
     for line in sys.stdin:
-        # If the parent is gone nobody kills this process; the kernel's alarm does, even in C code.
-        signal.setitimer(signal.ITIMER_REAL, 2 * DEADLINE_SECONDS)
-        outcome = _verdict(**json.loads(line))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        # The kernel's timer ends this process even in C code, and if the parent is gone.
+        signal.setitimer(signal.ITIMER_PROF, DEADLINE_SECONDS)
+        outcome = verdict(**json.loads(line))
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps({"outcome": outcome}), file=replies, flush=True)
 
 

@@ -1,107 +1,146 @@
-"""Formulas in a text: plain ones and LaTeX in one form, and prose distinguished from formulas.
+r"""Formulas in a text: what a text states as one, and one form for gold and answer.
 
-    as_latex("2*sqrt(3)/x^10")      2 \\cdot \\sqrt{3}/x^{10}
-    as_latex("x = 1 or x = -1")     x = 1, x = -1
-    read_formula("25\\pi square units")   25\\pi         read_formula("it depends on x")   None
+    read_formula("25\pi square units")    25\pi        read_formula("it depends on x")   None
+    read_formula("There is no solution")  \emptyset    read_formula("Area = 12 cm^2")    12
 
-Text that is already LaTeX stays as it is.
+Plain text and LaTeX are read alike (latex.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 
-_SIGNS = str.maketrans(
-    {"\u03c0": "\\pi ", "\u221e": "\\infty ", "\u221a": "\\sqrt", "\u00d7": "\\cdot "}
-    | {"\u22c5": "\\cdot ", "\u00b7": "\\cdot ", "\u00f7": "/", "\u2212": "-", "\u2013": "-"}
-    | {"\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u00b1": "\\pm "}
-    | {"\u222a": "\\cup ", "\u2229": "\\cap ", "\u2205": "\\emptyset ", "\u2208": "\\in "}
-    | {"\u00b0": "^\\circ", "\u03b8": "\\theta ", "\u03b1": "\\alpha ", "\u03b2": "\\beta "}
-    | {"\u00a0": " ", "\u2009": " ", "\u2044": "/", "\u00bd": "\\frac{1}{2}"}
-    | {"\u00bc": "\\frac{1}{4}", "\u00be": "\\frac{3}{4}", "\u2153": "\\frac{1}{3}"}
-    | {"\u2154": "\\frac{2}{3}", "\u2248": "\\approx "}
-    | {
-        digit: f"^{{{power}}}"
-        for power, digit in enumerate(
-            "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-        )
-    }
-)
-_NAMES = "sqrt|arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|theta|alpha|beta|infty"
-_PLAIN_NAME = re.compile(rf"(?<![A-Za-z\\])({_NAMES})(?![A-Za-z])")
-_INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])")
-_OR = re.compile(
-    r"\s*,?\s*(?:\\(?:text|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}"
-    r"|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))\s*"
-)
-_POWER = re.compile(r"\^\s*([-+]?\d+(?:\.\d+)?(?:/\d+(?![\d.]))?)")
-_OPENING = re.compile(r"(\\sqrt|\^)\s*\(")
-_BARE_ROOT = re.compile(r"\\sqrt\s*(\d+|[A-Za-z](?![A-Za-z]))")
-_MIXED = re.compile(r"(?<![\d.^{])(\d+) (\d+)/(\d+)(?![\d.])")
-_DELIMITERS = re.compile(r"\$|\\[()\[\]]|\\(?:displaystyle|left|right|bigl?|bigr?)(?![A-Za-z])")
-_EMPHASIS = re.compile(r"\\(?:boxed|fbox|mathbf|boldsymbol)\s?\{([^{}]*)\}")
+from orca2_gen.grading.latex import as_latex, plain_signs
+from orca2_gen.grading.units import without_unit
 
-_COMMAND = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+")
-_UNIT = re.compile(
-    r"(?<=[\d)}\]\s])\s*(?:(?:square|cubic|sq\.?)\s+)?(?!or\b|and\b|to\b|pi\b|sqrt\b|more\b|less\b)"
-    r"[A-Za-z]{2,}\.?(?:\s*/\s*[A-Za-z]+|\s+(?:per|a|of)\s+[A-Za-z]+)?(?:\^\{?[23]\}?)?\s*$"
+_REASON = re.compile(r",?\s+(?:because|since|where|so|when)\b.*", re.DOTALL)
+_CONDITION = re.compile(
+    r"[,;]?(?:\s|\\[,;: ]|\\q?quad)*(?:\b(?:for|if|with)\b|\\text\s?\{\s*(?:for|if|with)\b)"
+    r"(?=.*(?:[<>=\u2264\u2265\u2208]|\\(?:[lg]eq?|in)\b|\b(?:all|any|every|some|real|integers?)\b))"
+    r".*",
+    re.DOTALL,
 )
-_PROSE = re.compile(r"(?<![A-Za-z\\_{])(?!mod\b|gcd\b|lcm\b|max\b|min\b|det\b|lim\b)[A-Za-z]{3,}")
-_REASON = re.compile(r",?\s+(?:because|since|where|so|when|for)\b.*", re.DOTALL)
+_LABEL = re.compile(
+    r"\A(?=[^=]*(?:[A-Za-z]{3}|\\(?:angle|overline|text|triangle|widehat|measuredangle)|[A-Z]{2}))"
+    r"[^=<>!\d+*/^]*?=(?!=)\s*(?=\S)"
+)
 _LEADING = re.compile(r"^\s*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|\u2208)\s*")
-NAMED_RESULTS = re.compile(
-    r"(?:there (?:is|are) )?no (?:real |such )?(?:solutions?|roots?|number|value)s?|none|undefined"
-    r"|(?:all )?real numbers|infinitely many(?: solutions)?|does not exist|dne|diverges"
-    r"|(?:the )?empty set|even|odd|neither",
-    re.IGNORECASE,
+_COMMAND = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+")
+_JOINT = re.compile(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|\\text\s?\{\s*(?:or|and)\s*\}")
+_KNOWN = re.compile(
+    r"(?<![A-Za-z])(?:a?(?:sin|cos|tan|cot|sec|csc)h?|arc(?:sin|cos|tan)|sqrt|cbrt|abs|log|ln|lg"
+    r"|exp|floor|ceil|theta|alpha|beta|gamma|delta|lambda|phi|omega|infinity|infty|inf|mod|gcd|lcm"
+    r"|max|min|det|lim)(?![a-z]{3})"
 )
-"""Results in words."""
+_PROSE = re.compile(r"(?<![A-Za-z\\_{\d])[A-Za-z]{3,}")
+_NO_VOWEL = re.compile(r"[b-df-hj-np-tv-z]{3,4}")
+
+INFINITE, DIVERGENT = "\\text{infinite}", "\\text{divergent}"
+"""Results in words that no formula is equal to."""
+_NAMED = (
+    (
+        re.compile(
+            r"(?:there (?:is|are|exists?) |it has |has )?no "
+            r"(?:real |such |valid |integer |possible )*"
+            r"(?:solutions?|roots?|numbers?|values?|zeros?|intercepts?|limit|x)(?: exists?)?"
+            r"|none|undefined|not defined|dne"
+            r"|(?:the |it |this )?(?:limit |solution |value |number )?"
+            r"(?:does not|doesn't|do not) exist|nonexistent|(?:is )?undefined|(?:the )?empty set"
+            r"|\\(?:empty|null)set|\\varnothing|\\?\{\s*\\?\}|\u2205|the limit is undefined",
+            re.IGNORECASE,
+        ),
+        "\\emptyset",
+    ),
+    (
+        re.compile(
+            r"(?:x is )?(?:any|all|every|the set of all)(?: the)? real(?: numbers?| values?)?"
+            r"(?: of x| x)?|all reals|(?:the )?real numbers|\u211d|\\mathbb\s?\{?R\}?|\\R(?:eals)?",
+            re.IGNORECASE,
+        ),
+        "(-\\infty,\\infty)",
+    ),
+    (
+        re.compile(
+            r"(?:there are |it has |has )?(?:infinitely many|infinite|an infinite number of)"
+            r"(?: solutions?)?",
+            re.IGNORECASE,
+        ),
+        INFINITE,
+    ),
+    (
+        re.compile(r"(?:it )?(?:diverges|is divergent|divergent|does not converge)", re.IGNORECASE),
+        DIVERGENT,
+    ),
+)
+"""Results in words, and one form for each. What is not there is one result, however it is said."""
+_TEXT_AROUND = re.compile(r"\\(?:text|textrm|textnormal|mathrm|mbox|textbf)\s?\{([^{}]*)\}")
+_DOTS = re.compile(r"\.+$")
 _SPACING = re.compile(r"\s|\\[,;:! ]|~|\\q?quad(?![a-z])")
 
 
-def as_latex(text: str) -> str:
-    """The formula as LaTeX without delimiters.
-
-    Names, roots, powers and fractions are spelt out; `or` and `and` become commas.
-    """
-    text = _DELIMITERS.sub("", text.translate(_SIGNS)).strip().rstrip(".")
-    text = _EMPHASIS.sub(r"\1", text.replace("**", "^").replace("\\dfrac", "\\frac"))
-    text = _INFINITY.sub(r"\\infty", _OR.sub(", ", text))
-    text = _PLAIN_NAME.sub(r"\\\1 ", text)
-    text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
-    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
-    text = _POWER.sub(r"^{\1}", _braced(text))
-    text = re.sub(r"(?<=[\w})])\s*\*\s*(?=[\w\\({])", r" \\cdot ", text)
-    return _LEADING.sub("", text).strip()
-
-
-def _braced(text: str) -> str:
-    """The text with braces instead of parentheses after a root and a power."""
-    for found in reversed(list(_OPENING.finditer(text))):
-        depth, end = 1, found.end()
-        while end < len(text) and depth:
-            depth += {"(": 1, ")": -1}.get(text[end], 0)
-            end += 1
-        if not depth:
-            inside = text[found.end() : end - 1]
-            text = f"{text[: found.start()]}{found[1]}{{{inside}}}{text[end:]}"
-    return text
-
-
 def read_formula(text: str) -> str | None:
-    """The formula that the text states, without a unit or a reason after it.
+    """The formula that the text states, without a label, a unit, a condition or a reason.
 
-    None for prose, for a bound and for an empty text.
+    Results in words have one form. None for prose, for a bound and for an empty text.
     """
-    text = text.strip().rstrip(".").strip()
-    if NAMED_RESULTS.fullmatch(text):
-        return text
+    text = _DOTS.sub("", " ".join(text.split())).strip()
+    if named := named_result(text):
+        return named
     text = _REASON.sub("", text) if " " in text else text
-    text = _UNIT.sub("", text) if re.search(r"\d|\\", text) else text
-    if not re.search(r"[A-Za-z0-9]", text.translate(_SIGNS)):
+    text = _CONDITION.sub("", text).strip() or text
+    text = _LEADING.sub("", plain_signs(text))
+    if "=" in text:
+        text = _LABEL.sub("", text, count=1)
+    text = without_unit(text)
+    if not re.search(r"[A-Za-z0-9]", text):
         return None
-    bare = _OR.sub(",", _INFINITY.sub("0", _PLAIN_NAME.sub("0", _COMMAND.sub(" ", text))))
-    return None if _PROSE.search(bare) else text.strip()
+    return None if _is_prose(text) else text.strip()
+
+
+def read_announced(text: str) -> str | None:
+    """The formula that an announced text states, alone or at the end of a sentence: `n is 34`."""
+    formula = read_formula(text)
+    _, verb, rest = text.rpartition(" is ")
+    return read_formula(rest) if formula is None and verb and "\n" not in rest else formula
+
+
+def named_result(text: str) -> str | None:
+    r"""The one form of a result in words, such as \emptyset; None if the text is none of them."""
+    words = " ".join(_TEXT_AROUND.sub(r"\1", text.strip(" $*.!")).split())
+    if len(words) > 60:
+        return None
+    return next((form for pattern, form in _NAMED if pattern.fullmatch(words)), None)
+
+
+def _is_prose(text: str) -> bool:
+    bare = _KNOWN.sub(" ", _JOINT.sub(",", _COMMAND.sub(" ", text)))
+    return any(not _is_product(found[0]) for found in _PROSE.finditer(bare))
+
+
+def _is_product(letters: str) -> bool:
+    """Whether letters in a row are variables: consecutive ones, `abc`, or none that is spoken."""
+    lowered = letters.lower()
+    runs = all(ord(b) - ord(a) == 1 for a, b in itertools.pairwise(lowered))
+    return letters == lowered and (runs or _NO_VOWEL.fullmatch(lowered) is not None)
+
+
+_NUMERAL = re.compile(
+    r"(-?[0-9A-Za-z]{1,60})\s?(?:_\s?\{?(?:\\text\{)?|\(?\s?(?:in )?base\s+)(\w+)\)?\}{0,2}\)?"
+)
+_BASES = {
+    word: str(base)
+    for base, word in enumerate(("two", "three", "four", "five", "six", "seven", "eight"), start=2)
+}
+
+
+def numeral(text: str) -> tuple[str, str] | None:
+    """The digits of a numeral in a stated base and that base: 2220_5, 31 base 8; else None."""
+    found = _NUMERAL.fullmatch(text)
+    if found is None or not any(map(str.isdigit, found[1])):
+        return None
+    base = _BASES.get(found[2], found[2])
+    return (found[1].lower(), base) if base.isdigit() else None
 
 
 def squeeze(text: str) -> str:

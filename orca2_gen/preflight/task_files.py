@@ -11,12 +11,11 @@ from orca2_gen.config.paths import task_paths
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.config.wording import nearest
-from orca2_gen.tasks.columns import map_columns
+from orca2_gen.tasks.columns import OPTIONAL, missing_columns
 from orca2_gen.tasks.files import task_files
 from orca2_gen.tasks.formats import read_files, suffixes
 
 _FIRST_ROWS = 100
-_NEEDED = ("question", "answer", "answer_index", "choices")
 
 
 def check_task_files(config: Config) -> None:
@@ -52,7 +51,8 @@ def _check_columns(key: str, task: TaskConfig) -> None:
     rows = [row for row in _first_rows(task) if isinstance(row, Mapping)]
     for name, columns in task.columns.items():
         for column in [columns] if isinstance(columns, str) else columns:
-            if name in _NEEDED and rows and all(_value(row, column) is None for row in rows):
+            lacked = [(name, column) in missing_columns(row, {name: column}) for row in rows]
+            if name not in OPTIONAL and lacked and all(lacked):
                 names = list(map(str, rows[0]))
                 near = nearest(column, names)
                 hint = f"did you mean {near!r}?" if near else f"it has {', '.join(names)[:200]}"
@@ -65,7 +65,3 @@ def _check_columns(key: str, task: TaskConfig) -> None:
 def _first_rows(task: TaskConfig) -> Iterator[Any]:
     found = read_files(task.format, Path(task.path), task.columns)
     yield from (each.row for each in itertools.islice(found, _FIRST_ROWS))
-
-
-def _value(row: Mapping[str, Any], column: str) -> Any:
-    return map_columns(row, {"answer": column})["answer"]

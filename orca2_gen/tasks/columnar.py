@@ -252,7 +252,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and math.isnan(value):
+        return value  # a gap in a column of numbers
+    if isinstance(value, float) and math.isinf(value):
         raise BadRowError("bad_number", f"{value} is not a JSON number")
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
         return NumberText(value)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from orca2_gen.run_directory.unpacking import most_unpacked, most_values
 from orca2_gen.tasks.expansion import row_sizes
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.pages import Page, chunk_pages
+from orca2_gen.tasks.pages import Page, chunk_pages, row_groups
 
 ROWS_PER_BATCH = 256
 MAX_BATCH_BYTES = 1024**3
@@ -53,19 +53,18 @@ def rows_at_once(file: TaskFile, parquet: pq.ParquetFile, roots: Collection[str]
         if any(f"{parquet.schema.column(i).path}.".startswith(f"{root}.") for root in roots)
     ]
     rows, values, packed = ROWS_PER_BATCH, metadata.num_rows, 0
-    for group in range(metadata.num_row_groups):
-        found = metadata.row_group(group)
-        _check_group(file, found.total_byte_size)
+    for group, found in enumerate(row_groups(body, len(parquet.schema))):
+        _check_group(file, found.unpacked)
         unpacked = 0
         for leaf in leaves:
-            chunk = found.column(leaf)
+            chunk = found.chunks[leaf]
             column = parquet.schema.column(leaf)
             pages = chunk_pages(body, chunk)
             for page in pages:
                 _check_page(file, column.path, page)
             chunk_values = sum(page.values for page in pages)
-            values += max(chunk_values, chunk.num_values)
-            packed += chunk.total_compressed_size
+            values += max(chunk_values, chunk.values)
+            packed += chunk.packed
             width = _width(column)
             unpacked += max(sum(page.unpacked for page in pages), chunk_values * width)
             if not width:
@@ -78,7 +77,7 @@ def rows_at_once(file: TaskFile, parquet: pq.ParquetFile, roots: Collection[str]
                 f"most {min(MAX_BATCH_BYTES, most_unpacked(body.size))}",
             )
         if unpacked:
-            rows = min(rows, max(1, _AIM_BYTES * found.num_rows // unpacked))
+            rows = min(rows, max(1, _AIM_BYTES * found.rows // unpacked))
     _check_counts(file, values, packed, body.size)
     return rows
 

@@ -13,12 +13,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from orca2_gen.records import AnswerType, Problem, Rejection
-from orca2_gen.tasks.columns import Columns, check_columns, map_columns, missing_column
+from orca2_gen.tasks.columns import Columns, check_columns, check_present, map_columns
 from orca2_gen.tasks.formats import FORMATS, PLAIN, read_files
 from orca2_gen.tasks.pools import Pool, PoolKey, fill_pools, pool_key, question_key, with_examples
 from orca2_gen.tasks.rows import SourceRow, reject
 from orca2_gen.tasks.sampling import Candidate, Sample, draw, rank_of
-from orca2_gen.tasks.statements import BadRowError, Statement, check_statement, fields_of
+from orca2_gen.tasks.statements import BadRowError, Statement, check_statement
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, NOWHERE, Branch, Taxonomy
 
 READER_VERSION = 4
@@ -223,11 +223,11 @@ def _statement(found: SourceRow, source: TaskSource) -> Statement | BadRowError:
     if isinstance(row, BadRowError):
         return row
     try:
-        plain = map_columns(row, source.columns) if source.columns else row
-        return check_statement(FORMATS[source.format].state(plain, source.answer_type))
+        if source.columns:
+            check_present(row, source.columns)
+            row = map_columns(row, source.columns)
+        return check_statement(FORMATS[source.format].state(row, source.answer_type))
     except BadRowError as error:
-        if missing := missing_column(row, source.columns):
-            return BadRowError(error.reason, f"{error.detail}; {missing}, {fields_of(row)}")
         return error
 
 

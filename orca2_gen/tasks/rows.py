@@ -8,6 +8,7 @@ up to MAX_DOCUMENT_BYTES.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -125,8 +126,14 @@ def read_document(file: TaskFile, split: DocumentSplit) -> Iterator[SourceRow]:
         yield SourceRow(place=file.shown, key=file.key(None), row=error, is_about_file=True)
 
 
-def read_bytes(file: TaskFile) -> bytes:
-    """The whole file, without a byte order mark."""
+def read_bytes(
+    file: TaskFile, *, advice: str = "split it into several files or convert it to jsonl"
+) -> bytes:
+    """The whole file, without a byte order mark.
+
+    Raises:
+        ValueError: it has more than MAX_DOCUMENT_BYTES, or is a gzip file that is not whole.
+    """
     with open_file(file) as stream:
         try:
             body = stream.read(MAX_DOCUMENT_BYTES + 1)
@@ -135,7 +142,7 @@ def read_bytes(file: TaskFile) -> bytes:
     if len(body) > MAX_DOCUMENT_BYTES:
         raise ValueError(
             f"task file {file.path}: more than {MAX_DOCUMENT_BYTES} bytes, in a format that is "
-            "read a whole file at a time; split it into several files or convert it to jsonl"
+            f"read a whole file at a time; {advice}"
         )
     return body.removeprefix(_BOM)
 
@@ -170,7 +177,7 @@ def decode_text(body: bytes) -> str:
 
 
 def parse_json(body: bytes, expected: str) -> Row:
-    """The one JSON object in the bytes; numbers stay text (`NumberText`)."""
+    """The one JSON object in the bytes; numbers stay text (`NumberText`), NaN stays a float."""
     text = decode_text(body)
     try:
         row = _decode_json(text)
@@ -200,7 +207,9 @@ def _keep_number(text: str) -> NumberText:
     return NumberText(text)
 
 
-def _refuse_constant(name: str) -> None:
+def _keep_nan(name: str) -> float:
+    if name == "NaN":  # what `json.dumps` writes where a pandas row lacks a value
+        return math.nan
     raise BadRowError("bad_number", f"{name} is not a JSON number")
 
 
@@ -208,5 +217,5 @@ _decode_json = json.JSONDecoder(
     object_pairs_hook=_unique_keys,
     parse_int=_keep_number,
     parse_float=_keep_number,
-    parse_constant=_refuse_constant,
+    parse_constant=_keep_nan,
 ).decode

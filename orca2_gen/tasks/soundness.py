@@ -8,12 +8,15 @@ any other.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from orca2_gen.tasks.choice_labels import split_labels
 from orca2_gen.tasks.columnar import check_ends
+from orca2_gen.tasks.columns import map_columns, missing_columns
 from orca2_gen.tasks.files import (
     GZIP_FAULTS,
     TaskFile,
@@ -22,10 +25,16 @@ from orca2_gen.tasks.files import (
     task_files,
     unread_files,
 )
-from orca2_gen.tasks.formats import is_columnar, read_files, suffixes
+from orca2_gen.tasks.formats import is_columnar, read_files, reads_lines, suffixes
+from orca2_gen.tasks.formats.labelled_choices import INDEX
+from orca2_gen.tasks.json_arrays import is_json_array, read_json_array
 from orca2_gen.tasks.read import TaskSource
+from orca2_gen.tasks.statements import BadRowError, Row, fields_of
 
 _BLOCK_BYTES = 1 << 20
+_START_BYTES = 4_096
+_COUNTED_ROWS = 2_000
+"""Rows that are looked at for answers that count from 1; 0 is among the first few in most files."""
 _SHOWN = 5
 """Names in a line that are shown."""
 _ARCHIVES = {
@@ -58,6 +67,50 @@ def check_sound(source: TaskSource) -> None:
             pass
     if next(read_files(source.format, source.path, source.columns), None) is None:
         raise no_rows(source)
+    _check_columns_exist(source)
+    if {"answer_index", "choices"} <= set(source.columns):
+        _check_counts_from_0(source)
+
+
+def _check_columns_exist(source: TaskSource) -> None:
+    """Checks that every mapped column is in some row: a misspelt one is not a null."""
+    lacked: set[tuple[str, str]] | None = None
+    first: Row = {}
+    for found in read_files(source.format, source.path, source.columns) if source.columns else ():
+        if isinstance(found.row, BadRowError):
+            continue
+        first = first or found.row
+        missing = missing_columns(found.row, source.columns)
+        lacked = set(missing) if lacked is None else lacked & set(missing)
+        if not lacked:
+            return
+    for name, column in sorted(lacked or ()):
+        raise ValueError(
+            f"task {source.name!r}: columns.{name} names {column!a}, which no row of {source.path} "
+            f"has; {fields_of(first)}; correct the task's columns"
+        )
+
+
+def _check_counts_from_0(source: TaskSource) -> None:
+    """Checks that `answer_index` does not count from 1, which would make most golds wrong."""
+    found = read_files(source.format, source.path, source.columns)
+    last = ""
+    for row in itertools.islice(found, _COUNTED_ROWS):
+        if isinstance(row.row, BadRowError):
+            continue
+        plain = map_columns(row.row, source.columns)
+        texts, _ = split_labels(plain["choices"])
+        index = INDEX.fullmatch(str(plain["answer_index"]))
+        if index is not None and int(index[1]) == 0:
+            return
+        if index is not None and isinstance(texts, list) and int(index[1]) == len(texts):
+            last = last or row.place
+    if last:
+        raise ValueError(
+            f"task {source.name!r}: columns.answer_index counts from 0, but in {source.path} 0 is "
+            f"no row's and the number of choices is one's (at {last}); map the column to "
+            "answer_number, which counts from 1"
+        )
 
 
 def no_rows(source: TaskSource) -> ValueError:
@@ -93,6 +146,11 @@ def _check_file(format: str, file: TaskFile) -> None:
             raise gzip_fault(file, error, "") from None
     if is_rows:
         check_ends(file)
+    elif is_json_array(file):
+        for _ in read_json_array(file):  # an array that is cut shows it only at its end
+            pass
+    elif reads_lines(format, file):
+        _check_lines(file)
     for magic, found in _ARCHIVES.items():
         if start.startswith(magic):
             raise ValueError(f"task file {file.path} holds {found}")
@@ -100,6 +158,17 @@ def _check_file(format: str, file: TaskFile) -> None:
         raise ValueError(
             f"task file {file.path}: expected UTF-8 text, found UTF-16 or no text at all; save it "
             "as UTF-8"
+        )
+
+
+def _check_lines(file: TaskFile) -> None:
+    """Refuses JSON that is spread over lines, each of which would be a rejection."""
+    with open_file(file) as stream:
+        start = stream.read(_START_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.partition(b"\n")[0].strip() in (b"{", b"[", b"[]", b"{}"):
+        raise ValueError(
+            f"task file {file.path}: JSON over several lines, or with nothing in it; expected one "
+            "object per line, or an array of objects: `jq -c` writes them so"
         )
 
 

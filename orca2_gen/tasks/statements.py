@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from orca2_gen.grading.answers import normalise
 from orca2_gen.grading.choices import LETTERS, read_yes_no
+from orca2_gen.grading.gold_types import type_of_gold
 from orca2_gen.grading.numbers import parse_number
-from orca2_gen.records import AnswerType
+from orca2_gen.grading.own_words import is_gradable
+from orca2_gen.records import AnswerType, Problem
 
 MAX_TEXT_CHARS = 100_000
 MAX_ID_CHARS = 200
@@ -82,6 +84,30 @@ def check_statement(statement: Statement) -> Statement:
     if statement.answer_type == "yes_no" and read_yes_no(statement.target, by_right=True) is None:
         found = describe(statement.target)
         raise BadRowError("bad_answer", f"expected yes, no, true or false, found {found}")
+    return _check_gold(statement)
+
+
+def _check_gold(statement: Statement) -> Statement:
+    """The statement with the answer type that can grade its gold."""
+    kind = type_of_gold(statement.answer_type, statement.target)
+    if kind != statement.answer_type:
+        statement = replace(statement, answer_type=kind)
+    problem = Problem(
+        problem_id="",
+        task="",
+        question=statement.question,
+        target=statement.target,
+        answer_type=kind,
+        other_targets=statement.other_targets,
+        choices=statement.choices,
+    )
+    if not is_gradable(problem):
+        found = describe(statement.target)
+        raise BadRowError(
+            "gold_not_gradable",
+            f"{kind} does not recognise the gold answer in its own words: {found}; set another "
+            "answer_type, or judge the task (open)",
+        )
     return statement
 
 
@@ -134,13 +160,20 @@ def read_text(row: Row, key: str, reason: str) -> str:
 def read_label(row: Row, *keys: str) -> str:
     """The stripped text under the first of the keys that the row has; empty if it has none."""
     for key in keys:
-        if row.get(key) is not None:
+        if not is_gap(row.get(key)):
             return check_text(row[key], key, "bad_text").strip()
     return ""
 
 
+def is_gap(value: object) -> bool:
+    """Whether the value is null, or the NaN that pandas has where a row lacks a value."""
+    return value is None or isinstance(value, float)
+
+
 def check_text(value: object, key: str, reason: str) -> str:
     """The value as a plain string that Arrow can hold, of at most MAX_TEXT_CHARS."""
+    if isinstance(value, float):
+        raise BadRowError("bad_number", f"{value} under {key!r} is not a JSON number")
     if not isinstance(value, str):
         raise BadRowError(reason, f"expected text under {key!r}, found {describe(value)}")
     if len(value) > MAX_TEXT_CHARS:
@@ -167,6 +200,8 @@ def read_id(row: Row, key: str = "id") -> str | None:
         return None
     value = row[key]
     is_number = isinstance(value, NumberText)
+    if is_number:
+        value = NumberText(value.removesuffix(".0"))  # a column of numbers with gaps has floats
     if not isinstance(value, str) or (is_number and not value.lstrip("-").isdigit()):
         raise BadRowError(
             "bad_id", f"expected text or an integer under {key!r}, found {describe(value)}"

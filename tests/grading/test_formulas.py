@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.grading.formula_equality import MAX_FORMULA_CHARS
-from orca2_gen.grading.formulas import as_latex, read_formula, squeeze
+from orca2_gen.grading.formulas import read_formula, squeeze
+from orca2_gen.grading.latex import as_latex
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,13 @@ from orca2_gen.grading.formulas import as_latex, read_formula, squeeze
         ("\u221a3", "\\sqrt{3}"),
         ("1 1/2", "1\\frac{1}{2}"),
         ("\\frac{1}{2}", "\\frac{1}{2}"),
-        ("$x \\in [0, 1]$", "[0, 1]"),
+        ("$x \\in [0, 1]$", "x \\in [0, 1]"),
+        ("4/3 pi", "\\frac{4}{3} \\pi"),
+        ("x^2/4", "x^{2}/4"),
+        ("1/2 x^2", "\\frac{1}{2} x^{2}"),
+        ("log2(8)", "\\log_{2} (8)"),
+        ("0.\\overline{27}", "\\frac{3}{11}"),
+        ("2*d*x", "2 \\cdot D \\cdot x"),
         ("x**2", "x^{2}"),
         ("x \\to \\infty", "x \\to \\infty"),
     ],
@@ -35,7 +42,11 @@ def test_plain_formulas_become_latex(text: str, latex: str) -> None:
         ("25\\pi square units", "25\\pi"),
         ("5 apples", "5"),
         ("x = 5 because 2 + 3 is 5", "x = 5"),
-        ("no solution", "no solution"),
+        ("no solution", "\\emptyset"),
+        ("x \\in [0, 1]", "[0, 1]"),
+        ("Area = 12 cm^2", "12"),
+        ("6xyz", "6xyz"),
+        ("5s", "5s"),
         ("it depends on x", None),
         ("at least 5", None),
         ("5 or more", None),

@@ -50,13 +50,26 @@ def test_numbers_keep_their_text_and_booleans_are_yes_or_no(tmp_path: Path) -> N
     found = problems(read(path, format="parquet", answer_type="numeric"))
     assert [(x.target, x.problem_id) for x in found] == [
         ("0.1", "t/test/7"),
-        ("18.0", "t/test/9"),
+        ("18", "t/test/9"),  # a float only because another row's answer is one
     ]
     path = write(tmp_path, {"question": ["x?"] * 2, "answer": [True, None]})
     found = read(path, format="parquet", answer_type="yes_no")
     assert reasons(found) == ["problem", "no_answer"] and problems(found)[0].target == "yes"
-    path = write(tmp_path, {"question": ["x?"], "answer": [float("nan")]})
-    assert reasons(read(path, format="parquet")) == ["bad_number"]
+    path = write(tmp_path, {"question": ["x?"] * 2, "answer": [float("nan"), float("inf")]})
+    assert reasons(read(path, format="parquet")) == ["bad_number"] * 2
+
+
+def test_a_gap_in_a_column_that_is_not_needed_is_no_fault_of_the_row(tmp_path: Path) -> None:
+    gaps = {"id": [7.0, 8.0], "category": [float("nan"), 2.0], "more": [1.5, float("nan")]}
+    path = write(tmp_path, {"question": ["x?"] * 2, "answer": ["a", "b"]} | gaps)
+    found = problems(read(path, format="parquet"))
+    assert [(x.problem_id, x.category) for x in found] == [("t/test/7", ""), ("t/test/8", "2.0")]
+
+
+def test_a_path_that_no_struct_has_is_refused_as_in_jsonl(tmp_path: Path) -> None:
+    path = write(tmp_path, {"q": ["x?"], "a": ["A"], "c": [{"texts": ["x", "y"]}]})
+    columns = {"question": "q", "answer": "a", "choices": "c.text"}
+    assert reasons(read(path, format="parquet", columns=columns)) == ["no_choices"]
 
 
 def test_a_saved_dataset_is_read_from_its_own_shards_with_its_label_names(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,8 +15,14 @@ from hypothesis import strategies as st
 
 from orca2_gen.tasks.columnar import read_columnar
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.pages import chunk_pages
-from tests.tasks.reading import PLAIN_TABLE, long_texts, parquet_bytes, read_bounded
+from orca2_gen.tasks.pages import chunk_pages, row_groups
+from tests.tasks.reading import (
+    PLAIN_TABLE,
+    long_texts,
+    parquet_bytes,
+    read_bounded,
+    sample_file,
+)
 
 
 @given(st.lists(st.text(max_size=9), min_size=1, max_size=3000), st.sampled_from(["1.0", "2.0"]))
@@ -27,10 +35,16 @@ def test_the_pages_of_a_chunk_hold_its_values(texts: list[str], version: str) ->
         row_group_size=1000,
     )
     metadata = pq.ParquetFile(io.BytesIO(body)).metadata
-    for group in range(metadata.num_row_groups):
+    groups = row_groups(pa.py_buffer(body), 2)
+    assert len(groups) == metadata.num_row_groups
+    for group, found in enumerate(groups):
+        theirs = metadata.row_group(group)
+        assert (found.rows, found.unpacked) == (theirs.num_rows, theirs.total_byte_size)
         for leaf in range(2):
-            chunk = metadata.row_group(group).column(leaf)
-            pages = chunk_pages(pa.py_buffer(body), chunk)
+            chunk = theirs.column(leaf)
+            ours = found.chunks[leaf]
+            assert (ours.packed, ours.values) == (chunk.total_compressed_size, chunk.num_values)
+            pages = chunk_pages(pa.py_buffer(body), ours)
             assert sum(page.values for page in pages) == chunk.num_values
             assert sum(page.packed for page in pages) < chunk.total_compressed_size
             assert sum(page.unpacked for page in pages) < chunk.total_uncompressed_size
@@ -69,3 +83,28 @@ def test_no_damage_of_a_parquet_file_is_more_than_one_line(piece: bytes, at: int
             list(read_columnar(TaskFile(path=path, name=path.name, is_alone=True), []))
         except ValueError as error:
             assert f"task file {path}: " in str(error) and "\n" not in str(error)
+
+
+_FLIP = """
+import sys
+from pathlib import Path
+from tests.tasks.reading import read
+path, body = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
+for at in range(len(body)):
+    for bit in (0, 3, 6):
+        path.write_bytes(body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :])
+        try:
+            read(path, format="parquet")
+        except ValueError:
+            pass
+print("alive")
+"""
+
+
+def test_no_flipped_bit_of_a_file_ends_the_process(tmp_path: Path) -> None:
+    """Bindings of pyarrow let a C++ exception through, which ends the process without a word."""
+    path = sample_file(tmp_path, "parquet")
+    ended = subprocess.run(
+        [sys.executable, "-c", _FLIP, str(path)], capture_output=True, text=True, check=False
+    )
+    assert ended.stdout == "alive\n", ended.stderr[-2_000:]

@@ -37,7 +37,10 @@ BAD_LINES = [
     ("no_answer", line(answer="  ")),
     ("no_answer", line(answer=None)),
     ("bad_answer", line(answer=True)),
-    ("bad_answer", line(answer=["this"])),
+    ("bad_answer", line(answer=[])),
+    ("bad_answer", line(answer=[["this"]])),
+    ("several_answers", line(answer=["this", "that"])),
+    ("several_answers", line(choices=["x", "y"], answer=["A", "B"])),
     ("bad_answer", line(answer={"text": "this"})),
     ("bad_answer", line(choices=["x", "y"], answer="C")),
     ("bad_answer", line(choices=["x", "y"], answer="z")),
@@ -217,6 +220,7 @@ KEYS = [
     *("id", "question", "answer", "choices", "category", "more", "inputs", "targets", "input"),
     *("target", "output", "definition", "options", "label", "correct", "passage", "article"),
     *("problem", "solution", "Premise", "QCC", "CorrectAnswer", "Answer1", "other", "level"),
+    *("messages", "conversations", "answer_index", "answer_number", "endings", "text"),
 ]
 ROWS = st.dictionaries(st.sampled_from(KEYS), VALUES).map(lambda row: json.dumps(row).encode())
 LINES = st.one_of(ROWS, st.just(GOOD.encode().strip()), st.binary(max_size=20), st.just(b""))

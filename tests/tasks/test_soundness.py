@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from orca2_gen.tasks.soundness import check_sound, notes_on
@@ -19,6 +20,7 @@ from tests.tasks.reading import (
     SAMPLES,
     line,
     parquet_bytes,
+    problems,
     read,
     reasons,
     sample_file,
@@ -189,3 +191,59 @@ def test_a_fifo_a_device_and_a_dangling_link_are_refused_at_once(tmp_path: Path)
                 read(folder / f"{name}{suffix}", format=format)
         assert f"{folder}/a{suffix} is a FIFO; expected a regular file" in look(folder, format)
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["choices", "id", "category"])
+def test_a_mapped_column_that_no_row_has_is_an_error_before_anything_is_read(
+    tmp_path: Path, format: str, name: str
+) -> None:
+    rows = [{"q": "?", "a": "A", "options": ["x", "y"]}, {"q": "?", "a": "B", "options": None}]
+    path = tmp_path / "rows"
+    if format == "parquet":
+        path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows)))
+    else:
+        path.write_text("not json\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"question": "q", "answer": "a", "choices": "options"}
+    check_sound(source(path, format, columns=columns))
+    with pytest.raises(ValueError, match=r"'?option'?.*'?q'?, '?a'?, '?options'?"):
+        check_sound(source(path, format, columns=columns | {name: "option"}))
+
+
+def test_a_mapped_column_that_only_some_rows_have_is_an_error_of_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"q": "?", "a": "x"}\n{"q": "?", "a": "x", "c": ["x", "y"], "k": "k"}\n')
+    columns = {"question": "q", "answer": "a", "choices": "c", "category": "k"}
+    check_sound(source(path, columns=columns))
+    assert reasons(read(path, columns=columns)) == ["no_choices", "problem"]
+
+
+@pytest.mark.parametrize("body", ['{"data": [{"question": "?"}]}', "[[1], [2]]", "[]", "{}"])
+def test_json_that_is_spread_over_lines_is_one_line(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("\n" + json.dumps(json.loads(body), indent=2))
+    assert "one object per line" in look(path)
+    assert "one object per line" not in look(path, "bbh")
+
+
+def test_an_index_that_counts_from_1_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    columns = {"question": "q", "choices": "c", "answer_index": "a"}
+
+    def write(*answers: object) -> None:
+        rows = [{"q": "?", "c": ["x", "y"], "a": answer} for answer in answers]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for answers in (("1", "2"), (1, 2.0), (None, 2)):
+        write(*answers)
+        with pytest.raises(ValueError, match="answer_number, which counts from 1"):
+            check_sound(source(path, columns=columns))
+    write("1", "2")
+    numbers = {"question": "q", "choices": "c", "answer_number": "a"}
+    check_sound(source(path, columns=numbers))
+    assert [x.target for x in problems(read(path, columns=numbers))] == ["A", "B"]
+    for answers in ((1, 1), (0, 1), (2, 0), ("x", None)):
+        write(*answers)
+        check_sound(source(path, columns=columns))
+    write(0, 3)
+    assert reasons(read(path, columns=numbers)) == ["bad_answer"] * 2

@@ -12,9 +12,9 @@ from orca2_gen.commands.inspection import tasks
 from tests.tasks.reading import DATA, line, published, sample_file
 
 
-def run(*arguments: object) -> str:
+def run(*arguments: object, exit_code: int = 0) -> str:
     found = CliRunner().invoke(tasks, list(map(str, arguments)), catch_exceptions=False)
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == exit_code, found.output
     return found.output
 
 
@@ -40,6 +40,15 @@ def test_a_file_without_rows_or_cut_off_is_a_mistake_and_what_is_not_read_is_tol
         (folder / name).write_text(line())
     said = run(folder)
     assert "1 of the files in " in said and "b.jsonl.zst" in said and "rows: 1 problems" in said
+
+
+def test_a_task_without_a_problem_is_exit_code_3_after_everything_is_said(tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    bad.write_text(line(answer=None) * 3)
+    good.write_text(line())
+    said = run(bad, good, exit_code=3)
+    assert "bad: 0 problems, 3 rejected" in said and "good: 1 problems, 0 rejected" in said
+    assert run(bad, exit_code=3).count("no_answer") == 4
 
 
 def test_it_says_why_fewer_rows_came_than_were_asked_for(tmp_path: Path) -> None:

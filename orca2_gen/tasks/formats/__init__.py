@@ -29,6 +29,7 @@ from orca2_gen.tasks.formats.natural_instructions import (
     split_natural_instructions,
 )
 from orca2_gen.tasks.formats.race import read_race_row, split_race
+from orca2_gen.tasks.json_arrays import is_json_array, read_json_array
 from orca2_gen.tasks.rows import DocumentSplit, SourceRow, read_document, read_lines
 from orca2_gen.tasks.statements import BadRowError, Row, Statement
 
@@ -45,7 +46,8 @@ class Format:
     state: Callable[[Row, AnswerType | None], Statement]
     """A pure function of one row."""
     read: Callable[[TaskFile], Iterator[SourceRow]] = read_lines
-    """Reader of its own files; any .jsonl, .parquet or .arrow file holds one problem per row."""
+    """Reader of its own files; any .jsonl, .parquet or .arrow file, and any JSON array of
+    objects, holds one problem per row."""
     suffix: str = ".jsonl"
     """Suffix of its own files in a directory."""
     answer_types: tuple[AnswerType, ...] = EVERY
@@ -86,7 +88,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             state=read_deepmind_mathematics_row,
             read=read_pairs,
             suffix=".txt",
-            answer_types=FORMULA,
+            answer_types=(*FORMULA, "list", "yes_no"),
             names_matter=True,
         ),
         "drop": Format(
@@ -160,9 +162,17 @@ def is_columnar(format: str, file: TaskFile) -> bool:
     return format in ("parquet", "datasets") or file.suffix in (".parquet", ".arrow")
 
 
+def reads_lines(format: str, file: TaskFile) -> bool:
+    """Whether each line of the file is JSON, unless the whole file is an array."""
+    is_lines = file.suffix == ".jsonl" or FORMATS[format].read is read_lines
+    return is_lines and not is_columnar(format, file)
+
+
 def _read_file(format: str, file: TaskFile, columns: Columns) -> Iterator[SourceRow]:
     if is_columnar(format, file):
         return read_columnar(file, wanted_columns(columns))
+    if is_json_array(file):
+        return read_json_array(file)
     if file.suffix == ".jsonl":
         return read_lines(file)
     return FORMATS[format].read(file)

@@ -12,7 +12,7 @@ of letters (jec-qa, gaokao-physics): a list of one counts as the letter, a longe
 from __future__ import annotations
 
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.formats.options import read_choices, resolve_letter, strip_letters
+from orca2_gen.tasks.formats.options import read_choices, resolve_printed, strip_letters
 from orca2_gen.tasks.statements import (
     BadRowError,
     Row,
@@ -36,7 +36,7 @@ def read_agieval_row(row: Row, answer_type: AnswerType | None) -> Statement:
     choices: tuple[str, ...] = ()
     if row.get("options"):
         choices = strip_letters(read_choices(row, "options"))
-        target = resolve_letter(_only_label(row), choices, "label")
+        target = resolve_printed(_only_label(row), choices, "label")
     else:
         target = read_text(row, "answer", "no_answer").strip()
     return Statement(

@@ -9,7 +9,7 @@ The rationale is dropped: nothing may train on it.
 from __future__ import annotations
 
 from orca2_gen.records import AnswerType
-from orca2_gen.tasks.formats.options import read_choices, resolve_letter, strip_letters
+from orca2_gen.tasks.formats.options import read_choices, resolve_printed, strip_letters
 from orca2_gen.tasks.statements import Row, Statement, read_id, read_text
 
 
@@ -18,7 +18,7 @@ def read_aqua_row(row: Row, answer_type: AnswerType | None) -> Statement:
     choices = strip_letters(read_choices(row, "options"))
     return Statement(
         question=read_text(row, "question", "no_question"),
-        target=resolve_letter(read_text(row, "correct", "no_answer"), choices, "correct"),
+        target=resolve_printed(read_text(row, "correct", "no_answer"), choices, "correct"),
         answer_type="multiple_choice",
         choices=choices,
         source_id=read_id(row),

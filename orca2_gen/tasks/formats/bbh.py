@@ -4,8 +4,8 @@
                                     "target": "(A)"}]}
 
 A list `Options:` of lettered lines becomes the choices; the target must be one of its letters or
-texts. Without one, a target of yes, no, true or false makes the row yes_no and any other makes it
-exact; in both the question stays as it is.
+texts. Without one, a target of yes, no, true or false makes the row yes_no, a number numeric (as in
+object_counting and multistep_arithmetic_two) and any other exact; the question stays as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from orca2_gen.grading.numbers import parse_number
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
 from orca2_gen.tasks.formats.options import resolve_letter, strip_letters
@@ -21,6 +22,7 @@ from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_id, rea
 
 YES_NO_WORDS = ("yes", "no", "true", "false")
 
+_NUMBER = re.compile(r"[-+\u2212]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?", re.ASCII)
 _OPTIONS = re.compile(r"\n[ \t]*Options:[ \t]*\n(\([A-Z]\)[^\n]*(?:\n\([A-Z]\)[^\n]*)+)\s*\Z")
 
 
@@ -36,7 +38,7 @@ def split_bbh(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
 
 
 def read_bbh_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """The row's Statement: multiple_choice, yes_no or exact unless another type is asked for."""
+    """The row's Statement, of the type that its target shows unless another is asked for."""
     question = read_text(row, "input", "no_question")
     target = read_text(row, "target", "no_answer").strip()
     choices: tuple[str, ...] = ()
@@ -46,7 +48,7 @@ def read_bbh_row(row: Row, answer_type: AnswerType | None) -> Statement:
         target = resolve_letter(target, choices, "target")
         question, answer_type = question[: found.start()].rstrip(), "multiple_choice"
     if answer_type is None:
-        answer_type = "yes_no" if target.lower() in YES_NO_WORDS else "exact"
+        answer_type = _type_of(target)
     if answer_type == "list" and "," not in target:
         target = ", ".join(target.split())  # word_sorting separates its words with spaces
     return Statement(
@@ -56,3 +58,9 @@ def read_bbh_row(row: Row, answer_type: AnswerType | None) -> Statement:
         choices=choices,
         source_id=read_id(row),
     )
+
+
+def _type_of(target: str) -> AnswerType:
+    if target.lower() in YES_NO_WORDS:
+        return "yes_no"
+    return "numeric" if _NUMBER.fullmatch(target) and parse_number(target) else "exact"

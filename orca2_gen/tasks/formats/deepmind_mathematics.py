@@ -47,12 +47,13 @@ def _pair(
 
 
 def read_deepmind_mathematics_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """The row's Statement: mathematics unless another answer type is asked for."""
+    """The row's Statement: mathematics, or list where the module sorts, unless a type is asked."""
     area, _, module = read_label(row, "module").partition("__")
     return Statement(
         question=read_text(row, "question", "no_question").strip(),
         target=read_text(row, "answer", "no_answer").strip(),
-        answer_type=answer_type or "mathematics",
+        # As formulas, numbers in another order are the same set.
+        answer_type=answer_type or ("list" if module.startswith("sort") else "mathematics"),
         category=area if module else "",
         sub_category=module,
     )

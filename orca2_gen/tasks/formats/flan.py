@@ -16,6 +16,8 @@ import re
 from orca2_gen.grading.answers import normalise
 from orca2_gen.grading.choices import LETTERS
 from orca2_gen.records import AnswerType
+from orca2_gen.tasks.formats.option_letters import complete_marks
+from orca2_gen.tasks.formats.options import without_letters
 from orca2_gen.tasks.statements import Row, Statement, read_id, read_label, read_text
 
 _OPTIONS = re.compile(r"(?:^|\n)[ \t]*OPTIONS:[ \t]*\n((?:- [^\n]*(?:\n|$))+)")
@@ -59,4 +61,7 @@ def _lift_options(question: str, target: str) -> tuple[str, str, tuple[str, ...]
         return None
     if texts.count(normalise(target)) != 1 or not question[: found.start()].strip():
         return None
-    return question[: found.start()].rstrip(), LETTERS[texts.index(normalise(target))], choices
+    index = texts.index(normalise(target))
+    marks = complete_marks(choices)
+    letter = LETTERS[index] if marks is None else marks[index][0]
+    return question[: found.start()].rstrip(), letter, without_letters(choices)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from orca2_gen.grading.answers import normalise
 from orca2_gen.grading.choices import LETTERS
+from orca2_gen.tasks.formats.option_letters import (
+    Mark,
+    complete_marks,
+    printed_letter,
+    sure_marks,
+)
 from orca2_gen.tasks.statements import BadRowError, Row, check_text, describe, found_under
-
-_MARKED = re.compile(r"\s*(?:\(\s*([A-Z])\s*\)|([A-Z])\)|([A-Z])[.:](?=\s))\s*")
-_BARE = re.compile(r"\s*([A-Z])\??\s+")
 
 
 def read_choices(row: Row, key: str) -> tuple[str, ...]:
@@ -29,48 +31,47 @@ def strip_letters(options: Sequence[str]) -> tuple[str, ...]:
     """The texts without the letters before them, in the order of the letters.
 
     A file may print `(A)` `(C)` `(B)` `(D)`: the answer names a printed letter, so the texts are
-    put in order. `A text` and `A? text` count as lettered only if every option is lettered then.
-    Options without a letter among lettered ones keep their places, if the lettered ones are at
-    theirs.
+    put in order. Options without a letter among lettered ones keep their places, if the lettered
+    ones are at theirs.
     """
-    own = LETTERS[: len(options)]
-    matches = [_MARKED.match(option) for option in options]
-    if None in matches:
-        bare = [
-            found or _bare_letter(option, letter)
-            for option, letter, found in zip(options, own, matches, strict=True)
-        ]
-        matches = matches if None in bare else bare
-    letters = [None if found is None else _letter(found) for found in matches]
-    texts = [
-        option if found is None else option[found.end() :].strip()
-        for option, found in zip(options, matches, strict=True)
-    ]
+    marks = complete_marks(options, bare=True)
+    if marks is None:
+        return _stripped_in_place(options)
+    texts = _ordered(marks)
+    # Some files print the letter twice, `(A)A. red`, and one is shown before every text here.
+    if all(mark is not None and mark[1] for mark in sure_marks(texts)):
+        again = complete_marks(texts)
+        if again is not None and [letter for letter, _ in again] == list(LETTERS[: len(texts)]):
+            texts = _ordered(again)
     if not all(texts):
         raise BadRowError("bad_choices", "one of the choices is blank")
-    if None not in letters and sorted(map(str, letters)) == list(own):
-        return tuple(text for _, text in sorted(zip(map(str, letters), texts, strict=True)))
-    if any(letter not in (None, place) for letter, place in zip(letters, own, strict=True)):
-        shown = ", ".join(letter or "none" for letter in letters)
+    return texts
+
+
+def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """The texts in the order of their letters if they carry all of them; else as they are.
+
+    It is for formats whose options have no letters of their own, so that a few are no fault.
+    """
+    return tuple(options) if complete_marks(options) is None else strip_letters(options)
+
+
+def _ordered(marks: Sequence[Mark]) -> tuple[str, ...]:
+    return tuple(text for _, text in sorted(marks))
+
+
+def _stripped_in_place(options: Sequence[str]) -> tuple[str, ...]:
+    own = LETTERS[: len(options)]
+    marks = sure_marks(options)
+    if any(mark is not None and mark[0] != place for mark, place in zip(marks, own, strict=True)):
+        shown = ", ".join("none" if mark is None else mark[0] for mark in marks)
         raise BadRowError("bad_choices", f"expected the letters {own[0]} to {own[-1]}, got {shown}")
-    return tuple(texts)
-
-
-def _bare_letter(option: str, letter: str) -> re.Match[str] | None:
-    found = _BARE.match(option)
-    return found if found is not None and found[1] == letter else None
-
-
-def _letter(found: re.Match[str]) -> str:
-    return next(group for group in found.groups() if group is not None)
-
-
-def carry_letters(choices: Sequence[str]) -> bool:
-    """Whether every choice begins with its own letter, as in `A) text`."""
-    return all(
-        choice.lstrip("(")[:2] in (f"{x})", f"{x}.", f"{x}:")
-        for x, choice in zip(LETTERS, choices, strict=False)
+    texts = tuple(
+        option if mark is None else mark[1] for option, mark in zip(options, marks, strict=True)
     )
+    if not all(texts):
+        raise BadRowError("bad_choices", "one of the choices is blank")
+    return texts
 
 
 def resolve_letter(answer: str, choices: Sequence[str], key: str) -> str:
@@ -79,12 +80,22 @@ def resolve_letter(answer: str, choices: Sequence[str], key: str) -> str:
     texts = [normalise(choice) for choice in choices]
     # A text that occurs twice gives its first letter: `check_statement` refuses it.
     named = {letters[texts.index(normalise(answer))]} if normalise(answer) in texts else set()
-    bare = answer.strip().strip("().").strip().upper()
-    if len(bare) == 1 and bare in letters:
+    bare = printed_letter(answer)
+    if bare and bare in letters:
         named.add(bare)
     if len(named) != 1:
-        expected = f"a letter from {letters[0]} to {letters[-1]} or one option's text"
-        raise BadRowError(
-            "bad_answer", f"expected {expected} under {key!r}, found {describe(answer)}"
-        )
+        raise _bad_answer(answer, choices, key)
     return named.pop()
+
+
+def resolve_printed(label: str, choices: Sequence[str], key: str) -> str:
+    """The letter of a label that is a printed letter, whatever the options' texts are."""
+    letter = printed_letter(label)
+    if not letter or letter not in LETTERS[: len(choices)]:
+        raise _bad_answer(label, choices, key)
+    return letter
+
+
+def _bad_answer(answer: str, choices: Sequence[str], key: str) -> BadRowError:
+    expected = f"a letter from A to {LETTERS[len(choices) - 1]} or one option's text"
+    return BadRowError("bad_answer", f"expected {expected} under {key!r}, found {describe(answer)}")

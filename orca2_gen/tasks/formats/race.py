@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.files import TaskFile
-from orca2_gen.tasks.formats.options import read_choices, resolve_letter
+from orca2_gen.tasks.formats.options import read_choices, resolve_letter, without_letters
 from orca2_gen.tasks.rows import DocumentPart, document_list
 from orca2_gen.tasks.statements import BadRowError, Row, Statement, read_id, read_label, read_text
 
@@ -39,7 +39,7 @@ def split_race(document: Row, file: TaskFile) -> Iterator[DocumentPart]:
 
 def read_race_row(row: Row, answer_type: AnswerType | None) -> Statement:
     """The row's Statement: multiple_choice."""
-    choices = read_choices(row, "options")
+    choices = without_letters(read_choices(row, "options"))
     article = read_text(row, "article", "no_question").strip()
     question = read_text(row, "question", "no_question").strip()
     level = _LEVEL.match(read_label(row, "example_id"))

@@ -66,6 +66,16 @@ def test_flan_options_at_the_end_become_choices_and_the_tasks_name_is_kept(tmp_p
     assert (kept.answer_type, kept.target, kept.sub_category) == ("exact", "hat", "rhymes:1.0")
 
 
+def test_letters_before_the_options_of_flan_and_race_are_not_shown_twice(tmp_path: Path) -> None:
+    asked = "Which?\nOPTIONS:\n- (B) red\n- (A) blue"
+    problem = only(read_rows(tmp_path, {"inputs": asked, "targets": "(B) red"}, format="flan"))
+    assert (problem.choices, problem.target) == (("blue", "red"), "B")
+    row = {"article": "Ann.", "question": "Who?", "options": ["A. Ann", "B. Bo"], "answer": "B"}
+    assert only(read_rows(tmp_path, row, format="race")).choices == ("Ann", "Bo")
+    names = row | {"options": ["B. Obama", "J. Smith"]}
+    assert only(read_rows(tmp_path, names, format="race")).choices == ("B. Obama", "J. Smith")
+
+
 FLAN_KEPT = [
     {"inputs": "Warm?\nOPTIONS:\n- yes\n- no\nAnswer:", "targets": "no"},
     {"inputs": "Warm?\nOPTIONS:\n- yes\n- no", "targets": "maybe"},
@@ -180,6 +190,37 @@ def test_bbh_lifts_lettered_options_and_tells_yes_no_from_exact(tmp_path: Path) 
         ("yes_no", "Yes"),
         ("exact", "a b"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        *((number, "numeric") for number in ("8", "-5", "1,000", "0.5")),
+        *((text, "exact") for text in ("8 apples", "] ) }", "a b", "1 2", "1,2")),
+    ],
+)
+def test_bbh_targets_that_are_plain_numbers_are_numeric(target: str, kind: str) -> None:
+    assert read_bbh_row({"input": "x?", "target": target}, None).answer_type == kind
+    assert read_bbh_row({"input": "x?", "target": target}, "exact").answer_type == "exact"
+
+
+def test_agieval_options_in_another_order_keep_their_letters(tmp_path: Path) -> None:
+    options = ["A\uff0eF", "C\uff0eL", "(B) G", "(D) M"]
+    row = AGIEVAL | {"options": options, "label": "B"}
+    problem = only(read_rows(tmp_path, row, format="agieval"))
+    assert problem.choices == ("F", "G", "L", "M")
+    assert problem.choices["ABCD".index(problem.target)] == "G"
+
+
+@pytest.mark.parametrize("name", REJECTED_OF_PUBLISHED)
+def test_no_published_option_shows_a_second_letter(name: str) -> None:
+    path = published(f"{name}.jsonl")
+    for problem in problems(read(path, format=name.partition("_")[0])):
+        second = [
+            text.lstrip("(")[:2] in (f"{x})", f"{x}.")
+            for x, text in zip("ABCDE", problem.choices, strict=False)
+        ]
+        assert not all(second), problem.problem_id
 
 
 def test_bbh_questions_with_other_lists_stay_whole() -> None:
