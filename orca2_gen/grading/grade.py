@@ -50,8 +50,10 @@ def grade(problem: Problem, text: str, finish_reason: str) -> Grade:
         return TRUNCATED
     if problem.answer_type == "open":
         return UNGRADED if final_text(text) else UNPARSED
-    grades = [_grade_against(gold, text) for gold in _golds_of(problem)]
-    return max(grades, key=_by_outcome, default=UNGRADED)
+    golds = _golds_of(problem)
+    if len(golds) == 1:
+        return _grade_against(golds[0], text)
+    return max((_grade_against(gold, text) for gold in golds), key=_by_outcome, default=UNGRADED)
 
 
 def _grade_against(gold: Gold, text: str) -> Grade:

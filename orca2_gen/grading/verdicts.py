@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orca2_gen.grading.final_answers import Reading
 from orca2_gen.grading.numbers import Number, parse_number
@@ -21,9 +21,12 @@ class Grade:
     """The answer as read: number, letter, text or a summary's beginning; empty if none was."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Gold:
-    """The parts of a problem that its verdicts depend on."""
+    """The parts of a problem that its verdicts depend on; each problem has its own (by identity).
+
+    A hash of the fields would take a tenth of the time of a verdict.
+    """
 
     answer_type: str
     targets: tuple[str, ...]
@@ -31,7 +34,7 @@ class Gold:
     choices: tuple[str, ...] = ()
     asks_percent: bool = False
     asks_rate: bool = False
-    reading: Reading = field(compare=False)
+    reading: Reading
 
 
 UNPARSED = Grade(outcome="unparsed", score=0.0, answer="")
