@@ -40,7 +40,7 @@ from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, 
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
 from ray_jobs.pipeline import run_all, score_student
 from ray_jobs.regrading.leases import RegradeGroupLease
-from ray_jobs.regrading.regrade import Regrading, regrade, regrade_lease
+from ray_jobs.regrading.regrade import Older, Regrading, regrade, regrade_lease
 from ray_jobs.regrading.stages import regrade_group
 from ray_jobs.run import open_run
 from ray_jobs.stages import file_work, tally_of
@@ -407,8 +407,8 @@ def test_a_task_that_dies_between_two_blocks_of_a_race_is_done_once(
     with open_run(config, quiet) as run:
         kept = old.ledger.committed("problems") + old.ledger.committed("evaluation_problems")
         take_over(old.ledger, run.ledger, kept)
-        problems = committed_problems(run)
-        found = [regrade_lease(run, each, problems, old.ledger) for each in groups(problems)]
+        problems, older = committed_problems(run), Older(ledger=old.ledger, groups=None)
+        found = [regrade_lease(run, each, problems, older) for each in groups(problems)]
         leases = [lease for lease in found if lease is not None]
         work = file_work(run, dies_once, leases, tally_of(run, "scores"), lambda receipt: None)
         while not work.is_done:  # all is committed at the end, and a death may be seen before
