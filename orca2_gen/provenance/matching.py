@@ -20,6 +20,7 @@ from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import Strategies
+from orca2_gen.tasks.read import READER_VERSION
 
 
 def is_asked_alike(
@@ -142,14 +143,18 @@ def _read(ledger: Ledger, receipts: Iterable[Receipt]) -> Iterator[Problem]:
         yield from read_records(ledger.run_dir, receipt.accepted, Problem)
 
 
-def matching_lines(found: Matching, stage: str) -> Iterator[str]:
-    """Lines for people: how many problems match, and which gold answers differ, old -> new."""
+def matching_lines(found: Matching, stage: str, readers: int | None) -> Iterator[str]:
+    """Lines for people: how many problems match, and which gold answers differ, old -> new.
+
+    `readers` is the version of the older run's readers.
+    """
     name = stage.replace("_", " ")
     num_both = found.num_alike + found.num_reworded
+    versions = "" if readers == READER_VERSION else f"; readers {readers} -> {READER_VERSION}"
     yield (
-        f"{name}: {found.num_alike} of {found.num_here} are asked as in the older run, "
-        f"{found.num_reworded} in other words, {found.num_here - num_both} are new; "
-        f"{found.num_older - num_both} of its {found.num_older} are not here"
+        f"{name}: {found.num_alike} of {found.num_here} match by id and prompt (in other words: "
+        f"{found.num_reworded}, new: {found.num_here - num_both}, only in the older run: "
+        f"{found.num_older - num_both} of {found.num_older}){versions}"
     )
     if found.num_alike:
         yield f"{name}: {_differing('gold answer', found.golds, found.num_alike)}"

@@ -91,7 +91,11 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
         count_changes(changes, stage, old, new)
-    lines = [line for stage, each in matched.items() for line in matching_lines(each, stage)]
+    lines = [
+        line
+        for stage, each in matched.items()
+        for line in matching_lines(each, stage, source.readings[stage].readers)
+    ]
     lines += _stage_lines(run, source, older, evaluations)
     if has_scores:
         open_ = [group.name for group in found if not is_decided(run, group)]

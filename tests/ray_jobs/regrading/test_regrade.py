@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -370,6 +371,42 @@ def test_a_strategy_that_falls_now_leaves_its_later_cells_behind(
             assert selections(run_dir) == selections(expected)
             cells = {unit: len(rows) for unit, rows in scores_of(full_grid).items()}
             assert any(len(rows) < cells[unit] for unit, rows in got.items())
+
+
+def test_completions_follow_their_problems_to_other_units_and_groups(
+    graded: FinishedRun, tmp_path: Path
+) -> None:
+    by_category = "selection.select_by=category"
+    source = older_run(graded, tmp_path / "old", by_category)
+    before = scores_of(source)
+    rows = [json.loads(line) for line in sound_lines(graded.config_file.parent / "sums.jsonl")]
+    rows = [row | {"category": "words"} for row in reversed(rows) if row["id"] != "s7"]
+    moved = tmp_path / "moved.jsonl"
+    moved.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = config_of(graded, tmp_path / "run", by_category, f"tasks.0.path={moved}")
+    found = regraded(config, source)
+    assert (
+        "match by id and prompt (in other words: 0, new: 0, only in the older run: 1 of "
+        in (found.lines[0])
+    )
+    after = scores_of(Path(config.run_dir))
+    assert {r.group for r in read_ledger(Path(config.run_dir)).committed("scores")} == {
+        "words",
+        "letters",
+    }
+    old = {(s.problem_id, s.strategy): s for scores in before.values() for s in scores}
+    new = {(s.problem_id, s.strategy): s for scores in after.values() for s in scores}
+    assert new == {cell: row for cell, row in old.items() if cell[0] != "sums/train/s7"}
+    assert only_regraded(Path(config.run_dir))
+    assert sum(c.num_cells for (stage, *_), c in found.changes.items() if stage == "scores") == len(
+        new
+    )
+    assert verify(Path(config.run_dir)).findings == []
+
+
+def sound_lines(file: Path) -> list[str]:
+    """The lines of the task file that hold a problem, each id once."""
+    return list(dict.fromkeys(line for line in file.read_text().splitlines() if '"id"' in line))
 
 
 def test_a_race_becomes_a_full_grid_with_only_the_missing_blocks_scored(
