@@ -73,6 +73,8 @@ class Matching:
     """The same for answer types."""
     older_groups: dict[str, set[str]] = field(default_factory=dict)
     """Group -> groups of the older run that hold its problems: a reader may have moved some."""
+    older_units: dict[str, set[str]] = field(default_factory=dict)
+    """Unit -> units of the older run that hold its problems."""
 
     def add(self, older: Problem, problem: Problem, *, is_alike: bool) -> None:
         """Counts a problem that both runs hold."""
@@ -108,27 +110,33 @@ def match_problems(
     """
     found = Matching()
     older, here = _by_group(before, stage), _by_group(after, stage)
-    gone: dict[str, tuple[str, Problem]] = {}
-    added: dict[str, tuple[str, Problem]] = {}
+    gone: dict[str, _Placed] = {}
+    added: dict[str, _Placed] = {}
+
+    def add(old: _Placed, new: _Placed) -> None:
+        found.older_groups.setdefault(new[0].group, set()).add(old[0].group)
+        found.older_units.setdefault(new[0].unit, set()).add(old[0].unit)
+        is_alike = is_asked_alike(old[1], new[1], names, strategies)
+        found.add(old[1], new[1], is_alike=is_alike)
+
     for group in sorted(older.keys() | here.keys()):
-        left = {problem.problem_id: problem for problem in _read(before, older.get(group, []))}
+        left = {each[1].problem_id: each for each in _read(before, older.get(group, []))}
         found.num_older += len(left)
-        if group in older:
-            found.older_groups[group] = {group}
-        for problem in _read(after, here.get(group, [])):
+        for placed in _read(after, here.get(group, [])):
             found.num_here += 1
-            old = left.pop(problem.problem_id, None)
-            if old is None:
-                added[problem.problem_id] = (group, problem)
+            problem_id = placed[1].problem_id
+            if problem_id in left:
+                add(left.pop(problem_id), placed)
             else:
-                is_alike = is_asked_alike(old, problem, names, strategies)
-                found.add(old, problem, is_alike=is_alike)
-        gone |= {problem_id: (group, problem) for problem_id, problem in left.items()}
+                added[problem_id] = placed
+        gone |= left
     for problem_id in sorted(added.keys() & gone.keys()):
-        (group, problem), (old_group, old) = added[problem_id], gone[problem_id]
-        found.older_groups.setdefault(group, set()).add(old_group)
-        found.add(old, problem, is_alike=is_asked_alike(old, problem, names, strategies))
+        add(gone[problem_id], added[problem_id])
     return found
+
+
+_Placed = tuple[Receipt, Problem]
+"""A problem and the receipt of its unit."""
 
 
 def _by_group(ledger: Ledger, stage: str) -> dict[str, list[Receipt]]:
@@ -138,9 +146,10 @@ def _by_group(ledger: Ledger, stage: str) -> dict[str, list[Receipt]]:
     return found
 
 
-def _read(ledger: Ledger, receipts: Iterable[Receipt]) -> Iterator[Problem]:
+def _read(ledger: Ledger, receipts: Iterable[Receipt]) -> Iterator[_Placed]:
     for receipt in receipts:
-        yield from read_records(ledger.run_dir, receipt.accepted, Problem)
+        for problem in read_records(ledger.run_dir, receipt.accepted, Problem):
+            yield receipt, problem
 
 
 def matching_lines(found: Matching, stage: str, readers: int | None) -> Iterator[str]:

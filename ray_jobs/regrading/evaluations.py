@@ -9,6 +9,7 @@ from pathlib import Path
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.inputs import with_engine
+from orca2_gen.provenance.matching import Matching
 from orca2_gen.provenance.regrade import Source
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.run_directory.units import Receipt, UnitName
@@ -32,13 +33,16 @@ class Evaluated:
     older_problems: OlderProblems
 
 
-def stored_evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[Evaluated]:
+def stored_evaluations(
+    run: Run, source: Source, models: Sequence[Path], matching: Matching | None
+) -> list[Evaluated]:
     """The evaluation units that the other run answered as this one would.
 
     Args:
         run: this run, which has its held-out problems.
         source: the other run.
         models: directories of models, beside the student and the model that the other run trained.
+        matching: the Matching of the held-out problems; None if they are equal.
     """
     if "evaluation_problems" not in source.readings or not source.ledger.committed("evaluation"):
         return []
@@ -49,29 +53,32 @@ def stored_evaluations(run: Run, source: Source, models: Sequence[Path]) -> list
         engines.append(engine_of(run.config, trained))
     found: dict[str, Evaluated] = {}
     for engine in engines:
-        for each in _of_engine(run, source, engine):
+        for each in _of_engine(run, source, engine, matching):
             found.setdefault(each.name.unit, each)
     return list(found.values())
 
 
-def _of_engine(run: Run, source: Source, engine: EngineConfig) -> Iterator[Evaluated]:
-    """The units of one model, the newest grader's first."""
+def _of_engine(
+    run: Run, source: Source, engine: EngineConfig, matching: Matching | None
+) -> Iterator[Evaluated]:
+    """The units of one model, those of the newest grader first."""
     inputs = with_engine(run.inputs, engine)
-    problems_key, older_key = (
-        run.keys["evaluation_problems"],
-        source.readings["evaluation_problems"].key,
-    )
-    key = evaluation_key(run.config, engine, problems_key, inputs)
+    key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], inputs)
+    older_key = source.readings["evaluation_problems"].key
     # The key alone records what a unit was made of, so it is made for every grader version.
     for grader in range(GRADER_VERSION, 0, -1):
         old = evaluation_key(run.config, engine, older_key, inputs, grader)
         by_label: dict[str, dict[str, Receipt]] = {}
-        for stored in source.ledger.committed("evaluation"):
-            if stored.stage_key == old:
-                label, _, unit = stored.unit.partition(evaluation_unit("", old, ""))
-                by_label.setdefault(label, {})[unit] = stored
+        for receipt in source.ledger.committed("evaluation"):
+            if receipt.stage_key == old:
+                label, _, unit = receipt.unit.partition(evaluation_unit("", old, ""))
+                by_label.setdefault(label, {})[unit] = receipt
         for label, units in by_label.items():
             for problems in run.ledger.committed("evaluation_problems"):
+                held = _older_units(problems.unit, matching)
+                stored = tuple(units[unit] for unit in held if unit in units)
+                if not stored:
+                    continue
                 name = UnitName(
                     stage="evaluation",
                     stage_key=key,
@@ -79,25 +86,24 @@ def _of_engine(run: Run, source: Source, engine: EngineConfig) -> Iterator[Evalu
                     group=problems.group,
                     driver=run.driver,
                 )
-                same = [units[problems.unit]] if problems.unit in units else []
-                older: OlderProblems = None
-                if older_key != problems_key:  # a problem may lie in another unit of its task
-                    same = [each for each in units.values() if each.group == problems.group]
-                    older = _older_problems(source, problems.group)
-                if same and problems.accepted.rows:
-                    yield Evaluated(
-                        stored=tuple(same),
-                        grader=grader,
-                        label=label,
-                        name=name,
-                        problems=problems,
-                        older_problems=older,
-                    )
+                yield Evaluated(
+                    stored=stored,
+                    grader=grader,
+                    label=label,
+                    name=name,
+                    problems=problems,
+                    older_problems=None if matching is None else _older_problems(source, held),
+                )
 
 
-def _older_problems(source: Source, group: str) -> OlderProblems:
-    committed = source.ledger.committed("evaluation_problems")
-    return tuple(receipt.accepted for receipt in committed if receipt.group == group)
+def _older_units(unit: str, matching: Matching | None) -> list[str]:
+    """The other run's units of held-out problems that hold those of a unit."""
+    return [unit] if matching is None else sorted(matching.older_units.get(unit, ()))
+
+
+def _older_problems(source: Source, units: Sequence[str]) -> OlderProblems:
+    receipts = source.ledger.units
+    return tuple(receipts["evaluation_problems", unit].accepted for unit in units)
 
 
 def evaluation_leases(

@@ -82,7 +82,8 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
             lease for group in found for lease in rejudge_leases(run, group, problems, older)
         ]
         run_files(run, "judgements", stages.rejudge_block, replies)
-    evaluations = stored_evaluations(run, source, models)
+    held_out = matched.get("evaluation_problems")
+    evaluations = stored_evaluations(run, source, models, held_out)
     evaluated = evaluation_leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
@@ -99,6 +100,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     lines += _stage_lines(run, source, older, evaluations)
     if has_scores:
         open_ = [group.name for group in found if not is_decided(run, group)]
+        lines += _order_lines(older, [group for group in found if group.name in open_])
         lines += winner_lines(
             committed_rows(source.ledger, "selections", Selection),
             committed_rows(run.ledger, "selections", Selection),
@@ -191,11 +193,17 @@ def _stage_lines(
     made = list(_pairs(run, older, evaluations))
     stored = source.ledger.committed("scores")
     if stored:
-        num = sum(len(units) for stage, _, units in made if stage == "scores")
+        scored = [r for stage, _, units in made if stage == "scores" for r in units]
         yield (
-            f"scores: {num} units regraded from {len(stored)}, grader {source.grader} -> "
+            f"scores: {len(scored)} units regraded from {len(stored)}, grader {source.grader} -> "
             f"{GRADER_VERSION}"
         )
+        if older.groups is not None:
+            kept = sum(
+                r.accepted.rows for stage, _, units in made if stage == "scores" for r in units
+            )
+            total = sum(receipt.accepted.rows for receipt in stored)
+            yield f"scores: {kept} of {total} stored answers carried over"
     stored = source.ledger.committed("judgements")
     if stored:
         num = sum(len(units) for stage, _, units in made if stage == "judgements")
@@ -215,6 +223,23 @@ def _stage_lines(
                 "evaluation: the rest were made with other settings, were regraded before, or "
                 "belong to a model that is not named; name it with --model DIR"
             )
+
+
+def _order_lines(older: Older, open_: Sequence[Group]) -> Iterator[str]:
+    """A line that names open groups of which other problems are scored than in the other run."""
+    if older.groups is None:
+        return
+    # The seeded order of a group rests on their number.
+    names = [
+        group.name
+        for group in open_
+        if group.num_problems != sum(r.accepted.rows for r in older.units("problems", group.name))
+    ]
+    if names:
+        yield (
+            f"order: {', '.join(names)}: the number of problems has changed, and with it the order "
+            "in which they are scored"
+        )
 
 
 def regrade_lease(

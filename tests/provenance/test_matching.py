@@ -153,6 +153,12 @@ def test_every_problem_is_counted_once_also_one_that_moved_to_another_group(
         golds={corrected.problem_id: ("4", "five")},
         answer_types={moved.problem_id: ("numeric", "exact")},
         older_groups={"a": {"a"}, "b": {"b"}, "c": {"a", "b"}},
+        older_units={
+            "sums-000000": {"sums-000000"},
+            "sums-000001": {"sums-000001"},
+            "sums-000002": {"sums-000002"},
+            "sums-000003": {"sums-000001", "sums-000002"},
+        },
     )
     assert list(matching_lines(found, "problems", READER_VERSION - 1)) == [
         "problems: 3 of 6 match by id and prompt (in other words: 2, new: 1, only in the older "

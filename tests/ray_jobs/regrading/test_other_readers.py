@@ -112,6 +112,7 @@ def test_a_run_of_an_older_version_is_regraded_without_an_engine(
     assert line_of(found, "problems: 38 of 38 match by id and prompt").endswith(version)
     assert line_of(found, "evaluation problems: 8 of 8 match").endswith(version)
     assert "problems: no gold answer differs" in found.lines
+    assert f"scores: {len(old)} of {len(old)} stored answers carried over" in found.lines
     assert verify(Path(config.run_dir)).findings == []
     assert regraded(source, config) == found
     finish(config)
@@ -197,7 +198,8 @@ def test_what_is_asked_in_other_words_or_is_new_is_left_to_an_engine_and_counted
 
 
 def test_problems_that_only_one_run_has_are_counted(source: Path) -> None:
-    change(source, "sums", {0: lambda row: None}, ({"id": "s99", "question": "?", "answer": "1"},))
+    more = ({"id": "s98", "question": "?", "answer": "1"}, {"id": "s99", "question": "?", "answer": "2"})
+    change(source, "sums", {0: lambda row: None}, more)
     config = config_of(source)
     older = {p.problem_id for p in committed_rows(read_ledger(source), "problems", Problem)}
     found = regraded(source, config)
@@ -205,5 +207,6 @@ def test_problems_that_only_one_run_has_are_counted(source: Path) -> None:
     here = {p.problem_id for p in committed_rows(ledger, "problems", Problem)}
     assert f"new: {len(here - older)}, " in found.lines[0]
     assert f"only in the older run: {len(older - here)} of {len(older)})" in found.lines[0]
+    assert line_of(found, "order: sums: the number of problems has changed")
     finish(config)
     assert_whole(Path(config.run_dir))

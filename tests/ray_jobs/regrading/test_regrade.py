@@ -39,7 +39,7 @@ from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
-from ray_jobs.pipeline import run_all, score_student
+from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading.leases import RegradeGroupLease
 from ray_jobs.regrading.regrade import Older, Regrading, regrade, regrade_lease
 from ray_jobs.regrading.stages import regrade_group
@@ -377,14 +377,26 @@ def test_completions_follow_their_problems_to_other_units_and_groups(
     graded: FinishedRun, tmp_path: Path
 ) -> None:
     by_category = "selection.select_by=category"
-    source = older_run(graded, tmp_path / "old", by_category)
+    source = tmp_path / "old"
+    with open_run(config_of(graded, source, by_category), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        select_strategies(run)
+        expected = evaluate_model(run, "student")
     before = scores_of(source)
     rows = [json.loads(line) for line in sound_lines(graded.config_file.parent / "sums.jsonl")]
     rows = [row | {"category": "words"} for row in reversed(rows) if row["id"] != "s7"]
     moved = tmp_path / "moved.jsonl"
     moved.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    config = config_of(graded, tmp_path / "run", by_category, f"tasks.0.path={moved}")
+    held_out = tmp_path / "held_out.jsonl"
+    lines = sound_lines(graded.config_file.parent / "held_out.jsonl")
+    held_out.write_text("".join(f"{line}\n" for line in reversed(lines)))
+    paths = (f"tasks.0.path={moved}", f"evaluation.tasks.0.path={held_out}")
+    config = config_of(graded, tmp_path / "run", by_category, *paths)
     found = regraded(config, source)
+    with open_run(config, quiet) as run:
+        assert evaluate_model(run, "student") == expected
+    assert all(REGRADED in r.counts for r in read_ledger(run.run_dir).committed("evaluation"))
     assert (
         "match by id and prompt (in other words: 0, new: 0, only in the older run: 1 of "
         in (found.lines[0])
