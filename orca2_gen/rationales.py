@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from orca2_gen.calls import Budget, Sampling, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
-from orca2_gen.grading.grade import Grade, graded
+from orca2_gen.grading.grade import graded
+from orca2_gen.grading.verdicts import Grade
 from orca2_gen.prompts import user_text
 from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies

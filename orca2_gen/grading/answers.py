@@ -1,19 +1,13 @@
-"""The answer sentence under a question, and the pattern that finds the answer in a completion.
-
-The sentence asks for a last line `Answer: ...`. Real models vary it, so the reader also takes bold,
-headings, \\boxed{}, `<answer>`, `####` on the last line and "The answer is ...". The last answer
-counts. A text of one short line without any of these is a bare answer.
+"""The answer sentence under a question, and the forms in which an answer's text is compared.
 
 A summary has no sentence: its whole text is the answer.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from orca2_gen.records import AnswerType
@@ -33,28 +27,16 @@ ANSWER_SENTENCES: Mapping[AnswerType, str] = MappingProxyType(
 
 TAIL_CHARS = 4_000
 """Characters at a completion's end that are searched for its answer."""
-MAX_BARE_CHARS, MAX_BOXED_CHARS, MAX_SENTENCE_CHARS = 200, 400, 300
-"""Characters after `the answer is`: it may recur, and whole lines each time are quadratic."""
-
-# The words that announce an answer, and the text that must follow and precede them. Checking around
-# plain words, from the end, takes a fifth of the time of one pattern over the whole text.
-_WORDS = ("answer", "\\boxed", "\\fbox", "option", "choice")
-_AFTER = re.compile(
-    r"""
-    (?P<strong> (?:[ ]is)? [*_`]{0,3} [ ]{0,3} [:=] | [ ]{1,3}[-\u2013\u2014][ ] )
-  | (?P<weak> (?:[ ]to[ ](?:[^\W_]+[ ]){1,5})? [ ]?(?:is|was|would[ ]be)\b [ ]?:? )
-  | (?P<heading> [ \t*_]{0,12}(?:\n|$) )
-  | (?P<tag> > )
-    """,
-    re.VERBOSE,
-)
-_LIST_ITEM = re.compile(r"\s*\d+[.)] +[^\W\d]")
+MAX_BARE_CHARS = 200
+"""Characters of a completion that is a bare answer, beyond those of the longest gold answer."""
 LINE_MARK = re.compile(r"\s*(?:\(?(?:\d{1,3}[.):]|[a-z]\))|[-*\u2022])\s+")
 """The number, letter or bullet that starts a line of a list."""
-_BRACE = re.compile(r" ?\{")
-_THE = re.compile(r"\b(?:the|my|our) (?:final |correct |right |best )?$")
-_HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
-_LAST_LINE_MARK = "####"
+# Bold, italics and code between the ends of words: not the stars of 2**3 or x * y.
+_EMPHASIS = re.compile(
+    r"(?<![\w)\]}*\\])(?:\*{2,3}([^\s*][^*\n]{0,300})(?<!\s)\*{2,3}|__([^\s_][^_\n]{0,300})(?<!\s)__)"
+    r"(?![\w(*_])|\A\*([^\s*][^*\n]{0,300})(?<!\s)\*(?=\W?\Z)"
+    r"|(?<![\w`])`([^`\n]{1,300})`(?![\w`])"
+)
 _WRAPPED = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|boxed)\s?\{(.*)\}|\\\((.*)\\\)|\\\[(.*)\\\]|\$(.*)\$|<(.*)>"
     r"|\"(.*)\"|'(.*)'|\u201c(.*)\u201d|\u2018(.*)\u2019",
@@ -62,106 +44,13 @@ _WRAPPED = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
-    """A stretch of text that may be the answer."""
-
-    text: str
-    is_binding: bool
-    """Whether it is announced as the answer: if unreadable, no earlier piece replaces it."""
-    is_bare: bool = False
-
-
-def find_answers(text: str, *, many_lines: bool = False) -> Iterator[Piece]:
-    """The pieces of text that are marked as answers, last to first.
-
-    `many_lines` takes every line of a list below the mark and not only the first.
-    """
-    last_line = text[text.rfind("\n") + 1 :].lstrip()
-    if last_line.startswith(_LAST_LINE_MARK):
-        yield Piece(text=unwrap(last_line.strip("# ")), is_binding=False)
-    # The dotted capital I is the only letter that gets longer in lower case.
-    lowered = text.replace("\u0130", "I").lower()
-    starts = {word: lowered.rfind(word) for word in _WORDS if word in lowered}
-    while starts:
-        word = max(starts, key=starts.__getitem__)
-        start = starts.pop(word)
-        if (earlier := lowered.rfind(word, 0, start)) >= 0:
-            starts[word] = earlier
-        piece = _piece_at(text, lowered, word, start, many_lines)
-        if piece is not None:
-            yield piece
-
-
-def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) -> Piece | None:
-    """The piece that the word at start announces, or None if it announces nothing."""
-    after = start + len(word)
-    if word[0] == "\\":
-        brace = _BRACE.match(lowered, after)
-        if brace is None:
-            return None
-        return Piece(text=unwrap(_inside_braces(text, brace.end())), is_binding=True)
-    found = _AFTER.match(lowered, after)
-    if found is None or lowered[start - 1 : start].isalnum():
-        return None
-    before = lowered[max(0, start - 20) : start]
-    if found["weak"] is not None:
-        if not _THE.search(before):
-            return None
-        rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
-        return Piece(text=unwrap(rest), is_binding=False)
-    if word != "answer" or before.endswith(("wrong ", "incorrect ")):
-        return None
-    if found["tag"] is not None:
-        if before[-1:] != "<":
-            return None
-        return Piece(text=unwrap(text[found.end() :].partition("</")[0]), is_binding=True)
-    line_start = lowered.rfind("\n", 0, start) + 1
-    if found["heading"] is not None and not _HEADING_START.match(lowered[line_start:start]):
-        return None
-    rest = (_lines_after if many_lines else _line_after)(text, found.end())
-    return Piece(text=unwrap(rest), is_binding=True)
-
-
-def _inside_braces(text: str, start: int) -> str:
-    """The text between the brace just before start and its partner; empty without a partner."""
-    depth = 1
-    for end in range(start, min(len(text), start + MAX_BOXED_CHARS)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start:end]
-    return ""
-
-
-def _line_after(text: str, start: int) -> str:
-    """The rest of the line, or the next line with text if the rest has none."""
-    for num_passed in range(4):
-        end = text.find("\n", start)
-        line = text[start : end if end >= 0 else len(text)].partition("</answer>")[0]
-        if end < 0 or any(map(str.isalnum, line)):
-            return "" if num_passed and _LIST_ITEM.match(line) else line
-        if line.strip(" \t*`:$[]\\"):
-            return line
-        start = end + 1
-    return ""
-
-
-def _lines_after(text: str, start: int) -> str:
-    """The rest of the line with the marked lines below it, or if empty the lines up to a blank."""
-    first, *below = text[start:].partition("</answer>")[0].split("\n")
-    if any(map(str.isalnum, first)):
-        is_next = LINE_MARK.match if LINE_MARK.match(first) else _never
-        return "\n".join((first, *itertools.takewhile(is_next, below)))
-    lines = itertools.dropwhile(lambda line: not any(map(str.isalnum, line)), below)
-    return "\n".join(itertools.takewhile(str.strip, lines))
-
-
-def _never(line: str) -> bool:
-    return False
-
-
 def unwrap(text: str) -> str:
     """The text without emphasis, quotes and LaTeX delimiters around all of it."""
+    inside = text.strip(" \t\r\n*`")
+    if inside.isalnum():
+        return inside
+    if "*" in inside or "`" in inside or "__" in inside:
+        text = _EMPHASIS.sub(_emphasised, text)
     for _ in range(5):
         text = text.strip(" \t\r\n*`")
         found = _WRAPPED.fullmatch(text.rstrip(".")) if text[:1] in "\\$<\"'\u201c\u2018" else None
@@ -172,6 +61,10 @@ def unwrap(text: str) -> str:
             break  # two formulas, not one: $1$ or $2$
         text = inside
     return text
+
+
+def _emphasised(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None)
 
 
 def _closes_early(text: str) -> bool:
@@ -199,18 +92,24 @@ def normalise(text: str) -> str:
 _ARTICLE = re.compile(r"\A(?:the|an?(?=\s+\w\w))\s+(?=\S)")
 _DROPPED_MARKS = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019,;:!?]|-(?=\w))+")
 _SPACED_MARKS = frozenset(",;:!?-")
+_SET_WORDS = re.compile(r"\\(?:text|textrm|textnormal|textbf|mathrm|mbox)\s?\{([^{}]*)\}")
+_HALF_OF_DAY = re.compile(r"(?<=\d) ?([ap]) ?m$")
 
 
 def quasi_normalise(text: str) -> str:
     """The normalised text without a leading article and the punctuation after letters.
 
     So `the U.S.A.` is `usa`, and `jack-o-lantern` is `jack o lantern`. Signs, decimal points and
-    other marks beside a digit or a symbol stay: -5, 1.10, C++, A-.
+    other marks beside a digit or a symbol stay: -5, 1.10, C++, A-. Words set apart in LaTeX are
+    words, and `9:30pm` is `9:30 pm`.
     """
+    text = _SET_WORDS.sub(r"\1", text) if "\\" in text else text
     text = _DROPPED_MARKS.sub(
         lambda found: "" if _SPACED_MARKS.isdisjoint(found[0]) else " ", normalise(text)
     )
-    return _ARTICLE.sub("", " ".join(text.split()), count=1)
+    text = " ".join(text.split())
+    text = _HALF_OF_DAY.sub(r" \1m", text) if text[-1:] == "m" else text
+    return _ARTICLE.sub("", text, count=1)
 
 
 _NEXT_MARK = re.compile(r"[,;]?\s+(?=\(?(?:\d{1,2}[.)]|[a-z]\))\s)")

@@ -8,6 +8,7 @@ Plain text and LaTeX are read alike (latex.py).
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from orca2_gen.grading.latex import as_latex, plain_signs
@@ -40,9 +41,11 @@ INFINITE, DIVERGENT = "\\text{infinite}", "\\text{divergent}"
 _NAMED = (
     (
         re.compile(
-            r"(?:there (?:is|are|exists?) |it has |has )?no (?:real |such |valid |integer |possible )*"
+            r"(?:there (?:is|are|exists?) |it has |has )?no "
+            r"(?:real |such |valid |integer |possible )*"
             r"(?:solutions?|roots?|numbers?|values?|zeros?|intercepts?|limit|x)(?: exists?)?"
-            r"|none|undefined|not defined|dne|(?:the |it |this )?(?:limit |solution |value |number )?"
+            r"|none|undefined|not defined|dne"
+            r"|(?:the |it |this )?(?:limit |solution |value |number )?"
             r"(?:does not|doesn't|do not) exist|nonexistent|(?:is )?undefined|(?:the )?empty set"
             r"|\\(?:empty|null)set|\\varnothing|\\?\{\s*\\?\}|\u2205|the limit is undefined",
             re.IGNORECASE,
@@ -81,7 +84,7 @@ def read_formula(text: str) -> str | None:
 
     Results in words have one form. None for prose, for a bound and for an empty text.
     """
-    text = _DOTS.sub("", text.strip()).strip()
+    text = _DOTS.sub("", " ".join(text.split())).strip()
     if named := named_result(text):
         return named
     text = _REASON.sub("", text) if " " in text else text
@@ -98,7 +101,7 @@ def read_formula(text: str) -> str | None:
 def read_announced(text: str) -> str | None:
     """The formula that an announced text states, alone or at the end of a sentence: `n is 34`."""
     formula = read_formula(text)
-    start, verb, rest = text.rpartition(" is ")
+    _, verb, rest = text.rpartition(" is ")
     return read_formula(rest) if formula is None and verb and "\n" not in rest else formula
 
 
@@ -118,14 +121,17 @@ def _is_prose(text: str) -> bool:
 def _is_product(letters: str) -> bool:
     """Whether letters in a row are variables: consecutive ones, `abc`, or none that is spoken."""
     lowered = letters.lower()
-    runs = all(ord(b) - ord(a) == 1 for a, b in zip(lowered, lowered[1:], strict=False))
+    runs = all(ord(b) - ord(a) == 1 for a, b in itertools.pairwise(lowered))
     return letters == lowered and (runs or _NO_VOWEL.fullmatch(lowered) is not None)
 
 
 _NUMERAL = re.compile(
     r"(-?[0-9A-Za-z]{1,60})\s?(?:_\s?\{?(?:\\text\{)?|\(?\s?(?:in )?base\s+)(\w+)\)?\}{0,2}\)?"
 )
-_BASES = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_BASES = {
+    word: str(base)
+    for base, word in enumerate(("two", "three", "four", "five", "six", "seven", "eight"), start=2)
+}
 
 
 def numeral(text: str) -> tuple[str, str] | None:
@@ -133,7 +139,7 @@ def numeral(text: str) -> tuple[str, str] | None:
     found = _NUMERAL.fullmatch(text)
     if found is None or not any(map(str.isdigit, found[1])):
         return None
-    base = str(_BASES.index(found[2]) + 2) if found[2] in _BASES else found[2]
+    base = _BASES.get(found[2], found[2])
     return (found[1].lower(), base) if base.isdigit() else None
 
 

@@ -17,6 +17,7 @@ from orca2_gen.records import AnswerType
 _TIME = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?", re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]{2,12}|\d+[a-z]+\d+\w*")
 """Names of points or choices in a row, and numerals with letters for digits: order counts."""
+_SET_WORD = re.compile(r"\\text\s?\{\s*(?!or\b|and\b)[A-Za-z]{3,}")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
@@ -33,4 +34,6 @@ def type_of_gold(answer_type: AnswerType, target: str) -> AnswerType:
         return answer_type
     if _CODE.fullmatch(text) or (_TIME.fullmatch(text) and not text.replace(":", "").isdigit()):
         return "exact"
-    return "exact" if read_formula(text) is None else answer_type
+    formula = read_formula(text)
+    # `2 \text{ hours } 30 \text{ minutes}` keeps words after its unit is taken off.
+    return "exact" if formula is None or _SET_WORD.search(formula) else answer_type

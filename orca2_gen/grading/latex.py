@@ -23,7 +23,12 @@ _SIGNS = str.maketrans(
     | {"\u2220": "\\angle ", "\u211d": "\\mathbb{R}", "\u2124": "\\mathbb{Z}"}
     | {"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2044": "/", "\u00bd": "\\frac{1}{2}"}
     | {"\u00bc": "\\frac{1}{4}", "\u00be": "\\frac{3}{4}", "\u2153": "\\frac{1}{3}"}
-    | {"\u2154": "\\frac{2}{3}", "\u2248": "\\approx ", "\u221b": "\\sqrt[3]", "\u221c": "\\sqrt[4]"}
+    | {
+        "\u2154": "\\frac{2}{3}",
+        "\u2248": "\\approx ",
+        "\u221b": "\\sqrt[3]",
+        "\u221c": "\\sqrt[4]",
+    }
 )
 _SUPERSCRIPTS = re.compile("[\u207a\u207b]?[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]+|\u207f")
 _SUBSCRIPTS = re.compile("[\u2080-\u2089]+")
@@ -44,7 +49,9 @@ _LOGARITHM = re.compile(r"(?<![A-Za-z])\\?log\s?_?\s?(\d+)\s?(?=[( ]|\{)")
 _OR = re.compile(
     r"\s*,?\s*(?:\\text\s?\{\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))\s*"
 )
-_TEXT = re.compile(r"\\(?:textnormal|textrm|textbf|textit|textsf|mathrm|mbox|operatorname)(?=\s?\{)")
+_TEXT = re.compile(
+    r"\\(?:textnormal|textrm|textbf|textit|textsf|mathrm|mbox|operatorname)(?=\s?\{)"
+)
 _PLAIN_TEXT = re.compile(r"\\text\s?\{\s*(\w|-?\d[\d.,]*|[^{}]*[<>=+^][^{}]*)\s*\}")
 _POWER = re.compile(r"\^\s*([-+]?\d+(?:\.\d+)?)")
 _OPENING = re.compile(r"(\\sqrt(?:\[\d\])?|\^|\babs\s?|\bfloor\s?|\bceil\s?)\s*\(")
@@ -83,7 +90,7 @@ def as_latex(text: str) -> str:
 
     Names, roots, powers and fractions are spelt out; `or` and `and` become commas.
     """
-    text = plain_signs(text).strip().rstrip(".")
+    text = plain_signs(" ".join(text.split())).strip().rstrip(".")
     text = _PLAIN_TEXT.sub(r"\1", text)
     text = _EMPHASIS.sub(r"\1", text.replace("**", "^").replace("\\dfrac", "\\frac"))
     text = _REPEATING.sub(_as_fraction, text) if "\\overline" in text else text

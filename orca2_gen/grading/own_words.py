@@ -25,7 +25,7 @@ def is_gradable(problem: Problem) -> bool:
     kind, gold = problem.answer_type, problem.target
     if kind in ("open", "multiple_choice") or (kind == "exact" and is_plain(gold)):
         return True
-    if "\n" in gold and kind == "span":  # several spans, one per line
+    if "\n" in gold and kind in ("span", "list"):  # one per line
         gold = ("; " if "," in gold else ", ").join(gold.split("\n"))
     texts = (gold, f"Answer: {gold}") if kind in ANSWER_SENTENCES else (gold,)
     return all(grade(problem, text, "stop").outcome == "correct" for text in texts)

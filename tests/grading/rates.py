@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 
 from benchmarks.marked_answers import HandMade, read_marked_answers
-from orca2_gen.grading.grade import Grade, grade
+from orca2_gen.grading.grade import grade
+from orca2_gen.grading.verdicts import Grade
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.formats import CLOSED
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from orca2_gen.grading.announcements import find_answers
 from orca2_gen.grading.answers import (
     ANSWER_SENTENCES,
-    find_answers,
     normalise,
     quasi_normalise,
     split_items,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from orca2_gen.grading import formula_equality
 from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.choices import LETTERS
-from orca2_gen.grading.grade import SPAN_BAR, SUMMARY_BAR, grade, graded
+from orca2_gen.grading.grade import grade, graded
+from orca2_gen.grading.graders import SPAN_BAR, SUMMARY_BAR
 from orca2_gen.records import AnswerType, Completion, Problem
 from tests.grading.rates import ANSWER_TYPES, graded_set, rates_line
 

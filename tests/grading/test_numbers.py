@@ -28,6 +28,7 @@ BARE: dict[str, Dress] = {
     "thin spaces": grouped("\u2009"),
     "no-break spaces": grouped("\u202f"),
     "apostrophes": grouped("'"),
+    "underscores": grouped("_"),
     "typographic apostrophes": grouped("\u2019"),
     "LaTeX commas": grouped("{,}"),
     "negative thin spaces": grouped(",\\!"),
@@ -88,6 +89,10 @@ IN_TEXT: dict[str, Dress] = {
     "words of a negative": lambda n: f"Negative {-n:,}" if n < 0 else str(n),
 }
 SENTENCES = ("She earns ${} a week.", "So there are {:,} of them.", "The total comes to {}")
+SENTENCES += (
+    "The difference between the prices was {} dollars per hour.",
+    "She has {} more than Bob.",
+)
 DRESSES = BARE | IN_TEXT
 
 
@@ -230,6 +235,55 @@ def in_words(n: int, hyphen: str) -> str:
     return TENS[n // 10 - 2] + (hyphen + ONES[n % 10] if n % 10 else "")
 
 
+def long_words(n: int) -> str:
+    """The number in words, with an `and` after its hundreds."""
+    groups = []
+    for scale in ("", "thousand", "million", "billion", "trillion"):
+        n, group = divmod(n, 1000)
+        hundreds, rest = divmod(group, 100)
+        parts = [f"{ONES[hundreds]} hundred"] * (hundreds > 0) + [in_words(rest, "-")] * (rest > 0)
+        groups.append(f"{' and '.join(parts)} {scale}".strip() if group else "")
+    return " ".join(filter(None, reversed(groups))) or "zero"
+
+
+@given(n=st.integers(2, 10**15 - 1))
+def test_number_words_of_any_size_read_as_their_number(n: int) -> None:
+    words = long_words(n)
+    for text in (words, words.title(), f"{words}.", f"{words} square metres", f"about {words}"):
+        assert value_of(text) == n, text
+    assert value_of(words.replace(" and ", " ")) == n
+    assert value_of(f"It comes to {words} dollars", anywhere=True) == n
+    assert value_of(f"minus {words}") == -n
+    percent = read_number(f"{words} percent")
+    assert percent is not None and percent.is_percent and percent.figure == n
+
+
+@given(a=st.integers(2, 10**6), b=st.integers(2, 10**6), joint=st.sampled_from([" or ", " to "]))
+def test_two_numbers_in_words_are_none(a: int, b: int, joint: str) -> None:
+    if a != b:
+        assert read_number(f"{long_words(a)}{joint}{long_words(b)}") is None
+        assert read_number(f"It is {long_words(a)}{joint}{long_words(b)}") is None
+
+
+@given(root=st.integers(0, 50), power=st.integers(-9, 60))
+def test_a_power_of_a_number_reads_by_value(root: int, power: int) -> None:
+    for text in (
+        f"{root}^{power}",
+        f"{root}^{{{power}}}",
+        f"{root}**{power}",
+        f"${root}^{{{power}}}$ m",
+    ):
+        assert value_of(text) == (Fraction(root) ** power if root or power > 0 else None)
+
+
+@given(d=decimals)
+def test_a_suffix_multiplies_and_a_unit_apart_does_not(d: Decimal) -> None:
+    for suffix, scale in {"K": 10**3, "k": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}.items():
+        assert value_of(f"{d}{suffix}") == value_of(f"${d}{suffix} in all") == Fraction(d) * scale
+    for unit in (" K", "m", " m", "b", "kg", "KB", " M"):
+        assert value_of(f"{d}{unit}") == Fraction(d)
+
+
 @pytest.mark.parametrize("hyphen", ["-", " "])
 def test_number_words_below_a_hundred_read_as_their_number(hyphen: str) -> None:
     for n in range(100):
@@ -243,11 +297,12 @@ def test_number_words_below_a_hundred_read_as_their_number(hyphen: str) -> None:
 
 
 NO_NUMBERS = (
-    *("", " ", ".", "-", "$", "%", "()", "unknown", "no idea", "x", "a1", "e5", "5K", "$2M"),
+    *("", " ", ".", "-", "$", "%", "()", "unknown", "no idea", "x", "a1", "e5", "5 or 5K"),
     *("5 or 6", "5 to 10", "5-10", "5 - 10", "5 and 6", "5, 6", "5 \u00b1 1", "5 out of 6"),
     *("at least 5", "more than 5", "fewer than 5", "< 5", "\u2265 5", "not 5", "up to 5"),
     *("5:30", "12:05:00", "12/25/2020", "2020-12-25", "3:1", "1.5.2", "127.0.0.1"),
-    *("2^5", "2^{5}", "2^{-3}", "10^-3", "10^{n}", "2^{n+1}", "2**3", "2\u2075", "(1 + 2)^2"),
+    *("5^x", "2^3^2", "2^3 + 1", "2^{9999}", "0^-3", "10^{n}", "2^{n+1}", "(1 + 2)^2", "99^{300}"),
+    *("1_23", "1_2345", "101_2", "101_{2}", "x_5", "5; 6", "5. 6", "5 (or 6)", "5 apples; 6 pears"),
     *("\\sqrt{5}", "\\sqrt5", "\u221a5", "5\\sqrt{5}", "5\u221a2", "sqrt(5)", "\\log 5"),
     *("5\\pi", "5\u03c0", "5 pi", "5 + \u03c0", "5 + \\pi", "\\pi + 5", "2 \\cdot \\pi", "5/\\pi"),
     *("x + 5", "5 + x", "x - 5", "5 - x", "5*n", "5x + 5", "n\u00b75", "\\frac{5}{x}"),
@@ -255,7 +310,14 @@ NO_NUMBERS = (
     *("1/2/3", "\\frac"),
     *("1/0", "0/0", "2 1/0", "\\frac{1}{0}", "1,00,00", "1,0000", "1234,567", "1,049,5"),
     *("5 hours and 30 minutes", "5 feet 6 inches", "from 5 to 6", "x = y", "5 = x"),
-    *("one third", "two thirds", "one half", "two hundred", "five thousand", "one or two"),
+    *(
+        "one or two",
+        "one two",
+        "five thousand hundred",
+        "twenty-first",
+        "the third",
+        "at least two",
+    ),
     "9" * (MAX_DIGITS + 1),
 )
 

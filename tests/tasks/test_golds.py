@@ -100,7 +100,8 @@ def powers(draw: st.DrawFn) -> tuple[str, list[str], str]:
 
 @st.composite
 def surds(draw: st.DrawFn) -> tuple[str, list[str], str]:
-    a, b, root = draw(st.integers(2, 40)), draw(st.integers(2, 40)), draw(st.sampled_from([2, 3, 7]))
+    a, b = draw(st.integers(2, 40)), draw(st.integers(2, 40))
+    root = draw(st.sampled_from([2, 3, 7]))
     gold = f"{a} - {b}*sqrt({root})"
     forms = [f"{a}-{b}\\sqrt{{{root}}}", f"{a} - {b}\u221a{root}", f"-{b}\\sqrt{root} + {a}"]
     return gold, forms, f"{a} + {b}\\sqrt{{{root}}}"
@@ -196,7 +197,7 @@ def test_a_mathematical_gold_is_right_in_every_notation_and_its_neighbour_is_wro
 
 def test_a_gold_that_no_grader_recognises_is_a_rejection_that_says_so(tmp_path: Path) -> None:
     row = {"question": "Which?", "answer": "Answer: Answer: \\boxed{7} or \\boxed{8}"}
-    [found] = read_rows(tmp_path, row)
+    [found] = read_rows(tmp_path, row, format="jsonl")
     assert getattr(found, "reason", "") == "gold_not_gradable"
     assert "in its own words" in getattr(found, "detail", "")
 

@@ -47,7 +47,7 @@ def _pair(
 
 
 def read_deepmind_mathematics_row(row: Row, answer_type: AnswerType | None) -> Statement:
-    """The row's Statement: mathematics, or a list if the module sorts, unless a type is asked for."""
+    """The row's Statement: mathematics, or list where the module sorts, unless a type is asked."""
     area, _, module = read_label(row, "module").partition("__")
     return Statement(
         question=read_text(row, "question", "no_question").strip(),
