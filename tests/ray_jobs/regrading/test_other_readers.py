@@ -198,7 +198,10 @@ def test_what_is_asked_in_other_words_or_is_new_is_left_to_an_engine_and_counted
 
 
 def test_problems_that_only_one_run_has_are_counted(source: Path) -> None:
-    more = ({"id": "s98", "question": "?", "answer": "1"}, {"id": "s99", "question": "?", "answer": "2"})
+    more = (
+        {"id": "s98", "question": "?", "answer": "1"},
+        {"id": "s99", "question": "?", "answer": "2"},
+    )
     change(source, "sums", {0: lambda row: None}, more)
     config = config_of(source)
     older = {p.problem_id for p in committed_rows(read_ledger(source), "problems", Problem)}
