@@ -184,10 +184,12 @@ def regrade(
 ) -> None:
     """Grade the stored completions of RUN again, without an engine, into the new run_dir of CONFIG.
 
-    Use it after a change of the grader: it prints how the verdicts changed, and which selections
+    Use it after a change of the graders or readers, or of gold answers in the task files: it prints
+    which gold answers differ, how the verdicts changed, and which selections
     differ. All else that determines scores must be as in RUN, except method, delta, indifference
-    and open_requests of the selection. A judge's replies are read again, unless its weights or
-    instructions differ.
+    and open_requests of the selection. If task files are read otherwise, problems match by id and
+    prompt, and only the answers to those that match are carried over. A judge's replies are read
+    again, unless its weights or instructions, or the reference, differ.
     `orca2 run CONFIG` then continues; it asks the teacher again, since rationales are not carried
     over: refused answers are not stored.
     """

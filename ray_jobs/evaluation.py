@@ -52,7 +52,7 @@ def score_model(run: Run, label: str, model: Path | None = None) -> list[Student
     """Every score of a model on the held-out tasks, all of them committed."""
     if not run.config.evaluation.tasks:
         raise ValueError(NO_TASKS)
-    _read_tasks(run)
+    read_held_out(run)
     engine = engine_of(run.config, model)
     run.inputs = with_engine(run.inputs, engine)
     key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], run.inputs)
@@ -103,7 +103,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
     ]
 
 
-def _read_tasks(run: Run) -> None:
+def read_held_out(run: Run) -> None:
     """Commits the held-out task files as problems."""
     read_task_files(
         run, "evaluation_problems", run.config.evaluation.tasks, evaluation_rooms(run.config)

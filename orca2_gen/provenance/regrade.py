@@ -6,9 +6,10 @@ replies say about them, and how the verdicts change.
 A completion depends on its problem and on the system message, not on the strategies scored beside
 it. So all that determines a run's scores must be equal, except the version of the grader, which is
 what changes, and the method of the selection (race or full grid, delta, indifference, the requests
-that a race keeps open): it decides which cells are asked, and where a block ends. A judge's reply
-depends on the answer and on how the judge was asked; if those are equal too, it is read again
-instead of asked for.
+that a race keeps open): it decides which cells are asked, and where a block ends. Task files may be
+read otherwise, by another version of the readers or with other keys of a task: problems are then
+compared one by one (matching.py). A judge's reply depends on the answer and on how the judge was
+asked; if those are equal too, it is read again instead of asked for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ from orca2_gen.selection.decision import cell_value
 
 MAY_DIFFER = ("grader", "race")
 """Determinants of scores that may differ."""
+READINGS = ("problems", "evaluation_problems")
+"""Stages that read task files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How another run read the problems of a stage."""
+
+    key: str
+    """The stage's key there; if it is this run's too, all problems are equal."""
+    readers: int | None
+    """Version of the readers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +55,8 @@ class Source:
     """Version of the grader whose verdicts its scores hold."""
     has_same_judge: bool
     """Whether this config's judge was asked about its open answers as this config would ask."""
+    readings: Mapping[str, Reading]
+    """Stage of READINGS -> how it was read, if its problems can be compared with this run's."""
 
     @property
     def run_dir(self) -> Path:
@@ -82,7 +97,10 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
     determinants, has_same_judge = stage_determinants(config, inputs), False
     if scores:
         key = stage_key(problems_key, recorded["scores"])
-        if any(receipt.stage_key != key for receipt in scores):
+        read = ledger.committed("problems")
+        if any(r.stage_key != key for r in scores) or any(
+            r.stage_key != problems_key for r in read
+        ):
             raise ValueError(
                 f"{root / 'config.json'} does not match the scores beside it; "
                 "restore it from a copy"
@@ -92,22 +110,51 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
         has_same_judge = not differences(judging, determinants["judgements"]) and all(
             receipt.stage_key == judged_key for receipt in ledger.committed("judgements")
         )
-        found = differences(_fixed(recorded), _fixed(determinants))
+        found = differences(_fixed(recorded, determinants), _fixed(determinants, recorded))
         if found:
             raise ValueError(
                 f"{run_dir} holds scores made differently: {found}; only verdicts can be made "
                 "again, so restore the setting, or score with `orca2 run`"
             )
-    return Source(ledger=ledger, grader=recorded["scores"]["grader"], has_same_judge=has_same_judge)
+    return Source(
+        ledger=ledger,
+        grader=recorded["scores"]["grader"],
+        has_same_judge=has_same_judge,
+        readings=dict(_readings(ledger, recorded, determinants)),
+    )
 
 
-def _fixed(stages: Mapping[str, Any]) -> dict[str, Any]:
-    """The determinants that must be equal in two runs."""
+def _readings(
+    ledger: Ledger, recorded: Mapping[str, Any], determinants: Mapping[str, Any]
+) -> Iterator[tuple[str, Reading]]:
+    for stage in READINGS:
+        old, new = recorded.get(stage, {}), determinants[stage]
+        key = stage_key("", old)
+        if any(receipt.stage_key != key for receipt in ledger.committed(stage)):
+            continue  # nobody knows how they were read
+        if not differences(_fixed_reading(old, new), _fixed_reading(new, old)):
+            yield stage, Reading(key=key, readers=old.get("readers"))
+
+
+def _fixed_reading(made_of: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The determinants of problems that must be equal in two runs for a comparison of prompts."""
+    found = {k: v for k, v in made_of.items() if k not in ("readers", "tasks", "few_shot")}
+    tasks, others = made_of.get("tasks", {}), other.get("tasks", {})
+    # Ids hold the split. A task that only one of them has shares no id with the other.
+    found["tasks"] = {name: {"split": tasks[name]["split"]} for name in tasks.keys() & others}
+    if "few_shot" in made_of and "few_shot" in other:  # how examples are written, today and then
+        found["few_shot"] = {"text": made_of["few_shot"]["text"]}
+    return found
+
+
+def _fixed(stages: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The determinants that must be equal in two runs, of one of them."""
     scores = {key: value for key, value in stages["scores"].items() if key not in MAY_DIFFER}
     # If student and teacher are one model, their scores have one key and differ in this alone.
     is_teacher = stages.get("selections", {}).get("policy") == "teacher_best"
     scores["role"] = "teacher" if is_teacher else "student"
-    return {"problems": stages.get("problems", {}), "scores": scores}
+    problems = _fixed_reading(stages.get("problems", {}), others.get("problems", {}))
+    return {"problems": problems, "scores": scores}
 
 
 def asked_cells(

@@ -11,6 +11,10 @@ from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
 from ray_jobs.dispatch.leases import Done, Rows
 
+OlderProblems = tuple[FileEntry, ...] | None
+"""The other run's problems, whose ids and prompts decide what is taken over; None if they are the
+same as this run's."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegradeGroupLease:
@@ -22,8 +26,9 @@ class RegradeGroupLease:
     rule: Rule
     problems: tuple[FileEntry, ...]
     """This run's problems of the group."""
+    older_problems: OlderProblems
     stored: tuple[Receipt, ...]
-    """The other run's units of scores of the group."""
+    """The other run's units of scores of these problems."""
     made: tuple[tuple[int, Receipt], ...]
     """Index and receipt of each block that this run holds already."""
     stage_key: str
@@ -49,21 +54,23 @@ class JudgedBlock:
     """The other run's directory."""
     rows: Rows
     """The block's problems."""
+    older_problems: OlderProblems
     scores: FileEntry
     """This run's scores of the block."""
-    stored: Receipt
-    """The other run's unit of judgements of the block."""
+    stored: tuple[Receipt, ...]
+    """The other run's units of judgements that may hold the block's replies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluatedUnit:
-    """A unit of an evaluation in another run."""
+    """A unit of held-out problems and a model's answers to them in another run."""
 
     source: Path
     """The other run's directory."""
     problems: FileEntry
     """This run's problems of the unit."""
-    stored: Receipt
-    """The other run's unit."""
+    older_problems: OlderProblems
+    stored: tuple[Receipt, ...]
+    """The other run's units that may hold the answers."""
     messages: tuple[str, ...]
-    """Names of the system messages that it must hold."""
+    """Names of the system messages that they must hold."""

@@ -1,32 +1,32 @@
 """`orca2 regrade`: another run's completions under today's grader, as committed units of this one.
 
-Nothing here asks an engine. Problems are taken over as by `--fork`; Ray tasks write scores,
-judgements and evaluations again, under this run's keys; selections follow from them as in any run.
+Nothing here asks an engine. Problems are taken over as by `--fork`, or read from their task files
+if that run read them otherwise; Ray tasks write scores, judgements and evaluations again, under
+this run's keys; selections follow from them as in any run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
-from orca2_gen.provenance.inputs import with_engine
+from orca2_gen.provenance.matching import Matching, match_problems, matching_lines
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
-from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
-from orca2_gen.run_directory.units import Receipt, UnitName
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import REGRADED
-from ray_jobs.evaluation import engine_of, evaluation_unit
-from ray_jobs.pipeline import select_strategies
+from ray_jobs.evaluation import evaluation_unit, read_held_out
+from ray_jobs.pipeline import read_tasks, select_strategies
 from ray_jobs.regrading import stages
-from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease
+from ray_jobs.regrading.evaluations import Evaluated, evaluation_leases, stored_evaluations
+from ray_jobs.regrading.leases import JudgedBlock, OlderProblems, RegradeGroupLease
 from ray_jobs.run import Run
 from ray_jobs.stages import run_files
 from ray_jobs.units import (
@@ -47,18 +47,8 @@ class Regrading:
     changes: dict[tuple[str, str, str], Changes]
     """(`scores`, `judgements` or the evaluation's label, task, strategy) -> its changes."""
     lines: tuple[str, ...]
-    """Lines for people: what was taken over, which winners differ, what is left to an engine."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Evaluation:
-    """A unit of the other run's evaluations and the unit that is made from it."""
-
-    stored: Receipt
-    grader: int
-    label: str
-    name: UnitName
-    problems: Receipt
+    """Lines for people: which problems match, what was taken over, which winners differ, what is
+    left to an engine."""
 
 
 def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
@@ -77,32 +67,40 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
+    # A run that holds scores has read all its tasks; in any other a group may still grow.
+    has_scores = bool(source.ledger.committed("scores"))
+    matched = _match_problems(run, source)
+    moved = matched["problems"].older_groups if "problems" in matched else None
+    older = Older(ledger=source.ledger, groups=moved)
     problems = committed_problems(run)
     found = groups(problems)
-    leases = [regrade_lease(run, group, problems, source.ledger) for group in found]
+    leases = [regrade_lease(run, group, problems, older) for group in found]
     scores = [lease for lease in leases if lease is not None]
     run_files(run, "scores", stages.regrade_group, scores, total=None)
     if source.has_same_judge:
         replies = [
-            lease
-            for group in found
-            for lease in rejudge_leases(run, group, problems, source.ledger)
+            lease for group in found for lease in rejudge_leases(run, group, problems, older)
         ]
         run_files(run, "judgements", stages.rejudge_block, replies)
-    evaluations = _evaluations(run, source, models)
-    evaluated = _leases(run, source, evaluations)
+    held_out = matched.get("evaluation_problems")
+    evaluations = stored_evaluations(run, source, models, held_out)
+    evaluated = evaluation_leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
-    # A run that holds scores has read all its tasks; in any other a group may still grow.
-    has_scores = bool(source.ledger.committed("scores"))
     if has_scores:
         select_strategies(run)
     changes: dict[tuple[str, str, str], Changes] = {}
-    for stage, stored, made in _pairs(run, source, evaluations):
+    for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
         count_changes(changes, stage, old, new)
-    lines = list(_stage_lines(run, source, evaluations))
+    lines = [
+        line
+        for stage, each in matched.items()
+        for line in matching_lines(each, stage, source.readings[stage].readers)
+    ]
+    lines += _stage_lines(run, source, older, evaluations)
     if has_scores:
         open_ = [group.name for group in found if not is_decided(run, group)]
+        lines += _order_lines(older, [group for group in found if group.name in open_])
         lines += winner_lines(
             committed_rows(source.ledger, "selections", Selection),
             committed_rows(run.ledger, "selections", Selection),
@@ -125,94 +123,87 @@ def _take_over_problems(run: Run, source: Source) -> None:
         take_over(source.ledger, run.ledger, wanted)
 
 
-def _evaluations(run: Run, source: Source, models: Sequence[Path]) -> list[_Evaluation]:
-    """The other run's evaluation units that would be the same here but for the grader."""
-    if not source.ledger.committed("evaluation"):
-        return []
-    student = run.config.student
-    engines = [student, *(engine_of(run.config, model) for model in models)]
-    trained = Path(run.config.training.output or source.run_dir / "student")
-    if isinstance(student, VLLMEngineConfig) and any(trained.glob("*.safetensors")):
-        engines.append(engine_of(run.config, trained))
-    problems_key = run.keys["evaluation_problems"]
-    found: dict[str, _Evaluation] = {}
-    for engine in engines:
-        inputs = with_engine(run.inputs, engine)
-        key = evaluation_key(run.config, engine, problems_key, inputs)
-        # The key alone records what a unit was made of, so it is made for every grader version.
-        for grader in range(GRADER_VERSION, 0, -1):
-            old = evaluation_key(run.config, engine, problems_key, inputs, grader)
-            for stored in source.ledger.committed("evaluation"):
-                label, _, unit = stored.unit.partition(evaluation_unit("", old, ""))
-                problems = run.ledger.units.get(("evaluation_problems", unit))
-                if stored.stage_key != old or problems is None:
-                    continue
-                name = UnitName(
-                    stage="evaluation",
-                    stage_key=key,
-                    unit=evaluation_unit(label, key, unit),
-                    group=problems.group,
-                    driver=run.driver,
-                )
-                found.setdefault(
-                    name.unit,
-                    _Evaluation(
-                        stored=stored, grader=grader, label=label, name=name, problems=problems
-                    ),
-                )
-    return list(found.values())
+def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
+    """Stage -> the Matching of its problems, which are read here if the other run read them
+    otherwise; a stage whose problems are equal is absent.
+    """
+    strategies, found = run.inputs.strategies, {}
+    for stage, made in (("problems", "scores"), ("evaluation_problems", "evaluation")):
+        reading = source.readings.get(stage)
+        is_equal = reading is None or reading.key == run.keys[stage]
+        if is_equal or not source.ledger.committed(made):
+            continue
+        if stage == "problems":
+            read_tasks(run)
+            names: tuple[str, ...] = run.rule.strategies
+        elif run.config.evaluation.tasks:
+            read_held_out(run)
+            names = run.config.evaluation.messages
+        else:
+            continue
+        found[stage] = match_problems(source.ledger, run.ledger, stage, names, strategies)
+    return found
 
 
-def _leases(
-    run: Run, source: Source, evaluations: Sequence[_Evaluation]
-) -> list[UnitLease[EvaluatedUnit]]:
-    return [
-        UnitLease(
-            name=each.name,
-            made_from=EvaluatedUnit(
-                source=source.run_dir,
-                problems=each.problems.accepted,
-                stored=each.stored,
-                messages=run.config.evaluation.messages,
-            ),
-            what=f"regrading {each.name.unit} of {source.run_dir}",
-        )
-        for each in evaluations
-        if (each.name.stage, each.name.unit) not in run.ledger.units
-    ]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Older:
+    """The other run's units by the groups of this run."""
+
+    ledger: Ledger
+    groups: Mapping[str, Set[str]] | None
+    """Group here -> groups there that hold its problems; None if all problems are equal."""
+
+    def units(self, stage: str, group: str) -> list[Receipt]:
+        """The other run's units of a stage that may hold rows of a group of this run."""
+        names = {group} if self.groups is None else self.groups.get(group, ())
+        return [r for r in self.ledger.committed(stage) if r.group in names]
+
+    def problems(self, group: str) -> OlderProblems:
+        """The other run's problems that are compared with those of a group."""
+        if self.groups is None:
+            return None
+        return tuple(receipt.accepted for receipt in self.units("problems", group))
 
 
 def _pairs(
-    run: Run, source: Source, evaluations: Sequence[_Evaluation]
+    run: Run, older: Older, evaluations: Sequence[Evaluated]
 ) -> Iterator[tuple[str, list[Receipt], list[Receipt]]]:
     """The displayed stage, the other run's receipts and this run's, of all that no engine made."""
     # By group, since blocks of scores may begin and end elsewhere in the other run.
     for stage in ("scores", "judgements"):
         made = [r for r in run.ledger.committed(stage) if REGRADED in r.counts]
         for group in dict.fromkeys(receipt.group for receipt in made):
-            stored = [r for r in source.ledger.committed(stage) if r.group == group]
+            stored = older.units(stage, group)
             yield stage, stored, [receipt for receipt in made if receipt.group == group]
     for each in evaluations:
         evaluated = run.ledger.units.get((each.name.stage, each.name.unit))
         if evaluated is not None and REGRADED in evaluated.counts:
-            label = evaluation_unit(each.label, each.stored.stage_key, "").rstrip("-")
-            yield f"evaluation {label}", [each.stored], [evaluated]
+            label = evaluation_unit(each.label, each.stored[0].stage_key, "").rstrip("-")
+            yield f"evaluation {label}", list(each.stored), [evaluated]
 
 
 def _scores(run_dir: Path, receipts: Sequence[Receipt]) -> list[StudentScore]:
     return [s for r in receipts for s in read_records(run_dir, r.accepted, StudentScore)]
 
 
-def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -> Iterator[str]:
+def _stage_lines(
+    run: Run, source: Source, older: Older, evaluations: Sequence[Evaluated]
+) -> Iterator[str]:
     """Lines with the number of units of each stage that were regraded, and the grader versions."""
-    made = list(_pairs(run, source, evaluations))
+    made = list(_pairs(run, older, evaluations))
     stored = source.ledger.committed("scores")
     if stored:
-        num = sum(len(units) for stage, _, units in made if stage == "scores")
+        scored = [r for stage, _, units in made if stage == "scores" for r in units]
         yield (
-            f"scores: {num} units regraded from {len(stored)}, grader {source.grader} -> "
+            f"scores: {len(scored)} units regraded from {len(stored)}, grader {source.grader} -> "
             f"{GRADER_VERSION}"
         )
+        if older.groups is not None:
+            kept = sum(
+                r.accepted.rows for stage, _, units in made if stage == "scores" for r in units
+            )
+            total = sum(receipt.accepted.rows for receipt in stored)
+            yield f"scores: {kept} of {total} stored answers carried over"
     stored = source.ledger.committed("judgements")
     if stored:
         num = sum(len(units) for stage, _, units in made if stage == "judgements")
@@ -234,20 +225,38 @@ def _stage_lines(run: Run, source: Source, evaluations: Sequence[_Evaluation]) -
             )
 
 
+def _order_lines(older: Older, open_: Sequence[Group]) -> Iterator[str]:
+    """A line that names open groups of which other problems are scored than in the other run."""
+    if older.groups is None:
+        return
+    # The seeded order of a group rests on their number.
+    names = [
+        group.name
+        for group in open_
+        if group.num_problems != sum(r.accepted.rows for r in older.units("problems", group.name))
+    ]
+    if names:
+        yield (
+            f"order: {', '.join(names)}: the number of problems has changed, and with it the order "
+            "in which they are scored"
+        )
+
+
 def regrade_lease(
-    run: Run, group: Group, problems: Problems, source: Ledger
+    run: Run, group: Group, problems: Problems, older: Older
 ) -> RegradeGroupLease | None:
     """The lease of a group's missing blocks, to make from another run's scores; None if none."""
-    stored = [r for r in source.committed("scores") if r.group == group.name]
+    stored = older.units("scores", group.name)
     rule = run.rule.of(group)
     made = committed_blocks(run, "scores", group, rule)
     if not stored or not open_blocks(group, rule, survivors_by_block(made, rule)):
         return None
     return RegradeGroupLease(
-        source=source.run_dir,
+        source=older.ledger.run_dir,
         group=group,
         rule=rule,
         problems=tuple(receipt.accepted for receipt in problems[group.name]),
+        older_problems=older.problems(group.name),
         stored=tuple(stored),
         made=tuple(made.items()),
         stage_key=run.keys["scores"],
@@ -256,22 +265,21 @@ def regrade_lease(
 
 
 def rejudge_leases(
-    run: Run, group: Group, problems: Problems, source: Ledger
+    run: Run, group: Group, problems: Problems, older: Older
 ) -> list[UnitLease[JudgedBlock]]:
     """The leases of a group's blocks that are scored, not judged, and judged in another run."""
-    # A judged group is no race, so that a block holds the same cells in both.
-    found = [
-        (unit, source.units.get(("judgements", unit.name.unit)))
-        for unit in judge_units(run, group, problems)
-    ]
-    return [
-        UnitLease(
-            name=unit.name,
-            made_from=JudgedBlock(
-                source=source.run_dir, rows=unit.rows, scores=unit.scores, stored=stored
-            ),
-            what=f"reading the judge's replies on {unit.name.unit} of {source.run_dir} again",
+    stored, older_problems = older.units("judgements", group.name), older.problems(group.name)
+    leases = []
+    for unit in judge_units(run, group, problems):
+        # A judged group is no race, so that a block of the same problems holds the same cells.
+        same = tuple(r for r in stored if older_problems is not None or r.unit == unit.name.unit)
+        block = JudgedBlock(
+            source=older.ledger.run_dir,
+            rows=unit.rows,
+            older_problems=older_problems,
+            scores=unit.scores,
+            stored=same,
         )
-        for unit, stored in found
-        if stored is not None
-    ]
+        what = f"reading the judge's replies on {unit.name.unit} of {block.source} again"
+        leases += [UnitLease(name=unit.name, made_from=block, what=what)] if same else []
+    return leases

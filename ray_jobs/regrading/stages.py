@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
 from orca2_gen.provenance.inputs import Inputs
+from orca2_gen.provenance.matching import asked_alike, is_judged_alike
 from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
 from orca2_gen.records import Problem, Rejection, StudentScore
-from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.units import Receipt, UnitName, read_unit, write_unit
 from orca2_gen.selection.blocks import block_unit, open_blocks, rows_by_file
 from ray_jobs.dispatch.leases import UnitLease
@@ -35,16 +36,17 @@ def regrade_group(
     """The receipts of a group's blocks, made from another run's scores.
 
     These are regraded and cut to the cells that are asked here. A block that lacks a cell is left
-    to an engine; in a race so are the blocks after it.
+    to an engine; in a race so are the blocks after it. A cell whose problem is asked in other words
+    here is lacking.
     """
     group, rule = lease.group, lease.rule
-    scores: list[StudentScore] = []
-    rejections: list[Rejection] = []
-    for stored in lease.stored:
-        accepted, rejected = read_unit(lease.source, stored, StudentScore)
-        scores += accepted
-        rejections += rejected
+    scores, rejections = _stored(lease.source, lease.stored)
     read = functools.cache(lambda entry: read_records(run_dir, entry, Problem))
+    if lease.older_problems is not None:
+        older = _problems(lease.source, lease.older_problems)
+        here = [problem for entry in lease.problems for problem in read(entry)]
+        alike = asked_alike(older, here, rule.strategies, inputs.strategies)
+        scores, rejections = _of_problems(alike, scores, rejections)
     blocks = {i: read_records(run_dir, r.accepted, StudentScore) for i, r in lease.made}
     left = {index: survivors_of(receipt, rule) for index, receipt in lease.made}
     waiting = deque(open_blocks(group, rule, left))
@@ -82,12 +84,18 @@ def rejudge_block(
 ) -> Iterator[Receipt]:
     """The receipt of a block's judgements; none if an answer must be put to the judge."""
     block = lease.made_from
-    stored, rejections = read_unit(block.source, block.stored, StudentScore)
+    stored, rejections = _stored(block.source, block.stored)
     scores = read_records(run_dir, block.scores, StudentScore)
     problems: dict[str, Problem] = {}
     for entry, wanted in block.rows:
         read = read_records(run_dir, entry, Problem)
         problems |= {read[row].problem_id: read[row] for row in wanted}
+    if block.older_problems is not None:
+        older = _problems(block.source, block.older_problems)
+        names = list(dict.fromkeys(score.strategy for score in scores))
+        alike = asked_alike(older, problems.values(), names, inputs.strategies)
+        judged_alike = {id_ for id_, (old, new) in alike.items() if is_judged_alike(old, new)}
+        stored, rejections = _of_problems(judged_alike, stored, rejections)
     rejudged = rejudge_all(scores, problems, stored, rejections)
     if rejudged is not None:
         counts = reply_counts(rejudged) | {REGRADED: len(rejudged)}
@@ -101,10 +109,38 @@ def regrade_evaluation(
 ) -> Iterator[Receipt]:
     """The receipt of a regraded unit of an evaluation; none if it lacks a cell."""
     unit = lease.made_from
-    scores, rejections = read_unit(unit.source, unit.stored, StudentScore)
+    scores, rejections = _stored(unit.source, unit.stored)
     problems = read_records(run_dir, unit.problems, Problem)
+    if unit.older_problems is not None:
+        older = _problems(unit.source, unit.older_problems)
+        alike = asked_alike(older, problems, unit.messages, inputs.strategies)
+        scores, rejections = _of_problems(alike, scores, rejections)
     kept = asked_cells(scores, rejections, problems, unit.messages)
     if kept is not None:
         regraded = regrade_all(kept, problems)
         counts = token_counts(regraded) | {REGRADED: len(regraded)}
         yield write_unit(run_dir, lease.name, regraded, StudentScore, rejections, counts)
+
+
+def _stored(
+    source: Path, receipts: Iterable[Receipt]
+) -> tuple[list[StudentScore], list[Rejection]]:
+    """The rows and the rejections of another run's units."""
+    units = [read_unit(source, receipt, StudentScore) for receipt in receipts]
+    scores = [score for accepted, _ in units for score in accepted]
+    return scores, [rejection for _, rejected in units for rejection in rejected]
+
+
+def _problems(run_dir: Path, entries: Iterable[FileEntry]) -> Iterator[Problem]:
+    for entry in entries:
+        yield from read_records(run_dir, entry, Problem)
+
+
+def _of_problems(
+    ids: Container[str], scores: Iterable[StudentScore], rejections: Iterable[Rejection]
+) -> tuple[list[StudentScore], list[Rejection]]:
+    """The scores and the rejections of these problems."""
+    return (
+        [score for score in scores if score.problem_id in ids],
+        [rejection for rejection in rejections if rejection.problem_id in ids],
+    )

@@ -26,18 +26,26 @@ from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import UnitName, write_unit
 from orca2_gen.selection.decision import Group, next_step
 from orca2_gen.strategies import load_strategies
-from tests.conftest import Write, source_of
+from orca2_gen.tasks.read import READER_VERSION
+from tests.conftest import Write, keys_of, source_of
 from tests.selection.test_decision import OUTCOMES, RULE, score_of
 
 NAMES = RULE.strategies
 OLDER = GRADER_VERSION - 1
 
 
-def stored_run(file: Path, run_dir: Path, *overrides: str, grader: int = OLDER) -> Path:
-    """A run directory with one unit of scores, as an older grader's program recorded it."""
+def stored_run(
+    file: Path,
+    run_dir: Path,
+    *overrides: str,
+    grader: int = OLDER,
+    readers: int = READER_VERSION,
+) -> Path:
+    """A run directory with one unit of scores, as an older program recorded it."""
     config = load_config(file, [*overrides, f"run_dir={run_dir}"])
     determinants = stage_determinants(config, read_inputs(config))
     determinants["scores"]["grader"] = grader
+    determinants["problems"]["readers"] = readers
     keys = stage_keys(determinants)
     name = UnitName(stage="scores", stage_key=keys["scores"], unit="sums-000000")
     ledger = read_ledger(run_dir, writable=True)
@@ -70,6 +78,32 @@ def test_scores_of_any_grader_may_be_graded_anew_whatever_follows_from_them(
     )
     assert source.grader == grader
     assert [receipt.unit for receipt in source.ledger.committed("scores")] == ["sums-000000"]
+
+
+@pytest.mark.parametrize("readers", [READER_VERSION - 1, READER_VERSION, READER_VERSION + 1])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "student.replicas=3",
+        "tasks.0.path={folder}/more.jsonl",
+        "tasks.0.answer_type=exact",
+        "tasks.0.few_shot=[1, 2]",
+        "tasks.0.rows_per_task=9",
+        'tasks.0.columns={ question = "question", answer = "answer" }',
+        "tasks.0.name=additions",
+    ],
+)
+def test_task_files_may_be_read_otherwise_since_problems_are_compared(
+    write_config: Write, tmp_path: Path, override: str, readers: int
+) -> None:
+    file = write_config()
+    (tmp_path / "more.jsonl").write_bytes(2 * (tmp_path / "sums.jsonl").read_bytes())
+    run_dir = stored_run(file, tmp_path / "old", readers=readers)
+    config = load_config(file, [override.replace("{folder}", str(tmp_path))])
+    source = source_of(run_dir, config)
+    is_equal = (override, readers) == ("student.replicas=3", READER_VERSION)
+    assert (source.readings["problems"].key == keys_of(config)["problems"]) == is_equal
+    assert source.readings["problems"].readers == readers
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_a_lost_regrading_goes_on_after_the_blocks_that_are_done(num_done: int) 
         group=GROUP,
         rule=rule,
         problems=(entry_of("problems"),),
+        older_problems=None,
         stored=(receipt_of("scores", "sums-000000"),),
         made=(),
         stage_key="k",

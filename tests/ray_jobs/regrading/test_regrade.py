@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -38,9 +39,9 @@ from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
-from ray_jobs.pipeline import run_all, score_student
+from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading.leases import RegradeGroupLease
-from ray_jobs.regrading.regrade import Regrading, regrade, regrade_lease
+from ray_jobs.regrading.regrade import Older, Regrading, regrade, regrade_lease
 from ray_jobs.regrading.stages import regrade_group
 from ray_jobs.run import open_run
 from ray_jobs.stages import file_work, tally_of
@@ -372,6 +373,54 @@ def test_a_strategy_that_falls_now_leaves_its_later_cells_behind(
             assert any(len(rows) < cells[unit] for unit, rows in got.items())
 
 
+def test_completions_follow_their_problems_to_other_units_and_groups(
+    graded: FinishedRun, tmp_path: Path
+) -> None:
+    by_category = "selection.select_by=category"
+    source = tmp_path / "old"
+    with open_run(config_of(graded, source, by_category), quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        select_strategies(run)
+        expected = evaluate_model(run, "student")
+    before = scores_of(source)
+    rows = [json.loads(line) for line in sound_lines(graded.config_file.parent / "sums.jsonl")]
+    rows = [row | {"category": "words"} for row in reversed(rows) if row["id"] != "s7"]
+    moved = tmp_path / "moved.jsonl"
+    moved.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    held_out = tmp_path / "held_out.jsonl"
+    lines = sound_lines(graded.config_file.parent / "held_out.jsonl")
+    held_out.write_text("".join(f"{line}\n" for line in reversed(lines)))
+    paths = (f"tasks.0.path={moved}", f"evaluation.tasks.0.path={held_out}")
+    config = config_of(graded, tmp_path / "run", by_category, *paths)
+    found = regraded(config, source)
+    with open_run(config, quiet) as run:
+        assert evaluate_model(run, "student") == expected
+    assert all(REGRADED in r.counts for r in read_ledger(run.run_dir).committed("evaluation"))
+    assert (
+        "match by id and prompt (in other words: 0, new: 0, only in the older run: 1 of "
+        in (found.lines[0])
+    )
+    after = scores_of(Path(config.run_dir))
+    assert {r.group for r in read_ledger(Path(config.run_dir)).committed("scores")} == {
+        "words",
+        "letters",
+    }
+    old = {(s.problem_id, s.strategy): s for scores in before.values() for s in scores}
+    new = {(s.problem_id, s.strategy): s for scores in after.values() for s in scores}
+    assert new == {cell: row for cell, row in old.items() if cell[0] != "sums/train/s7"}
+    assert only_regraded(Path(config.run_dir))
+    assert sum(c.num_cells for (stage, *_), c in found.changes.items() if stage == "scores") == len(
+        new
+    )
+    assert verify(Path(config.run_dir)).findings == []
+
+
+def sound_lines(file: Path) -> list[str]:
+    """The lines of the task file that hold a problem, each id once."""
+    return list(dict.fromkeys(line for line in file.read_text().splitlines() if '"id"' in line))
+
+
 def test_a_race_becomes_a_full_grid_with_only_the_missing_blocks_scored(
     graded: FinishedRun, tmp_path: Path
 ) -> None:
@@ -407,8 +456,8 @@ def test_a_task_that_dies_between_two_blocks_of_a_race_is_done_once(
     with open_run(config, quiet) as run:
         kept = old.ledger.committed("problems") + old.ledger.committed("evaluation_problems")
         take_over(old.ledger, run.ledger, kept)
-        problems = committed_problems(run)
-        found = [regrade_lease(run, each, problems, old.ledger) for each in groups(problems)]
+        problems, older = committed_problems(run), Older(ledger=old.ledger, groups=None)
+        found = [regrade_lease(run, each, problems, older) for each in groups(problems)]
         leases = [lease for lease in found if lease is not None]
         work = file_work(run, dies_once, leases, tally_of(run, "scores"), lambda receipt: None)
         while not work.is_done:  # all is committed at the end, and a death may be seen before

@@ -1,0 +1,127 @@
+"""Another run's evaluations -> the leases of the same ones here, under today's grader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.grading.grade import GRADER_VERSION
+from orca2_gen.provenance.inputs import with_engine
+from orca2_gen.provenance.matching import Matching
+from orca2_gen.provenance.regrade import Source
+from orca2_gen.provenance.stage_keys import evaluation_key
+from orca2_gen.run_directory.units import Receipt, UnitName
+from ray_jobs.dispatch.leases import UnitLease
+from ray_jobs.evaluation import engine_of, evaluation_unit
+from ray_jobs.regrading.leases import EvaluatedUnit, OlderProblems
+from ray_jobs.run import Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """A unit of this run's evaluations, and the other run's units that may hold its answers."""
+
+    stored: tuple[Receipt, ...]
+    grader: int
+    """Version of the grader whose verdicts they hold."""
+    label: str
+    """The model's name in unit names."""
+    name: UnitName
+    problems: Receipt
+    older_problems: OlderProblems
+
+
+def stored_evaluations(
+    run: Run, source: Source, models: Sequence[Path], matching: Matching | None
+) -> list[Evaluated]:
+    """The evaluation units that the other run answered as this one would.
+
+    Args:
+        run: this run, which has its held-out problems.
+        source: the other run.
+        models: directories of models, beside the student and the model that the other run trained.
+        matching: the Matching of the held-out problems; None if they are equal.
+    """
+    if "evaluation_problems" not in source.readings or not source.ledger.committed("evaluation"):
+        return []
+    student = run.config.student
+    engines = [student, *(engine_of(run.config, model) for model in models)]
+    trained = Path(run.config.training.output or source.run_dir / "student")
+    if isinstance(student, VLLMEngineConfig) and any(trained.glob("*.safetensors")):
+        engines.append(engine_of(run.config, trained))
+    found: dict[str, Evaluated] = {}
+    for engine in engines:
+        for each in _of_engine(run, source, engine, matching):
+            found.setdefault(each.name.unit, each)
+    return list(found.values())
+
+
+def _of_engine(
+    run: Run, source: Source, engine: EngineConfig, matching: Matching | None
+) -> Iterator[Evaluated]:
+    """The units of one model, those of the newest grader first."""
+    inputs = with_engine(run.inputs, engine)
+    key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], inputs)
+    older_key = source.readings["evaluation_problems"].key
+    # The key alone records what a unit was made of, so it is made for every grader version.
+    for grader in range(GRADER_VERSION, 0, -1):
+        old = evaluation_key(run.config, engine, older_key, inputs, grader)
+        by_label: dict[str, dict[str, Receipt]] = {}
+        for receipt in source.ledger.committed("evaluation"):
+            if receipt.stage_key == old:
+                label, _, unit = receipt.unit.partition(evaluation_unit("", old, ""))
+                by_label.setdefault(label, {})[unit] = receipt
+        for label, units in by_label.items():
+            for problems in run.ledger.committed("evaluation_problems"):
+                held = _older_units(problems.unit, matching)
+                stored = tuple(units[unit] for unit in held if unit in units)
+                if not stored:
+                    continue
+                name = UnitName(
+                    stage="evaluation",
+                    stage_key=key,
+                    unit=evaluation_unit(label, key, problems.unit),
+                    group=problems.group,
+                    driver=run.driver,
+                )
+                yield Evaluated(
+                    stored=stored,
+                    grader=grader,
+                    label=label,
+                    name=name,
+                    problems=problems,
+                    older_problems=None if matching is None else _older_problems(source, held),
+                )
+
+
+def _older_units(unit: str, matching: Matching | None) -> list[str]:
+    """The other run's units of held-out problems that hold those of a unit."""
+    return [unit] if matching is None else sorted(matching.older_units.get(unit, ()))
+
+
+def _older_problems(source: Source, units: Sequence[str]) -> OlderProblems:
+    receipts = source.ledger.units
+    return tuple(receipts["evaluation_problems", unit].accepted for unit in units)
+
+
+def evaluation_leases(
+    run: Run, source: Source, evaluations: Sequence[Evaluated]
+) -> list[UnitLease[EvaluatedUnit]]:
+    """The leases of the units that are not committed here."""
+    return [
+        UnitLease(
+            name=each.name,
+            made_from=EvaluatedUnit(
+                source=source.run_dir,
+                problems=each.problems.accepted,
+                older_problems=each.older_problems,
+                stored=each.stored,
+                messages=run.config.evaluation.messages,
+            ),
+            what=f"regrading {each.name.unit} of {source.run_dir}",
+        )
+        for each in evaluations
+        if (each.name.stage, each.name.unit) not in run.ledger.units
+    ]
