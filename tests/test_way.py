@@ -22,10 +22,18 @@ orca2_gen/config/load.py                           3       3
 orca2_gen/dataset.py                             160     160
 orca2_gen/engine.py                               25      25
 orca2_gen/erasure.py                              70      70
-orca2_gen/grading/answers.py                      70      77
-orca2_gen/grading/choices.py                       -      21
-orca2_gen/grading/grade.py                        77      66
-orca2_gen/grading/numbers.py                      69       -
+orca2_gen/grading/announcements.py                77      77
+orca2_gen/grading/answers.py                      19      26
+orca2_gen/grading/choices.py                       -      25
+orca2_gen/grading/final_answers.py                77      77
+orca2_gen/grading/gold_types.py                   16      16
+orca2_gen/grading/grade.py                        63      63
+orca2_gen/grading/graders.py                      15       3
+orca2_gen/grading/numbers.py                      72       -
+orca2_gen/grading/own_words.py                    13      13
+orca2_gen/grading/plain_notation.py                7       -
+orca2_gen/grading/questions.py                     8       8
+orca2_gen/grading/verdicts.py                     12       3
 orca2_gen/lengths.py                              62      62
 orca2_gen/manifest.py                             38      38
 orca2_gen/prompts.py                              18      18
@@ -45,22 +53,26 @@ orca2_gen/selection/blocks.py                     20      20
 orca2_gen/selection/decision.py                  144     144
 orca2_gen/selection/race.py                       12      12
 orca2_gen/strategies.py                           19      19
-orca2_gen/tasks/columns.py                        12      12
+orca2_gen/tasks/choice_labels.py                   -      14
+orca2_gen/tasks/columns.py                        13      13
 orca2_gen/tasks/counts.py                          4       4
 orca2_gen/tasks/files.py                          71      71
-orca2_gen/tasks/formats/__init__.py               48      48
+orca2_gen/tasks/formats/__init__.py               50      50
 orca2_gen/tasks/formats/gsm8k.py                  19       -
-orca2_gen/tasks/formats/jsonl.py                   -      30
-orca2_gen/tasks/formats/options.py                 -      31
+orca2_gen/tasks/formats/jsonl.py                   -      88
+orca2_gen/tasks/formats/labelled_choices.py        -      50
+orca2_gen/tasks/formats/option_letters.py          -      39
+orca2_gen/tasks/formats/options.py                 -      22
+orca2_gen/tasks/json_arrays.py                     7       7
 orca2_gen/tasks/read.py                          153     153
 orca2_gen/tasks/rows.py                           73      73
-orca2_gen/tasks/statements.py                     78      98
+orca2_gen/tasks/statements.py                    104     127
 ray_jobs/dispatch/unit_receipts.py                62      62
 ray_jobs/engines/actor.py                        171     171
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          122     122
-orca2_gen: files                                  37      38
-orca2_gen: lines                                2304    2314
+orca2_gen: files                                  46      49
+orca2_gen: lines                                2503    2652
 ray_jobs: files                                    4       4
 ray_jobs: lines                                  402     402
 """
