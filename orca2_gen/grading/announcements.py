@@ -70,6 +70,8 @@ _SUBJECT = re.compile(
     r"(?:^|[.!?:;\n]\s{0,3})(?:(?:so|thus|hence|therefore|then|clearly|i think|i believe|this means"
     r"|we see),?(?: that)?\s{1,3}){0,3}([^.!?:;\n]{1,60})$",
 )
+_SUPPOSED = re.compile(r"\s*(?:but |and |so )?(?:if|suppose|assuming|had) ")
+_SUPPOSED = re.compile(r"\s*(?:but |and |so )?(?:if|suppose|assuming|had) ")
 _HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
 _LIST_ITEM = re.compile(r"\s*\d+[.)] +[^\W\d]")
 _LAST_LINE_MARK = "####"
@@ -136,8 +138,11 @@ def _piece_at(text: str, lowered: str, word: str, start: int, many_lines: bool) 
     if kind == "weak":
         before = lowered[max(0, start - _BEFORE_CHARS) : start]
         about = found["about"]
+        sentence = max(before.rfind(mark) for mark in (". ", "\n", "? ")) + 1
         if not _THE.search(before) or (about and _OF_ANOTHER.search(about)):
             return None
+        if _SUPPOSED.match(before, sentence):
+            return None  # the answer to another question
         rest = _line_after(text[: found.end() + MAX_SENTENCE_CHARS], found.end())
         return Piece(text=unwrap(rest), is_binding=False, start=found.end())
     if word != "answer":

@@ -96,7 +96,7 @@ _ARTICLE = re.compile(r"\A(?:the|an?(?=\s+\w\w))\s+(?=\S)")
 _DROPPED_MARKS = re.compile(r"(?<=[^\W\d_])(?:[.'\u2019,;:!?]|-(?=\w))+")
 _SPACED_MARKS = frozenset(",;:!?-")
 _SET_WORDS = re.compile(r"\\(?:text|textrm|textnormal|textbf|mathrm|mbox)\s?\{([^{}]*)\}")
-_HALF_OF_DAY = re.compile(r"(?<=\d) ?([ap]) ?m$")
+_TIME_OF_DAY = re.compile(r"\b0?(\d{1,2})(?::00|(:\d\d))? ?([ap]) ?m$")
 
 
 def quasi_normalise(text: str) -> str:
@@ -104,14 +104,14 @@ def quasi_normalise(text: str) -> str:
 
     So `the U.S.A.` is `usa`, and `jack-o-lantern` is `jack o lantern`. Signs, decimal points and
     other marks beside a digit or a symbol stay: -5, 1.10, C++, A-. Words set apart in LaTeX are
-    words, and `9:30pm` is `9:30 pm`.
+    words, and `9:00pm` is `9 pm`.
     """
-    text = _SET_WORDS.sub(r"\1", text) if "\\" in text else text
+    text = _SET_WORDS.sub(r"\1", text.replace("{:}", ":")) if "\\" in text or "{" in text else text
     text = _DROPPED_MARKS.sub(
         lambda found: "" if _SPACED_MARKS.isdisjoint(found[0]) else " ", normalise(text)
     )
     text = " ".join(text.split())
-    text = _HALF_OF_DAY.sub(r" \1m", text) if text[-1:] == "m" else text
+    text = _TIME_OF_DAY.sub(r"\1\2 \3m", text) if text[-1:] == "m" else text
     return _ARTICLE.sub("", text, count=1)
 
 

@@ -80,6 +80,9 @@ def render_choices(choices: Sequence[str]) -> str:
     return "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, choices, strict=False))
 
 
+_NAMED_BESIDE = re.compile(r"(?:\(|^|\b(?:option|choice)\s+)([A-Za-z])(?=\)|[.:]\s|\s*$)", re.I)
+
+
 def read_letter(text: str, choices: tuple[str, ...]) -> str | None:
     """The letter named alone, with its option's text, or by that text or number alone; else None.
 
@@ -94,9 +97,12 @@ def read_letter(text: str, choices: tuple[str, ...]) -> str | None:
     letter = found["letter"].upper() if found else ""
     if found and letter in letters and not found["rest"].strip():
         return letter
-    by_text = _letter_of_text(text, choices) or _letter_of_number(text, choices)
-    if by_text is not None:
+    if (by_text := _letter_of_text(text, choices)) is not None:
         return by_text
+    if (by_number := _letter_of_number(text, choices)) is not None:
+        # `(B) 10` where 10 is another option names none.
+        named = {each.upper() for each in _NAMED_BESIDE.findall(text)} & set(letters)
+        return by_number if named <= {by_number} else None
     if found is not None and letter in letters:
         stated = _letter_stated(found, letter, choices)
         if stated is not None:

@@ -11,10 +11,45 @@ from __future__ import annotations
 import itertools
 import re
 
-from orca2_gen.grading.latex import as_latex, plain_signs
+from orca2_gen.grading.latex import as_latex, plain_signs, plain_words
 from orca2_gen.grading.units import without_unit
 
-_REASON = re.compile(r",?\s+(?:because|since|where|so|when)\b.*", re.DOTALL)
+_REASON = re.compile(
+    r",?\s+(?:because|since|where|so|when|which|rather than"
+    r"|as (?:desired|required|stated|claimed)"
+    r"|is the (?:answer|result|solution|value|final|only))\b.*"
+    r"|,\s+not\b.*|\.\s+(?=[A-Z][a-z]).*|\.?\s+I hope it is correct.*",
+    re.DOTALL,
+)
+"""What may follow a formula: a reason, a remark or another sentence."""
+_ABOUT = re.compile(
+    r"^(?:about|approximately|approx\.?|roughly|around|exactly|only|just|simply"
+    r"|(?:final )?answer\s*[:=]|\\(?:approx|sim(?:eq)?)\b|[=:\u2248~])\s*",
+    re.IGNORECASE,
+)
+_MINUS = re.compile(r"^(?:minus|negative)\s+(?=[\d\\(.]|[a-z]\b)")
+_BEFORE_MARKS, _AFTER_MARKS = ":;, \t*_`", ",;:\\ \t*_`\u2713\u2714\u2705\u2611"
+_ASIDE = re.compile(r"(?<=\S)\s+\(([^()]*)\)$")
+_EQUALS = re.compile(r"\s(?:is )?equals?(?: to)?\s")
+_DRESS = re.compile(
+    r"^\\(?:underline|mathbf|boldsymbol|bf|rm|text)\s?\{([^{}]*)\}$|^\\(?:bf|rm|it)\b"
+)
+_COLOR = re.compile(r"\\(?:text)?color\{\w+\}\s?(?:\{([^{}]*)\}$)?")
+_SET_BUILDER = re.compile(
+    r"\\?\{\s*([a-z])\s*(?:\\mid|\\vert|\||:|\\in\s?\\mathbb\{R\}\s*(?:\\mid|\||:))\s*(.*?)\\?\}"
+)
+_EXCEPT = re.compile(
+    r"(?:x is )?(?:all|any|every) real (?:numbers?|values?)(?: of x)? (?:except|but|other than)"
+    r"(?: for)?\s+(?:x\s*=\s*)?(\S+)|\\mathbb\{R\}\s*(?:-|\\setminus|\\backslash)\s*\\?\{(.+?)\\?\}"
+)
+_POINT = re.compile(r"^[A-Z]\s?(?=\([^()]*,[^()]*\)$)")
+_WORDS_BEFORE = re.compile(r"(?:[A-Za-z]+\s+){1,7}(?=[-\\$(\[{\d]|[a-z]\s?[<>=\\])")
+_BOUND = re.compile(
+    r"\b(?:not|no|never|cannot|than|least|most|over|under|above|below|between|up|depends?|if|or"
+    r"|either|neither|nor|root|half|twice|double|triple|times|negative|minus|log|square|cube|power"
+    r"|factor|percent|out|plus|divided)\b",
+    re.IGNORECASE,
+)
 _CONDITION = re.compile(
     r"[,;]?(?:\s|\\[,;: ]|\\q?quad)*(?:\b(?:for|if|with)\b|\\text\s?\{\s*(?:for|if|with)\b)"
     r"(?=.*(?:[<>=\u2264\u2265\u2208]|\\(?:[lg]eq?|in)\b|\b(?:all|any|every|some|real|integers?)\b))"
@@ -36,18 +71,21 @@ _KNOWN = re.compile(
 _PROSE = re.compile(r"(?<![A-Za-z\\_{\d])[A-Za-z]{3,}")
 _NO_VOWEL = re.compile(r"[b-df-hj-np-tv-z]{3,4}")
 
-INFINITE, DIVERGENT = "\\text{infinite}", "\\text{divergent}"
+INFINITE, DIVERGENT, CONVERGENT = "\\text{infinite}", "\\text{divergent}", "\\text{convergent}"
+WORDS = frozenset([INFINITE, DIVERGENT, CONVERGENT])
 """Results in words that no formula is equal to."""
 _NAMED = (
     (
         re.compile(
-            r"(?:there (?:is|are|exists?) |it has |has )?no "
+            r"(?:(?:the|this) (?:\w+ )?(?:equation|system|inequality|problem) |it )?"
+            r"(?:has |have |there (?:is|are|exists?) )?no "
             r"(?:real |such |valid |integer |possible )*"
-            r"(?:solutions?|roots?|numbers?|values?|zeros?|intercepts?|limit|x)(?: exists?)?"
-            r"|none|undefined|not defined|dne"
-            r"|(?:the |it |this )?(?:limit |solution |value |number )?"
+            r"(?:solutions?|roots?|numbers?|values?|zeros?|intercepts?|limit|x)(?: x)?(?: exists?)?"
+            r"|none|(?:slope )?undefined(?: slope)?|not defined|(?:limit )?dne|inconsistent"
+            r"|(?:the |it |this |\\)?(?:limit |lim |solution |value |number )?"
             r"(?:does not|doesn't|do not) exist|nonexistent|(?:is )?undefined|(?:the )?empty set"
-            r"|\\(?:empty|null)set|\\varnothing|\\?\{\s*\\?\}|\u2205|the limit is undefined",
+            r"|(?:the|its) (?:limit|slope|value|expression) is undefined"
+            r"|\\(?:empty|null)set|\\varnothing|\\?\{\s*\\?\}|\u2205",
             re.IGNORECASE,
         ),
         "\\emptyset",
@@ -69,13 +107,27 @@ _NAMED = (
         INFINITE,
     ),
     (
-        re.compile(r"(?:it )?(?:diverges|is divergent|divergent|does not converge)", re.IGNORECASE),
+        re.compile(
+            r"(?:it |(?:the|this) (?:series|integral|sequence|limit|sum) )?"
+            r"(?:diverges|is divergent|divergent|does not converge)",
+            re.IGNORECASE,
+        ),
         DIVERGENT,
+    ),
+    (
+        re.compile(
+            r"(?:it |(?:the|this) (?:series|integral|sequence|sum) )?"
+            r"(?:converges|is convergent|convergent)",
+            re.IGNORECASE,
+        ),
+        CONVERGENT,
     ),
 )
 """Results in words, and one form for each. What is not there is one result, however it is said."""
 _TEXT_AROUND = re.compile(r"\\(?:text|textrm|textnormal|mathrm|mbox|textbf)\s?\{([^{}]*)\}")
 _DOTS = re.compile(r"\.+$")
+_AND = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])")
+_RELATION = re.compile(r"[<>\u2264\u2265]|\\[lg]eq?\b")
 _SPACING = re.compile(r"\s|\\[,;:! ]|~|\\q?quad(?![a-z])")
 
 
@@ -87,22 +139,50 @@ def read_formula(text: str) -> str | None:
     text = _DOTS.sub("", " ".join(text.split())).strip()
     if named := named_result(text):
         return named
+    if found := _EXCEPT.fullmatch(text):
+        return f"x \\ne {found[1] or found[2]}"
     text = _REASON.sub("", text) if " " in text else text
     text = _CONDITION.sub("", text).strip() or text
-    text = _LEADING.sub("", plain_signs(text))
+    text = _ABOUT.sub("", plain_signs(text).lstrip(_BEFORE_MARKS).rstrip(_AFTER_MARKS))
+    text = _undressed(_EQUALS.sub(" = ", plain_words(_MINUS.sub("-", text))))
+    if numeral(text):
+        return text
+    text = _POINT.sub("", _LEADING.sub("", text))
     if "=" in text:
         text = _LABEL.sub("", text, count=1)
+    if found := _SET_BUILDER.fullmatch(text):
+        text = found[2].strip()
     text = without_unit(text)
     if not re.search(r"[A-Za-z0-9]", text):
         return None
     return None if _is_prose(text) else text.strip()
 
 
+def _undressed(text: str) -> str:
+    """The text without emphasis around it, and without an aside in words after it."""
+    text = _COLOR.sub(lambda found: found[1] or "", text)
+    text = _DRESS.sub(lambda found: found[1] or "", text)
+    text = text.lstrip(_BEFORE_MARKS).rstrip(_AFTER_MARKS)
+    aside = _ASIDE.search(text)
+    if aside and (_is_prose(aside[1]) or aside[1].startswith(("\\approx", "=", "~"))):
+        text = text[: aside.start()]
+    return text
+
+
 def read_announced(text: str) -> str | None:
-    """The formula that an announced text states, alone or at the end of a sentence: `n is 34`."""
+    """The formula that an announced text states, alone or in a sentence: `the roots are 1, 2`."""
+    if " is " in text and not _BOUND.search(text):
+        _, _, rest = text.partition(" is ")
+        if rest[:1] in "-\\$([{" or rest[:1].isdigit() or len(rest.split()[0]) == 1:
+            return read_formula(rest)
     formula = read_formula(text)
+    if formula is not None or "\n" in text:
+        return formula
+    before = _WORDS_BEFORE.match(text)
+    if before and not _BOUND.search(before[0]):
+        formula = read_formula(text[before.end() :])
     _, verb, rest = text.rpartition(" is ")
-    return read_formula(rest) if formula is None and verb and "\n" not in rest else formula
+    return read_formula(rest) if formula is None and verb else formula
 
 
 def named_result(text: str) -> str | None:
@@ -126,7 +206,7 @@ def _is_product(letters: str) -> bool:
 
 
 _NUMERAL = re.compile(
-    r"(-?[0-9A-Za-z]{1,60})\s?(?:_\s?\{?(?:\\text\{)?|\(?\s?(?:in )?base\s+)(\w+)\)?\}{0,2}\)?"
+    r"\(?(-?[0-9A-Za-z]{1,60})\)?\s?(?:_\s?\{?(?:\\text\{)?|\(?\s?(?:in )?base\s+)(\w+)\)?\}{0,2}"
 )
 _BASES = {
     word: str(base)
@@ -145,5 +225,6 @@ def numeral(text: str) -> tuple[str, str] | None:
 
 def squeeze(text: str) -> str:
     """The formula without spaces and typography: equal results are equal formulas."""
-    text = as_latex(text).replace("\\tfrac", "\\frac")
+    joint = "&" if _AND.search(text) and _RELATION.search(text) else ""
+    text = as_latex(text).replace("\\tfrac", "\\frac") + joint
     return re.sub(r"\\text\s?\{([^{}]*)\}", r"\1", _SPACING.sub("", text))

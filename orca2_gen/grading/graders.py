@@ -36,7 +36,10 @@ def _grade_exact(gold: Gold, piece: Piece) -> Grade | None:
         start = _REASON.split(piece.text, maxsplit=1)[0]
         if quasi_normalise(start) in golds:
             return verdict(start, 1.0)
-    return verdict(piece.text, float(quasi_normalise(piece.text) in golds))
+    if quasi_normalise(piece.text) in golds:
+        return verdict(piece.text, 1.0)
+    _, verb, said = piece.text.rpartition(" is ")  # `the day is Monday`
+    return verdict(piece.text, float(bool(verb) and quasi_normalise(said) in golds))
 
 
 def _grade_numeric(gold: Gold, piece: Piece) -> Grade | None:

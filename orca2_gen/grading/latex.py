@@ -20,6 +20,11 @@ _SIGNS = str.maketrans(
     | {"\u00b0": "^\\circ ", "\u03b8": "\\theta ", "\u03b1": "\\alpha ", "\u03b2": "\\beta "}
     | {"\u03b3": "\\gamma ", "\u03b4": "\\delta ", "\u03bb": "\\lambda ", "\u03bc": "\\mu "}
     | {"\u03c6": "\\phi ", "\u03c9": "\\omega ", "\u03c3": "\\sigma ", "\u03c1": "\\rho "}
+    | {"\u03b5": "\\epsilon ", "\u0394": "\\Delta ", "\u03c4": "\\tau ", "\u03c8": "\\psi "}
+    | {"\u230a": "\\lfloor ", "\u230b": "\\rfloor ", "\u2308": "\\lceil ", "\u2309": "\\rceil "}
+    | {"\u00ba": "^\\circ ", "\u2215": "/", "\u2216": "\\setminus ", "\u6216": " or "}
+    | {"\u27e8": "\\langle ", "\u27e9": "\\rangle ", "\u2155": "\\frac{1}{5}"}
+    | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
     | {"\u2220": "\\angle ", "\u211d": "\\mathbb{R}", "\u2124": "\\mathbb{Z}"}
     | {"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2044": "/", "\u00bd": "\\frac{1}{2}"}
     | {"\u00bc": "\\frac{1}{4}", "\u00be": "\\frac{3}{4}", "\u2153": "\\frac{1}{3}"}
@@ -38,16 +43,43 @@ _LOWERED = str.maketrans(
     "+-1230456789n0123456789",
 )
 
+
+def _spoken_root(found: re.Match[str]) -> str:
+    index = "[3]" if found[1] == "cube" else ""
+    return f"\\sqrt{index}{{{found[2] or found[3]}}}"
+
+
+def _binomial(found: re.Match[str]) -> str:
+    return f"\\binom{{{found[1] or found[3]}}}{{{found[2] or found[4]}}}"
+
+
+def _vector(found: re.Match[str]) -> str:
+    return f"({(found[1] or found[2]).strip()})"
+
+
+_INVERSE = re.compile(r"(?<![A-Za-z\\])a(sin|cos|tan)(?=[ (])")
+_EXPONENT = re.compile(r"(?<=\d)[eE]([-+]?\d{1,3})(?![\d.])")
+_NEGATIVE_POWER = re.compile(r"\^\s*-\s*([A-Za-z])(?![A-Za-z])")
+_SPOKEN = (
+    (re.compile(r"\b(square|cube) ?root of (?:\((.+?)\)|(\w+))"), _spoken_root),
+    (re.compile(r"\blog base (\w+) of (\w+)"), r"\\log_{\1}{\2}"),
+    (re.compile(r"\\log_\{?e\}?(?![A-Za-z])"), r"\\ln "),
+    (re.compile(r"(?<!\w)(\d+) choose (\d+)|(?<![A-Za-z\\])C\((\d+), ?(\d+)\)"), _binomial),
+    (re.compile(r"\+\s?/\s?-|\+-"), r"\\pm "),
+    (re.compile(r"(?<=[\])])\s*union\s*(?=[\[(])"), r" \\cup "),
+    (re.compile(r"\\langle\b(.+?)\\rangle\b|^<([^<>=]+,[^<>=]+)>$"), _vector),
+)
+"""Ways to say a formula, and how it is written."""
 _FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp"
-_NAMES = f"sqrt|{_FUNCTIONS}|pi|theta|alpha|beta|gamma|delta|lambda|phi|omega|infty|max|min|gcd|det"
-_PLAIN_NAME = re.compile(rf"(?<![A-Za-z\\])({_NAMES})(?![A-Za-z])")
+NAMES = f"sqrt|{_FUNCTIONS}|pi|theta|alpha|beta|gamma|delta|lambda|phi|omega|infty|max|min|gcd|det"
+_PLAIN_NAME = re.compile(rf"(?<![A-Za-z\\])({NAMES})(?![A-Za-z])")
 # A function that touches its variable, and perhaps a factor: sinx, xlnx.
 _RUN_TOGETHER = re.compile(r"(?<![A-Za-z\\])([a-z]?)(sin|cos|tan|ln|log)([a-z]?)(?![A-Za-z])")
 _INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])")
 _ROOT = re.compile(r"(?<![A-Za-z\\])cbrt(?![A-Za-z])")
 _LOGARITHM = re.compile(r"(?<![A-Za-z])\\?log\s?_?\s?(\d+)\s?(?=[( ]|\{)")
 _OR = re.compile(
-    r"\s*,?\s*(?:\\text\s?\{\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))\s*"
+    r"\s*,?\s?(?:\\text\s?\{\s*(?:or|and)\s*\}|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z]))\s*"
 )
 _TEXT = re.compile(
     r"\\(?:textnormal|textrm|textbf|textit|textsf|mathrm|mbox|operatorname)(?=\s?\{)"
@@ -69,9 +101,15 @@ _RELATIONS = {"<=": "\\le ", ">=": "\\ge ", "!=": "\\ne ", "==": "="}
 _RELATION = re.compile(r"<=|>=|!=|==")
 _LONE_D = re.compile(r"\\text\s?\{[^{}]*\}|\\[A-Za-z]+|d")
 _QUOTIENT_OF_LOGARITHMS = re.compile(
-    r"\\?(ln|log)\s+(\d+|[a-z])\s*/\s*\\?(ln|log)\s+(\d+|[a-z])(?![\w(^])"
+    r"\\?(ln|log|sin|cos|tan)\s+(\d+|[a-z])\s*/\s*\\?(ln|log|sin|cos|tan)\s+(\d+|[a-z])"
+    r"(?![\w(^])"
 )
 _UNION = re.compile(r"(?<=[\])}])\s*(?:U|u)\s*(?=[\[({\\])")
+
+
+_GAPS = re.compile(r"(?:(?<!\\)\\[ ,;:!]|\\q?quad(?![a-z])|~|\s)+")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,!] ?|,\\!\s?|\{,\})(?=\d{3}(?!\d))")
+_SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s?(\d)\s?(\d)")
 
 
 def plain_signs(text: str) -> str:
@@ -82,6 +120,15 @@ def plain_signs(text: str) -> str:
         text = text.translate(_SIGNS)
     if "\\" in text or "$" in text:
         text = _TEXT.sub(r"\\text", _DELIMITERS.sub("", text))
+        text = _GAPS.sub(" ", _GROUPED.sub("", text))
+        text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text).replace("\\degree", "^\\circ")
+    return text.replace("{:}", ":")
+
+
+def plain_words(text: str) -> str:
+    """The text with what is said in words, or in other signs, written as a formula."""
+    for pattern, written in _SPOKEN:
+        text = pattern.sub(written, text)
     return text
 
 
@@ -90,8 +137,9 @@ def as_latex(text: str) -> str:
 
     Names, roots, powers and fractions are spelt out; `or` and `and` become commas.
     """
-    text = plain_signs(" ".join(text.split())).strip().rstrip(".")
-    text = _PLAIN_TEXT.sub(r"\1", text)
+    text = plain_words(plain_signs(" ".join(text.split()))).strip().rstrip(".")
+    text = _EXPONENT.sub(r" \\cdot 10^{\1}", _NEGATIVE_POWER.sub(r"^{-\1}", text))
+    text = _PLAIN_TEXT.sub(r"\1", _INVERSE.sub(r"\\arc\1", text))
     text = _EMPHASIS.sub(r"\1", text.replace("**", "^").replace("\\dfrac", "\\frac"))
     text = _REPEATING.sub(_as_fraction, text) if "\\overline" in text else text
     text = _RELATION.sub(lambda found: _RELATIONS[found[0]], text)

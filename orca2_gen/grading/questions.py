@@ -10,10 +10,10 @@ _PERCENT_ASKED = re.compile(
 )
 # What is asked for may be a rate, which is written as a number or as a percentage.
 _RATE_ASKED = re.compile(
-    r"\b(?:what|which|find|determine|calculate|compute|give|estimate|how|by|at|the|an?|in)\b"
-    r"[^.?!]{0,60}?\b(?:rates?|probability|probabilities|chances?|likelihood|odds|fraction|proportion"
-    r"|ratio|share|percentile|discount|interest|yield|margin|markup|tax|increase|decrease|growth"
-    r"|humidity|concentration|efficiency|return|per ?cent\w*)\b",
+    r"\b(?:what|which|find|determine|calculate|compute|give|estimate|how|by|at)\b"
+    r"(?:[ ,]+[\w'-]+){0,5}?[ ,]+(?:rates?|probability|probabilities|chances?|likelihood|odds"
+    r"|fraction|proportion|ratio|share|percentile|discount|interest|yield|margin|markup|humidity"
+    r"|concentration|efficiency|per ?cent\w*)\b",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[^.?!]+(?:\.(?=\d)[^.?!]*)*[.?!]?")
