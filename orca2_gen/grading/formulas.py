@@ -44,6 +44,7 @@ _EXCEPT = re.compile(
 )
 _POINT = re.compile(r"^[A-Z]\s?(?=\([^()]*,[^()]*\)$)")
 _WORDS_BEFORE = re.compile(r"(?:[A-Za-z]+\s+){1,7}(?=[-\\$(\[{\d]|[a-z]\s?[<>=\\])")
+_STARTS = re.compile(r"[-\\$(\[{\d]|[A-Za-z](?![A-Za-z])")
 _BOUND = re.compile(
     r"\b(?:not|no|never|cannot|than|least|most|over|under|above|below|between|up|depends?|if|or"
     r"|either|neither|nor|root|half|twice|double|triple|times|negative|minus|log|square|cube|power"
@@ -173,7 +174,7 @@ def read_announced(text: str) -> str | None:
     """The formula that an announced text states, alone or in a sentence: `the roots are 1, 2`."""
     if " is " in text and not _BOUND.search(text):
         _, _, rest = text.partition(" is ")
-        if rest[:1] in "-\\$([{" or rest[:1].isdigit() or len(rest.split()[0]) == 1:
+        if _STARTS.match(rest):
             return read_formula(rest)
     formula = read_formula(text)
     if formula is not None or "\n" in text:
