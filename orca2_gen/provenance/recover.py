@@ -87,7 +87,12 @@ def plan_recovery(run_dir: Path) -> Recovery:
             unproved.append(f"{'/'.join(name)}: was made under other settings than config.json's")
             del units[name]
     proved = Ledger(run_dir=run_dir, writable=False, units=units)
-    kept = standing_units(proved, selection_rule(config, strategies))
+    kept = standing_units(
+        proved,
+        selection_rule(config, strategies),
+        lost={},
+        by_task=config.selection.select_by == "task",
+    )
     receipts = sorted(kept.values(), key=lambda each: (STAGES.index(each.stage), each.unit))
     return Recovery(
         damage=damage,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ STAGES = (
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
 
 METADATA_KEY = b"orca2_gen.unit"
+_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{6,18})", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +166,15 @@ def write_unit(
         counts=tallies,
         group=name.group,
     )
+
+
+def stem_and_number(unit: str) -> tuple[str, int]:
+    """The two parts of the name of a unit that is one of several: of a task, or of a group.
+
+    The number is -1 if the name has none, as no unit's is.
+    """
+    match = _NUMBERED.fullmatch(unit)
+    return (match["stem"], int(match["number"])) if match else (unit, -1)
 
 
 def origin_of(schema: pa.Schema) -> FileOrigin | None:
