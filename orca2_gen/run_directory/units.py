@@ -11,6 +11,7 @@ a unit writes the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,8 @@ STAGES = (
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
 
 METADATA_KEY = b"orca2_gen.unit"
+CHECKSUM_KEY = b"orca2_gen.unit.sha256"
+"""Key of the SHA-256 of what stands under METADATA_KEY; the first files that had that had none."""
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{6,18})", re.DOTALL)
 
 
@@ -154,9 +157,8 @@ def write_unit(
             rows_sha256=rows_digest(table),
         )
         said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
-        files.append(
-            write_table(run_dir, path, table.replace_schema_metadata({METADATA_KEY: said}))
-        )
+        metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
+        files.append(write_table(run_dir, path, table.replace_schema_metadata(metadata)))
     return Receipt(
         stage=name.stage,
         stage_key=name.stage_key,
@@ -183,13 +185,26 @@ def origin_of(schema: pa.Schema) -> FileOrigin | None:
     Raises:
         ValueError: it has some, and they are not ours.
     """
-    said = (schema.metadata or {}).get(METADATA_KEY)
+    metadata = schema.metadata or {}
+    said = metadata.get(METADATA_KEY)
     if said is None:
         return None
+    checksum = _checksum(said)
+    if metadata.get(CHECKSUM_KEY, checksum) != checksum:
+        raise ValueError("its metadata is not what was written")
     try:
         return _ORIGIN.validate_json(said, strict=True)
     except ValidationError:
         raise ValueError("its metadata does not say which unit it belongs to") from None
+
+
+def has_checksum(schema: pa.Schema) -> bool:
+    """Whether a file's words about itself are known to be what was written."""
+    return CHECKSUM_KEY in (schema.metadata or {})
+
+
+def _checksum(said: bytes) -> bytes:
+    return hashlib.sha256(said).hexdigest().encode()
 
 
 def read_unit(run_dir: Path, receipt: Receipt, record: type[R]) -> tuple[list[R], list[Rejection]]:
