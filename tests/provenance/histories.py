@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.lineage import selection_faults
@@ -21,7 +22,7 @@ from orca2_gen.records import (
 )
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger
-from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.units import Receipt, UnitName, read_unit, write_unit
 from orca2_gen.selection.blocks import (
     SURVIVORS,
     Block,
@@ -143,6 +144,37 @@ class History:
             if texts != {row.problem_id: row.messages[-1].content for row in made}:
                 found.append(f"examples/{receipt.unit} holds other words than its rationales")
         return found
+
+    def late(self, run_dir: Path, units: Units, receipt: Receipt) -> Receipt:
+        """Another attempt at a unit that an engine made of the same units before it."""
+        rows: list[Any]
+        counts = {}
+        if receipt.stage == "rationales":
+            rows = read_records(run_dir, receipt.accepted, Rationale)
+            rows = [dataclasses.replace(row, text=f"{row.problem_id} late") for row in rows]
+            record: type = Rationale
+        else:
+            record = StudentScore
+            rows = read_records(run_dir, receipt.accepted, StudentScore)
+            rows = [_score_of(row.problem_id, row.strategy, "late") for row in rows]
+        _, lost = read_unit(run_dir, receipt, record)
+        if SURVIVORS in receipt.counts:
+            problems = {n: r for n, r in sorted(units.items()) if n[0] == "problems"}
+            by_group: dict[str, list[Receipt]] = {}
+            for each in problems.values():
+                by_group.setdefault(each.group, []).append(each)
+            group = next(g for g in groups(by_group) if g.name == receipt.group)
+            index = int(receipt.unit.rpartition("-")[2])
+            blocks = {
+                number: read_records(run_dir, made.accepted, StudentScore)
+                for number, made in self.blocks(group, units).items()
+                if number < index
+            }
+            counts = {SURVIVORS: survivor_bits(group, self.rule, {**blocks, index: rows})}
+        name = dataclasses.replace(
+            named(receipt.stage, receipt.unit, receipt.group, "late"), attempt=2
+        )
+        return write_unit(run_dir, name, rows, record, lost, counts)
 
 
 def row_of(task: str, number: int, kind: str) -> Problem | Rejection:

@@ -30,7 +30,7 @@ def standing(history: History, run_dir: Path, left: Units, lost: dict[str, str])
     return standing_units(proved, history.rule, lost=lost, by_task=history.select_by == "task")
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(60))
 def test_what_stands_and_what_is_made_anew_are_one_run(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     history = drawn(draw)
@@ -46,6 +46,26 @@ def test_what_stands_and_what_is_made_anew_are_one_run(tmp_path: Path, seed: int
     kept = standing(history, tmp_path, left, lost)
     assert kept.items() <= left.items()
     assert {name for name in left if name[0] == "problems"} <= kept.keys()
+    assert history.faults(history.go_on(tmp_path, dict(kept), f"second {seed}")) == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whichever_attempt_at_a_unit_is_proved_nothing_stands_that_was_made_from_another(
+    tmp_path: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    history = drawn(draw)
+    units = history.go_on(tmp_path, {}, f"first {seed}").units
+    chance = draw.choice([0.1, 0.3])
+    left = {
+        name: history.late(tmp_path, units, receipt)
+        if receipt.stage in ("scores", "rationales") and draw.random() < chance
+        else receipt
+        for name, receipt in units.items()
+        if receipt.stage == "problems" or draw.random() < 0.9
+    }
+    kept = standing(history, tmp_path, left, {})
+    assert kept.items() <= left.items()
     assert history.faults(history.go_on(tmp_path, dict(kept), f"second {seed}")) == []
 
 
