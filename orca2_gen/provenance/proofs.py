@@ -135,7 +135,7 @@ def _listed_fault(run_dir: Path, receipts: Sequence[Receipt], keys: Mapping[str,
             read_table(run_dir, entry, record)
     except DamagedFile as error:
         return str(error)
-    return _name_fault(receipt)
+    return _name_fault(receipt) or line_fault(receipt)
 
 
 def _digests(receipt: Receipt) -> tuple[str, ...]:

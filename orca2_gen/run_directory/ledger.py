@@ -82,6 +82,7 @@ class Ledger:
         Raises:
             OSError: they could not be made durable; none of them counts in this process.
             RunInUse: another driver has taken over the run directory.
+            ValueError: a receipt is too long for a line.
         """
         assert self.writable
         self.fence()

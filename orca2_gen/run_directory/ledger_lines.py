@@ -104,14 +104,24 @@ def _next_line(file: BufferedReader, path: Path) -> bytes:
 
 
 def encoded_lines(receipts: Iterable[Receipt], chain: str) -> tuple[bytes, str]:
-    """The lines of receipts after lines of this chain, and the chain after them."""
+    """The lines of receipts after lines of this chain, and the chain after them.
+
+    Raises:
+        ValueError: a line would be longer than a reader takes.
+    """
     lines = []
     for receipt in receipts:
         row = dataclasses.asdict(receipt)
         checksum = _checksum(row)
         chain = _hash(chain, checksum)
-        line = {**row, "checksum": checksum, "chain": chain}
-        lines.append(json.dumps(line, sort_keys=True) + "\n")
+        line = json.dumps({**row, "checksum": checksum, "chain": chain}, sort_keys=True) + "\n"
+        if len(line) > MOST_LINE_BYTES:
+            raise ValueError(
+                f"the ledger's line of a unit of {receipt.stage} would have {len(line)} bytes, "
+                f"expected at most {MOST_LINE_BYTES}: its group is called {receipt.group[:40]!r}; "
+                "shorten the categories in the task file"
+            )
+        lines.append(line)
     return "".join(lines).encode(), chain
 
 
@@ -152,10 +162,7 @@ def _parsed(line: bytes) -> tuple[Receipt, str, str]:
 def line_fault(receipt: Receipt) -> str:
     """The reason why no reader would take a receipt's line; empty if all would."""
     try:
-        body, _ = encoded_lines([receipt], _hash("", ""))
-        if len(body) > MOST_LINE_BYTES:
-            return f"its line would have {len(body)} bytes; expected at most {MOST_LINE_BYTES}"
-        _parsed(body)
+        _parsed(encoded_lines([receipt], "")[0])
     except ValueError as error:
         return str(error)
     return ""

@@ -279,6 +279,14 @@ def test_a_ledger_that_cannot_be_read_now_is_no_damage(
     assert not isinstance(raised.value, DamagedLedger)
 
 
+def test_a_line_that_no_reader_would_take_is_never_written(tmp_path: Path) -> None:
+    receipts = committed(tmp_path, 1)
+    long = dataclasses.replace(receipts[0], unit="sums-000009", group="\u00e9" * 200_000)
+    with pytest.raises(ValueError, match="shorten the categories in the task file"):
+        read_ledger(tmp_path, writable=True).commit([long])
+    assert list(read_ledger(tmp_path).units.values()) == receipts
+
+
 def test_a_unit_that_two_lines_commit_is_refused(tmp_path: Path) -> None:
     receipts = committed(tmp_path, 2)
     path = without_tip(tmp_path)
