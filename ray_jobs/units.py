@@ -16,6 +16,7 @@ from orca2_gen.selection.blocks import (
     most_blocks,
     open_blocks,
     rows_by_file,
+    survivors_of,
 )
 from ray_jobs.dispatch.leases import (
     DecidedGroup,
@@ -27,7 +28,6 @@ from ray_jobs.dispatch.leases import (
     TeachUnit,
     UnitLease,
 )
-from ray_jobs.dispatch.unit_receipts import survivors_of
 from ray_jobs.run import Run
 
 Problems = Mapping[str, Sequence[Receipt]]

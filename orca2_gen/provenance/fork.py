@@ -57,6 +57,7 @@ def fork_run(source: Path, target: Ledger, keys: Mapping[str, str]) -> Fork:
     left = {n: r for n, r in before.units.items() if fits(r, keys) and n not in target.units}
     damaged = {name: line for name, receipt in left.items() if (line := _damage(before, receipt))}
     wanted = [r for r in left.values() if not any(_falls_with(r, left[name]) for name in damaged)]
+    target.write_tip()  # if it ends before its commit, files without a ledger would be damage
     take_over(before, target, wanted)
     stages = tuple(dict.fromkeys(receipt.stage for receipt in wanted))
     return Fork(stages=stages, damaged=tuple(damaged.values()))

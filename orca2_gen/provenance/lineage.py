@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from orca2_gen.calls import compose
@@ -15,8 +15,8 @@ from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection,
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import Receipt
-from orca2_gen.selection.blocks import OPEN, Block, Group, Rule, block_unit, group_name
-from orca2_gen.selection.decision import next_step, survivors
+from orca2_gen.selection.blocks import OPEN, SURVIVORS, Block, Group, Rule, block_unit, group_name
+from orca2_gen.selection.decision import next_step, survivor_bits
 from orca2_gen.strategies import Strategies
 
 
@@ -52,7 +52,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
                 num_groups=num_groups,
                 is_judged=selection.group in open_groups,
             )
-            yield from _selection_faults(ledger, rule.of(group), selection, group)
+            yield from selection_faults(ledger, rule.of(group), selection, group)
     for stage in ("scores", "evaluation"):
         for receipt in ledger.committed(stage):
             for score in _rows(ledger, receipt, StudentScore):
@@ -62,7 +62,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
                         "said"
                     )
     for receipt in ledger.committed("judgements"):
-        yield from _judgement_faults(ledger, receipt, open_groups, open_ids)
+        yield from judgement_faults(ledger, receipt, open_groups, open_ids)
     for receipt in ledger.committed("rationales"):
         if receipt.group not in unreadable:
             yield from _rationale_faults(ledger, receipt, chosen.get(receipt.group), strategies)
@@ -136,7 +136,7 @@ def example_faults(example: Example, rationale: Rationale | None) -> Iterator[st
         yield f"examples: {example.problem_id} names another strategy than its rationale"
 
 
-def _judgement_faults(
+def judgement_faults(
     ledger: Ledger, receipt: Receipt, open_groups: Set[str], open_ids: Set[str]
 ) -> Iterator[str]:
     """A line for each cell of a unit of judgements that is not its score with the judge's reply."""
@@ -177,7 +177,7 @@ def _by_cell(scores: list[StudentScore]) -> dict[tuple[str, str], StudentScore]:
     return {(score.problem_id, score.strategy): score for score in scores}
 
 
-def _selection_faults(
+def selection_faults(
     ledger: Ledger, rule: Rule, selection: Selection, group: Group
 ) -> Iterator[str]:
     """A line for each way in which a Selection does not follow from its scores or judgements."""
@@ -198,39 +198,64 @@ def _selection_faults(
         if not asked <= set(step.strategies):
             fallen = ", ".join(sorted(asked - set(step.strategies)))
             yield f"{stage}: {unit} holds cells of {fallen}, which had fallen before"
-        elif not _is_block(ledger, stage, step, unit, scored[step.index], ids):
+        elif receipt and not is_block(ledger, receipt, step, scored[step.index], ids):
             yield f"{stage}: {unit} does not hold the problems that are next in its group's order"
         if receipt is not None and rule.is_race:
-            left = survivors(group, rule, scored)
-            bits = sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
-            if receipt.counts.get("survivors") != bits:
+            bits = survivor_bits(group, rule, scored)
+            if receipt.counts.get(SURVIVORS) != bits:
                 yield f"{stage}: {unit} counts other survivors than its scores leave"
         step = next_step(group, rule, scored)
     if step != selection:
         yield f"selections: {selection.group} does not follow from its committed {stage}"
 
 
-def _is_block(
+def is_block(
     ledger: Ledger,
-    stage: str,
+    receipt: Receipt,
     block: Block,
-    unit: str,
-    rows: list[StudentScore],
-    ids: list[str],
+    rows: Sequence[StudentScore],
+    ids: Sequence[str] | None,
 ) -> bool:
     """Whether a unit holds a block's problems under each strategy, in order, but for rejected ones.
 
-    `ids` are those of the group's problems.
+    Args:
+        ledger: the units.
+        receipt: the unit, of scores or judgements.
+        block: the block.
+        rows: the unit's rows.
+        ids: ids of the group's problems; None if they are not known, only their number is.
     """
-    receipt = ledger.units.get((stage, unit))
-    if receipt is None or len(ids) <= max(block.problems, default=0):
-        return True  # absent: another check reports it
-    made = [ledger.units.get((name, unit)) for name in {"scores", stage}]
+    made = [ledger.units.get((stage, receipt.unit)) for stage in {"scores", receipt.stage}]
     lost = {id_ for each in made if each is not None for id_ in _lost(ledger, each)}
-    wanted = [ids[number] for number in block.problems if ids[number] not in lost]
-    return [(row.strategy, row.problem_id) for row in rows] == [
-        (strategy, problem_id) for strategy in block.strategies for problem_id in wanted
+    if ids is None:
+        left = list(dict.fromkeys(row.problem_id for row in rows))
+        is_as_long = len(lost.union(left)) == len(block.problems)
+    else:
+        of_block = [ids[number] for number in block.problems]
+        left = [id_ for id_ in of_block if id_ not in lost]
+        is_as_long = lost <= set(of_block)
+    return is_as_long and [(row.strategy, row.problem_id) for row in rows] == [
+        (strategy, problem_id) for strategy in block.strategies for problem_id in left
     ]
+
+
+def follows_from_scores(ledger: Ledger, receipt: Receipt) -> bool:
+    """Whether each row of a unit of judgements is a score with the judge's reply, as far as known.
+
+    Which problems are open is not looked up.
+    """
+    open_ids = {row.problem_id for row in _rows(ledger, receipt, StudentScore) if row.judgement}
+    return not any(judgement_faults(ledger, receipt, {receipt.group}, open_ids))
+
+
+def follows_from_rationales(ledger: Ledger, receipt: Receipt) -> bool:
+    """Whether a unit of examples holds the words of its rationales, each once or rejected."""
+    taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
+    examples = _rows(ledger, receipt, Example)
+    ids = [*(example.problem_id for example in examples), *_lost(ledger, receipt)]
+    return sorted(ids) == sorted(taught) and not any(
+        any(example_faults(example, taught[example.problem_id])) for example in examples
+    )
 
 
 def _lost(ledger: Ledger, receipt: Receipt) -> set[str]:

@@ -38,7 +38,7 @@ from orca2_gen.run_directory.ledger_lines import (
     encoded_lines,
     ledger_lines,
 )
-from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+from orca2_gen.run_directory.regular_files import DeniedFile, UnusableFile, read_regular
 from orca2_gen.run_directory.units import STAGES, Receipt
 
 TIP_SECONDS = 5.0
@@ -82,6 +82,7 @@ class Ledger:
         Raises:
             OSError: they could not be made durable; none of them counts in this process.
             RunInUse: another driver has taken over the run directory.
+            ValueError: a receipt is too long for a line.
         """
         assert self.writable
         self.fence()
@@ -151,6 +152,7 @@ def read_ledger(
 
     Raises:
         DamagedLedger: another line is damaged, or a line is missing.
+        OSError: it cannot be read now.
         RunInUse: another driver has taken over the run directory.
     """
     ledger = Ledger(run_dir=run_dir, writable=writable, fence=fence)
@@ -213,6 +215,8 @@ def _recorded_tip(run_dir: Path) -> Tip | None:
             raise ValueError("it names no line")
     except FileNotFoundError:
         return None
+    except DeniedFile as error:
+        raise OSError(str(error)) from None
     except UnusableFile as error:
         raise damaged(path, str(error)) from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:

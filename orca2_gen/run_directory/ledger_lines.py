@@ -12,13 +12,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
-from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
+from orca2_gen.run_directory.regular_files import DeniedFile, UnusableFile, open_regular
 from orca2_gen.run_directory.units import STAGES, Receipt
 
 MOST_LINE_BYTES = 1 << 20
@@ -53,17 +54,20 @@ def ledger_lines(path: Path) -> Iterator[LedgerLine]:
 
     Raises:
         DamagedLedger: it is not a file that can be read.
+        OSError: it cannot be read now, which says nothing of what it holds.
     """
     try:
         file = open_regular(path)
     except FileNotFoundError:
         return
+    except DeniedFile as error:
+        raise OSError(str(error)) from None
     except UnusableFile as error:
         raise damaged(path, str(error)) from None
     # Older versions chained no lines; the first chained line goes on from all bytes before it.
     before, chain, is_chained, number = hashlib.sha256(), "", False, 0
     with file:
-        while line := file.readline(MOST_LINE_BYTES):
+        while line := _next_line(file, path):
             number += 1
             size = len(line)
             if not line.endswith(b"\n"):
@@ -92,15 +96,32 @@ def ledger_lines(path: Path) -> Iterator[LedgerLine]:
             )
 
 
+def _next_line(file: BufferedReader, path: Path) -> bytes:
+    try:
+        return file.readline(MOST_LINE_BYTES)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def encoded_lines(receipts: Iterable[Receipt], chain: str) -> tuple[bytes, str]:
-    """The lines of receipts after lines of this chain, and the chain after them."""
+    """The lines of receipts after lines of this chain, and the chain after them.
+
+    Raises:
+        ValueError: a line would be longer than a reader takes.
+    """
     lines = []
     for receipt in receipts:
         row = dataclasses.asdict(receipt)
         checksum = _checksum(row)
         chain = _hash(chain, checksum)
-        line = {**row, "checksum": checksum, "chain": chain}
-        lines.append(json.dumps(line, sort_keys=True) + "\n")
+        line = json.dumps({**row, "checksum": checksum, "chain": chain}, sort_keys=True) + "\n"
+        if len(line) > MOST_LINE_BYTES:
+            raise ValueError(
+                f"the ledger's line of a unit of {receipt.stage} would have {len(line)} bytes, "
+                f"expected at most {MOST_LINE_BYTES}: its group is called {receipt.group[:40]!r}; "
+                "shorten the categories in the task file"
+            )
+        lines.append(line)
     return "".join(lines).encode(), chain
 
 
@@ -125,11 +146,10 @@ def _parsed(line: bytes) -> tuple[Receipt, str, str]:
     # Pydantic passes over keys that it does not know.
     if not row.keys() <= _NAMES or any(entry.keys() != _FILE_NAMES for entry in row["files"]):
         raise ValueError("it holds something other than the receipt of a unit")
-    folders = [f"{receipt.stage}/", "rejections/"][: len(receipt.files)]
     is_ours = (
         receipt.stage in STAGES
         and len(receipt.files) in (1, 2)
-        and all(map(str.startswith, (entry.path for entry in receipt.files), folders))
+        and all(map(_is_in, (receipt.stage, "rejections"), (e.path for e in receipt.files)))
         and {"input", "accepted", "rejected"} <= receipt.counts.keys()
         and min(*receipt.counts.values(), *(entry.rows for entry in receipt.files)) >= 0
         and min(receipt.attempt, *(entry.bytes for entry in receipt.files)) > 0
@@ -137,6 +157,21 @@ def _parsed(line: bytes) -> tuple[Receipt, str, str]:
     if not is_ours:
         raise ValueError("its receipt is of no unit that a run makes")
     return receipt, checksum, said
+
+
+def line_fault(receipt: Receipt) -> str:
+    """The reason why no reader would take a receipt's line; empty if all would."""
+    try:
+        _parsed(encoded_lines([receipt], "")[0])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _is_in(folder: str, path: str) -> bool:
+    """Whether a path is that of a file in this folder, and spelled in the only way."""
+    head, _, name = path.partition("/")
+    return head == folder and "/" not in name and name not in ("", ".", "..")
 
 
 def damaged(path: Path, what: str) -> DamagedLedger:

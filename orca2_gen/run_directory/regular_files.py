@@ -6,6 +6,7 @@ all of memory. So whatever is read as a whole is opened here.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from io import BufferedReader
@@ -20,8 +21,16 @@ _KINDS = {
 }
 
 
+_NO_FILE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
+"""Errors of opening that no regular file gives; ENXIO is a socket's."""
+
+
 class UnusableFile(ValueError):
     """A path leads to something other than a regular file of the expected size."""
+
+
+class DeniedFile(UnusableFile):
+    """The system does not let us read a path now, whatever is there."""
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -29,7 +38,8 @@ def open_regular(path: Path) -> BufferedReader:
 
     Raises:
         FileNotFoundError: nothing is there, and no link either.
-        UnusableFile: it is not a regular file, or cannot be opened; one line says why.
+        UnusableFile: it is not a regular file, or cannot be opened (DeniedFile: now); one line says
+            why.
     """
     try:
         # Without O_NONBLOCK, opening a FIFO waits for a writer.
@@ -40,7 +50,9 @@ def open_regular(path: Path) -> BufferedReader:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UnusableFile(f"{shown(path)} cannot be opened: {reason}") from None
+        is_denied = isinstance(error, OSError) and error.errno not in _NO_FILE
+        kind_of_error = DeniedFile if is_denied else UnusableFile
+        raise kind_of_error(f"{shown(path)} cannot be opened: {reason}") from None
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
         os.close(descriptor)

@@ -11,7 +11,9 @@ a unit writes the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,9 @@ STAGES = (
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
 
 METADATA_KEY = b"orca2_gen.unit"
+CHECKSUM_KEY = b"orca2_gen.unit.sha256"
+"""Key of the SHA-256 of what stands under METADATA_KEY; the first files that had that had none."""
+_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{6,18})", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,9 +157,8 @@ def write_unit(
             rows_sha256=rows_digest(table),
         )
         said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
-        files.append(
-            write_table(run_dir, path, table.replace_schema_metadata({METADATA_KEY: said}))
-        )
+        metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
+        files.append(write_table(run_dir, path, table.replace_schema_metadata(metadata)))
     return Receipt(
         stage=name.stage,
         stage_key=name.stage_key,
@@ -166,19 +170,41 @@ def write_unit(
     )
 
 
+def stem_and_number(unit: str) -> tuple[str, int]:
+    """The two parts of the name of a unit that is one of several: of a task, or of a group.
+
+    The number is -1 if the name has none, as no unit's is.
+    """
+    match = _NUMBERED.fullmatch(unit)
+    return (match["stem"], int(match["number"])) if match else (unit, -1)
+
+
 def origin_of(schema: pa.Schema) -> FileOrigin | None:
     """The words of a file about itself; None if it has none: an older version wrote none.
 
     Raises:
         ValueError: it has some, and they are not ours.
     """
-    said = (schema.metadata or {}).get(METADATA_KEY)
+    metadata = schema.metadata or {}
+    said = metadata.get(METADATA_KEY)
     if said is None:
         return None
+    checksum = _checksum(said)
+    if metadata.get(CHECKSUM_KEY, checksum) != checksum:
+        raise ValueError("its metadata is not what was written")
     try:
         return _ORIGIN.validate_json(said, strict=True)
     except ValidationError:
         raise ValueError("its metadata does not say which unit it belongs to") from None
+
+
+def has_checksum(schema: pa.Schema) -> bool:
+    """Whether a file's words about itself are known to be what was written."""
+    return CHECKSUM_KEY in (schema.metadata or {})
+
+
+def _checksum(said: bytes) -> bytes:
+    return hashlib.sha256(said).hexdigest().encode()
 
 
 def read_unit(run_dir: Path, receipt: Receipt, record: type[R]) -> tuple[list[R], list[Rejection]]:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from orca2_gen.run_directory.arrow_files import sync_directory
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import STAGES
 
@@ -80,12 +81,21 @@ def set_aside(run_dir: Path, path: Path) -> None:
 
 
 def keep_copy(run_dir: Path, path: Path) -> None:
-    """Puts a file of the run directory, which is about to be replaced, into RUN/set-aside/ too."""
+    """Puts a file of the run directory, which is about to be replaced, into RUN/set-aside/ too.
+
+    It is durable there before this returns.
+    """
     place = _place_aside(run_dir, path)
     try:
         os.link(path, place)
     except OSError:  # a file system without links
         shutil.copyfile(path, place)
+    with open(place, "rb") as copy:
+        os.fsync(copy.fileno())
+    for folder in (place.parent, *place.parent.parents):
+        sync_directory(folder)
+        if folder == run_dir:
+            break
 
 
 def _place_aside(run_dir: Path, path: Path) -> Path:

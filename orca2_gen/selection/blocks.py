@@ -24,10 +24,14 @@ from typing import Literal
 
 from orca2_gen.records import Problem
 from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import CAUTIOUS
 
 OPEN = "open"
 """Name of the count of open problems in the receipt of a unit of problems."""
+SURVIVORS = "survivors"
+"""Count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the
+driver finds the next block without reading scores."""
 
 _FILE_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -192,6 +196,14 @@ def block(group: Group, rule: Rule, index: int, first: int, names: tuple[str, ..
         problems=permutation(group, rule)[first:last],
         strategies=(*names, CAUTIOUS) if rule.cautious_arm else names,
     )
+
+
+def survivors_of(receipt: Receipt, rule: Rule) -> tuple[str, ...]:
+    """The strategies still in after a committed block."""
+    if not rule.is_race:
+        return rule.strategies
+    mask = receipt.counts[SURVIVORS]
+    return tuple(name for bit, name in enumerate(rule.strategies) if mask >> bit & 1)
 
 
 def draws(rule: Rule, group: str, purpose: str) -> random.Random:

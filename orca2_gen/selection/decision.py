@@ -48,6 +48,12 @@ def survivors(group: Group, rule: Rule, scored: Scored) -> tuple[str, ...]:
     return followed.standing.names
 
 
+def survivor_bits(group: Group, rule: Rule, scored: Scored) -> int:
+    """The strategies still in after these blocks, all of the race so far, as bits of SURVIVORS."""
+    left = survivors(group, rule, scored)
+    return sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
+
+
 def next_step(group: Group, rule: Rule, scored: Scored) -> Block | Selection:
     """The first block that is not committed yet, or the Selection if no more are needed."""
     if not rule.needs_scores:
@@ -110,6 +116,8 @@ def _follow(group: Group, rule: Rule, scored: Scored) -> _Followed:
             break  # these are not the blocks of this rule; verify reports it
         size = num_in_block(group, rule, len(names))
         size = min(size, num_problems - num_seen)
+        if max(map(len, cells.values())) > size:
+            break  # likewise
         num_seen, seen_sizes = num_seen + size, (*seen_sizes, size)
         for name in names:
             seen[name] += cells[name]

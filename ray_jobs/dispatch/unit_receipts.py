@@ -6,20 +6,17 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.units import Receipt, read_unit, write_unit
-from orca2_gen.selection.blocks import Group, Rule
-from orca2_gen.selection.decision import survivors
+from orca2_gen.selection.blocks import SURVIVORS
+from orca2_gen.selection.decision import survivor_bits
 from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 
-SURVIVORS = "survivors"
-"""Count in the receipt of a race's block: bit i is set iff strategy i is still in, so that the
-driver finds the next block without reading scores."""
 REGRADED = "regraded"
 """Count in the receipt of a unit that no engine made: its rows are another run's completions,
 graded again."""
@@ -43,20 +40,6 @@ def _sums(made: Sequence[Any]) -> dict[str, int]:
             each.num_cached_tokens for each in made if not isinstance(each, Rationale)
         ),
     }
-
-
-def survivor_bits(group: Group, rule: Rule, blocks: Mapping[int, Sequence[StudentScore]]) -> int:
-    """The strategies still in after these blocks, all of the race so far, as bits of SURVIVORS."""
-    left = survivors(group, rule, blocks)
-    return sum(1 << bit for bit, name in enumerate(rule.strategies) if name in left)
-
-
-def survivors_of(receipt: Receipt, rule: Rule) -> tuple[str, ...]:
-    """The strategies still in after a committed block."""
-    if not rule.is_race:
-        return rule.strategies
-    mask = receipt.counts[SURVIVORS]
-    return tuple(name for bit, name in enumerate(rule.strategies) if mask >> bit & 1)
 
 
 ReadScores = Callable[[FileEntry], Sequence[StudentScore]]

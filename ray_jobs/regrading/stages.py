@@ -17,14 +17,18 @@ from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
 from orca2_gen.records import Problem, Rejection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.units import Receipt, UnitName, read_unit, write_unit
-from orca2_gen.selection.blocks import block_unit, open_blocks, rows_by_file
+from orca2_gen.selection.blocks import (
+    SURVIVORS,
+    block_unit,
+    open_blocks,
+    rows_by_file,
+    survivors_of,
+)
+from orca2_gen.selection.decision import survivor_bits
 from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import (
     REGRADED,
-    SURVIVORS,
     reply_counts,
-    survivor_bits,
-    survivors_of,
     token_counts,
 )
 from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease

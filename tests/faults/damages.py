@@ -152,7 +152,7 @@ DAMAGES = [
     damage(
         "a path that leads out",
         change_path("scores", f"scores/{OUTSIDE}"),
-        "leads out",
+        "ledger.jsonl",
         commands=(VERIFY, RUN),
     ),
     damage(

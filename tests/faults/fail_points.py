@@ -1,7 +1,8 @@
 """A driver's life without Ray, ended at every call that reaches the disk (fault 17).
 
 `python -m ... all FOLDER` does this to a run, `dataset FOLDER TOKENIZER` to the writing of a
-dataset over an older one; `drive RUN` and `resume RUN` are one driver's life alone.
+dataset over an older one, `fork FOLDER` to a fork; `drive RUN` and `resume RUN` are one driver's
+life alone.
 
 Prints the number of points. At each point a child process ends, before the call or after it, and a
 second driver must make the run whole without redoing committed units.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.chat import load_chat
+from orca2_gen.provenance.fork import fork_run
 from orca2_gen.provenance.recorded import record_stages
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import read_records
@@ -156,6 +158,27 @@ def dataset(folder: Path, tokenizer: str) -> int:
     return end_everywhere(folders, write, go_on)
 
 
+def forks(folder: Path) -> int:
+    """The number of points in taking over a run, after each of which the same fork goes on."""
+    source = folder / "source"
+    drive(source, "aa")
+
+    def fork(run_dir: Path) -> None:
+        with run_lock(run_dir):
+            ledger = read_ledger(run_dir, writable=True)
+            fork_run(source, ledger, KEYS)
+            ledger.write_tip()
+
+    def go_on(run_dir: Path) -> None:
+        fork(run_dir)
+        ledger = read_ledger(run_dir, writable=True)
+        assert ledger.units == read_ledger(source).units
+        set_aside_unlisted(ledger)
+        assert not (run_dir / "set-aside").exists()
+
+    return end_everywhere((folder / str(n) for n in itertools.count()), fork, go_on)
+
+
 def files_of(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run_dir / "dataset").iterdir()}
 
@@ -170,5 +193,5 @@ def resume(run_dir: Path) -> str:
 
 if __name__ == "__main__":
     what = {"all": drivers, "drive": lambda run_dir: drive(run_dir, "aa"), "resume": resume}
-    what["dataset"] = dataset
+    what |= {"dataset": dataset, "fork": forks}
     print(what[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:]))

@@ -48,6 +48,13 @@ def test_17_a_dataset_ended_at_any_disk_call_is_either_declared_and_whole_or_mad
     assert num_points("dataset", str(tmp_path), str(chatml_dir)) > 7 * 3
 
 
+def test_17_a_fork_ended_at_any_disk_call_is_completed_by_the_same_command(
+    tmp_path: Path,
+) -> None:
+    # Each of five units has two files, each with a link.
+    assert num_points("fork", str(tmp_path)) > 5 * 2
+
+
 def test_17_a_ledger_cut_at_any_byte_keeps_its_whole_lines(tmp_path: Path) -> None:
     drive(tmp_path / "run", "aa")
     path = tmp_path / "run" / "ledger.jsonl"

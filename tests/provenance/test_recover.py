@@ -11,7 +11,7 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.provenance.accounting import RECORDS
-from orca2_gen.provenance.recover import _name, plan_recovery, recover
+from orca2_gen.provenance.recover import plan_recovery, recover
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import read_ledger
@@ -226,7 +226,7 @@ def test_a_recovery_that_ends_at_any_disk_call_is_done_by_the_next(tmp_path: Pat
     lines = path.read_bytes().splitlines(keepends=True)
     lines[3] = lines[3].replace(b"sha256", b"sha257", 1)
     path.write_bytes(b"".join(lines))
-    wanted = {_name(receipt) for receipt in plan_recovery(older_run).receipts}
+    wanted = {(receipt.stage, receipt.unit) for receipt in plan_recovery(older_run).receipts}
     assert len(lines) > len(wanted) > 10
     copies = (older_run.parent / f"copy {number}" for number in itertools.count())
     folders = (Path(shutil.copytree(older_run, copy)) for copy in copies)

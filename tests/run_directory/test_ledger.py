@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
-from orca2_gen.run_directory.ledger_lines import DamagedLedger
+from orca2_gen.run_directory.ledger_lines import DamagedLedger, line_fault
 from orca2_gen.run_directory.lock import RunInUse
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 
@@ -242,6 +243,48 @@ def test_a_damaged_tip_is_damage(tmp_path: Path, body: str) -> None:
     (tmp_path / "ledger.tip.json").write_text(body)
     with pytest.raises(DamagedLedger, match=r"ledger\.tip\.json does not say"):
         read_ledger(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/./{}", "//{}", "/x/{}", "/../problems/{}", "/..", "/.", "/"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_line_spells_the_path_of_a_file_in_one_way(tmp_path: Path, place: int, path: str) -> None:
+    """Another spelling would make a listed file one that no line lists, which is moved away."""
+    [receipt] = committed(tmp_path, 1)
+    folder, _, name = receipt.files[place].path.partition("/")
+    files = list(receipt.files)
+    files[place] = dataclasses.replace(files[place], path=folder + path.format(name))
+    other = dataclasses.replace(receipt, files=tuple(files))
+    without_tip(tmp_path).write_bytes(_line(dataclasses.asdict(other)))
+    with pytest.raises(DamagedLedger, match="of no unit that a run makes"):
+        read_ledger(tmp_path)
+    assert line_fault(other) and not line_fault(receipt)
+
+
+@pytest.mark.parametrize("name", ["ledger.jsonl", "ledger.tip.json"])
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_a_ledger_that_cannot_be_read_now_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, name: str
+) -> None:
+    committed(tmp_path, 1)
+    opened = os.open
+
+    def denied(path: Any, *arguments: Any, **keywords: Any) -> int:
+        if Path(path).name == name:
+            raise OSError(error, os.strerror(error))
+        return opened(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(OSError, match=name.replace(".", r"\.")) as raised:
+        read_ledger(tmp_path)
+    assert not isinstance(raised.value, DamagedLedger)
+
+
+def test_a_line_that_no_reader_would_take_is_never_written(tmp_path: Path) -> None:
+    receipts = committed(tmp_path, 1)
+    long = dataclasses.replace(receipts[0], unit="sums-000009", group="\u00e9" * 200_000)
+    with pytest.raises(ValueError, match="shorten the categories in the task file"):
+        read_ledger(tmp_path, writable=True).commit([long])
+    assert list(read_ledger(tmp_path).units.values()) == receipts
 
 
 def test_a_unit_that_two_lines_commit_is_refused(tmp_path: Path) -> None:

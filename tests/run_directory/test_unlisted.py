@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.lock import RunInUse
-from orca2_gen.run_directory.unlisted import SET_ASIDE, set_aside_unlisted, unlisted_files
+from orca2_gen.run_directory.unlisted import (
+    SET_ASIDE,
+    keep_copy,
+    set_aside_unlisted,
+    unlisted_files,
+)
 from tests.run_directory.test_ledger import committed, new_ledger, receipt_of
 
 
@@ -36,6 +42,31 @@ def test_nothing_that_was_set_aside_is_overwritten(tmp_path: Path) -> None:
         assert set_aside_unlisted(ledger).startswith("moved 1 unit file (")
     found = sorted((tmp_path / SET_ASIDE / "problems").iterdir())
     assert [path.read_bytes() for path in found] == [b"first", b"second", b"third"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_kept_copy_is_durable_with_all_folders_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"lines")
+    synced = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def no_link(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "fsync", noted)
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_link)
+    keep_copy(tmp_path, path)
+    copy = tmp_path / SET_ASIDE / "ledger.jsonl"
+    assert copy.read_bytes() == b"lines"
+    assert synced == [copy, copy.parent, tmp_path]
 
 
 def test_nothing_is_moved_once_another_driver_has_the_run(tmp_path: Path) -> None:

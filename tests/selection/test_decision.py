@@ -81,6 +81,20 @@ def test_every_block_is_returned_until_committed_and_then_a_selection(
     assert decide(group, rule, in_order) == selection
 
 
+@given(group=groups, rule=races, surplus=st.integers(1, 80))
+def test_a_block_longer_than_its_rule_says_is_not_taken(
+    group: Group, rule: Rule, surplus: int
+) -> None:
+    """It is one of another group's size, or of another number of groups."""
+    step = next_step(group, rule, {})
+    assume(isinstance(step, Block))
+    assert isinstance(step, Block)
+    longer = dataclasses.replace(step, problems=(*step.problems, *range(1000, 1000 + surplus)))
+    rows = [score_of(p, s, "correct", 1) for s in longer.strategies for p in longer.problems]
+    assert next_step(group, rule, {0: rows}) == step
+    assert survivors(group, rule, {0: rows}) == rule.strategies
+
+
 @given(group=groups, rule=rules, data=st.data())
 def test_the_winner_is_the_cheapest_of_those_within_indifference_of_the_highest_mean(
     group: Group, rule: Rule, data: st.DataObject

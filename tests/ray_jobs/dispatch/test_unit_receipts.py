@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.units import Receipt
-from orca2_gen.selection.blocks import Block, Group, Rule
-from orca2_gen.selection.decision import next_step, survivors
-from ray_jobs.dispatch.unit_receipts import SURVIVORS, survivor_bits, survivors_of, token_counts
+from orca2_gen.selection.blocks import SURVIVORS, Block, Group, Rule, survivors_of
+from orca2_gen.selection.decision import next_step, survivor_bits, survivors
+from ray_jobs.dispatch.unit_receipts import token_counts
 from tests.selection.test_blocks import RULE, rules
 from tests.selection.test_decision import draw_scores
 

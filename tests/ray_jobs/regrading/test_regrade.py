@@ -33,11 +33,11 @@ from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import committed_rows, read_ledger
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
-from orca2_gen.selection.blocks import Block, Group, block_unit
-from orca2_gen.selection.decision import next_step
+from orca2_gen.selection.blocks import SURVIVORS, Block, Group, block_unit
+from orca2_gen.selection.decision import next_step, survivor_bits
 from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.receipts import ready_refs
-from ray_jobs.dispatch.unit_receipts import REGRADED, SURVIVORS, survivor_bits, token_counts
+from ray_jobs.dispatch.unit_receipts import REGRADED, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
 from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading.leases import RegradeGroupLease
