@@ -22,9 +22,9 @@ orca2_gen/config/load.py                           3       3
 orca2_gen/dataset.py                             160     160
 orca2_gen/engine.py                               25      25
 orca2_gen/erasure.py                              70      70
-orca2_gen/grading/announcements.py                77      77
+orca2_gen/grading/announcements.py                80      80
 orca2_gen/grading/answers.py                      19      26
-orca2_gen/grading/choices.py                       -      25
+orca2_gen/grading/choices.py                       -      28
 orca2_gen/grading/final_answers.py                77      77
 orca2_gen/grading/gold_types.py                   16      16
 orca2_gen/grading/grade.py                        63      63
@@ -44,13 +44,13 @@ orca2_gen/run_directory/digests.py                19      19
 orca2_gen/run_directory/json_files.py             18      18
 orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          97      97
-orca2_gen/run_directory/regular_files.py          38      38
-orca2_gen/run_directory/units.py                  56      56
+orca2_gen/run_directory/regular_files.py          41      41
+orca2_gen/run_directory/units.py                  57      57
 orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              31      31
 orca2_gen/scripted_engine.py                      59      59
 orca2_gen/selection/blocks.py                     20      20
-orca2_gen/selection/decision.py                  144     144
+orca2_gen/selection/decision.py                  150     150
 orca2_gen/selection/race.py                       12      12
 orca2_gen/strategies.py                           19      19
 orca2_gen/tasks/choice_labels.py                   -      14
@@ -67,14 +67,14 @@ orca2_gen/tasks/json_arrays.py                     7       7
 orca2_gen/tasks/read.py                          153     153
 orca2_gen/tasks/rows.py                           73      73
 orca2_gen/tasks/statements.py                    104     127
-ray_jobs/dispatch/unit_receipts.py                62      62
+ray_jobs/dispatch/unit_receipts.py                58      58
 ray_jobs/engines/actor.py                        171     171
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          122     122
 orca2_gen: files                                  46      49
-orca2_gen: lines                                2503    2652
+orca2_gen: lines                                2516    2668
 ray_jobs: files                                    4       4
-ray_jobs: lines                                  402     402
+ray_jobs: lines                                  398     398
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""
