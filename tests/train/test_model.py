@@ -17,9 +17,10 @@ from train.model import check_examples_fit, load_sharded
 WEIGHTS = "model.safetensors"
 
 
-def load(model_dir: Path) -> None:
+def load(model_dir: Path) -> dict[str, torch.Tensor]:
     check_examples_fit(model_dir, longest=8, largest_id=8)
-    load_sharded(model_dir, dtype=torch.float32, gradient_checkpointing=False)
+    loss = load_sharded(model_dir, dtype=torch.float32, gradient_checkpointing=False)
+    return dict(loss.state_dict())
 
 
 def edited(model_dir: Path, **changes: Any) -> None:
@@ -122,4 +123,6 @@ def test_a_whole_model_with_weights_in_several_files_is_read(
         save_file(held, tmp_path / "model" / part, metadata={"format": "pt"})
     index = {"metadata": {"total_size": 1}, "weight_map": parts}
     (tmp_path / "model" / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
-    load(tmp_path / "model")
+    parted, whole = load(tmp_path / "model"), load(model_dir)
+    assert parted.keys() == whole.keys()
+    assert all(torch.equal(parted[name], whole[name]) for name in whole)
