@@ -20,7 +20,6 @@ import pyarrow as pa
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import (
-    MOST_FILE_BYTES,
     DamagedFile,
     FileEntry,
     read_table,
@@ -43,6 +42,8 @@ from orca2_gen.selection.blocks import Group
 Name = tuple[str, str]
 """Stage and unit."""
 _FILE = re.compile(r"(?P<unit>.+)\.a(?P<attempt>[0-9]+)-[0-9a-f]+\.arrow")
+_MOST_UNIT_BYTES = 2 << 30
+"""Bytes of a file that no list gives a size of; packed units of 65,536 long rows have 100 MB."""
 _MAGIC_BYTES = 8
 _MOST_SCHEMA_BYTES = 4 << 20
 _ELSEWHERE = "was made under other settings than config.json's"
@@ -133,7 +134,7 @@ def _listed_fault(run_dir: Path, receipts: Sequence[Receipt], keys: Mapping[str,
         for entry in receipt.files:
             record = RECORDS[receipt.stage] if entry == receipt.accepted else Rejection
             read_table(run_dir, entry, record)
-    except DamagedFile as error:
+    except (DamagedFile, OSError) as error:
         return str(error)
     return _name_fault(receipt) or line_fault(receipt)
 
@@ -220,7 +221,7 @@ def _described(run_dir: Path, name: str) -> tuple[FileOrigin, FileEntry]:
         path=name,
         rows=origin.counts["accepted" if is_accepted else "rejected"],
         bytes=path.stat().st_size,
-        sha256=file_digest(path, MOST_FILE_BYTES),
+        sha256=file_digest(path, _MOST_UNIT_BYTES),
     )
     table = read_table(run_dir, entry, RECORDS[origin.stage] if is_accepted else Rejection)
     if rows_digest(table) != origin.rows_sha256:

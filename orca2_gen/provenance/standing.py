@@ -141,11 +141,10 @@ def _standing_of_group(
     if not rule.needs_scores:
         only = next_step(group, rule, {})
         step = only if isinstance(only, Selection) else None
-    elif is_known and group.is_judged:
-        _, step = _decided(proved, members, group, rule, judged)
     elif is_known:
-        kept, step = _decided(proved, members, group, rule, kept)
-        step = step if len(kept) == len(scores) else None
+        decisive, step = _decided(proved, members, group, rule, judged if group.is_judged else kept)
+        kept = kept if group.is_judged else decisive
+        step = step if len(decisive) == len(scores) else None  # else it rests on others too
     yield from kept.values()
     yield from judged.values()
     if step is None:

@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.provenance.lineage import lineage_faults
+from orca2_gen.judging import judged
+from orca2_gen.provenance.lineage import follows_from_scores, lineage_faults
 from orca2_gen.provenance.verify import verify
-from orca2_gen.records import Example, Message, Rationale, Selection, StudentScore
+from orca2_gen.records import (
+    Example,
+    Message,
+    Problem,
+    Rationale,
+    Rejection,
+    Selection,
+    StudentScore,
+)
 from orca2_gen.run_directory.arrow_files import read_records, write_records
-from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.strategies import load_strategies
-from tests.conftest import FinishedRun, forked, keys_of, quiet
+from tests.conftest import FinishedRun, forked, keys_of, quiet, ungraded_score
 from tests.provenance.test_verify import rewrite_ledger
 
 Change = Callable[[Any], Any]
@@ -112,3 +122,31 @@ def test_a_fork_to_a_policy_without_scores_verifies(
     with open_run(config, quiet) as run:
         run_all(run)
     assert verify(Path(config.run_dir)).findings == []
+
+
+def test_judgements_follow_from_the_scores_that_they_were_made_of_alone(
+    tmp_path: Path, sum_problem: Problem
+) -> None:
+    problems = [dataclasses.replace(sum_problem, problem_id=f"p{n}") for n in range(3)]
+    scores = [ungraded_score(problem, f"It rains, {problem.problem_id}.") for problem in problems]
+    rows = [
+        judged(score, (dataclasses.replace(score.completion, role="judge", text="8"),))
+        for score in scores[:2]
+    ]
+    lost = Rejection(problem_id="p2", stage="judgements", reason="engine_died", detail="")
+
+    def unit(stage: str, rows: list[StudentScore], *lost: Rejection) -> Receipt:
+        name = UnitName(stage=stage, stage_key="k", unit="sums-000000", group="sums")
+        return write_unit(tmp_path, name, rows, StudentScore, lost)
+
+    judgements = unit("judgements", rows, lost)
+    others = [dataclasses.replace(scores[0], text="It snows."), *scores[1:]]
+    for made_of, is_theirs in ((scores, True), (others, False), (scores[:1], False)):
+        receipts = [unit("scores", made_of), judgements]
+        units = {(receipt.stage, receipt.unit): receipt for receipt in receipts}
+        ledger = Ledger(run_dir=tmp_path, writable=False, units=units)
+        assert follows_from_scores(ledger, judgements) is is_theirs
+    graded = dataclasses.replace(scores[0], outcome="correct", judgement=rows[0].judgement)
+    wrong = unit("judgements", [graded, rows[1]], lost)
+    units = {(r.stage, r.unit): r for r in (unit("scores", scores), wrong)}
+    assert not follows_from_scores(Ledger(run_dir=tmp_path, writable=False, units=units), wrong)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,20 @@ def test_where_a_line_names_a_unit_no_other_attempt_is_that_unit(
     assert found.attempt == 9 and found.accepted.sha256 == receipt.accepted.sha256
     copy.unlink()
     assert name not in proofs_of(run_dir).units
+
+
+@pytest.mark.parametrize("size", [3 << 30, 200 << 30])
+def test_a_sparse_file_is_refused_before_it_is_read(run_dir: Path, units: Units, size: int) -> None:
+    path = run_dir / units[SUMS].accepted.path
+    whole = path.read_bytes()
+    with open(path, "r+b") as file:  # a beginning and an end that are an Arrow file's
+        file.truncate(len(whole) // 4)
+        file.seek(size)
+        file.write(whole)
+    started = time.monotonic()
+    proofs = proofs_of(run_dir)
+    assert time.monotonic() - started < 10
+    assert SUMS not in proofs.units and any("expected at most" in line for line in proofs.unproved)
 
 
 def test_a_unit_of_which_two_lines_differ_is_not_proved(run_dir: Path, units: Units) -> None:
