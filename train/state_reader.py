@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -93,6 +94,10 @@ def read_index(directory: Path) -> Metadata:
     except (FileNotFoundError, UnusableFile) as error:
         _refuse(directory, str(error))
     try:
+        for opcode, argument, _ in pickletools.genops(body):
+            # The unpickler makes room for as many objects as a number says: 16 GB for one byte.
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(str(argument)) > len(body):
+                raise pickle.UnpicklingError("it numbers more objects than it holds")
         found = _IndexUnpickler(io.BytesIO(body)).load()
         _check_places(found)
     except (MemoryError, KeyboardInterrupt):
