@@ -120,12 +120,20 @@ def record_stages(
         before = read_recorded(run_dir).stages
     except FileNotFoundError:
         before = {}
-    for stage in stages:
-        if all(receipt.stage_key == keys[stage] for receipt in ledger.committed(stage)):
-            continue
+    changed = [
+        stage
+        for stage in stages
+        if any(receipt.stage_key != keys[stage] for receipt in ledger.committed(stage))
+    ]
+    if changed:
+        found = [
+            difference
+            for stage in changed
+            for difference in _differences(before.get(stage, {}), stages[stage], "")
+        ]
         # The change may lie in an earlier stage without committed units.
-        found = list(_differences(before.get(stage, {}), stages[stage], ""))
-        raise ValueError(_refusal(run_dir, stage, found or _differences(before, stages, "")))
+        found = found or list(_differences(before, stages, ""))
+        raise ValueError(_refusal(run_dir, changed[0], found))
     body = {
         "config": config,
         "stages": {**before, **stages},
@@ -146,7 +154,8 @@ def _refusal(run_dir: Path, stage: str, found: Iterable[Difference]) -> str:
         )
     return (
         f"{run_dir} holds {stage} made differently: "
-        f"{_first_five([_shown(*each) for each in named])}; restore the setting, or give {fork}"
+        f"{_first_five(list(dict.fromkeys(_shown(*each) for each in named)))}; restore the "
+        f"setting, or give {fork}"
     )
 
 

@@ -170,11 +170,10 @@ def _check_lines(file: TaskFile) -> None:
     """Refuses JSON that is spread over lines, each of which would be a rejection."""
     with open_file(file) as stream:
         start = stream.read(_START_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
-    first = start.partition(b"\n")[0].strip()  # `{}` before other lines is a bad row
-    if first in (b"{", b"[") or start.strip() in (b"[]", b"{}"):
+    if start.partition(b"\n")[0].strip() in (b"{", b"["):  # `{}` and `[]` are bad rows
         raise ValueError(
-            f"task file {file.path}: JSON over several lines, or with nothing in it; expected one "
-            "object per line, or an array of objects: `jq -c` writes them so"
+            f"task file {file.path}: JSON over several lines; expected one object per line, or an "
+            "array of objects: `jq -c` writes them so"
         )
 
 

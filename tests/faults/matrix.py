@@ -202,6 +202,7 @@ MATRIX = (
             "faults/test_commit.py",
             "17_a_driver_ended_before_or_after_any_disk_call_loses_and_doubles_nothing",
             "17_a_dataset_ended_at_any_disk_call_is_either_declared_and_whole_or_made_again",
+            "17_a_fork_ended_at_any_disk_call_is_completed_by_the_same_command",
             "17_a_ledger_cut_at_any_byte_keeps_its_whole_lines",
         ),
     ),
