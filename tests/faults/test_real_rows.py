@@ -87,6 +87,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Seen:
         f"scoring.max_tokens={MAX_TOKENS}",
         f"scoring.retry_max_tokens={MAX_TOKENS}",
         f"rationales.max_tokens={MAX_TOKENS}",
+        f"evaluation.max_tokens={MAX_TOKENS}",
         "rationales.max_attempts=2",
         "selection.block_size=12",
         "selection.cautious_arm=true",  # its message is the longest
