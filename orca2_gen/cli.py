@@ -84,7 +84,7 @@ for command in (tasks, verify, status, recover, submit, plan):
 @check_option
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check: bool) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, source=fork)
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.pipeline import run_all
 
@@ -199,7 +199,7 @@ def regrade(
     from ray_jobs.regrading.regrade import regrade as regrade_run
     from ray_jobs.run import Run
 
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, source=run_dir)
     inputs = read_inputs(config)
     source = open_source(run_dir, config, inputs)
 

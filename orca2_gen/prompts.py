@@ -52,6 +52,17 @@ def prompt_messages(system: str, user: str) -> tuple[Message, ...]:
     return turns if system else turns[1:]
 
 
+def conversation_roles(strategies: Strategies) -> frozenset[tuple[str, ...]]:
+    """The roles of every conversation that a run may have: prompts, further calls, training rows.
+
+    Each with a system message and without one, which an empty text is.
+    """
+    num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
+    asked = [("user", *("assistant", "user") * further) for further in range(num_calls)]
+    without = [*asked, ("user", "assistant")]
+    return frozenset([*without, *(("system", *roles) for roles in without)])
+
+
 def render_shots(problem: Problem, *, answer_sentence: bool) -> str:
     """The text before the question of a problem with examples.
 

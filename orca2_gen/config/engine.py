@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from orca2_gen.config.secrecy import is_secret_name
 from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
@@ -39,6 +46,12 @@ class VLLMEngineConfig(Section):
     max_model_len: int = Field(4096, ge=16)
     """vLLM's `max_model_len`: most tokens of a prompt and its answer together. A problem that may
     need more is rejected before an engine starts."""
+    system: Literal["message", "fold"] = "message"
+    """Place of the system text: `"message"` is a message of its own, `"fold"` puts it before the
+    first user text, for a model whose chat template takes no system message."""
+    template_arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further variables of the model's chat template, e.g. `{ enable_thinking = false }`: in
+    scoring, teaching, judging, training and evaluation alike."""
     max_num_seqs: int = Field(256, ge=1)
     """vLLM's `max_num_seqs`: most sequences in one batch."""
     max_num_batched_tokens: int = Field(8192, ge=32)
@@ -121,6 +134,10 @@ class ScriptedEngineConfig(Section):
     max_model_len: int = Field(4096, ge=16)
     """Most tokens of a prompt and its answer together. A problem that may need more is rejected
     before an engine starts."""
+    system: Literal["message", "fold"] = "message"
+    """Place of the system text, as of a vLLM engine."""
+    template_arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further variables of the chat template, as of a vLLM engine."""
     max_num_seqs: int = Field(256, ge=1)
     """Sequences in one batch, as of vLLM: an engine is given about twice as many requests."""
     replicas: int = Field(1, ge=1)

@@ -7,6 +7,7 @@ functions below them take the arguments they use. Paths are relative to the conf
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -30,13 +31,19 @@ MOST_CONFIG_BYTES = 16 << 20
 of every task: those of 1,000 tasks have less than 1 MB."""
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, source: Path | None = None
+) -> Config:
     """The checked Config of a file; every path in it is absolute and exists on this machine.
+
+    It has a template_date: its own, else the one that its run directory or `source` recorded, else
+    today.
 
     Args:
         path: a TOML file, or a `config.json` that a run recorded.
         overrides: `key.sub=value` pairs; a value that is not TOML is plain text; a list takes an
             index, as in `tasks.0.path=more.jsonl`.
+        source: directory of the run that this one takes its first stages from.
 
     Raises:
         ValueError: one line that names the key, what was found and what to do.
@@ -47,7 +54,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _check_accuracies(config)
     except ValueError as error:
         raise ValueError(f"config {path}: {error}") from error
-    return config
+    return _dated(config, source)
+
+
+def _dated(config: Config, source: Path | None) -> Config:
+    if config.template_date is not None:
+        return config
+    runs = [Path(config.run_dir), *([] if source is None else [source])]
+    recorded = next(filter(None, map(recorded_template_date, runs)), None)
+    today = datetime.date.today().isoformat()
+    return config.model_copy(update={"template_date": recorded or today})
+
+
+def recorded_template_date(run_dir: Path) -> str | None:
+    """The template_date that a run recorded; None if there is none, or no run."""
+    try:
+        return read_config(run_dir / "config.json").template_date
+    except ValueError:  # opening the run says what is wrong with the file
+        return None
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

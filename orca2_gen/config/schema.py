@@ -4,7 +4,8 @@ torch. `make docs` makes docs/config.md from the docstrings.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -189,6 +190,9 @@ class Config(Section):
     """Directory of the run, for all its files."""
     run_seed: int = Field(0, ge=0)
     """Seed of the problems' permutation, of a random choice and of sampled attempts."""
+    template_date: str | None = None
+    """The day, as YYYY-MM-DD, that chat templates take for today. If not set, the run's first day,
+    which the run records."""
     strategies: PathText | None = None
     """Strategies file. If not set, the package's own."""
     taxonomy: PathText | None = None
@@ -234,6 +238,19 @@ class Config(Section):
     def needed_judge(self) -> EngineConfig | None:
         """The judge if any task is open and the policy needs scores, else None."""
         return self.judge_of_open if self.selection.needs_scores else None
+
+    @field_validator("template_date", mode="before")
+    @classmethod
+    def _is_a_day(cls, value: Any) -> Any:
+        # TOML has dates of its own, JSON has none.
+        if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+            return value.isoformat()
+        if isinstance(value, str):
+            try:
+                return datetime.date.fromisoformat(value).isoformat()
+            except ValueError:
+                raise ValueError(f"{value!r} is no day; expected YYYY-MM-DD") from None
+        return value
 
     @model_validator(mode="after")
     def _replicas_reach_the_floor(self) -> Config:

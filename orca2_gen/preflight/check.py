@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room, evaluation_rooms, rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, check_model_file
 from orca2_gen.preflight.task_files import check_task_files
-from orca2_gen.preflight.template import check_template, loaded_chat
+from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat
 from orca2_gen.strategies import Strategies
 
 
-def check_config(config: Config, strategies: Strategies, chat_of: Callable[[str], Chat]) -> None:
+def check_config(config: Config, strategies: Strategies, chat_of: ChatOf) -> None:
     """Checks that a run of the config could make a single row.
 
     Args:
         config: its paths exist.
         strategies: the texts of its strategies file.
-        chat_of: a tokenizer directory -> its Chat; it may raise anything.
+        chat_of: a tokenizer directory and a rendering -> its Chat; it may raise anything.
 
     Raises:
         ValueError: one line that names the key.
@@ -46,7 +44,7 @@ def check_engine_files(
     engine: EngineConfig,
     asked: list[Room],
     strategies: Strategies,
-    chat_of: Callable[[str], Chat],
+    chat_of: ChatOf,
     budget: str,
 ) -> None:
     """Checks that an engine's files can be used and that an answer fits its context.
@@ -67,7 +65,7 @@ def check_engine_files(
     if isinstance(engine, VLLMEngineConfig):
         check_model_file(section, engine)
     for room in asked:
-        chat = loaded_chat(key, room.tokenizer, chat_of)
+        chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)
         check_template(key, room, chat, strategies)
         check_longest_answer(section, room, chat, strategies, budget)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from orca2_gen.chat import Chat, encode_conversation
+from orca2_gen.chat import Chat, Rendering, encode_conversation
 from orca2_gen.config.arguments import Room
 from orca2_gen.lengths import length_budget
 from orca2_gen.prompts import prompt_messages
@@ -19,7 +19,11 @@ _MOST_BYTES = 256 << 20
 """Bytes of a tokenizer's file; the largest published ones have about 35 million."""
 
 
-def loaded_chat(key: str, directory: str, chat_of: Callable[[str], Chat]) -> Chat:
+ChatOf = Callable[[str, Rendering], Chat]
+"""Directory and rendering -> its Chat."""
+
+
+def loaded_chat(key: str, directory: str, rendering: Rendering, chat_of: ChatOf) -> Chat:
     """The Chat of a tokenizer directory.
 
     Raises:
@@ -29,7 +33,7 @@ def loaded_chat(key: str, directory: str, chat_of: Callable[[str], Chat]) -> Cha
         if name.endswith(".json"):
             _check_json(key, Path(directory) / name)
     try:
-        chat = chat_of(directory)
+        chat = chat_of(directory, rendering)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the tokenizers library panics, which is no Exception

@@ -14,14 +14,21 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from orca2_gen.chat import Chat, load_chat
-from orca2_gen.config.arguments import evaluation_rooms, scores_teacher, task_source
+from orca2_gen.chat import Chat, Rendering, load_chat, rendered_texts
+from orca2_gen.config.arguments import (
+    engine_rendering,
+    evaluation_rooms,
+    scores_teacher,
+    task_source,
+)
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.preflight.check import check_config, check_engine_files
+from orca2_gen.prompts import conversation_roles
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
@@ -43,6 +50,10 @@ class Inputs:
     """SHA-256 of the taxonomy file; None if there is none."""
     tokenizers: Mapping[str, str]
     """Directory -> digest of its tokenizer files."""
+    template_date: str | None
+    """The day that chat templates take for today."""
+    rendered: Mapping[tuple[str, Rendering], Mapping[str, Any]]
+    """(directory, rendering) -> `rendered_texts` of its template in the run's conversations."""
     models: Mapping[str, str]
     """Directory -> digest of its weights."""
     tasks: Mapping[tuple[str, str], str]
@@ -104,17 +115,34 @@ def read_texts(config: Config) -> Inputs:
             directory: tokenizer_files_digest(Path(directory))
             for directory in (engine_directory(engine) for engine in engines if engine is not None)
         },
+        template_date=config.template_date,
+        rendered={},
         models={},
         tasks={},
     )
-    check_config(config, strategies, lambda place: _first_chat(place, inputs.tokenizers[place]))
+    check_config(config, strategies, functools.partial(_chat_of, inputs))
+    for engine in engines:
+        inputs = _with_rendered(inputs, engine) if engine is not None else inputs
     return inputs
 
 
+def _chat_of(inputs: Inputs, directory: str, rendering: Rendering) -> Chat:
+    return _first_chat(directory, inputs.tokenizers[directory], rendering)
+
+
 @functools.lru_cache(maxsize=8)
-def _first_chat(directory: str, digest: str) -> Chat:
+def _first_chat(directory: str, digest: str, rendering: Rendering) -> Chat:
     """The Chat of a directory with this digest; it is not the one that makes rows."""
-    return load_chat.__wrapped__(directory)
+    return load_chat.__wrapped__(directory, rendering)
+
+
+def _with_rendered(inputs: Inputs, engine: EngineConfig) -> Inputs:
+    """The Inputs with what one more engine's template renders."""
+    source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
+    if source in inputs.rendered:
+        return inputs
+    about = rendered_texts(_chat_of(inputs, *source), conversation_roles(inputs.strategies))
+    return dataclasses.replace(inputs, rendered={**inputs.rendered, source: about})
 
 
 def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -125,7 +153,8 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
         tokenizers[directory] = tokenizer_files_digest(Path(directory))
     if isinstance(engine, VLLMEngineConfig) and directory not in models:
         models[directory] = model_digest(Path(directory))
-    return dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
+    inputs = dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
+    return _with_rendered(inputs, engine)
 
 
 def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -134,30 +163,37 @@ def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inpu
     Raises:
         ValueError: it could not; one line that names its directory.
     """
-    inputs = with_engine(inputs, engine)
     directory = engine_directory(engine)
-    chat = functools.partial(_first_chat, digest=inputs.tokenizers[directory])
+    files = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
+    chat = functools.partial(_chat_of, dataclasses.replace(inputs, tokenizers=files))
     [room] = evaluation_rooms(config)
     room = dataclasses.replace(room, tokenizer=directory)
     check_engine_files("student", engine, [room], inputs.strategies, chat, "evaluation.max_tokens")
-    return inputs
+    return with_engine(inputs, engine)
 
 
-def recorded_chat(inputs: Inputs, directory: str) -> Chat:
-    """The Chat of a directory whose files are still the recorded ones.
+def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering) -> Chat:
+    """The Chat of a directory whose files are still the recorded ones, as it rendered then.
 
     Raises:
-        ChangedInput: they are not.
+        ChangedInput: they are not, or the template renders differently here.
     """
-    return _chat(directory, inputs.tokenizers[directory])
+    chat = _chat(directory, inputs.tokenizers[directory], rendering)
+    rendered = rendered_texts(chat, conversation_roles(inputs.strategies))
+    if rendered != inputs.rendered[directory, rendering]:
+        raise ChangedInput(
+            f"{directory}: the chat template renders differently on this node than where the run "
+            "was started; install the same versions of transformers and jinja2 on both"
+        )
+    return chat
 
 
 @functools.lru_cache(maxsize=8)
-def _chat(directory: str, digest: str) -> Chat:
+def _chat(directory: str, digest: str, rendering: Rendering) -> Chat:
     load_chat.cache_clear()  # a process that outlives a run may hold an older version of the files
     # Before loading, since a broken file raises anything; after it, since loading takes a while.
     _check(directory, digest, tokenizer_files_digest(Path(directory)))
-    chat = load_chat(directory)
+    chat = load_chat(directory, rendering)
     _check(directory, digest, tokenizer_files_digest(Path(directory)))
     return chat
 

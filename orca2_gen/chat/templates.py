@@ -1,0 +1,234 @@
+"""A model's chat template, rendered with placeholders -> its own text around each message.
+
+A rendering is pinned: the template's clock shows the run's date, its arguments are the config's,
+and a system text that the template would invent is left out. So a conversation has the same text on
+every day and on every machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# Stands in for a message's content while a template is rendered. No data is rendered beside it, so
+# it only has to differ from any template's own text.
+_PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
+_FOLD = "\n\n"
+"""Text between a folded system message and the user's."""
+
+SystemPolicy = Literal["message", "fold"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendering:
+    """All that a template's text depends on beside the template and the roles."""
+
+    date: str = "2023-11-21"
+    """The day, as YYYY-MM-DD, that the template's `strftime_now` tells, at midnight. A run sets it;
+    without a run it is a fixed day, so that nothing depends on the clock."""
+    arguments: str = "{}"
+    """Further variables of the template, as a JSON object with sorted keys."""
+    system: SystemPolicy = "message"
+    """`fold` puts the system text before the first user text, for a template without a system
+    role."""
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.arguments)
+        return found
+
+
+PLAIN = Rendering()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """A template's text around the messages of one conversation."""
+
+    texts: tuple[str, ...]
+    """One more than there are messages. The last includes the opening of the assistant's turn
+    unless the last message is the assistant's."""
+    reads_clock: bool
+    own_system: str
+    """The system text that the template inserts by itself if it is given none, which an empty
+    system message keeps out of `texts`; else empty."""
+    is_plain: bool
+    """Whether transformers' `apply_chat_template`, without arguments, gives these texts on any
+    day."""
+
+
+class _Clock:
+    """The `strftime_now` of transformers, stopped at midnight of a day."""
+
+    def __init__(self, date: str) -> None:
+        self.was_read = False
+        self._midnight = datetime.datetime.fromisoformat(date)
+
+    def __call__(self, format: str) -> str:
+        self.was_read = True
+        return self._midnight.strftime(format)
+
+
+def render_shape(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> Shape:
+    """The Shape of a conversation of these roles.
+
+    Args:
+        tokenizer: the transformers tokenizer of the template.
+        rendering: the run's.
+        roles: the messages' roles, system first if it is there.
+
+    Raises:
+        ValueError: the template refuses, drops, reorders or repeats a message, or an argument is
+            none of its own; one line.
+    """
+    check_arguments(tokenizer, rendering)
+    clock = _Clock(rendering.date)
+    try:
+        texts = _texts(tokenizer, rendering, clock, roles)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_remedy(tokenizer, rendering, roles)}") from error
+    own_system = ""
+    if roles[0] != "system":
+        own_system, texts = _without_own_system(tokenizer, rendering, clock, roles, texts)
+    is_folded = rendering.system == "fold" and roles[0] == "system"
+    return Shape(
+        texts=tuple(texts),
+        reads_clock=clock.was_read,
+        own_system=own_system,
+        is_plain=not (clock.was_read or own_system or is_folded or rendering.variables),
+    )
+
+
+def check_arguments(tokenizer: Any, rendering: Rendering) -> None:
+    """Checks that the template reads every argument of the rendering.
+
+    Raises:
+        ValueError: it does not, or the argument is none that a config may set; one line.
+    """
+    if not rendering.variables:
+        return
+    reserved = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"}
+    reserved |= {*tokenizer.special_tokens_map, "strftime_now"}
+    read = template_variables(tokenizer)
+    for name in rendering.variables:
+        if name in reserved:
+            raise ValueError(
+                f"template_arguments sets {name}, which the run itself sets; leave it out"
+            )
+        if name not in read:
+            known = ", ".join(sorted(read - reserved - {"raise_exception"})) or "none"
+            raise ValueError(
+                f"the chat template does not read {name}, which template_arguments sets; it reads "
+                f"{known}"
+            )
+
+
+def template_variables(tokenizer: Any) -> set[str]:
+    """The names that the template reads and does not set itself."""
+    from jinja2 import meta
+
+    # Only the environment that transformers compiles templates in knows their extra tags.
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    source = tokenizer.get_chat_template()
+    environment = _compile_jinja_template(source).environment
+    return set(meta.find_undeclared_variables(environment.parse(source)))
+
+
+def _texts(tokenizer: Any, rendering: Rendering, clock: _Clock, roles: Sequence[str]) -> list[str]:
+    placeholders = _placeholders(roles)
+    return _between(_rendered(tokenizer, rendering, clock, roles, placeholders), roles)
+
+
+def _placeholders(roles: Sequence[str]) -> list[str]:
+    return [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
+
+
+def _between(rest: str, roles: Sequence[str]) -> list[str]:
+    """The texts before, between and after the placeholders of these roles."""
+    placeholders = _placeholders(roles)
+    texts = []
+    for role, placeholder in zip(roles, placeholders, strict=True):
+        before, found, rest = rest.partition(placeholder)
+        if not found:
+            raise ValueError(f"the chat template drops or reorders the {role} message")
+        texts.append(before)
+    texts.append(rest)
+    if any(placeholder in text for placeholder in placeholders for text in texts):
+        raise ValueError("the chat template repeats a message")
+    return texts
+
+
+def _rendered(
+    tokenizer: Any,
+    rendering: Rendering,
+    clock: _Clock,
+    roles: Sequence[str],
+    contents: Sequence[str],
+) -> str:
+    turns = [{"role": r, "content": text} for r, text in zip(roles, contents, strict=True)]
+    if rendering.system == "fold" and roles[0] == "system" and contents[0]:
+        system, user, *others = turns
+        folded = {"role": "user", "content": f"{system['content']}{_FOLD}{user['content']}"}
+        turns = [folded, *others]
+    try:
+        text: str = tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=roles[-1] != "assistant",
+            strftime_now=clock,  # shadows the one that transformers gives to templates
+            **rendering.variables,
+        )
+    except Exception as error:  # templates raise their own jinja errors, e.g. for a role
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(
+            f"the chat template refuses a conversation of {', '.join(roles)}: {reason}"
+        ) from error
+    return text
+
+
+def _remedy(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> str:
+    """What a user can do about a conversation that the template cannot hold."""
+    if roles[0] == "system" and rendering.system == "message":
+        folded = Rendering(date=rendering.date, arguments=rendering.arguments, system="fold")
+        try:
+            _texts(tokenizer, folded, _Clock(rendering.date), roles)
+        except ValueError:
+            pass
+        else:
+            return (
+                'set system = "fold" in the section of this model, which puts the system text '
+                "before the first user text"
+            )
+    return "use another template"
+
+
+def _without_own_system(
+    tokenizer: Any,
+    rendering: Rendering,
+    clock: _Clock,
+    roles: tuple[str, ...],
+    texts: list[str],
+) -> tuple[str, list[str]]:
+    """The system text that the template invents, and its texts without it; else "" and the texts.
+
+    Qwen2.5 writes "You are Qwen ..." where no system message is given, and nothing for an empty
+    one.
+    """
+    unfolded = Rendering(date=rendering.date, arguments=rendering.arguments)
+    try:
+        before, after, *_ = _texts(tokenizer, unfolded, clock, ("system", *roles))
+        contents = ["", *_placeholders(roles)]
+        text = _rendered(tokenizer, unfolded, clock, ("system", *roles), contents)
+        emptied = _between(text, roles)
+    except ValueError:
+        return "", texts
+    own = texts[0].removeprefix(before).removesuffix(after)
+    is_own = bool(own) and texts[0] == before + own + after
+    if not is_own or emptied != [before + after, *texts[1:]]:
+        return "", texts
+    return own, emptied
