@@ -102,6 +102,12 @@ def scores_teacher(config: Config) -> bool:
     return config.selection.policy == "teacher_best"
 
 
+def scored_engine(config: Config) -> tuple[Role, EngineConfig]:
+    """Role and engine of the model whose scores decide, or would decide if the policy asked."""
+    is_teacher = scores_teacher(config)
+    return ("teacher", config.teacher) if is_teacher else ("student", config.student)
+
+
 def scored_roles(config: Config) -> set[Role]:
     """The role of the model whose scores the policy uses; empty if it uses none."""
     if not config.selection.needs_scores:

@@ -12,15 +12,15 @@ import functools
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.chat import Chat, Rendering, load_chat, rendered_texts
+from orca2_gen.chat import PLAIN, Chat, Rendering, load_chat, rendered_texts
 from orca2_gen.config.arguments import (
     engine_rendering,
     evaluation_rooms,
-    scores_teacher,
+    scored_engine,
     task_source,
 )
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
@@ -28,6 +28,7 @@ from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.preflight.check import check_config, check_engine_files
+from orca2_gen.preflight.judge import check_judge
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
 from orca2_gen.strategies import Strategies, load_strategies
@@ -50,14 +51,15 @@ class Inputs:
     """SHA-256 of the taxonomy file; None if there is none."""
     tokenizers: Mapping[str, str]
     """Directory -> digest of its tokenizer files."""
-    template_date: str | None
-    """The day that chat templates take for today."""
-    rendered: Mapping[tuple[str, Rendering], Mapping[str, Any]]
-    """(directory, rendering) -> `rendered_texts` of its template in the run's conversations."""
     models: Mapping[str, str]
     """Directory -> digest of its weights."""
     tasks: Mapping[tuple[str, str], str]
     """(format, path) -> digest of a task's files."""
+    template_date: str | None = None
+    """The day that chat templates take for today."""
+    rendered: Mapping[tuple[str, Rendering], Mapping[str, Any]] = field(default_factory=dict)
+    """(directory, rendering) -> `rendered_texts` of its template in the run's conversations, if
+    they depend on more than the directory's files."""
 
 
 def read_inputs(config: Config) -> Inputs:
@@ -75,9 +77,9 @@ def read_inputs(config: Config) -> Inputs:
     }
     inputs = dataclasses.replace(inputs, tasks=tasks)
     # No row depends on the weights of a model that is asked nothing.
-    for asked in (_scored(config)[1], config.teacher, config.needed_judge):
+    for asked in (scored_engine(config)[1], config.teacher, config.needed_judge):
         inputs = with_engine(inputs, asked) if asked is not None else inputs
-    _check_judges_weights(config, inputs)
+    check_judge(config, inputs.models)
     return inputs
 
 
@@ -98,14 +100,7 @@ def read_texts(config: Config) -> Inputs:
                 f"{', '.join(strategies.names)}"
             )
     body = taxonomy_bytes(config.taxonomy) if config.taxonomy else None
-    name, scored = _scored(config)
-    judge = config.needed_judge
-    if (
-        isinstance(judge, VLLMEngineConfig)  # a scripted engine has no model
-        and isinstance(scored, VLLMEngineConfig)
-        and Path(judge.model).resolve() == Path(scored.model).resolve()
-    ):
-        raise ValueError(_same_judge(judge.model, name))
+    check_judge(config)
     engines = (config.student, config.teacher, config.judge_of_open)
     inputs = Inputs(
         strategies=strategies,
@@ -116,7 +111,6 @@ def read_texts(config: Config) -> Inputs:
             for directory in (engine_directory(engine) for engine in engines if engine is not None)
         },
         template_date=config.template_date,
-        rendered={},
         models={},
         tasks={},
     )
@@ -139,10 +133,12 @@ def _first_chat(directory: str, digest: str, rendering: Rendering) -> Chat:
 def _with_rendered(inputs: Inputs, engine: EngineConfig) -> Inputs:
     """The Inputs with what one more engine's template renders."""
     source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
-    if source in inputs.rendered:
-        return inputs
     about = rendered_texts(_chat_of(inputs, *source), conversation_roles(inputs.strategies))
-    return dataclasses.replace(inputs, rendered={**inputs.rendered, source: about})
+    return (
+        inputs
+        if not about
+        else dataclasses.replace(inputs, rendered={**inputs.rendered, source: about})
+    )
 
 
 def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -172,7 +168,7 @@ def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inpu
     return with_engine(inputs, engine)
 
 
-def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering) -> Chat:
+def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering = PLAIN) -> Chat:
     """The Chat of a directory whose files are still the recorded ones, as it rendered then.
 
     Raises:
@@ -180,7 +176,7 @@ def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering) -> Chat:
     """
     chat = _chat(directory, inputs.tokenizers[directory], rendering)
     rendered = rendered_texts(chat, conversation_roles(inputs.strategies))
-    if rendered != inputs.rendered[directory, rendering]:
+    if rendered != inputs.rendered.get((directory, rendering), {}):
         raise ChangedInput(
             f"{directory}: the chat template renders differently on this node than where the run "
             "was started; install the same versions of transformers and jinja2 on both"
@@ -286,28 +282,3 @@ def _check(path: str, recorded: str, found: str) -> None:
             f"{found[:12] or 'unreadable'}); restore it and run the same command again, or begin "
             "another run_dir"
         )
-
-
-def _scored(config: Config) -> tuple[str, EngineConfig]:
-    """Role and engine of the model whose scores decide, or would decide if the policy asked."""
-    is_teacher = scores_teacher(config)
-    return ("teacher", config.teacher) if is_teacher else ("student", config.student)
-
-
-def _check_judges_weights(config: Config, inputs: Inputs) -> None:
-    """Checks that the judge is another model than the one whose answers it judges."""
-    name, scored = _scored(config)
-    judge = config.needed_judge
-    if (
-        isinstance(judge, VLLMEngineConfig)
-        and isinstance(scored, VLLMEngineConfig)
-        and inputs.models[judge.model] == inputs.models[scored.model]
-    ):
-        raise ValueError(_same_judge(judge.model, name))
-
-
-def _same_judge(model: str, name: str) -> str:
-    return (
-        f"judge.model: {model} is the {name}'s model, whose answers it would judge; give another "
-        "with --set judge.model=DIR"
-    )

@@ -192,7 +192,7 @@ def _reading(
             for r in room
         },
     }
-    rendered = {r.role: inputs.rendered[r.tokenizer, r.rendering] for r in room}
+    rendered = {r.role: inputs.rendered.get((r.tokenizer, r.rendering)) for r in room}
     if any(rendered.values()):
         found["rendered"] = {role: about for role, about in rendered.items() if about}
     if any(task.few_shot for task in tasks):
@@ -233,7 +233,7 @@ def _engine(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, An
 def _rendered(engine: EngineConfig, inputs: Inputs) -> dict[str, Any]:
     """What the template's text depends on beside the tokenizer's files; empty if on nothing."""
     source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
-    about = inputs.rendered[source]
+    about = inputs.rendered.get(source)
     return {"rendered": dict(about)} if about else {}
 
 
