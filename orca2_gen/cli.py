@@ -163,7 +163,7 @@ def synthesise(
             raise click.exceptions.Exit(REJECTED)
 
     kept = run_dir or out.with_name(f"{out.name}.run")
-    config = synthesis_config(load_config(config_file, overrides), topics, kept)
+    config = synthesis_config(load_config(config_file, overrides, source=kept), topics, kept)
     check_replaceable(out, kept)
     _with_run(config, stages, {"teacher"})
 

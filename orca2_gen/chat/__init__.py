@@ -19,7 +19,7 @@ from orca2_gen.chat.encode import (
     shape_of,
     tokenizer_digest,
 )
-from orca2_gen.chat.templates import PLAIN, Rendering, Shape
+from orca2_gen.chat.templates import PLAIN, Rendering, Shape, TemplateError
 
 __all__ = [
     "ENCODING_VERSION",
@@ -28,6 +28,7 @@ __all__ = [
     "ControlTokenError",
     "Rendering",
     "Shape",
+    "TemplateError",
     "encode_conversation",
     "encode_prompt",
     "encode_text",

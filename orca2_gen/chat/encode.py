@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca2_gen.chat.templates import PLAIN, Rendering, Shape, render_shape
+from orca2_gen.chat.templates import PLAIN, Rendering, Shape, TemplateError, render_shape
 from orca2_gen.records import Message
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 
@@ -146,11 +146,15 @@ def shape_of(chat: Chat, roles: tuple[str, ...]) -> Shape:
     """The template's text around the messages of these roles.
 
     Raises:
-        ValueError: the template cannot hold them; one line that names the directory.
+        TemplateError: the template cannot hold them; one line that names the directory.
+        ValueError: an argument of the rendering is none of the template's.
     """
     if roles not in chat.shapes:
         try:
             chat.shapes[roles] = render_shape(chat.tokenizer, chat.rendering, roles)
+        except TemplateError as error:
+            reason = f"{chat.directory}: {error.reason}"
+            raise TemplateError(reason, error.remedy, can_fold=error.can_fold) from error
         except ValueError as error:
             raise ValueError(f"{chat.directory}: {error}") from error
     return chat.shapes[roles]

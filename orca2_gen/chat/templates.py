@@ -54,11 +54,22 @@ class Shape:
     unless the last message is the assistant's."""
     reads_clock: bool
     own_system: str
-    """The system text that the template inserts by itself if it is given none, which an empty
-    system message keeps out of `texts`; else empty."""
+    """The system text that the template writes by itself if it is given none; else empty."""
+    has_own_system: bool
+    """Whether that text stands in `texts`, since an empty system message does not keep it out."""
     is_plain: bool
     """Whether transformers' `apply_chat_template`, without arguments, gives these texts on any
     day."""
+
+
+class TemplateError(ValueError):
+    """A template cannot hold a conversation."""
+
+    def __init__(self, reason: str, remedy: str, *, can_fold: bool = False) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason, self.remedy = reason, remedy
+        self.can_fold = can_fold
+        """Whether it can if the system text is folded into the user's."""
 
 
 class _Clock:
@@ -82,24 +93,27 @@ def render_shape(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -
         roles: the messages' roles, system first if it is there.
 
     Raises:
-        ValueError: the template refuses, drops, reorders or repeats a message, or an argument is
-            none of its own; one line.
+        TemplateError: the template refuses, drops, reorders or repeats a message; one line.
+        ValueError: an argument is none of its own.
     """
     check_arguments(tokenizer, rendering)
     clock = _Clock(rendering.date)
     try:
         texts = _texts(tokenizer, rendering, clock, roles)
     except ValueError as error:
-        raise ValueError(f"{error}; {_remedy(tokenizer, rendering, roles)}") from error
-    own_system = ""
+        can_fold = _can_fold(tokenizer, rendering, roles)
+        remedy = 'set system = "fold" for this model' if can_fold else "use another template"
+        raise TemplateError(str(error), remedy, can_fold=can_fold) from error
+    own_system, emptied = "", texts
     if roles[0] != "system":
-        own_system, texts = _without_own_system(tokenizer, rendering, clock, roles, texts)
+        own_system, emptied = _without_own_system(tokenizer, rendering, clock, roles, texts)
     is_folded = rendering.system == "fold" and roles[0] == "system"
     return Shape(
-        texts=tuple(texts),
+        texts=tuple(emptied),
         reads_clock=clock.was_read,
         own_system=own_system,
-        is_plain=not (clock.was_read or own_system or is_folded or rendering.variables),
+        has_own_system=bool(own_system) and emptied == texts,
+        is_plain=not (clock.was_read or emptied != texts or is_folded or rendering.variables),
     )
 
 
@@ -191,20 +205,15 @@ def _rendered(
     return text
 
 
-def _remedy(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> str:
-    """What a user can do about a conversation that the template cannot hold."""
-    if roles[0] == "system" and rendering.system == "message":
-        folded = Rendering(date=rendering.date, arguments=rendering.arguments, system="fold")
-        try:
-            _texts(tokenizer, folded, _Clock(rendering.date), roles)
-        except ValueError:
-            pass
-        else:
-            return (
-                'set system = "fold" in the section of this model, which puts the system text '
-                "before the first user text"
-            )
-    return "use another template"
+def _can_fold(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> bool:
+    if roles[0] != "system" or rendering.system == "fold":
+        return False
+    folded = Rendering(date=rendering.date, arguments=rendering.arguments, system="fold")
+    try:
+        _texts(tokenizer, folded, _Clock(rendering.date), roles)
+    except ValueError:
+        return False
+    return True
 
 
 def _without_own_system(
@@ -214,7 +223,7 @@ def _without_own_system(
     roles: tuple[str, ...],
     texts: list[str],
 ) -> tuple[str, list[str]]:
-    """The system text that the template invents, and its texts without it; else "" and the texts.
+    """The template's own system text, and its texts without it if it can be kept out.
 
     Qwen2.5 writes "You are Qwen ..." where no system message is given, and nothing for an empty
     one.
@@ -228,7 +237,6 @@ def _without_own_system(
     except ValueError:
         return "", texts
     own = texts[0].removeprefix(before).removesuffix(after)
-    is_own = bool(own) and texts[0] == before + own + after
-    if not is_own or emptied != [before + after, *texts[1:]]:
+    if not own or texts[0] != before + own + after:
         return "", texts
-    return own, emptied
+    return own, emptied if emptied == [before + after, *texts[1:]] else texts

@@ -36,14 +36,14 @@ def load_config(
 ) -> Config:
     """The checked Config of a file; every path in it is absolute and exists on this machine.
 
-    It has a template_date: its own, else the one that its run directory or `source` recorded, else
+    It has a template_date: its own, else the one that `source` or its run directory recorded, else
     today.
 
     Args:
         path: a TOML file, or a `config.json` that a run recorded.
         overrides: `key.sub=value` pairs; a value that is not TOML is plain text; a list takes an
             index, as in `tasks.0.path=more.jsonl`.
-        source: directory of the run that this one takes its first stages from.
+        source: directory of the run that this one takes its first stages from, or continues.
 
     Raises:
         ValueError: one line that names the key, what was found and what to do.
@@ -60,7 +60,7 @@ def load_config(
 def _dated(config: Config, source: Path | None) -> Config:
     if config.template_date is not None:
         return config
-    runs = [Path(config.run_dir), *([] if source is None else [source])]
+    runs = [*([] if source is None else [source]), Path(config.run_dir)]
     recorded = next(filter(None, map(recorded_template_date, runs)), None)
     today = datetime.date.today().isoformat()
     return config.model_copy(update={"template_date": recorded or today})

@@ -166,7 +166,7 @@ def test_a_prompt_without_system_text_has_none_of_the_templates_own(
 ) -> None:
     chat = chat_of(tmp_path, OWN_SYSTEM)
     shape = shape_of(chat, roles)
-    assert shape.own_system == "You are Own."
+    assert shape.own_system == "You are Own." and not shape.has_own_system
     assert "Own" not in "".join(shape.texts)
     assert shape.texts[0] == "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n"
     assert rendered_texts(chat, [roles]) and not rendered_texts(chat, [("system", *roles)])
@@ -175,7 +175,8 @@ def test_a_prompt_without_system_text_has_none_of_the_templates_own(
 def test_own_text_that_an_empty_system_message_does_not_keep_out_stays(tmp_path: Path) -> None:
     chat = chat_of(tmp_path, NO_EMPTY_SYSTEM)
     shape = shape_of(chat, ("user",))
-    assert shape.own_system == "" and "You are Own." in shape.texts[0]
+    assert shape.own_system == "You are Own." and shape.has_own_system
+    assert "You are Own." in shape.texts[0] and shape.is_plain
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, LAST_SYSTEM], ids=["no system", "last system"])
