@@ -46,7 +46,7 @@ def test_a_manifest_of_an_older_version_is_read_with_defaults() -> None:
     ]
 
 
-@given(place=st.sampled_from(list(places(BODY))), new=st.sampled_from([{"a": 1}, [1], 1.5, True]))
+@given(place=st.sampled_from(list(places(BODY))), new=st.sampled_from([{"a": [1]}, [1], 1.5, True]))
 def test_a_value_of_another_type_anywhere_in_a_manifest_is_one_line_that_names_it(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[Any, ...], new: Any
 ) -> None:
