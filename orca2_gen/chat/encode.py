@@ -133,7 +133,7 @@ def rendered_texts(chat: Chat, conversations: Iterable[tuple[str, ...]]) -> dict
     found: dict[str, Any] = {
         "sha256": hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
     }
-    if any(shape.reads_clock for shape in held):
+    if any(shape.shows_date for shape in held):
         found["template_date"] = chat.rendering.date
     if chat.rendering.variables:
         found["template_arguments"] = chat.rendering.variables

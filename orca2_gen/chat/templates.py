@@ -19,6 +19,8 @@ from typing import Any, Literal
 _PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
 _FOLD = "\n\n"
 """Text between a folded system message and the user's."""
+_OTHER_DAY = 400
+"""Days to a day with another year, month, day of the month and weekday, whichever is shown."""
 
 SystemPolicy = Literal["message", "fold"]
 
@@ -52,7 +54,8 @@ class Shape:
     texts: tuple[str, ...]
     """One more than there are messages. The last includes the opening of the assistant's turn
     unless the last message is the assistant's."""
-    reads_clock: bool
+    shows_date: bool
+    """Whether `texts` would be others on another day."""
     own_system: str
     """The system text that the template writes by itself if it is given none; else empty."""
     has_own_system: bool
@@ -75,9 +78,10 @@ class TemplateError(ValueError):
 class _Clock:
     """The `strftime_now` of transformers, stopped at midnight of a day."""
 
-    def __init__(self, date: str) -> None:
+    def __init__(self, date: str, days_later: int = 0) -> None:
         self.was_read = False
-        self._midnight = datetime.datetime.fromisoformat(date)
+        day = datetime.datetime.fromisoformat(date)
+        self._midnight = day + datetime.timedelta(days=days_later)
 
     def __call__(self, format: str) -> str:
         self.was_read = True
@@ -104,16 +108,20 @@ def render_shape(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -
         can_fold = _can_fold(tokenizer, rendering, roles)
         remedy = 'set system = "fold" for this model' if can_fold else "use another template"
         raise TemplateError(str(error), remedy, can_fold=can_fold) from error
-    own_system, emptied = "", texts
-    if roles[0] != "system":
-        own_system, emptied = _without_own_system(tokenizer, rendering, clock, roles, texts)
+    own_system, emptied = _without_own_system(tokenizer, rendering, clock, roles, texts)
+    shows_date = False
+    if clock.was_read:  # many templates read it for a text that they then leave out
+        clock = _Clock(rendering.date, days_later=_OTHER_DAY)
+        on_another = _texts(tokenizer, rendering, clock, roles)
+        _, on_another = _without_own_system(tokenizer, rendering, clock, roles, on_another)
+        shows_date = on_another != emptied
     is_folded = rendering.system == "fold" and roles[0] == "system"
     return Shape(
         texts=tuple(emptied),
-        reads_clock=clock.was_read,
+        shows_date=shows_date,
         own_system=own_system,
         has_own_system=bool(own_system) and emptied == texts,
-        is_plain=not (clock.was_read or emptied != texts or is_folded or rendering.variables),
+        is_plain=not (shows_date or emptied != texts or is_folded or rendering.variables),
     )
 
 
@@ -228,6 +236,8 @@ def _without_own_system(
     Qwen2.5 writes "You are Qwen ..." where no system message is given, and nothing for an empty
     one.
     """
+    if roles[0] == "system":
+        return "", texts
     unfolded = Rendering(date=rendering.date, arguments=rendering.arguments)
     try:
         before, after, *_ = _texts(tokenizer, unfolded, clock, ("system", *roles))

@@ -92,8 +92,8 @@ def template_lines(room: Room, chat: Chat, strategies: Strategies) -> tuple[list
             shapes.append((roles, shape_of(chat, roles)))
     facts = [_ends(chat)]
     odd = []
-    if any(shape.reads_clock for _, shape in shapes):
-        facts.append(f"the template reads the clock, which shows {chat.rendering.date}")
+    if any(shape.shows_date for _, shape in shapes):
+        facts.append(f"the template shows the date, {chat.rendering.date}")
     if room.rendering.variables:
         facts.append(f"the template gets {room.rendering.arguments}")
     if room.rendering.system == "fold":

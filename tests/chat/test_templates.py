@@ -44,6 +44,12 @@ CLOCKS = {
     ),
     "of the day only": '{{ strftime_now("%H:%M:%S %f") }}' + TURNS,
 }
+# As of Mistral Small 3: the date stands in the template's own system text only.
+DATED_OWN_SYSTEM = (
+    '{% set own = "It is " + strftime_now("%Y-%m-%d") %}<|im_start|>system\n'
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% set turns = messages[1:] %}"
+    "{% else %}{{ own }}{% set turns = messages %}{% endif %}<|im_end|>\n"
+) + TURNS.replace("in messages", "in turns")
 OWN_SYSTEM = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Own.<|im_end|>\n{% endif %}"
     + TURNS
@@ -125,6 +131,18 @@ def test_the_digest_depends_on_the_day_where_the_text_does_and_only_there(
         chats = [chat_of(folder, template, date=day) for day in (one, other)]
         assert (chats[0].digest == chats[1].digest) == (one == other or not depends)
         assert all(bool(rendered_texts(chat, ROLES)) == depends for chat in chats)
+
+
+@pytest.mark.parametrize("roles", [*ROLES, ("user", "assistant")])
+def test_a_date_that_no_conversation_of_a_run_shows_is_no_part_of_its_digest(
+    tmp_path: Path, roles: tuple[str, ...]
+) -> None:
+    texts = set()
+    for date in ("2024-02-29", "2026-11-30"):
+        chat = chat_of(tmp_path, DATED_OWN_SYSTEM, date=date)
+        assert "template_date" not in rendered_texts(chat, [roles])
+        texts.add(shape_of(chat, roles).texts)
+    assert len(texts) == 1 and "It is" not in "".join(texts.pop())
 
 
 def test_arguments_reach_every_rendering_and_the_digest(tmp_path: Path) -> None:
