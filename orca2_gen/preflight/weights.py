@@ -7,6 +7,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,18 @@ _PICKLES = ("*.bin", "*.pt", "*.pth")
 _ADAPTER = "adapter_config.json"
 
 
-def weights_lines(key: str, directory: Path) -> tuple[list[str], list[str]]:
-    """What a model's weights are, and what of them is odd, in lines for people.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """The tensors that a model's engine reads, and lines for people about them."""
+
+    tensors: Mapping[str, Tensor]
+    """Name -> tensor."""
+    facts: tuple[str, ...]
+    odd: tuple[str, ...]
+
+
+def read_weights(key: str, directory: Path) -> Weights:
+    """The Weights of a model's directory.
 
     Args:
         key: key in the config that names the directory.
@@ -55,7 +66,11 @@ def weights_lines(key: str, directory: Path) -> tuple[list[str], list[str]]:
     if not held:
         raise ValueError(f"{key}: {directory} holds no tensor in {read[0]}; copy the model again")
     odd += _doubts(directory, tensors, index)
-    return [_sizes(tensors)], odd
+    return Weights(
+        tensors={name: tensor for file in tensors.values() for name, tensor in file.items()},
+        facts=(_sizes(tensors),),
+        odd=tuple(odd),
+    )
 
 
 def _read_files(

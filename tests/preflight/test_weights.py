@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.preflight.weights import weights_lines
+from orca2_gen.preflight.weights import read_weights
 from orca2_gen.strategies import OWN_FILE
 from tests.preflight.model_directories import INDEX, TINY, llama, write_model, write_weights
 
@@ -24,9 +24,14 @@ def model(folder: Path, num_files: int = 3) -> Path:
     return write_model(folder, CONFIG, SHAPES, num_files)
 
 
+def lines(folder: Path) -> tuple[list[str], list[str]]:
+    weights = read_weights("student.model", folder)
+    return list(weights.facts), list(weights.odd)
+
+
 def refused(folder: Path, role: str = "student") -> str:
     with pytest.raises(ValueError) as error:
-        weights_lines(f"{role}.model", folder)
+        read_weights(f"{role}.model", folder)
     line = str(error.value)
     assert line.startswith(f"{role}.model: {folder}") and "\n" not in line
     assert ";" in line or ": convert" in line  # the remedy
@@ -41,7 +46,7 @@ def indexed(folder: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize("num_files", [1, 2, 7])
 def test_a_whole_model_is_described_and_nothing_is_odd(tmp_path: Path, num_files: int) -> None:
-    facts, odd = weights_lines("student.model", model(tmp_path, num_files))
+    facts, odd = lines(model(tmp_path, num_files))
     files = "1 file" if num_files == 1 else f"{num_files} files"
     assert facts == [
         f"{2 * NUM_VALUES / 1e6:.2f} MB of weights in {files} (BF16), "
@@ -52,7 +57,7 @@ def test_a_whole_model_is_described_and_nothing_is_odd(tmp_path: Path, num_files
 
 @pytest.mark.parametrize("name", ["student", "teacher"])
 def test_the_microworlds_models_are_whole(name: str) -> None:
-    facts, odd = weights_lines("student.model", OWN_FILE.with_name("microworld") / name)
+    facts, odd = lines(OWN_FILE.with_name("microworld") / name)
     assert "BF16" in facts[0] and odd == []
 
 
@@ -208,7 +213,7 @@ def weight_map(folder: Path) -> dict[str, str]:
 def test_what_is_odd_is_one_line_and_stops_nothing(tmp_path: Path, oddity: str) -> None:
     make, words = ODDITIES[oddity]
     make(model(tmp_path))
-    _, [line] = weights_lines("student.model", tmp_path)
+    _, [line] = lines(tmp_path)
     assert words in line and "\n" not in line
 
 
@@ -216,20 +221,20 @@ def test_a_tensor_that_stands_in_two_files_is_odd(tmp_path: Path) -> None:
     model(tmp_path, 2)
     (tmp_path / INDEX).unlink()
     write_weights(tmp_path / "more.safetensors", {"lm_head.weight": SHAPES["lm_head.weight"]})
-    _, odd = weights_lines("student.model", tmp_path)
+    _, odd = lines(tmp_path)
     assert any("lm_head.weight stands in several files" in line for line in odd)
 
 
 def test_packed_weights_are_not_counted_as_parameters(tmp_path: Path) -> None:
     write_model(tmp_path, CONFIG, {"x": (3, 5)}, 1, "I32")
-    [line], _ = weights_lines("teacher.model", tmp_path)
+    [line], _ = lines(tmp_path)
     assert "numbers, some of them packed" in line
 
 
 def test_bytes_are_told_by_dtype_where_there_are_several(tmp_path: Path) -> None:
     write_weights(tmp_path / "a.safetensors", {"a": (500_000, 1000)}, "F32")
     write_weights(tmp_path / "b.safetensors", {"b": (1000, 1000)}, "F16")
-    [line], _ = weights_lines("teacher.model", tmp_path)
+    [line], _ = lines(tmp_path)
     assert line == (
         "2.00 GB of weights in 2 files (F32 2.00 GB, F16 2.00 MB), 501.00 million parameters"
     )
