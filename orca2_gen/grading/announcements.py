@@ -71,7 +71,6 @@ _SUBJECT = re.compile(
     r"|we see),?(?: that)?\s{1,3}){0,3}([^.!?:;\n]{1,60})$",
 )
 _SUPPOSED = re.compile(r"\s*(?:but |and |so )?(?:if|suppose|assuming|had) ")
-_SUPPOSED = re.compile(r"\s*(?:but |and |so )?(?:if|suppose|assuming|had) ")
 _HEADING_START = re.compile(r"[ \t#*_]{0,12}(?:the )?(?:final |correct )?$")
 _LIST_ITEM = re.compile(r"\s*\d+[.)] +[^\W\d]")
 _LAST_LINE_MARK = "####"

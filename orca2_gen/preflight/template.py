@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _MOST_BYTES = 256 << 20
 """Bytes of a tokenizer's file; the largest published ones have about 35 million."""
 
 
+_PROSE_WORDS = 3
+"""Words from which on a template's text is more than the name of a role."""
 ChatOf = Callable[[str, Rendering], Chat]
 """Directory and rendering -> its Chat."""
 
@@ -98,6 +101,8 @@ def template_lines(room: Room, chat: Chat, strategies: Strategies) -> tuple[list
         facts.append(f"the template gets {room.rendering.arguments}")
     if room.rendering.system == "fold":
         facts.append("system texts stand before the first user text")
+    if prose := list(_prose(chat, dict(shapes))):
+        facts.append(f"a prompt also holds the template's {', '.join(map(_quoted, prose))}")
     if own := next((shape for _, shape in shapes if shape.own_system), None):
         done = "cannot keep it out" if own.has_own_system else "keeps it out with an empty one"
         odd.append(
@@ -132,6 +137,15 @@ def _openings(shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
             more = written.removeprefix(asked)
             yield f"a conversation holds {_quoted(more)} before an answer, a training row does not"
         return
+
+
+def _prose(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """The texts of three words or more, control tokens aside, that a prompt has of the template."""
+    control = map(re.escape, sorted(map(str, chat.tokenizer.added_tokens_decoder.values())))
+    between = re.compile("|".join(control) or r"(?!)")
+    prompt = shapes.get(("system", "user")) or shapes.get(("user",))
+    for text in prompt.texts if prompt is not None else ():
+        yield from (part for part in between.split(text) if len(part.split()) >= _PROSE_WORDS)
 
 
 def _closings(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:

@@ -84,6 +84,15 @@ def test_a_clock_is_told_with_its_day(tmp_path: Path, strategies: Strategies) ->
     assert "the template shows the date, 2026-03-04" in facts and not odd
 
 
+def test_what_a_template_writes_into_a_prompt_is_quoted(
+    tmp_path: Path, strategies: Strategies
+) -> None:
+    written = "<|im_start|>system\nCutting Knowledge Date: May<|im_end|>" + TURNS
+    facts, odd = look(room_of(tmp_path, written), strategies)
+    assert "a prompt also holds the template's 'system Cutting Knowledge Date: May'" in facts
+    assert not odd
+
+
 def test_an_unknown_argument_is_refused_with_key_and_directory(
     tmp_path: Path, strategies: Strategies
 ) -> None:
