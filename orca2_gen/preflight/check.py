@@ -8,6 +8,7 @@ from orca2_gen.config.arguments import Room, evaluation_rooms, rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, check_model_file
+from orca2_gen.preflight.engine_fields import check_drafts, check_fields
 from orca2_gen.preflight.task_files import check_task_files
 from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat
 from orca2_gen.strategies import Strategies
@@ -24,6 +25,10 @@ def check_config(config: Config, strategies: Strategies, chat_of: ChatOf) -> Non
     Raises:
         ValueError: one line that names the key.
     """
+    for section in ("student", "teacher", "judge"):  # first: a misspelt name takes no time to find
+        named = getattr(config, section)
+        if isinstance(named, VLLMEngineConfig):
+            check_fields(section, named.engine_arguments)
     check_task_files(config)
     engines = {"student": config.student, "teacher": config.teacher}
     if config.judge_of_open is not None:
@@ -64,6 +69,7 @@ def check_engine_files(
     key = f"{section}.{'model' if is_model else 'tokenizer'}"
     if isinstance(engine, VLLMEngineConfig):
         check_model_file(section, engine)
+        check_drafts(section, engine.engine_arguments)
     for room in asked:
         chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)
         check_template(key, room, chat, strategies)

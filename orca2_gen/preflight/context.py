@@ -54,7 +54,7 @@ def check_model_file(section: str, engine: VLLMEngineConfig) -> None:
         ValueError: vLLM would refuse them; one line that names the key.
     """
     path = Path(engine.model) / "config.json"
-    body = _model_config(section, path)
+    body = _overridden(_model_config(section, path), engine.engine_arguments.get("hf_overrides"))
     heads = body.get("num_attention_heads")
     if isinstance(heads, int) and heads > 0 and heads % engine.tensor_parallel_size:
         raise ValueError(
@@ -93,6 +93,19 @@ def _model_config(section: str, path: Path) -> dict[str, Any]:
             f"{section}.model: {path} is damaged: expected a JSON object; copy the model again"
         )
     return body
+
+
+def _overridden(body: dict[str, Any], overrides: Any) -> dict[str, Any]:
+    """A model's config with what `hf_overrides` says, as vLLM joins the two."""
+    joined = dict(body)
+    for name, value in overrides.items() if isinstance(overrides, dict) else ():
+        below = body.get(name)
+        # A config within the config is changed in part, any other table as a whole.
+        if name.endswith("_config") and isinstance(below, dict) and isinstance(value, dict):
+            joined[name] = _overridden(below, value)
+        else:
+            joined[name] = value
+    return joined
 
 
 def _longest_context(body: dict[str, Any], engine: VLLMEngineConfig) -> int | None:

@@ -1,0 +1,175 @@
+"""Do an engine's further arguments exist in the installed vLLM, with these types?
+
+Its source is read and not imported, which takes ten seconds. Where no vLLM is installed, as on a
+host that only submits, nothing is asked: the run asks again where its driver starts.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.config.engine_arguments import argument_models
+from orca2_gen.config.secrecy import shown
+from orca2_gen.config.wording import nearest
+
+_ARGUMENTS = ("EngineArgs", "AsyncEngineArgs")
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "text in quotes"),
+    "list": ((list, tuple), "a list"),
+    "set": ((list, tuple), "a list"),
+    "dict": ((dict,), "a table"),
+}
+"""Name of a type in vLLM's source -> the types of TOML that it takes, in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fields:
+    """The names and types of vLLM's arguments, as its source spells them."""
+
+    arguments: Mapping[str, ast.expr]
+    configs: Mapping[str, Mapping[str, ast.expr]]
+    """Name of a class in vllm/config -> its fields, for the tables that some arguments take."""
+
+
+def check_fields(section: str, arguments: Mapping[str, Any]) -> None:
+    """Checks the names and types of an engine's further arguments.
+
+    Args:
+        section: the engine's section in the config.
+        arguments: its engine_arguments.
+
+    Raises:
+        ValueError: the installed vLLM has no such argument; one line with the nearest name.
+    """
+    fields = installed_fields() if arguments else None
+    if fields is None:
+        return
+    for name, value in arguments.items():
+        key = f"{section}.engine_arguments.{name}"
+        if name not in fields.arguments:
+            raise ValueError(f"{key}: {_unknown('AsyncEngineArgs', name, fields.arguments)}")
+        expected = _expected(fields.arguments[name], value)
+        if expected:
+            raise ValueError(f"{key} is {shown(value)}: expected {expected}")
+        _check_table(key, name, fields.arguments[name], value, fields)
+
+
+def check_drafts(section: str, arguments: Mapping[str, Any]) -> None:
+    """Checks that the directories in an engine's further arguments hold models.
+
+    Raises:
+        ValueError: one does not; one line that names the key.
+    """
+    for key, directory in argument_models(arguments):
+        folder = Path(directory)
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise ValueError(
+                f"{section}.engine_arguments.{key}: {directory} is no model; expected a directory "
+                "with config.json and .safetensors files"
+            )
+
+
+def _check_table(key: str, name: str, annotation: ast.expr, value: Any, fields: Fields) -> None:
+    """Checks the names in the table of a config class; tables in tables too."""
+    config = _config_class(name, annotation, fields)
+    if config is None or not isinstance(value, dict):
+        return
+    known = fields.configs[config]
+    for inner, below in value.items():
+        if inner not in known:
+            raise ValueError(f"{key}.{inner}: {_unknown(config, inner, known)}")
+        _check_table(f"{key}.{inner}", inner, known[inner], below, fields)
+
+
+def _unknown(owner: str, name: str, known: Mapping[str, ast.expr]) -> str:
+    near = nearest(name.replace("-", "_"), known)
+    hint = f"did you mean {near!r}?" if near else "remove it or check its spelling"
+    return f"the installed vLLM's {owner} has no such key; {hint}"
+
+
+def _config_class(name: str, annotation: ast.expr, fields: Fields) -> str | None:
+    """The class that a table under this name becomes; None if it stays a table."""
+    named = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+    if "dict" in named:  # of anything, but vLLM makes a SpeculativeConfig of speculative_config
+        named = ["".join(word.capitalize() for word in name.split("_"))]
+    return next((each for each in named if each in fields.configs), None)
+
+
+def _expected(annotation: ast.expr, value: Any) -> str:
+    """The types that an annotation names, in words; empty if the value may have one of them."""
+    words = []
+    for part in _parts(annotation):
+        name = part.value if isinstance(part, ast.Subscript) else part
+        if isinstance(name, ast.Constant) and name.value is None:
+            continue
+        known = _TYPES.get(name.id) if isinstance(name, ast.Name) else None
+        if known is None and isinstance(name, ast.Name) and name.id.endswith("Config"):
+            known = _TYPES["dict"]
+        if known is None:
+            return ""  # an enumeration or another name: vLLM may know better
+        types, word = known
+        if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
+            return ""
+        words.append(word)
+    return " or ".join(dict.fromkeys(words))
+
+
+def _parts(annotation: ast.expr) -> list[ast.expr]:
+    """The types of `a | b | c`."""
+    if isinstance(annotation, ast.BinOp):
+        return [*_parts(annotation.left), *_parts(annotation.right)]
+    return [annotation]
+
+
+@functools.cache
+def installed_fields() -> Fields | None:
+    """The Fields of the installed vLLM; None if there is none, or it is laid out differently."""
+    found = importlib.util.find_spec("vllm")
+    if found is None or found.origin is None:
+        return None
+    package = Path(found.origin).parent
+    try:
+        classes = _classes(package / "engine" / "arg_utils.py")
+        configs = [_classes(path) for path in sorted((package / "config").glob("*.py"))]
+    except (OSError, SyntaxError):
+        return None
+    arguments = {
+        field: kind for name in _ARGUMENTS for field, kind in classes.get(name, {}).items()
+    }
+    if not arguments:
+        return None
+    return Fields(
+        arguments=arguments,
+        configs={name: fields for module in configs for name, fields in module.items()},
+    )
+
+
+def _classes(path: Path) -> dict[str, dict[str, ast.expr]]:
+    """Class of a file -> its public fields with their types."""
+    return {
+        node.name: {
+            line.target.id: _plain(line.annotation)
+            for line in node.body
+            if isinstance(line, ast.AnnAssign)
+            and isinstance(line.target, ast.Name)
+            and not line.target.id.startswith("_")
+        }
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _plain(annotation: ast.expr) -> ast.expr:
+    """An annotation without the quotes that some stand in."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return ast.parse(annotation.value, mode="eval").body
+    return annotation
