@@ -38,7 +38,7 @@ _NAMES_CODE = re.compile(
 )
 _INTERNAL = re.compile(r"(target|draft)_(model|parallel)_config")
 _OF_LAYERS = re.compile(
-    r"ignore|exclude|_ops$|_params$|layers?($|_)|modules($|_)|targets|not_convert"
+    r"ignore|exclude|_(ops|params)(\.|$)|layers?(\.|$|_)|modules(\.|$|_)|targets|not_convert"
 )
 """Keys whose values are names of layers and operators, which look like places in Python code."""
 _PYTHON_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(:\w+)?")
@@ -89,7 +89,8 @@ def _check_name(key: str) -> None:
         raise ValueError(f"{cut(key)} may not be set ({reason}); remove it")
 
 
-_REFUSED_BELOW = {name for name, reason in REFUSED.items() if reason is RUNS_CODE} | {"hf_token"}
+_REFUSED_BELOW = {name for name, reason in REFUSED.items() if reason is RUNS_CODE}
+_REFUSED_BELOW |= {"hf_token", "distributed_executor_backend"}  # the latter may name a class
 
 
 def _check_value(key: str, value: Any) -> None:

@@ -93,6 +93,8 @@ def _check_table(key: str, name: str, annotation: ast.expr, value: Any, fields: 
 def _unknown(owner: str, name: str, known: Mapping[str, ast.expr]) -> str:
     near = nearest(name.replace("-", "_"), known)
     hint = f"did you mean {near!r}?" if near else "remove it or check its spelling"
+    if name.startswith("rope_"):  # of vLLM's arguments once
+        hint = f"set it in hf_overrides, e.g. {{ {name} = ... }}"
     return f"the installed vLLM's {owner} has no such key; {hint}"
 
 
