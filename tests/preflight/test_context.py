@@ -61,6 +61,41 @@ def test_a_context_beyond_the_models_own_is_refused(tmp_path: Path, key: str) ->
         check_model_file("teacher", engine(tmp_path, body, max_model_len=513))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "is_fine"),
+    [
+        ({"max_position_embeddings": 4096}, True),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, True),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 8.0}}, True),
+        ({"max_position_embeddings": 4095}, False),
+        ({"rope_parameters": {"rope_type": "default"}}, False),
+        ({}, False),
+    ],
+)
+def test_hf_overrides_count_as_the_models_own_config(
+    tmp_path: Path, overrides: dict[str, Any], is_fine: bool
+) -> None:
+    further = {"hf_overrides": overrides}
+    body = {"max_position_embeddings": 512, "rope_parameters": {"rope_type": "default"}}
+    asked = engine(tmp_path, body, max_model_len=4096, engine_arguments=further)
+    if is_fine:
+        check_model_file("student", asked)
+        return
+    with pytest.raises(ValueError, match=r"student\.max_model_len is 4096"):
+        check_model_file("student", asked)
+
+
+def test_a_part_of_a_config_is_overridden_in_part(tmp_path: Path) -> None:
+    body = {"num_hidden_layers": 4, "text_config": {"num_hidden_layers": 4, "hidden_size": 8}}
+    overrides = {"text_config": {"num_hidden_layers": 2}, "num_hidden_layers": 1}
+    further = {"hf_overrides": overrides}
+    check_model_file("student", engine(tmp_path, body, pipeline_parallel_size=4))
+    with pytest.raises(ValueError, match="num_hidden_layers 1"):
+        check_model_file(
+            "student", engine(tmp_path, body, pipeline_parallel_size=2, engine_arguments=further)
+        )
+
+
 def test_vllms_own_switch_lets_a_longer_context_through(tmp_path: Path) -> None:
     body = {"max_position_embeddings": 512}
     allowed = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
