@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orca2_gen.config.argument_checks import LOAD_FORMATS
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.engine_arguments import (
     SPEED,
@@ -130,6 +132,13 @@ def test_every_parallel_size_multiplies_the_devices_and_data_parallel_ranks_the_
     assert config.sequences == max_num_seqs * data_parallel_size(config.engine_arguments)
     plain = VLLMEngineConfig(model="/models/student", max_num_seqs=max_num_seqs)
     assert (plain.ranks, plain.sequences) == (1, max_num_seqs)
+
+
+def test_the_docs_list_the_arguments_of_speed_and_the_load_formats() -> None:
+    text = (STUDENT.parents[2] / "docs" / "models.md").read_text()
+    named = set(re.findall(r"`(\w+)`", text[text.index("**Stage keys.**") :]))
+    assert set(SPEED) <= named and named <= {*SPEED, "hf_overrides"}
+    assert set(LOAD_FORMATS) <= set(re.findall(r"`(\w+)`", text))
 
 
 def test_a_config_without_arguments_reads_as_before(judged_file: Path) -> None:
