@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.secrecy import shown
 from orca2_gen.config.section import FROM_LIST, Fraction, Name, PathText, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.config.training import TrainingConfig
@@ -244,12 +245,15 @@ class Config(Section):
     def _is_a_day(cls, value: Any) -> Any:
         # TOML has dates of its own, JSON has none.
         if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-            return value.isoformat()
+            value = value.isoformat()
         if isinstance(value, str):
             try:
-                return datetime.date.fromisoformat(value).isoformat()
+                day = datetime.date.fromisoformat(value)
             except ValueError:
-                raise ValueError(f"{value!r} is no day; expected YYYY-MM-DD") from None
+                raise ValueError(f"{shown(value)} is no day; expected YYYY-MM-DD") from None
+            if not 1900 <= day.year <= 2999:
+                raise ValueError(f"{value} is too far away; expected a year from 1900 to 2999")
+            return day.isoformat()
         return value
 
     @model_validator(mode="after")

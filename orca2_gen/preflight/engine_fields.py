@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.config.engine_arguments import argument_models
 from orca2_gen.config.secrecy import shown
 from orca2_gen.config.wording import nearest
 
@@ -61,21 +60,6 @@ def check_fields(section: str, arguments: Mapping[str, Any]) -> None:
         if expected:
             raise ValueError(f"{key} is {shown(value)}: expected {expected}")
         _check_table(key, name, fields.arguments[name], value, fields)
-
-
-def check_drafts(section: str, arguments: Mapping[str, Any]) -> None:
-    """Checks that the directories in an engine's further arguments hold models.
-
-    Raises:
-        ValueError: one does not; one line that names the key.
-    """
-    for key, directory in argument_models(arguments):
-        folder = Path(directory)
-        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise ValueError(
-                f"{section}.engine_arguments.{key}: {directory} is no model; expected a directory "
-                "with config.json and .safetensors files"
-            )
 
 
 def _check_table(key: str, name: str, annotation: ast.expr, value: Any, fields: Fields) -> None:

@@ -39,7 +39,17 @@ def test_a_date_is_taken_from_the_config_in_either_spelling(
 
 
 @pytest.mark.parametrize(
-    "written", ["2026-02-30", "tomorrow", "7", "2026-03-04T10:00:00", '"2026-03-04 10:00"', "true"]
+    "written",
+    [
+        "2026-02-30",
+        "tomorrow",
+        "7",
+        "2026-03-04T10:00:00",
+        "9999-12-31",
+        "0001-01-01",
+        '"2026-03-04 10:00"',
+        "true",
+    ],
 )
 def test_what_is_no_day_is_refused_in_one_line(write_config: Write, written: str) -> None:
     with pytest.raises(ValueError, match="template_date") as refused:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orca2_gen.config.engine_arguments import DEVICES, REFUSED, SPEED
 from orca2_gen.config.load import load_config
 from orca2_gen.config.wording import nearest
-from orca2_gen.preflight.engine_fields import check_drafts, check_fields, installed_fields
+from orca2_gen.preflight.engine_fields import check_fields, installed_fields
 from orca2_gen.provenance.inputs import read_texts
 from tests.config.test_argument_checks import USEFUL
 from tests.conftest import Write
@@ -131,9 +131,3 @@ def test_vllm_is_read_and_not_imported() -> None:
         f"{asked}\nassert not {{'vllm', 'torch'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_draft_without_weights_is_refused_before_an_engine_starts(tmp_path: Path) -> None:
-    check_drafts("student", {"speculative_config": {"model": str(STUDENT)}})
-    with pytest.raises(ValueError, match=r"student\.engine_arguments\.speculative_config\.model: "):
-        check_drafts("student", {"speculative_config": {"model": str(tmp_path)}})
