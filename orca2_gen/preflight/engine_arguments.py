@@ -17,6 +17,8 @@ from orca2_gen.preflight.weights import read_weights
 
 _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 """Keys in which vLLM looks for a model's number of experts."""
+_VLLMS_THETA = 10_000
+"""The rope_theta that vLLM takes where none is said."""
 _ROPES = ("rope_scaling", "rope_parameters")
 _DRAFT = "speculative_config.model"
 _COUNTED = ("ngram", "[ngram]", "ngram_gpu", "draft_model")
@@ -52,7 +54,9 @@ def _check_ropes(key: str, ropes: Mapping[str, Any], theta: float | None) -> Non
     """
     parts = list(ropes.values())
     is_nested = bool(parts) and all(isinstance(part, dict) for part in parts)
-    needed = {"rope_type": "e.g. 'yarn'"} | ({} if theta is None else {"rope_theta": f"{theta:g}"})
+    needed = {"rope_type": "e.g. 'yarn'"}
+    if theta not in (None, _VLLMS_THETA):
+        needed["rope_theta"] = f"{theta:g}"
     for part in parts if is_nested else [ropes]:
         for name, example in needed.items():
             if name not in part:
