@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat
 from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.config.vllm_fields import installed_fields
 from orca2_gen.engine import OWN_KEYS, Request, engine_arguments
-from orca2_gen.preflight.engine_fields import installed_fields
 from orca2_gen.scripted_engine import ScriptedEngine
 
 REQUEST = Request(

@@ -1,23 +1,19 @@
 """Do an engine's further arguments exist in the installed vLLM, with these types?
 
-Its source is read and not imported, which takes ten seconds. Where no vLLM is installed, as on a
-host that only submits, nothing is asked: the run asks again where its driver starts.
+Where no vLLM is installed, as on a host that only submits, nothing is asked: the run asks again
+where its driver starts.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
-import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orca2_gen.config.secrecy import shown
+from orca2_gen.config.vllm_fields import Fields, installed_fields
 from orca2_gen.config.wording import nearest
 
-_ARGUMENTS = ("EngineArgs", "AsyncEngineArgs")
 _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
     "int": ((int,), "a whole number"),
@@ -28,15 +24,6 @@ _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "dict": ((dict,), "a table"),
 }
 """Name of a type in vLLM's source -> the types of TOML that it takes, in words."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fields:
-    """The names and types of vLLM's arguments, as its source spells them."""
-
-    arguments: Mapping[str, ast.expr]
-    configs: Mapping[str, Mapping[str, ast.expr]]
-    """Name of a class in vllm/config -> its fields, for the tables that some arguments take."""
 
 
 def check_fields(section: str, arguments: Mapping[str, Any]) -> None:
@@ -114,48 +101,3 @@ def _parts(annotation: ast.expr) -> list[ast.expr]:
     if isinstance(annotation, ast.BinOp):
         return [*_parts(annotation.left), *_parts(annotation.right)]
     return [annotation]
-
-
-@functools.cache
-def installed_fields() -> Fields | None:
-    """The Fields of the installed vLLM; None if there is none, or it is laid out differently."""
-    found = importlib.util.find_spec("vllm")
-    if found is None or found.origin is None:
-        return None
-    package = Path(found.origin).parent
-    try:
-        classes = _classes(package / "engine" / "arg_utils.py")
-        configs = [_classes(path) for path in sorted((package / "config").glob("*.py"))]
-    except (OSError, SyntaxError):
-        return None
-    arguments = {
-        field: kind for name in _ARGUMENTS for field, kind in classes.get(name, {}).items()
-    }
-    if not arguments:
-        return None
-    return Fields(
-        arguments=arguments,
-        configs={name: fields for module in configs for name, fields in module.items()},
-    )
-
-
-def _classes(path: Path) -> dict[str, dict[str, ast.expr]]:
-    """Class of a file -> its public fields with their types."""
-    return {
-        node.name: {
-            line.target.id: _plain(line.annotation)
-            for line in node.body
-            if isinstance(line, ast.AnnAssign)
-            and isinstance(line.target, ast.Name)
-            and not line.target.id.startswith("_")
-        }
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef)
-    }
-
-
-def _plain(annotation: ast.expr) -> ast.expr:
-    """An annotation without the quotes that some stand in."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return ast.parse(annotation.value, mode="eval").body
-    return annotation

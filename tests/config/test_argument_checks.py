@@ -15,7 +15,7 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.engine_arguments import MOST_DEPTH, REFUSED, SPEED
 from orca2_gen.config.load import load_config, read_config, resolved
 from orca2_gen.config.secrecy import is_secret_name
-from orca2_gen.preflight.engine_fields import installed_fields
+from orca2_gen.config.vllm_fields import installed_fields
 from tests.conftest import Write
 
 OWN = VLLMEngineConfig.model_fields
@@ -298,3 +298,20 @@ def test_a_recorded_config_is_read_as_it_was_written(write_config: Write, tmp_pa
     recorded = tmp_path / "config.json"
     recorded.write_text(json.dumps({"config": resolved(config)}))
     assert read_config(recorded).judge == config.judge
+
+
+@pytest.mark.parametrize("role", ["student", "teacher", "judge"])
+@pytest.mark.parametrize("name", ["data_parallel_size", "speculative_config", "cpu_offload_gb"])
+def test_an_argument_of_vllm_among_our_own_keys_is_told_its_place(
+    write_config: Write, role: str, name: str
+) -> None:
+    file = write_config(sections=f'[judge]\nmodel = "{STUDENT}"\n')
+    sets = [] if role == "judge" else [f"{role}={{ model = '{STUDENT}' }}"]
+    with pytest.raises(ValueError) as found:
+        read_config(file, [*sets, f"{role}.{name}=2"])
+    assert str(found.value).endswith(
+        f"unknown key '{role}.{name}'; it is an argument of vLLM: set it in "
+        f"[{role}.engine_arguments]"
+    )
+    with pytest.raises(ValueError, match=rf"'{role}\.worker_cls' may not be set \(it runs code"):
+        read_config(file, [*sets, f"{role}.worker_cls=a.B"])

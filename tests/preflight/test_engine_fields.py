@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.engine_arguments import DEVICES, REFUSED, SPEED
 from orca2_gen.config.load import load_config
+from orca2_gen.config.vllm_fields import installed_fields
 from orca2_gen.config.wording import nearest
-from orca2_gen.preflight.engine_fields import check_fields, installed_fields
+from orca2_gen.preflight.engine_fields import check_fields
 from orca2_gen.provenance.inputs import read_texts
 from tests.config.test_argument_checks import USEFUL
 from tests.conftest import Write
@@ -131,3 +135,14 @@ def test_vllm_is_read_and_not_imported() -> None:
         f"{asked}\nassert not {{'vllm', 'torch'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_example_of_the_documentation_is_taken() -> None:
+    page = (STUDENT.parents[2] / "docs" / "models.md").read_text()
+    [example] = re.findall(
+        r"```toml\n(.*?)```", page[page.index("## Engine arguments") :], re.DOTALL
+    )
+    for role, section in tomllib.loads(example).items():
+        engine = VLLMEngineConfig(**section)
+        assert engine.engine_arguments
+        check_fields(role, engine.engine_arguments)
