@@ -10,7 +10,7 @@ from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, scored_eng
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, context_lines
-from orca2_gen.preflight.engine_arguments import check_fit
+from orca2_gen.preflight.engine_arguments import argument_lines
 from orca2_gen.preflight.engine_fields import check_fields
 from orca2_gen.preflight.task_files import check_task_files
 from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, template_lines
@@ -96,7 +96,7 @@ def engine_lines(
     weights = Weights(tensors={}, facts=(), odd=())
     found: list[tuple[list[str], list[str]]] = []
     if isinstance(engine, VLLMEngineConfig):
-        check_fit(section, engine)
+        found.append(argument_lines(section, engine))
         found.append(context_lines(section, engine))
         weights = _weights(key, Path(room.tokenizer), is_needed=needs_weights)
     chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)

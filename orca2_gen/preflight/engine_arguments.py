@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.config.engine_arguments import argument_models
+from orca2_gen.config.engine_arguments import SPEED, argument_models
 from orca2_gen.config.secrecy import shown
 from orca2_gen.preflight.model_config import hf_overrides, model_body, overridden, text_config
 from orca2_gen.preflight.weights import read_weights
@@ -25,14 +25,14 @@ _COUNTED = ("ngram", "[ngram]", "ngram_gpu", "draft_model")
 """Methods of speculative decoding with no number of tokens of their own."""
 
 
-def check_fit(section: str, engine: VLLMEngineConfig) -> None:
-    """Checks an engine's further arguments against the files of its models.
+def argument_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], list[str]]:
+    """What an engine's further arguments mean for a run, in lines, if they fit its models.
 
     Raises:
         ValueError: they do not fit; one line that names the key.
     """
     if not engine.engine_arguments:
-        return
+        return [], []
     key = f"{section}.engine_arguments"
     directory, overrides = Path(engine.model), hf_overrides(engine)
     body = model_body(f"{section}.model", directory)
@@ -46,6 +46,10 @@ def check_fit(section: str, engine: VLLMEngineConfig) -> None:
         model_body(f"{key}.{place}", Path(draft))
         read_weights(f"{key}.{place}", Path(draft))
     _check_speculation(key, directory, engine.engine_arguments.get("speculative_config"))
+    names = sorted(engine.engine_arguments)
+    in_keys = ", ".join(name for name in names if name not in SPEED)
+    facts = [f"engine_arguments {', '.join(names)}; in stage keys: {in_keys or 'none'}"]
+    return facts, []
 
 
 def _check_ropes(key: str, ropes: Mapping[str, Any], theta: float | None) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.preflight.context import context_lines
-from orca2_gen.preflight.engine_arguments import check_fit
+from orca2_gen.preflight.engine_arguments import argument_lines
 
 STUDENT = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "student"
 LLAMA: dict[str, Any] = {
@@ -28,7 +28,7 @@ def engine(folder: Path, body: dict[str, Any], **arguments: Any) -> VLLMEngineCo
 
 def refusal(asked: VLLMEngineConfig) -> str:
     with pytest.raises(ValueError) as found:
-        check_fit("teacher", asked)
+        argument_lines("teacher", asked)
     return str(found.value)
 
 
@@ -45,7 +45,7 @@ def test_ropes_that_would_lose_the_models_theta_are_refused(
     assert found.startswith(f"teacher.engine_arguments.hf_overrides.{name} takes the place of all")
     assert found.endswith("has no rope_theta; add it (500000)")
     whole = {**YARN, "rope_theta": 5e5}
-    check_fit("teacher", engine(tmp_path, body, hf_overrides={name: whole}))
+    argument_lines("teacher", engine(tmp_path, body, hf_overrides={name: whole}))
     untyped = {key: value for key, value in whole.items() if key != "rope_type"}
     assert "no rope_type" in refusal(engine(tmp_path, body, hf_overrides={name: untyped}))
     by_layer = {"full_attention": whole, "sliding_attention": YARN}
@@ -56,7 +56,7 @@ def test_the_ropes_of_the_documentation_are_enough_for_its_context(tmp_path: Pat
     body = {**LLAMA, "rope_theta": 5e5}
     ropes = {"rope_parameters": {**YARN, "rope_theta": 5e5}, "max_position_embeddings": 2048}
     asked = engine(tmp_path, body, hf_overrides=ropes).model_copy(update={"max_model_len": 2048})
-    check_fit("teacher", asked)
+    argument_lines("teacher", asked)
     context_lines("teacher", asked)
 
 
@@ -66,8 +66,8 @@ def test_experts_are_spread_only_where_there_are_some(
     tmp_path: Path, key: str, is_nested: bool
 ) -> None:
     experts = {"text_config": {key: 8}} if is_nested else {key: 8}
-    check_fit("teacher", engine(tmp_path, LLAMA | experts, enable_expert_parallel=True))
-    check_fit("teacher", engine(tmp_path, LLAMA, enable_expert_parallel=False))
+    argument_lines("teacher", engine(tmp_path, LLAMA | experts, enable_expert_parallel=True))
+    argument_lines("teacher", engine(tmp_path, LLAMA, enable_expert_parallel=False))
     found = refusal(engine(tmp_path, LLAMA | {key: 0}, enable_expert_parallel=True))
     assert found == (
         f"teacher.engine_arguments.enable_expert_parallel is true, and {tmp_path / 'config.json'} "
@@ -94,7 +94,7 @@ def test_a_number_of_speculative_tokens_is_asked_for_where_vllm_needs_one(
 ) -> None:
     asked = engine(tmp_path, LLAMA, speculative_config=table)
     if is_fine:
-        check_fit("teacher", asked)
+        argument_lines("teacher", asked)
     else:
         key = "teacher.engine_arguments.speculative_config.num_speculative_tokens is "
         assert refusal(asked).startswith(key)
@@ -105,7 +105,7 @@ def test_a_draft_is_a_whole_model_with_the_vocabulary_of_its_own(tmp_path: Path)
     (tmp_path / "model").mkdir()
     table = {"method": "draft_model", "model": str(draft), "num_speculative_tokens": 2}
     same = VLLMEngineConfig(model=str(STUDENT), engine_arguments={"speculative_config": table})
-    check_fit("teacher", same)
+    argument_lines("teacher", same)
     other = engine(tmp_path / "model", LLAMA | {"vocab_size": 99}, speculative_config=table)
     assert "one of 99; a draft must have that of its model" in refusal(other)
     key = "teacher.engine_arguments.speculative_config.model: "
@@ -119,3 +119,15 @@ def test_a_draft_is_a_whole_model_with_the_vocabulary_of_its_own(tmp_path: Path)
         weights.write_bytes(whole)
     (draft / "config.json").unlink()
     assert refusal(same).startswith(key)
+
+
+def test_a_line_says_which_arguments_are_in_the_stage_keys(tmp_path: Path) -> None:
+    table = {"method": "ngram", "num_speculative_tokens": 2}
+    asked = engine(tmp_path, LLAMA, async_scheduling=True, speculative_config=table)
+    line = "engine_arguments async_scheduling, speculative_config; in stage keys: "
+    assert argument_lines("teacher", asked) == ([f"{line}speculative_config"], [])
+    asked = engine(tmp_path, LLAMA, data_parallel_size=2)
+    assert argument_lines("teacher", asked)[0] == [
+        "engine_arguments data_parallel_size; in stage keys: none"
+    ]
+    assert argument_lines("teacher", engine(tmp_path, LLAMA)) == ([], [])
