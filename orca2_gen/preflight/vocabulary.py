@@ -39,13 +39,6 @@ def vocabulary_lines(
     rows = _rows(key, directory)
     if rows is None:
         return [], []
-    for name in _EMBEDDINGS:
-        held = tensors.get(name)
-        if held and held.dtype in _WHOLE and len(held.shape) == 2 and held.shape[0] != rows:
-            raise ValueError(
-                f"{key}: {directory / 'config.json'} says vocab_size {rows}, and {name} has "
-                f"{held.shape[0]} rows; save config and weights together, with save_pretrained"
-            )
     ids = chat.tokenizer.get_vocab()
     padding = chat.tokenizer.pad_token_id
     beyond = {number: token for token, number in ids.items() if number >= rows}
@@ -59,6 +52,13 @@ def vocabulary_lines(
             f"says vocab_size {rows}; give the model its own tokenizer, or resize its embeddings "
             "(resize_token_embeddings) and save both"
         )
+    for name in _EMBEDDINGS:
+        held = tensors.get(name)
+        if held and held.dtype in _WHOLE and len(held.shape) == 2 and held.shape[0] != rows:
+            raise ValueError(
+                f"{key}: {directory / 'config.json'} says vocab_size {rows}, and {name} has "
+                f"{held.shape[0]} rows; save config and weights together, with save_pretrained"
+            )
     odd = []
     if beyond:
         odd.append(f"the padding token {beyond[padding]!a:.80} ({padding}) has no row in the model")

@@ -16,6 +16,9 @@ from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 MOST_INDEX_BYTES = 256 << 20
 """Bytes of an index; that of the largest published model has ten million."""
+SINGLE = "model.safetensors"
+INDEX = f"{SINGLE}.index.json"
+"""Names under which transformers looks for weights."""
 CONSOLIDATED = "consolidated"
 """Beginning of the names of Mistral's own files, which vLLM prefers where they are."""
 _PART = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
@@ -109,7 +112,7 @@ def _read_files(
     if more := [name for name in among if name not in read]:
         odd.append(
             f"{index_path.name} does not name {_some(more)}, so vLLM leaves it out"
-            + (", but training reads model.safetensors" if "model.safetensors" in more else "")
+            + (f", but training reads {SINGLE}" if SINGLE in more else "")
         )
     return read, index, odd
 
@@ -207,20 +210,21 @@ def _sizes(tensors: Mapping[str, Mapping[str, Tensor]]) -> str:
         for tensor in file.values():
             by_dtype[tensor.dtype] += tensor.num_bytes
             num_values += tensor.num_values
-    total = _quantity(sum(by_dtype.values()), "GB", "MB")
+    total = quantity(sum(by_dtype.values()), "GB", "MB")
     # A packed integer holds several weights.
     are_numbers = all(dtype.startswith(("F", "BF")) for dtype in by_dtype)
     parts = sorted(by_dtype.items(), key=lambda each: -each[1])
-    kinds = ", ".join(f"{dtype} {_quantity(num, 'GB', 'MB')}" for dtype, num in parts)
+    kinds = ", ".join(f"{dtype} {quantity(num, 'GB', 'MB')}" for dtype, num in parts)
     files = f"{len(tensors)} file{'s' if len(tensors) > 1 else ''}"
     return (
         f"{total} of weights in {files} ({kinds if len(parts) > 1 else parts[0][0]}), "
-        f"{_quantity(num_values, 'billion', 'million')} "
+        f"{quantity(num_values, 'billion', 'million')} "
         f"{'parameters' if are_numbers else 'numbers, some of them packed'}"
     )
 
 
-def _quantity(number: int, large: str, small: str) -> str:
+def quantity(number: int, large: str, small: str) -> str:
+    """A number in one of two units, thousand million or million."""
     return f"{number / 1e9:.2f} {large}" if number >= 1e9 else f"{number / 1e6:.2f} {small}"
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.preflight.model_directories llama-2-70b OUT
 
-writes one with the tensors of a published model, in some megabytes on a disk: its config.json, its
-index and its files of weights, but no tokenizer.
+writes one with the tensors of a published model, in some kilobytes on a disk: its config.json, its
+index, its files of weights, and a small tokenizer with Llama 2's template.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tests.conftest import LLAMA, sentencepiece_bpe, write_tokenizer
 
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1}
 INDEX = "model.safetensors.index.json"
@@ -115,9 +117,11 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
 
 
 def write_published(name: str, folder: Path) -> Path:
-    """Writes a published model's directory, without tokenizer."""
+    """Writes a published model's directory, with a small tokenizer of the same kind."""
     sizes, num_files = PUBLISHED[name]
-    return write_model(folder, *llama(**sizes), num_files, "F16")
+    write_model(folder, *llama(**sizes), num_files, "F16")
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return write_tokenizer(folder, sentencepiece_bpe(), LLAMA, **tokens)
 
 
 if __name__ == "__main__":
