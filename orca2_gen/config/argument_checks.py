@@ -41,7 +41,7 @@ _OF_LAYERS = re.compile(
     r"ignore|exclude|_(ops|params)(\.|$)|layers?(\.|$|_)|modules(\.|$|_)|targets|not_convert"
 )
 """Keys whose values are names of layers and operators, which look like places in Python code."""
-_PYTHON_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(:\w+)?")
+_PYTHON_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 

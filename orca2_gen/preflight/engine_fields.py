@@ -7,6 +7,7 @@ where its driver starts.
 from __future__ import annotations
 
 import ast
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,16 @@ _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "dict": ((dict,), "a table"),
 }
 """Name of a type in vLLM's source -> the types of TOML that it takes, in words."""
+
+
+_PACKAGES: Mapping[str, str] = {
+    "fastsafetensors": "fastsafetensors",
+    "instanttensor": "instanttensor",
+    "runai_streamer": "runai_model_streamer",
+    "runai_streamer_sharded": "runai_model_streamer",
+    "suffix": "arctic_inference",
+}
+"""Value of an argument -> the package that vLLM imports for it and does not install."""
 
 
 def check_fields(section: str, arguments: Mapping[str, Any]) -> None:
@@ -47,6 +58,21 @@ def check_fields(section: str, arguments: Mapping[str, Any]) -> None:
         if expected:
             raise ValueError(f"{key} is {shown(value)}: expected {expected}")
         _check_table(key, name, fields.arguments[name], value, fields)
+    _check_packages(f"{section}.engine_arguments", arguments)
+
+
+def _check_packages(key: str, arguments: Mapping[str, Any]) -> None:
+    """Checks that what vLLM imports for a value is installed too."""
+    speculation = arguments.get("speculative_config")
+    method = speculation.get("method") if isinstance(speculation, dict) else None
+    values = {"load_format": arguments.get("load_format"), "speculative_config.method": method}
+    for name, value in values.items():
+        package = _PACKAGES.get(str(value))
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"{key}.{name} is {value!r}, for which vLLM needs the package {package}; install "
+                "it on every node, or give another value"
+            )
 
 
 def _check_table(key: str, name: str, annotation: ast.expr, value: Any, fields: Fields) -> None:

@@ -59,6 +59,7 @@ BELOW = [
     ("compilation_config", {"backend": "evil.compile"}),
     ("compilation_config", {"inductor_passes": {"post_grad_custom_post_pass": "evil.run"}}),
     ("compilation_config", {"inductor_compile_config": {"cpp.cxx": "evil"}}),
+    ("compilation_config", {"backend": "evil:compile"}),
     ("compilation_config", {"cache_dir": "compiled"}),
     ("compilation_config", {"debug_dump_path": "dump"}),
     ("speculative_config", {"method": "custom_class", "model": "evil.Proposer"}),

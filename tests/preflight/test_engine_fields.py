@@ -137,6 +137,22 @@ def test_vllm_is_read_and_not_imported() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "package"),
+    [
+        ({"load_format": "fastsafetensors"}, "fastsafetensors"),
+        ({"load_format": "runai_streamer_sharded"}, "runai_model_streamer"),
+        ({"speculative_config": {"method": "suffix"}}, "arctic_inference"),
+    ],
+)
+def test_a_value_that_needs_a_package_which_is_not_installed_is_refused(
+    arguments: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    with pytest.raises(ValueError, match=rf"vLLM needs the package {package}; install it on every"):
+        check_fields("student", arguments)
+
+
 def test_the_example_of_the_documentation_is_taken() -> None:
     page = (STUDENT.parents[2] / "docs" / "models.md").read_text()
     [example] = re.findall(
