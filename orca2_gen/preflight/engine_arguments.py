@@ -19,6 +19,12 @@ _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_exp
 """Keys in which vLLM looks for a model's number of experts."""
 _VLLMS_THETA = 10_000
 """The rope_theta that vLLM takes where none is said."""
+_READ: Mapping[str, str] = {
+    "mistral": "consolidated*.safetensors",
+    "sharded_state": "model-*-part-*.safetensors",
+    "runai_streamer_sharded": "model-*-part-*.safetensors",
+}
+"""Load format -> the names of the files that it reads, unless it is given others."""
 _ROPES = ("rope_scaling", "rope_parameters")
 _DRAFT = "speculative_config.model"
 _COUNTED = ("ngram", "[ngram]", "ngram_gpu", "draft_model")
@@ -45,6 +51,7 @@ def argument_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], l
     for place, draft in argument_models(engine.engine_arguments):
         model_body(f"{key}.{place}", Path(draft))
         read_weights(f"{key}.{place}", Path(draft))
+    _check_load_format(key, directory, engine.engine_arguments)
     _check_speculation(key, directory, engine.engine_arguments.get("speculative_config"))
     names = sorted(engine.engine_arguments)
     in_keys = ", ".join(name for name in names if name not in SPEED)
@@ -92,6 +99,18 @@ def _check_experts(key: str, directory: Path, body: Mapping[str, Any], text: Any
         raise ValueError(
             f"{key}.enable_expert_parallel is true, and {directory / 'config.json'} names no "
             "experts; remove it"
+        )
+
+
+def _check_load_format(key: str, directory: Path, arguments: Mapping[str, Any]) -> None:
+    """Checks that the files are there which a load format reads instead of all safetensors."""
+    pattern = _READ.get(str(arguments.get("load_format")))
+    if pattern is None or "pattern" in str(arguments.get("model_loader_extra_config")):
+        return
+    if not any(directory.glob(pattern)):
+        raise ValueError(
+            f"{key}.load_format is {arguments['load_format']!r}, which reads {pattern}, and "
+            f"{directory} holds none; remove the key"
         )
 
 

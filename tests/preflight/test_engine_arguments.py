@@ -131,3 +131,27 @@ def test_a_line_says_which_arguments_are_in_the_stage_keys(tmp_path: Path) -> No
         "engine_arguments data_parallel_size; in stage keys: none"
     ]
     assert argument_lines("teacher", engine(tmp_path, LLAMA)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("load_format", "file"),
+    [
+        ("mistral", "consolidated-00001-of-00002.safetensors"),
+        ("sharded_state", "model-rank-0-part-0.safetensors"),
+        ("runai_streamer_sharded", "model-pp-0-tp-1-part-0.safetensors"),
+    ],
+)
+def test_a_load_format_finds_the_files_that_it_reads(
+    tmp_path: Path, load_format: str, file: str
+) -> None:
+    (tmp_path / "model.safetensors").touch()
+    asked = engine(tmp_path, LLAMA, load_format=load_format)
+    assert refusal(asked).endswith(f"and {tmp_path} holds none; remove the key")
+    (tmp_path / file).touch()
+    argument_lines("teacher", asked)
+    (tmp_path / file).unlink()
+    extra = {"pattern": "part-{rank}-{part}.safetensors"}
+    argument_lines(
+        "teacher",
+        engine(tmp_path, LLAMA, load_format=load_format, model_loader_extra_config=extra),
+    )
