@@ -67,6 +67,8 @@ def test_a_text_reaches_the_model_whole(shape: PublishedShape, shape_chat: Chat,
     except ControlTokenError:
         assert shape.knows_markers
         return
+    if shape.knows_markers:  # it takes the name of a byte for the byte, as transformers' does
+        text = text.replace("<0x0A>", "\n")
     if not shape.is_byte_level:  # sentencepiece's own space is a space to it
         text = text.replace("\u2581", " ")
     assert found in (text, text.removeprefix(" "))
