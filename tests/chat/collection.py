@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.chat.byte_level_shapes import BYTE_LEVEL_SHAPES
 from tests.chat.published_shape import PublishedShape
-from tests.chat.shapes import shapes
+from tests.chat.sentencepiece_shapes import SENTENCEPIECE_SHAPES
 from tests.conftest import write_tokenizer
-
-__all__ = ["PublishedShape", "directory", "markers", "shapes"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 _SPELLED = (
@@ -29,6 +28,10 @@ _SPELLED = (
     "<start_of_image>",
 )
 """Markers that are ordinary text."""
+
+
+def shapes() -> tuple[PublishedShape, ...]:
+    return (*BYTE_LEVEL_SHAPES, *SENTENCEPIECE_SHAPES)
 
 
 def directory(shape: PublishedShape, root: Path) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import Chat, Rendering, load_chat
-from tests.chat.collection import PublishedShape, directory, shapes
+from tests.chat.collection import directory, shapes
+from tests.chat.published_shape import PublishedShape
 
 
 @pytest.fixture(scope="session", params=shapes(), ids=lambda shape: shape.name)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_conversation, encode_prompt
 from orca2_gen.records import Message
-from tests.chat.collection import PublishedShape, markers
+from tests.chat.collection import markers
+from tests.chat.published_shape import PublishedShape
 
 ODDITIES = (
     "",

@@ -27,6 +27,8 @@ class PublishedShape:
     """Whether the template shows the day: `own` only in a system text that nobody gave it."""
     own_system: str = ""
     """How the system text begins that the template writes where it is given none."""
+    keeps_own_system: bool = False
+    """Whether it also writes that text where it is given an empty one."""
     opens_think: bool = False
     """Whether the opening of an answer begins a thought."""
     arguments: tuple[tuple[str, object], ...] = ()

@@ -19,7 +19,6 @@ from orca2_gen.chat import (
     load_chat,
     shape_of,
 )
-from tests.chat.collection import PublishedShape
 from tests.chat.conversations import (
     as_ids_say,
     control,
@@ -31,6 +30,7 @@ from tests.chat.conversations import (
     strangers,
     words,
 )
+from tests.chat.published_shape import PublishedShape
 
 
 @given(texts=st.lists(strangers, min_size=4, max_size=4))

@@ -51,6 +51,15 @@ def marker(text: str, *, special: bool = True, rstrip: bool = False) -> AddedTok
     return AddedToken(text, special=special, normalized=False, rstrip=rstrip)
 
 
+def markers_of(*texts: str) -> list[AddedToken]:
+    return [marker(text) for text in texts]
+
+
+def words_of(*texts: str) -> list[AddedToken]:
+    """Added tokens that are not flagged special."""
+    return [marker(text, special=False) for text in texts]
+
+
 def byte_level(
     markers: Sequence[AddedToken],
     *,
