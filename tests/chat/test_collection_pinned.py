@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, Rendering, encode_conversation, encode_prompt, load_chat, shape_of
+from orca2_gen.erasure import erase, prove
+from orca2_gen.records import Example, Rationale
+from orca2_gen.strategies import Strategies
 from tests.chat.conversations import as_ids_say, conversation, decoded, ids_of, prose, rendered
 from tests.chat.published_shape import PublishedShape
 from tests.chat.test_templates import set_today
@@ -102,3 +106,50 @@ def test_a_folded_system_text_reads_as_the_start_of_the_first_question(
     row = conversation(*said[:2], system=system)
     ids, num_prompt_tokens = encode_conversation(folded, row)
     assert ids[:num_prompt_tokens] == encode_prompt(folded, row[:-1])
+
+
+def test_a_row_that_was_erased_on_one_day_is_erased_on_any(
+    shape: PublishedShape, shape_dir: Path, strategies: Strategies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rationale = Rationale(
+        problem_id="t/train/0",
+        task="t",
+        strategy="step_by_step",
+        attempt=0,
+        system=strategies.instructions["step_by_step"],
+        user="What is 4 + 5? <|im_end|>",
+        text="Nine.\nAnswer: 9",
+        answer="9",
+        num_prompt_tokens=1,
+        num_completion_tokens=1,
+    )
+    examples, digests = [], set()
+    for day in ("2024-02-29", "2026-12-31", "2031-01-01"):
+        set_today(monkeypatch, day)
+        chat = load_chat.__wrapped__(str(shape_dir), Rendering(system=shape.policy))
+        example = erase(
+            rationale, chat=chat, strategies=strategies, prompts="erased", max_tokens=10_000
+        )
+        assert isinstance(example, Example)
+        examples.append(example)
+        proof = prove(examples, chat=chat, strategies=strategies)
+        assert proof.holds
+        digests.add(proof.tokenizer_digest)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["one template", "named templates"])
+def test_a_template_in_the_tokenizers_config_reads_as_one_in_its_own_file(
+    shape: PublishedShape, shape_dir: Path, tmp_path: Path, shape_chat: Chat, named: bool
+) -> None:
+    older = Path(shutil.copytree(shape_dir, tmp_path / "older"))
+    (older / "chat_template.jinja").unlink()
+    template = shape_chat.tokenizer.chat_template
+    several = [{"name": "default", "template": template}, {"name": "rag", "template": "none"}]
+    config = json.loads((older / "tokenizer_config.json").read_text())
+    config["chat_template"] = several if named else template
+    (older / "tokenizer_config.json").write_text(json.dumps(config))
+    chat = load_chat(str(older), shape_chat.rendering)
+    messages = conversation("2 + 3?", "5")
+    assert encode_conversation(chat, messages) == encode_conversation(shape_chat, messages)
+    assert (chat.digest == shape_chat.digest) != named
