@@ -59,6 +59,35 @@ def test_ids_and_digest_are_the_same_on_three_days(
 
 
 @pytest.mark.parametrize("system", ["Be careful.", None])
+def test_a_plain_conversation_and_no_other_is_what_transformers_renders_on_any_day(
+    shape: PublishedShape,
+    shape_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    system: str | None,
+) -> None:
+    chat = load_chat(str(shape_dir))
+    told = [conversation(*["a b", "c d", "e f"][:number], system=system) for number in (1, 2, 3)]
+    for messages in told:
+        try:
+            found = shape_of(chat, tuple(m.role for m in messages))
+        except ValueError:
+            continue
+        contents = [*(m.content for m in messages), ""]
+        text = "".join(part for pair in zip(found.texts, contents, strict=True) for part in pair)
+        renderings = set()
+        for day in ("2024-02-29", "2026-12-31", "2031-01-01"):
+            set_today(monkeypatch, day)
+            turns = [{"role": m.role, "content": m.content} for m in messages]
+            is_prompt = messages[-1].role != "assistant"
+            renderings.add(
+                chat.tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=is_prompt
+                )
+            )
+        assert (renderings == {text}) == found.is_plain
+
+
+@pytest.mark.parametrize("system", ["Be careful.", None])
 def test_another_date_of_the_run_changes_the_ids_of_a_template_that_shows_it_and_of_no_other(
     shape: PublishedShape, shape_dir: Path, system: str | None
 ) -> None:
