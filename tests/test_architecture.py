@@ -53,7 +53,7 @@ MAY_IMPORT = {
         "prompts": "records grading strategies",
         "tasks": "records grading run_directory",
         "selection": "records run_directory strategies",
-        "config": "records run_directory strategies chat tasks selection",
+        "config": "offline records run_directory strategies chat tasks selection",
         "engine": "records config",
         "calls": "records strategies chat prompts engine",
         "judging": "records grading chat engine calls",

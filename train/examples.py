@@ -76,7 +76,8 @@ def load_examples(
             f"{dataset_dir / 'manifest.json'}: prompts is {manifest.prompts!r} and training "
             f"expects {prompts!r}; make the dataset again, or set training.prompts"
         )
-    digest = loaded_chat("model", str(model_dir), manifest.rendering or PLAIN, load_chat).digest
+    chat = loaded_chat("model", str(model_dir), manifest.rendering or PLAIN, load_chat)
+    digest = chat.undated_digest if manifest.rendering is None else chat.digest
     if manifest.tokenizer_digest != digest:
         raise ValueError(
             f"{dataset_dir} was encoded with another tokenizer or chat template "

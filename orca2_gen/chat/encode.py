@@ -54,6 +54,8 @@ class Chat:
     digest: str
     """Digest of tokenizer, template and end ids, and of the segments of a training row where they
     depend on the rendering; the dataset's manifest holds it."""
+    undated_digest: str
+    """The digest without the segments: older manifests hold it."""
     shapes: dict[tuple[str, ...], Shape] = field(default_factory=dict)
     """Cache: roles of a conversation -> the template's text around its messages."""
     segments: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = field(default_factory=dict)
@@ -96,6 +98,7 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
         control.discard(tokenizer.unk_token_id)  # stands for a rare character; it controls nothing
     end_ids = _end_ids(Path(model_dir), tokenizer)
+    digest = _digest(specification, tokenizer.chat_template, end_ids)
     chat = Chat(
         directory=model_dir,
         rendering=rendering,
@@ -105,7 +108,8 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
         control_ids=frozenset(control),
         end_ids=end_ids,
         end_id=min(end_ids) if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
-        digest=_digest(specification, tokenizer.chat_template, end_ids),
+        digest=digest,
+        undated_digest=digest,
     )
     if not (rendered := rendered_texts(chat, _ROW)):
         return chat
@@ -124,7 +128,7 @@ def rendered_texts(chat: Chat, conversations: Iterable[tuple[str, ...]]) -> dict
     for roles in sorted(set(conversations)):
         try:
             shapes[" ".join(roles)] = shape_of(chat, roles)
-        except ValueError:
+        except TemplateError:
             shapes[" ".join(roles)] = None
     held = [shape for shape in shapes.values() if shape is not None]
     if all(shape.is_plain for shape in held):
@@ -154,7 +158,7 @@ def shape_of(chat: Chat, roles: tuple[str, ...]) -> Shape:
             chat.shapes[roles] = render_shape(chat.tokenizer, chat.rendering, roles)
         except TemplateError as error:
             reason = f"{chat.directory}: {error.reason}"
-            raise TemplateError(reason, error.remedy, can_fold=error.can_fold) from error
+            raise TemplateError(reason, error.remedy, error.can_fold) from error
         except ValueError as error:
             raise ValueError(f"{chat.directory}: {error}") from error
     return chat.shapes[roles]

@@ -7,27 +7,36 @@ every day and on every machine.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import inspect
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from orca2_gen.chat.template_arguments import check_arguments
 
 # Stands in for a message's content while a template is rendered. No data is rendered beside it, so
 # it only has to differ from any template's own text.
 _PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
 _FOLD = "\n\n"
 """Text between a folded system message and the user's."""
-_OTHER_DAY = 400
-"""Days to a day with another year, month, day of the month and weekday, whichever is shown."""
+_OTHER_DAYS = ("1900-01-01", "2999-12-31")
+"""Days that show whether a text depends on the day, beside one 400 days after the run's, which has
+another year, month, day of the month and weekday."""
+FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 SystemPolicy = Literal["message", "fold"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rendering:
-    """All that a template's text depends on beside the template and the roles."""
+    """All that a template's text depends on beside the template and the roles.
+
+    Raises:
+        ValueError: the date or the arguments are none.
+    """
 
     date: str = "2023-11-21"
     """The day, as YYYY-MM-DD, that the template's `strftime_now` tells, at midnight. A run sets it;
@@ -37,6 +46,17 @@ class Rendering:
     system: SystemPolicy = "message"
     """`fold` puts the system text before the first user text, for a template without a system
     role."""
+
+    def __post_init__(self) -> None:
+        day = datetime.date.fromisoformat(self.date)
+        if day.isoformat() != self.date or not FIRST_YEAR <= day.year <= LAST_YEAR:
+            raise ValueError(f"{self.date!a} is no day of a year from {FIRST_YEAR} to {LAST_YEAR}")
+        try:
+            variables = json.loads(self.arguments)
+        except (ValueError, RecursionError):
+            variables = None
+        if not isinstance(variables, dict):
+            raise ValueError("the arguments of a template are a JSON object")
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -68,24 +88,45 @@ class Shape:
 class TemplateError(ValueError):
     """A template cannot hold a conversation."""
 
-    def __init__(self, reason: str, remedy: str, *, can_fold: bool = False) -> None:
-        super().__init__(f"{reason}; {remedy}")
+    def __init__(self, reason: str, remedy: str, can_fold: bool = False) -> None:
+        super().__init__(reason, remedy, can_fold)  # as they are, so that it can be pickled
         self.reason, self.remedy = reason, remedy
         self.can_fold = can_fold
         """Whether it can if the system text is folded into the user's."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"
 
 
 class _Clock:
     """The `strftime_now` of transformers, stopped at midnight of a day."""
 
-    def __init__(self, date: str, days_later: int = 0) -> None:
+    def __init__(self, day: datetime.date) -> None:
         self.was_read = False
-        day = datetime.datetime.fromisoformat(date)
-        self._midnight = day + datetime.timedelta(days=days_later)
+        self._midnight = datetime.datetime(day.year, day.month, day.day)
 
     def __call__(self, format: str) -> str:
         self.was_read = True
-        return self._midnight.strftime(format)
+        seconds = self._midnight.replace(tzinfo=datetime.UTC).timestamp()
+        # The system's own %s depends on the time zone of the machine.
+        pinned = re.sub(
+            "%%|%s", lambda found: found[0] if found[0] == "%%" else f"{seconds:.0f}", format
+        )
+        return self._midnight.strftime(pinned)
+
+    def __repr__(self) -> str:
+        return "strftime_now"  # not an address in memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Laid:
+    """The texts of a conversation on one day."""
+
+    texts: list[str]
+    """The texts that the run uses."""
+    own_system: str
+    is_emptied: bool
+    """Whether an empty system message keeps the template's own text out."""
 
 
 def render_shape(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> Shape:
@@ -97,82 +138,114 @@ def render_shape(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -
         roles: the messages' roles, system first if it is there.
 
     Raises:
-        TemplateError: the template refuses, drops, reorders or repeats a message; one line.
+        TemplateError: the template refuses, drops, reorders or repeats a message, or is not the
+            same twice; one line.
         ValueError: an argument is none of its own.
     """
-    check_arguments(tokenizer, rendering)
-    clock = _Clock(rendering.date)
+    check_arguments(tokenizer, rendering.variables)
+    day = datetime.date.fromisoformat(rendering.date)
+    clock = _Clock(day)
     try:
-        texts = _texts(tokenizer, rendering, clock, roles)
+        laid = _laid(tokenizer, rendering, clock, roles)
     except ValueError as error:
         can_fold = _can_fold(tokenizer, rendering, roles)
-        remedy = 'set system = "fold" for this model' if can_fold else "use another template"
-        raise TemplateError(str(error), remedy, can_fold=can_fold) from error
-    own_system, emptied = _without_own_system(tokenizer, rendering, clock, roles, texts)
-    shows_date = False
-    if clock.was_read:  # many templates read it for a text that they then leave out
-        clock = _Clock(rendering.date, days_later=_OTHER_DAY)
-        on_another = _texts(tokenizer, rendering, clock, roles)
-        _, on_another = _without_own_system(tokenizer, rendering, clock, roles, on_another)
-        shows_date = on_another != emptied
+        remedy = "use another template"
+        if can_fold:
+            remedy = 'set system = "fold" for this model'
+        elif rendering.variables:
+            remedy = f"look at template_arguments, or {remedy}"
+        raise TemplateError(str(error), remedy, can_fold) from error
+    if _laid(tokenizer, rendering, clock, roles) != laid:
+        raise TemplateError(
+            f"the chat template renders {', '.join(roles)} differently each time",
+            "use one without random parts",
+        )
+    shows_date = clock.was_read and any(
+        _texts_on(tokenizer, rendering, other, roles) != laid.texts for other in _other_days(day)
+    )
     is_folded = rendering.system == "fold" and roles[0] == "system"
+    is_as_it_comes = not (shows_date or laid.is_emptied or is_folded or rendering.variables)
     return Shape(
-        texts=tuple(emptied),
+        texts=tuple(laid.texts),
         shows_date=shows_date,
-        own_system=own_system,
-        has_own_system=bool(own_system) and emptied == texts,
-        is_plain=not (shows_date or emptied != texts or is_folded or rendering.variables),
+        own_system=laid.own_system,
+        has_own_system=bool(laid.own_system) and not laid.is_emptied,
+        is_plain=is_as_it_comes,
     )
 
 
-def check_arguments(tokenizer: Any, rendering: Rendering) -> None:
-    """Checks that the template reads every argument of the rendering.
+def _other_days(day: datetime.date) -> list[datetime.date]:
+    later = datetime.timedelta(days=400)
+    near = day + later if day.year < LAST_YEAR - 1 else day - later
+    return [near, *map(datetime.date.fromisoformat, _OTHER_DAYS)]
+
+
+def _texts_on(
+    tokenizer: Any, rendering: Rendering, day: datetime.date, roles: tuple[str, ...]
+) -> list[str] | None:
+    """The texts on another day; None if the template refuses that day."""
+    try:
+        return _laid(tokenizer, rendering, _Clock(day), roles).texts
+    except ValueError:
+        return None
+
+
+def _laid(tokenizer: Any, rendering: Rendering, clock: _Clock, roles: tuple[str, ...]) -> _Laid:
+    """The texts of a conversation, without the system text that the template writes by itself.
+
+    Qwen2.5 writes "You are Qwen ..." where no system message is given, and nothing for an empty
+    one.
 
     Raises:
-        ValueError: it does not, or the argument is none that a config may set; one line.
+        ValueError: the template cannot hold the conversation.
     """
-    if not rendering.variables:
-        return
-    reserved = {*inspect.signature(tokenizer.apply_chat_template).parameters, "messages"}
-    reserved |= {*tokenizer.special_tokens_map, "strftime_now"}
-    read = template_variables(tokenizer)
-    for name in rendering.variables:
-        if name in reserved:
-            raise ValueError(
-                f"template_arguments sets {name}, which the run itself sets; leave it out"
-            )
-        if name not in read:
-            known = ", ".join(sorted(read - reserved - {"raise_exception"})) or "none"
-            raise ValueError(
-                f"the chat template does not read {name}, which template_arguments sets; it reads "
-                f"{known}"
-            )
+    texts = _texts(tokenizer, rendering, clock, roles)
+    is_folded = rendering.system == "fold" and roles[0] == "system"
+    asked = roles[1:] if is_folded else roles
+    if asked[0] == "system":
+        return _Laid(texts=texts, own_system="", is_emptied=False)
+    unfolded = dataclasses.replace(rendering, system="message")
+    try:
+        before, after, *_ = _texts(tokenizer, unfolded, clock, ("system", *asked))
+        emptied = _texts(tokenizer, rendering, clock, roles, has_empty_system=True)
+    except ValueError:
+        return _Laid(texts=texts, own_system="", is_emptied=False)
+    own = texts[0].removeprefix(before).removesuffix(after)
+    if not own or texts[0] != before + own + after:
+        return _Laid(texts=texts, own_system="", is_emptied=False)
+    is_emptied = emptied == [before + after, *texts[1:]]
+    return _Laid(texts=emptied if is_emptied else texts, own_system=own, is_emptied=is_emptied)
 
 
-def template_variables(tokenizer: Any) -> set[str]:
-    """The names that the template reads and does not set itself."""
-    from jinja2 import meta
-
-    # Only the environment that transformers compiles templates in knows their extra tags.
-    from transformers.utils.chat_template_utils import _compile_jinja_template
-
-    source = tokenizer.get_chat_template()
-    environment = _compile_jinja_template(source).environment
-    return set(meta.find_undeclared_variables(environment.parse(source)))
-
-
-def _texts(tokenizer: Any, rendering: Rendering, clock: _Clock, roles: Sequence[str]) -> list[str]:
-    placeholders = _placeholders(roles)
-    return _between(_rendered(tokenizer, rendering, clock, roles, placeholders), roles)
-
-
-def _placeholders(roles: Sequence[str]) -> list[str]:
-    return [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
-
-
-def _between(rest: str, roles: Sequence[str]) -> list[str]:
-    """The texts before, between and after the placeholders of these roles."""
-    placeholders = _placeholders(roles)
+def _texts(
+    tokenizer: Any,
+    rendering: Rendering,
+    clock: _Clock,
+    roles: Sequence[str],
+    *,
+    has_empty_system: bool = False,
+) -> list[str]:
+    """The template's texts before, between and after the messages of these roles."""
+    placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
+    turns = [{"role": r, "content": p} for r, p in zip(roles, placeholders, strict=True)]
+    if rendering.system == "fold" and roles[0] == "system":
+        content = f"{placeholders[0]}{_FOLD}{placeholders[1]}"
+        turns = [{"role": "user", "content": content}, *turns[2:]]
+    if has_empty_system:
+        turns = [{"role": "system", "content": ""}, *turns]
+    try:
+        rest: str = tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=roles[-1] != "assistant",
+            strftime_now=clock,  # shadows the one that transformers gives to templates
+            **rendering.variables,
+        )
+    except Exception as error:  # templates raise their own jinja errors, e.g. for a role
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(
+            f"the chat template refuses a conversation of {', '.join(roles)}: {reason}"
+        ) from error
     texts = []
     for role, placeholder in zip(roles, placeholders, strict=True):
         before, found, rest = rest.partition(placeholder)
@@ -185,68 +258,8 @@ def _between(rest: str, roles: Sequence[str]) -> list[str]:
     return texts
 
 
-def _rendered(
-    tokenizer: Any,
-    rendering: Rendering,
-    clock: _Clock,
-    roles: Sequence[str],
-    contents: Sequence[str],
-) -> str:
-    turns = [{"role": r, "content": text} for r, text in zip(roles, contents, strict=True)]
-    if rendering.system == "fold" and roles[0] == "system" and contents[0]:
-        system, user, *others = turns
-        folded = {"role": "user", "content": f"{system['content']}{_FOLD}{user['content']}"}
-        turns = [folded, *others]
-    try:
-        text: str = tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=roles[-1] != "assistant",
-            strftime_now=clock,  # shadows the one that transformers gives to templates
-            **rendering.variables,
-        )
-    except Exception as error:  # templates raise their own jinja errors, e.g. for a role
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(
-            f"the chat template refuses a conversation of {', '.join(roles)}: {reason}"
-        ) from error
-    return text
-
-
 def _can_fold(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> bool:
     if roles[0] != "system" or rendering.system == "fold":
         return False
-    folded = Rendering(date=rendering.date, arguments=rendering.arguments, system="fold")
-    try:
-        _texts(tokenizer, folded, _Clock(rendering.date), roles)
-    except ValueError:
-        return False
-    return True
-
-
-def _without_own_system(
-    tokenizer: Any,
-    rendering: Rendering,
-    clock: _Clock,
-    roles: tuple[str, ...],
-    texts: list[str],
-) -> tuple[str, list[str]]:
-    """The template's own system text, and its texts without it if it can be kept out.
-
-    Qwen2.5 writes "You are Qwen ..." where no system message is given, and nothing for an empty
-    one.
-    """
-    if roles[0] == "system":
-        return "", texts
-    unfolded = Rendering(date=rendering.date, arguments=rendering.arguments)
-    try:
-        before, after, *_ = _texts(tokenizer, unfolded, clock, ("system", *roles))
-        contents = ["", *_placeholders(roles)]
-        text = _rendered(tokenizer, unfolded, clock, ("system", *roles), contents)
-        emptied = _between(text, roles)
-    except ValueError:
-        return "", texts
-    own = texts[0].removeprefix(before).removesuffix(after)
-    if not own or texts[0] != before + own + after:
-        return "", texts
-    return own, emptied if emptied == [before + after, *texts[1:]] else texts
+    folded = dataclasses.replace(rendering, system="fold")
+    return _texts_on(tokenizer, folded, datetime.date.fromisoformat(folded.date), roles) is not None

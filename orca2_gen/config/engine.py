@@ -18,6 +18,7 @@ from orca2_gen.config.argument_checks import check_arguments
 from orca2_gen.config.engine_arguments import data_parallel_size, times_devices
 from orca2_gen.config.secrecy import is_secret_name
 from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
+from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_PREFIXES = (
@@ -26,6 +27,15 @@ _ENV_PREFIXES = (
     *("TORCHINDUCTOR_", "TRITON_", "TOKENIZERS_", "RAY_"),
 )
 _ENV_NAMES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_PINNED = {
+    name: value for name, value in OFFLINE_ENVIRONMENT.items() if name != "TOKENIZERS_PARALLELISM"
+} | {
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",  # else ranks take pickles
+    "VLLM_USE_MODELSCOPE": "0",
+    "VLLM_USAGE_STATS_SERVER": "",
+    "VLLM_LOGGING_CONFIG_PATH": "",  # a logging config names classes to make
+}
+"""Variable -> the only value that a config may give it."""
 _SHOWN_PREFIXES = "VLLM_, NCCL_, CUDA_, OMP_, TORCH_ ..."
 
 
@@ -112,6 +122,12 @@ class VLLMEngineConfig(Section):
                 raise ValueError(
                     f"{name} is not of a kind that engines read ({_SHOWN_PREFIXES}); remove it, or "
                     "add its name to env_allowed if it holds no secret"
+                )
+        for name in sorted({*names} & _PINNED.keys()):
+            if env[name] != _PINNED[name]:
+                raise ValueError(
+                    f"{name} may only be {_PINNED[name]!r}: an engine asks no network and runs no "
+                    "code of others; remove it"
                 )
         return env
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from orca2_gen.chat.templates import FIRST_YEAR, LAST_YEAR
 from orca2_gen.config.secrecy import shown
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,15 +22,19 @@ def _as_day(value: Any) -> Any:
     # TOML has dates of its own, JSON has none.
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         value = value.isoformat()
-    if not isinstance(value, str):
+    if value is None:
         return value
     try:
         day = datetime.date.fromisoformat(value)
-    except ValueError:
+        if day.isoformat() != value:  # 2025-W10-2 is a day, too
+            raise ValueError
+    except (TypeError, ValueError):
         raise ValueError(f"{shown(value)} is no day; expected YYYY-MM-DD") from None
-    if not 1900 <= day.year <= 2999:
-        raise ValueError(f"{value} is too far away; expected a year from 1900 to 2999")
-    return day.isoformat()
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise ValueError(
+            f"{value} is too far away; expected a year from {FIRST_YEAR} to {LAST_YEAR}"
+        )
+    return value
 
 
 Day = Annotated[str, BeforeValidator(_as_day)]

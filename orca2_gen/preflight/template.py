@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from orca2_gen.chat import Chat, Rendering, Shape, TemplateError, encode_prompt, shape_of
+from orca2_gen.chat.templates import render_shape
 from orca2_gen.config.arguments import Room
 from orca2_gen.lengths import length_budget
 from orca2_gen.prompts import conversation_roles
@@ -90,7 +92,7 @@ def template_lines(room: Room, chat: Chat, strategies: Strategies) -> tuple[list
     The template has passed `check_template`.
     """
     shapes = []
-    for roles in sorted(conversation_roles(strategies)):
+    for roles in sorted({*conversation_roles(strategies), ("user",)}):
         with contextlib.suppress(ValueError):  # of a conversation that the run does not have
             shapes.append((roles, shape_of(chat, roles)))
     facts = [_ends(chat)]
@@ -108,6 +110,7 @@ def template_lines(room: Room, chat: Chat, strategies: Strategies) -> tuple[list
         odd.append(
             f"without a system text, the template writes {_quoted(own.own_system)}; the run {done}"
         )
+    odd += _idle_arguments(chat, dict(shapes))
     odd += _openings(dict(shapes))
     odd += _closings(chat, dict(shapes))
     return facts, odd
@@ -146,6 +149,20 @@ def _prose(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]
     prompt = shapes.get(("system", "user")) or shapes.get(("user",))
     for text in prompt.texts if prompt is not None else ():
         yield from (part for part in between.split(text) if len(part.split()) >= _PROSE_WORDS)
+
+
+def _idle_arguments(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """A line for each argument without which the template renders the same."""
+    variables = chat.rendering.variables
+    for name in variables:
+        others = {key: value for key, value in variables.items() if key != name}
+        without = dataclasses.replace(chat.rendering, arguments=json.dumps(others, sort_keys=True))
+        with contextlib.suppress(ValueError):  # the template cannot do without it
+            if all(
+                render_shape(chat.tokenizer, without, roles).texts == shape.texts
+                for roles, shape in shapes.items()
+            ):
+                yield f"template_arguments.{name} changes nothing in what the run renders"
 
 
 def _closings(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:

@@ -60,6 +60,8 @@ class Inputs:
     rendered: Mapping[tuple[str, Rendering], Mapping[str, Any]] = field(default_factory=dict)
     """(directory, rendering) -> `rendered_texts` of its template in the run's conversations, if
     they depend on more than the directory's files."""
+    rendered_empty: Mapping[tuple[str, Rendering], Mapping[str, Any]] = field(default_factory=dict)
+    """The same of a prompt without a system text, which only evaluation may ask."""
 
 
 def read_inputs(config: Config) -> Inputs:
@@ -142,12 +144,12 @@ def _first_chat(directory: str, digest: str, rendering: Rendering) -> Chat:
 def _with_rendered(inputs: Inputs, engine: EngineConfig) -> Inputs:
     """The Inputs with what one more engine's template renders."""
     source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
-    about = rendered_texts(_chat_of(inputs, *source), conversation_roles(inputs.strategies))
-    return (
-        inputs
-        if not about
-        else dataclasses.replace(inputs, rendered={**inputs.rendered, source: about})
-    )
+    chat = _chat_of(inputs, *source)
+    asked = rendered_texts(chat, conversation_roles(inputs.strategies))
+    empty = rendered_texts(chat, [("user",)])
+    rendered = {**inputs.rendered, source: asked} if asked else inputs.rendered
+    rendered_empty = {**inputs.rendered_empty, source: empty} if empty else inputs.rendered_empty
+    return dataclasses.replace(inputs, rendered=rendered, rendered_empty=rendered_empty)
 
 
 def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -189,7 +191,7 @@ def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering = PLAIN) 
     if rendered != inputs.rendered.get((directory, rendering), {}):
         raise ChangedInput(
             f"{directory}: the chat template renders differently on this node than where the run "
-            "was started; install the same versions of transformers and jinja2 on both"
+            "was started; give both the same locale and the same transformers and jinja2"
         )
     return chat
 

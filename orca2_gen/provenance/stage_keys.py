@@ -163,6 +163,9 @@ def evaluation_key(
         "encoding": ENCODING_VERSION,
         "grader": GRADER_VERSION if grader is None else grader,
     }
+    source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
+    if EMPTY in config.evaluation.messages and source in inputs.rendered_empty:
+        determinants["rendered_empty"] = dict(inputs.rendered_empty[source])
     return stage_key(problems_key, determinants)
 
 

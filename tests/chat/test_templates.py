@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import pickle
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from transformers.utils import chat_template_utils
 from orca2_gen.chat import (
     Chat,
     Rendering,
+    TemplateError,
     encode_conversation,
     encode_prompt,
     load_chat,
@@ -145,6 +148,65 @@ def test_a_date_that_no_conversation_of_a_run_shows_is_no_part_of_its_digest(
     assert len(texts) == 1 and "It is" not in "".join(texts.pop())
 
 
+def test_a_date_that_only_chooses_a_text_is_part_of_the_digest(tmp_path: Path) -> None:
+    late = "{% if strftime_now('%Y') | int >= 2030 %}LATE{% endif %}" + TURNS
+    chats = [chat_of(tmp_path, late, date=date) for date in ("2026-11-30", "2031-01-01")]
+    assert chats[0].digest != chats[1].digest
+    assert all(rendered_texts(chat, ROLES)["template_date"] for chat in chats)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_seconds_and_the_clock_itself_are_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    shown = "{{ strftime_now('%s %%s') }} {{ strftime_now }}"
+    chat = chat_of(tmp_path, shown + TURNS, date="2026-11-30")
+    text = "".join(shape_of(chat, ("user",)).texts)
+    monkeypatch.undo()
+    time.tzset()
+    assert text.startswith("1795996800 %s strftime_now")
+
+
+def test_a_template_that_is_not_the_same_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="differently each time; use one without random"):
+        shape_of(chat_of(tmp_path, "{{ range(100000) | random }}" + TURNS), ("user",))
+
+
+@pytest.mark.parametrize("template", [OWN_SYSTEM, DATED_OWN_SYSTEM], ids=["own", "dated own"])
+def test_a_folded_conversation_has_no_system_text_of_the_templates_own(
+    tmp_path: Path, template: str
+) -> None:
+    chat = chat_of(tmp_path, template, system="fold")
+    for roles in ROLES[1:]:
+        shape = shape_of(chat, roles)
+        assert shape.own_system and not shape.has_own_system
+        assert shape.texts[:2] == ("<|im_start|>system\n<|im_end|>\n<|im_start|>user\n", "\n\n")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"date": "9999-12-31"},
+        {"date": "garbage"},
+        {"date": "2025-W10-2"},
+        {"arguments": "3"},
+        {"arguments": "{"},
+        {"arguments": "[" * 100_000},
+    ],
+)
+def test_a_rendering_of_no_day_or_no_arguments_is_refused(fields: dict[str, str]) -> None:
+    with pytest.raises(ValueError):
+        Rendering(**fields)  # type: ignore[arg-type]
+
+
+def test_an_error_of_a_template_travels_between_processes() -> None:
+    error = TemplateError("a", "b", True)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.can_fold) == ("a; b", True)
+
+
 def test_arguments_reach_every_rendering_and_the_digest(tmp_path: Path) -> None:
     plain, without = (
         chat_of(tmp_path, THINKING, arguments=arguments)
@@ -167,14 +229,15 @@ def test_arguments_reach_every_rendering_and_the_digest(tmp_path: Path) -> None:
         ({"strftime_now": "x"}, "sets strftime_now"),
         ({"eos_token": "x"}, "sets eos_token"),
         ({"tokenize": True}, "sets tokenize"),
+        ({"pad_token": "x"}, "sets pad_token"),
+        ({"a\nb": 1}, r"does not read 'a\\nb'"),
     ],
 )
 def test_an_argument_that_is_none_of_the_templates_own_is_refused_by_name(
     tmp_path: Path, arguments: dict[str, object], said: str
 ) -> None:
-    chat = chat_of(tmp_path, THINKING, arguments=json.dumps(arguments))
     with pytest.raises(ValueError, match=said) as refused:
-        encode_prompt(chat, PROMPT)
+        encode_prompt(chat_of(tmp_path, THINKING, arguments=json.dumps(arguments)), PROMPT)
     assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
 
 

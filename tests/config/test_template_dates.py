@@ -49,6 +49,8 @@ def test_a_date_is_taken_from_the_config_in_either_spelling(
         "0001-01-01",
         '"2026-03-04 10:00"',
         "true",
+        "20250304",
+        '"2025-W10-2"',
     ],
 )
 def test_what_is_no_day_is_refused_in_one_line(write_config: Write, written: str) -> None:

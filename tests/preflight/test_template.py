@@ -6,7 +6,7 @@ import pytest
 
 from orca2_gen.chat import Rendering, load_chat
 from orca2_gen.config.arguments import Room
-from orca2_gen.preflight.template import check_template, template_lines
+from orca2_gen.preflight.template import check_template, loaded_chat, template_lines
 from orca2_gen.strategies import Strategies
 from tests.chat.test_templates import CLOCKS, LAST_SYSTEM, NO_SYSTEM, OWN_SYSTEM, TURNS
 from tests.conftest import CHATML, byte_level_bpe, write_tokenizer
@@ -30,7 +30,7 @@ def room_of(folder: Path, template: str, role: str = "student", **rendering: str
 
 
 def look(room: Room, strategies: Strategies) -> tuple[list[str], list[str]]:
-    chat = load_chat(room.tokenizer, room.rendering)
+    chat = loaded_chat(f"{room.role}.model", room.tokenizer, room.rendering, load_chat)
     check_template(f"{room.role}.model", room, chat, strategies)
     return template_lines(room, chat, strategies)
 
@@ -77,6 +77,14 @@ def test_what_a_template_adds_or_leaves_out_is_one_odd_line(
     _, odd = look(room_of(tmp_path, template), strategies)
     [line] = odd
     assert said in line and "\n" not in line
+
+
+def test_an_argument_that_changes_nothing_is_odd(tmp_path: Path, strategies: Strategies) -> None:
+    template = TURNS + "{% if enable_thinking is false %}<think>{% endif %}"
+    for value, num_odd in (("false", 0), ('"false"', 1)):
+        room = room_of(tmp_path, template, arguments=f'{{"enable_thinking": {value}}}')
+        _, odd = look(room, strategies)
+        assert len([line for line in odd if "changes nothing" in line]) == num_odd
 
 
 def test_a_clock_is_told_with_its_day(tmp_path: Path, strategies: Strategies) -> None:
