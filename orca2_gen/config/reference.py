@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from orca2_gen.config.schema import Config
@@ -38,7 +39,7 @@ A `name` is 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or dig
 default is "{NOT_SET}" may be left out.
 """
 _COLUMNS = "| key | type | default | meaning |\n|---|---|---|---|"
-_NAMES: dict[Any, str] = {str: "string", bool: "true or false"}
+_NAMES: dict[Any, str] = {str: "string", bool: "true or false", JsonValue: "any value"}
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 

@@ -10,6 +10,8 @@ from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, scored_eng
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, context_lines
+from orca2_gen.preflight.engine_arguments import argument_lines
+from orca2_gen.preflight.engine_fields import check_fields
 from orca2_gen.preflight.task_files import check_task_files
 from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, template_lines
 from orca2_gen.preflight.vocabulary import vocabulary_lines
@@ -42,6 +44,10 @@ def check_config(
     Raises:
         ValueError: one line that names the key.
     """
+    for section in ("student", "teacher", "judge"):  # first: a misspelt name takes no time to find
+        named = getattr(config, section)
+        if isinstance(named, VLLMEngineConfig):
+            check_fields(section, named.engine_arguments)
     check_task_files(config)
     engines = {"student": config.student, "teacher": config.teacher}
     if config.judge_of_open is not None:
@@ -90,6 +96,7 @@ def engine_lines(
     weights = Weights(tensors={}, facts=(), odd=())
     found: list[tuple[list[str], list[str]]] = []
     if isinstance(engine, VLLMEngineConfig):
+        found.append(argument_lines(section, engine))
         found.append(context_lines(section, engine))
         weights = _weights(key, Path(room.tokenizer), is_needed=needs_weights)
     chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)

@@ -12,7 +12,7 @@ from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.lengths import length_budget, plan_length
-from orca2_gen.preflight.model_config import model_body, text_config
+from orca2_gen.preflight.model_config import hf_overrides, model_body, overridden, text_config
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.strategies import Strategies
 
@@ -86,8 +86,9 @@ def context_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], li
         ValueError: vLLM would refuse them; one line that names the key.
     """
     path = Path(engine.model) / "config.json"
-    body = model_body(f"{section}.model", path.parent)
-    text = text_config(path.parent)
+    overrides = hf_overrides(engine)
+    body = overridden(model_body(f"{section}.model", path.parent), overrides)
+    text = text_config(path.parent, overrides)
     heads, layers = (
         body.get(name, getattr(text, name, None))
         for name in ("num_attention_heads", "num_hidden_layers")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.preflight.headers import check_no_pointer
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
@@ -45,9 +46,35 @@ def model_body(key: str, directory: Path) -> dict[str, Any]:
     return body
 
 
-def text_config(directory: Path) -> Any:
+def hf_overrides(engine: VLLMEngineConfig) -> Mapping[str, Any]:
+    """What an engine's section puts in the place of its model's config.json."""
+    found = engine.engine_arguments.get("hf_overrides")
+    return found if isinstance(found, dict) else {}
+
+
+def overridden(body: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's config with overrides, as vLLM joins the two."""
+    joined = dict(body)
+    for name, value in overrides.items():
+        # A config within the config is changed in part, any other table as a whole.
+        is_part = name.endswith("_config") and isinstance(value, dict)
+        joined[name] = _joined(body.get(name), value) if is_part else value
+    return joined
+
+
+def _joined(below: Any, value: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(value, dict)):
+        return value
+    return below | {name: _joined(below.get(name), inner) for name, inner in value.items()}
+
+
+def text_config(directory: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     """The config of a model's language part, with every default in it; None if transformers does
     not know the model, which vLLM still may.
+
+    Args:
+        directory: the model's.
+        overrides: see `hf_overrides`.
     """
     from transformers import AutoConfig
 
@@ -58,9 +85,21 @@ def text_config(directory: Path) -> Any:
             config = AutoConfig.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False
             )
-            return config.get_text_config()
+            _apply(config, overrides or {})
+            text = config.get_text_config()
+            return text if hasattr(text, "to_dict") else None  # a table where none is expected
     except Exception:  # transformers raises anything where it knows less than vLLM
         return None
+
+
+def _apply(config: Any, overrides: Mapping[str, Any]) -> None:
+    """Puts overrides into a config of transformers, as vLLM does."""
+    for name, value in overrides.items():
+        part = getattr(config, name, None)
+        if isinstance(value, dict) and hasattr(part, "to_dict"):
+            _apply(part, value)
+        else:
+            setattr(config, name, value)
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from orca2_gen.config.arguments import (
     scored_engine,
     task_source,
 )
-from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.config.load import engine_directory
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.load import engine_directory, engine_models
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.preflight.check import EngineLines, check_config, engine_lines
@@ -156,8 +156,9 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
     tokenizers, models = dict(inputs.tokenizers), dict(inputs.models)
     if directory not in tokenizers:
         tokenizers[directory] = tokenizer_files_digest(Path(directory))
-    if isinstance(engine, VLLMEngineConfig) and directory not in models:
-        models[directory] = model_digest(Path(directory))
+    for weights in engine_models(engine):
+        if weights not in models:
+            models[weights] = model_digest(Path(weights))
     inputs = dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
     return _with_rendered(inputs, engine)
 
@@ -212,12 +213,12 @@ def check_engine(inputs: Inputs, engine: EngineConfig) -> None:
     directory = engine_directory(engine)
     found = tokenizer_files_digest(Path(directory))
     _check(directory, inputs.tokenizers[directory], found)
-    if isinstance(engine, VLLMEngineConfig):
+    for weights in engine_models(engine):
         try:
-            weights = model_digest(Path(directory))
+            found = model_digest(Path(weights))
         except (ValueError, OSError):  # removed, or only half copied
-            weights = ""
-        _check(directory, inputs.models[directory], weights)
+            found = ""
+        _check(weights, inputs.models[weights], found)
 
 
 class TaskWatch:

@@ -69,6 +69,45 @@ def test_a_context_beyond_the_models_own_is_refused(
         context_lines("teacher", engine(tmp_path, body, max_model_len=513))
 
 
+LLAMA = {"model_type": "llama", "num_attention_heads": 4, "hidden_size": 64}
+
+
+@pytest.mark.parametrize("kind", [LLAMA, {}], ids=["known to transformers", "unknown"])
+@pytest.mark.parametrize(
+    ("overrides", "is_fine"),
+    [
+        ({"max_position_embeddings": 4096}, True),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e4}}, True),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e4}}, True),
+        ({"max_position_embeddings": 4095}, False),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, False),
+        ({}, False),
+    ],
+)
+def test_hf_overrides_count_as_the_models_own_config(
+    tmp_path: Path, overrides: dict[str, Any], is_fine: bool, kind: dict[str, Any]
+) -> None:
+    further = {"hf_overrides": overrides}
+    body = {**kind, "max_position_embeddings": 512, "rope_parameters": {"rope_type": "default"}}
+    asked = engine(tmp_path, body, max_model_len=4096, engine_arguments=further)
+    if is_fine:
+        context_lines("student", asked)
+        return
+    with pytest.raises(ValueError, match=r"student\.max_model_len is 4096"):
+        context_lines("student", asked)
+
+
+def test_a_part_of_a_config_is_overridden_in_part(tmp_path: Path) -> None:
+    body = {"num_hidden_layers": 4, "text_config": {"num_hidden_layers": 4, "hidden_size": 8}}
+    overrides = {"text_config": {"num_hidden_layers": 2}, "num_hidden_layers": 1}
+    further = {"hf_overrides": overrides}
+    context_lines("student", engine(tmp_path, body, pipeline_parallel_size=4))
+    with pytest.raises(ValueError, match="num_hidden_layers 1"):
+        context_lines(
+            "student", engine(tmp_path, body, pipeline_parallel_size=2, engine_arguments=further)
+        )
+
+
 def test_vllms_own_switch_lets_a_longer_context_through(tmp_path: Path) -> None:
     body = {"max_position_embeddings": 512}
     allowed = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
