@@ -18,6 +18,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.utils import logging
 
 from orca2_gen.preflight.headers import Tensor
+from orca2_gen.preflight.model_config import said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
 from train.loss import LabelledLoss
 from train.model import check_examples_fit, check_weight_files, model_config, told
@@ -160,14 +161,14 @@ def _doubts(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
                 f"{asked.num_ranks} processes; train it in one (--nproc-per-node 1)"
             )
         odd.append("it trains in one process only, since it has no base_model.layers")
-    kinds = set(getattr(config, "layer_types", None) or ())
+    kinds = set(said(config, "layer_types") or ())
     other = sorted(k for k in kinds if not k.endswith("attention") or k == "linear_attention")
     if getattr(model, "_is_stateful", False) or other:
         named = f" ({', '.join(other)})" if other else ""
         odd.append(
             f"some of its layers keep a state{named}, so a packed example sees those before it"
         )
-    if any(getattr(config, name, None) for name in _EXPERTS):
+    if any(said(config, name) for name in _EXPERTS):
         odd.append("its experts are trained without a loss that balances them")
     return odd
 

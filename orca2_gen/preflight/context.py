@@ -12,7 +12,13 @@ from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.lengths import length_budget, plan_length
-from orca2_gen.preflight.model_config import hf_overrides, model_body, overridden, text_config
+from orca2_gen.preflight.model_config import (
+    hf_overrides,
+    model_body,
+    overridden,
+    said,
+    text_config,
+)
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.strategies import Strategies
 
@@ -90,8 +96,7 @@ def context_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], li
     body = overridden(model_body(f"{section}.model", path.parent), overrides)
     text = text_config(path.parent, overrides)
     heads, layers = (
-        body.get(name, getattr(text, name, None))
-        for name in ("num_attention_heads", "num_hidden_layers")
+        body.get(name, said(text, name)) for name in ("num_attention_heads", "num_hidden_layers")
     )
     if isinstance(heads, int) and heads > 0 and heads % engine.tensor_parallel_size:
         raise ValueError(
@@ -141,7 +146,7 @@ def _context(text: Any) -> Context | None:
     """The Context of a model's language part, counted as vLLM counts (`_get_and_verify_max_len`);
     None if no key says anything.
     """
-    found = {key: getattr(text, key, None) for key in _LENGTHS}
+    found = {key: said(text, key) for key in _LENGTHS}
     lengths = {key: value for key, value in found.items() if isinstance(value, int | float)}
     if not lengths:
         return None
@@ -163,7 +168,7 @@ def _context(text: Any) -> Context | None:
 
 def _ropes(text: Any) -> list[dict[str, Any]]:
     """The rope parameters of a model, one table for each kind of layer."""
-    found = getattr(text, "rope_parameters", None)
+    found = said(text, "rope_parameters")
     if not isinstance(found, dict) or not found:
         return []
     is_nested = all(isinstance(part, dict | None) for part in found.values())

@@ -102,6 +102,14 @@ def _apply(config: Any, overrides: Mapping[str, Any]) -> None:
             setattr(config, name, value)
 
 
+def said(config: Any, key: str) -> Any:
+    """The value of a key; None if the config has none, or another for each layer."""
+    try:
+        return getattr(config, key, None)
+    except RuntimeError:  # transformers' word for the second
+        return None
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps transformers from writing to stderr: what matters is a line of ours."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from orca2_gen.chat import Chat
 from orca2_gen.preflight.headers import Tensor
-from orca2_gen.preflight.model_config import model_body, text_config
+from orca2_gen.preflight.model_config import model_body, said, text_config
 
 _EMBEDDINGS = (
     *("model.embed_tokens.weight", "transformer.wte.weight"),
@@ -76,10 +76,10 @@ def _rows(key: str, directory: Path) -> tuple[int | None, bool]:
     text: Any = text_config(directory)
     body = model_body(key, directory)
     nested = body.get("text_config")
-    said = [
-        getattr(text, "vocab_size", None),
+    numbers = [
+        said(text, "vocab_size"),
         body.get("vocab_size"),
         nested.get("vocab_size") if isinstance(nested, dict) else None,
     ]
-    rows = next((number for number in said if type(number) is int and number > 0), None)
+    rows = next((number for number in numbers if type(number) is int and number > 0), None)
     return rows, isinstance(nested, dict)

@@ -138,6 +138,18 @@ def test_heads_and_layers_of_a_nested_config_are_asked_too(tmp_path: Path) -> No
             context_lines("student", engine(tmp_path, body, max_model_len=64, **{key: value}))
 
 
+def test_a_config_whose_layers_differ_is_left_to_vllm_where_they_do(tmp_path: Path) -> None:
+    body = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 512,
+        "per_layer_config": {"1": {"num_attention_heads": 4, "intermediate_size": 64}},
+    }
+    context_lines("student", engine(tmp_path, body, max_model_len=512, tensor_parallel_size=3))
+    with pytest.raises(ValueError, match="max_model_len is 513"):
+        context_lines("student", engine(tmp_path, body, max_model_len=513))
+
+
 def test_ropes_that_are_stretched_for_short_texts_too_are_odd(tmp_path: Path) -> None:
     rope = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
     body = {
