@@ -18,7 +18,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.utils import logging
 
 from orca2_gen.preflight.headers import Tensor
-from orca2_gen.preflight.model_config import said
+from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
 from train.loss import LabelledLoss
 from train.model import check_examples_fit, check_weight_files, model_config, told
@@ -63,6 +63,7 @@ def trainable_lines(asked: TrainingQuestion) -> tuple[list[str], list[str]]:
 
 
 def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[str]]:
+    model_body(asked.key, asked.model_dir)
     _check_files(asked.model_dir)
     with told(asked.model_dir):
         config = model_config(asked.model_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ def _context(text: Any) -> Context | None:
     None if no key says anything.
     """
     found = {key: said(text, key) for key in _LENGTHS}
-    lengths = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    # A number without end (JSON knows Infinity and NaN) says nothing.
+    lengths = {key: value for key, value in numbers.items() if math.isfinite(value)}
     if not lengths:
         return None
     # Of several the smallest, but this one before all others.
@@ -159,7 +162,7 @@ def _context(text: Any) -> Context | None:
             kind = rope.get("rope_type", rope.get("type", "default"))
             if kind not in _ALREADY_SCALED:
                 factor = rope.get("factor", factor)
-    if not isinstance(factor, int | float):
+    if not isinstance(factor, int | float) or not math.isfinite(factor):
         factor = 1.0
     return Context(
         key=key, positions=int(lengths[key]), factor=float(factor), override=int(override)

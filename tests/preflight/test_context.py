@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +149,26 @@ def test_a_config_whose_layers_differ_is_left_to_vllm_where_they_do(tmp_path: Pa
     context_lines("student", engine(tmp_path, body, max_model_len=512, tensor_parallel_size=3))
     with pytest.raises(ValueError, match="max_model_len is 513"):
         context_lines("student", engine(tmp_path, body, max_model_len=513))
+
+
+@pytest.mark.parametrize("endless", [math.inf, math.nan])
+@pytest.mark.parametrize("key", ["model_max_length", "max_position_embeddings", "factor"])
+def test_a_number_without_end_says_nothing(tmp_path: Path, key: str, endless: float) -> None:
+    body: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 512}
+    body |= {"rope_scaling": {"type": "linear", "factor": endless}} if key == "factor" else {}
+    body |= {key: endless} if key != "factor" else {}
+    context_lines("student", engine(tmp_path, body, max_model_len=512))
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "n_layer"])
+@pytest.mark.parametrize("number", [10_001, 2**70, math.inf])
+def test_a_model_of_countless_layers_is_damaged_and_is_not_built(
+    tmp_path: Path, name: str, number: float
+) -> None:
+    part = {"model_type": "llama", name: number}
+    for body in (part, {"model_type": "gemma3", "text_config": part}):
+        with pytest.raises(ValueError, match=f"student.model: .* is damaged: {name} is "):
+            context_lines("student", engine(tmp_path, body, max_model_len=512))
 
 
 def test_ropes_that_are_stretched_for_short_texts_too_are_odd(tmp_path: Path) -> None:

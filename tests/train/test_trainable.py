@@ -152,3 +152,9 @@ def test_layers_that_are_not_kept_apart_by_positions_are_odd(
 ) -> None:
     _, odd = trainable_lines(question(small(kind, tmp_path, **values)))
     assert any("a packed example sees those before it" in line for line in odd)
+
+
+def test_a_model_of_countless_layers_is_not_built(tmp_path: Path) -> None:
+    model_dir = small("llama", tmp_path)
+    edited(model_dir, num_hidden_layers=2**70)
+    assert "num_hidden_layers is 1.18059e+21" in refused(model_dir)
