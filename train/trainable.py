@@ -18,6 +18,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.utils import logging
 
 from orca2_gen.preflight.headers import Tensor
+from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
 from train.loss import LabelledLoss
 from train.model import check_examples_fit, check_weight_files, model_config, told
@@ -62,6 +63,7 @@ def trainable_lines(asked: TrainingQuestion) -> tuple[list[str], list[str]]:
 
 
 def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[str]]:
+    model_body(asked.key, asked.model_dir)
     _check_files(asked.model_dir)
     with told(asked.model_dir):
         config = model_config(asked.model_dir)
@@ -75,8 +77,11 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
     loss = LabelledLoss(model)
     loss.check_parts()
     _check_tensors(asked.model_dir, model, weights.tensors)
-    if asked.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if asked.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise ValueError(
+            f"{type(model).__name__} supports no gradient checkpointing; set "
+            "training.gradient_checkpointing = false"
+        )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     odd = _doubts(asked, model, config)
     if not _head_is_known(loss):
@@ -157,9 +162,14 @@ def _doubts(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
                 f"{asked.num_ranks} processes; train it in one (--nproc-per-node 1)"
             )
         odd.append("it trains in one process only, since it has no base_model.layers")
-    if getattr(model, "_is_stateful", False):
-        odd.append("its layers keep a state, so a packed example sees those before it in its row")
-    if any(getattr(config, name, None) for name in _EXPERTS):
+    kinds = set(said(config, "layer_types") or ())
+    other = sorted(k for k in kinds if not k.endswith("attention") or k == "linear_attention")
+    if getattr(model, "_is_stateful", False) or other:
+        named = f" ({', '.join(other)})" if other else ""
+        odd.append(
+            f"some of its layers keep a state{named}, so a packed example sees those before it"
+        )
+    if any(said(config, name) for name in _EXPERTS):
         odd.append("its experts are trained without a loss that balances them")
     return odd
 

@@ -71,6 +71,8 @@ def _training(config: Config) -> Iterator[Lines]:
     Raises:
         ValueError: the config has a training section, and the student cannot be trained so.
     """
+    if _model(config)[0] == "student.tokenizer":  # of a scripted engine, a rehearsal
+        return
     try:
         yield from _trained(config)
     except ValueError as error:
@@ -86,8 +88,6 @@ def _trained(config: Config, num_ranks: int | None = None) -> Iterator[Lines]:
     from train.trainable import TrainingQuestion, trainable_lines
 
     key, directory = _model(config)
-    if key == "student.tokenizer":  # of a scripted engine, which has no model
-        return
     check_trained_model(config)
     facts, odd = trainable_lines(
         TrainingQuestion(

@@ -12,6 +12,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, context_lines
 from orca2_gen.preflight.engine_arguments import argument_lines
 from orca2_gen.preflight.engine_fields import check_fields
+from orca2_gen.preflight.model_config import hf_overrides
 from orca2_gen.preflight.task_files import check_task_files
 from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, template_lines
 from orca2_gen.preflight.vocabulary import vocabulary_lines
@@ -102,8 +103,9 @@ def engine_lines(
     chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)
     check_template(key, room, chat, strategies)
     check_longest_answer(section, room, chat, strategies, budget)
-    if is_model:
-        found.append(vocabulary_lines(key, Path(room.tokenizer), chat, weights.tensors))
+    if isinstance(engine, VLLMEngineConfig):
+        overrides = hf_overrides(engine)
+        found.append(vocabulary_lines(key, Path(room.tokenizer), chat, weights.tensors, overrides))
     found.append(template_lines(room, chat, strategies))
     return EngineLines(
         key=key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.lengths import length_budget, plan_length
-from orca2_gen.preflight.model_config import hf_overrides, model_body, overridden, text_config
+from orca2_gen.preflight.model_config import (
+    hf_overrides,
+    model_body,
+    overridden,
+    said,
+    text_config,
+)
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.strategies import Strategies
 
@@ -90,8 +97,7 @@ def context_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], li
     body = overridden(model_body(f"{section}.model", path.parent), overrides)
     text = text_config(path.parent, overrides)
     heads, layers = (
-        body.get(name, getattr(text, name, None))
-        for name in ("num_attention_heads", "num_hidden_layers")
+        body.get(name, said(text, name)) for name in ("num_attention_heads", "num_hidden_layers")
     )
     if isinstance(heads, int) and heads > 0 and heads % engine.tensor_parallel_size:
         raise ValueError(
@@ -141,8 +147,10 @@ def _context(text: Any) -> Context | None:
     """The Context of a model's language part, counted as vLLM counts (`_get_and_verify_max_len`);
     None if no key says anything.
     """
-    found = {key: getattr(text, key, None) for key in _LENGTHS}
-    lengths = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    found = {key: said(text, key) for key in _LENGTHS}
+    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    # A number without end (JSON knows Infinity and NaN) says nothing.
+    lengths = {key: value for key, value in numbers.items() if math.isfinite(value)}
     if not lengths:
         return None
     # Of several the smallest, but this one before all others.
@@ -154,7 +162,7 @@ def _context(text: Any) -> Context | None:
             kind = rope.get("rope_type", rope.get("type", "default"))
             if kind not in _ALREADY_SCALED:
                 factor = rope.get("factor", factor)
-    if not isinstance(factor, int | float):
+    if not isinstance(factor, int | float) or not math.isfinite(factor):
         factor = 1.0
     return Context(
         key=key, positions=int(lengths[key]), factor=float(factor), override=int(override)
@@ -163,7 +171,7 @@ def _context(text: Any) -> Context | None:
 
 def _ropes(text: Any) -> list[dict[str, Any]]:
     """The rope parameters of a model, one table for each kind of layer."""
-    found = getattr(text, "rope_parameters", None)
+    found = said(text, "rope_parameters")
     if not isinstance(found, dict) or not found:
         return []
     is_nested = all(isinstance(part, dict | None) for part in found.values())

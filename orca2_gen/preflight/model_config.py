@@ -13,6 +13,9 @@ from orca2_gen.preflight.headers import check_no_pointer
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 _MOST_BYTES = 16 << 20
+_MOST_LAYERS = 10_000
+"""A larger number is damage, and transformers would build lists of that length for hours."""
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 
 
 def model_body(key: str, directory: Path) -> dict[str, Any]:
@@ -43,6 +46,13 @@ def model_body(key: str, directory: Path) -> dict[str, Any]:
         raise ValueError(f"{key}: {path} is damaged: not JSON; copy the model again") from error
     if not isinstance(body, dict):
         raise ValueError(f"{key}: {path} is damaged: expected a JSON object; copy the model again")
+    for part in (body, *(value for value in body.values() if isinstance(value, dict))):
+        for name in _LAYERS:
+            if isinstance(part.get(name), int | float) and part[name] > _MOST_LAYERS:
+                raise ValueError(
+                    f"{key}: {path} is damaged: {name} is {part[name]:.6g}; expected at most "
+                    f"{_MOST_LAYERS}; copy the model again"
+                )
     return body
 
 
@@ -100,6 +110,14 @@ def _apply(config: Any, overrides: Mapping[str, Any]) -> None:
             _apply(part, value)
         else:
             setattr(config, name, value)
+
+
+def said(config: Any, key: str) -> Any:
+    """The value of a key; None if the config has none, or another for each layer."""
+    try:
+        return getattr(config, key, None)
+    except RuntimeError:  # transformers' word for the second
+        return None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from orca2_gen.chat import load_chat
 from orca2_gen.config.arguments import engine_rendering
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
+from orca2_gen.preflight.model_config import model_body
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.preflight.vocabulary import vocabulary_lines
 
@@ -21,6 +22,7 @@ def check_trained_model(config: Config) -> None:
     directory, student = config.training.model, engine_directory(config.student)
     if directory is None:
         return
+    model_body("training.model", Path(directory))
     rendering = engine_rendering(config.student, config.template_date)
     load = load_chat.__wrapped__  # not one that was loaded before the files changed
     chat = loaded_chat("training.model", directory, rendering, load)

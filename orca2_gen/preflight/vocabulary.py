@@ -8,7 +8,7 @@ from typing import Any
 
 from orca2_gen.chat import Chat
 from orca2_gen.preflight.headers import Tensor
-from orca2_gen.preflight.model_config import model_body, text_config
+from orca2_gen.preflight.model_config import model_body, overridden, said, text_config
 
 _EMBEDDINGS = (
     *("model.embed_tokens.weight", "transformer.wte.weight"),
@@ -20,7 +20,11 @@ _WHOLE = ("F32", "F16", "BF16")
 
 
 def vocabulary_lines(
-    key: str, directory: Path, chat: Chat, tensors: Mapping[str, Tensor]
+    key: str,
+    directory: Path,
+    chat: Chat,
+    tensors: Mapping[str, Tensor],
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[list[str], list[str]]:
     """What a model's vocabulary is, and what of it is odd, in lines for people.
 
@@ -29,12 +33,13 @@ def vocabulary_lines(
         directory: the model's.
         chat: its tokenizer.
         tensors: its weights, as far as they are known.
+        overrides: what the engine's hf_overrides put in the place of its config.json.
 
     Raises:
         ValueError: the tokenizer has ids that the model has not, or the weights have another number
             of rows than config.json says; one line that names key, directory and remedy.
     """
-    rows, is_nested = _rows(key, directory)
+    rows, is_nested = _rows(key, directory, overrides or {})
     if rows is None:
         return [], []
     held = [
@@ -69,17 +74,17 @@ def vocabulary_lines(
     return [f"{len(ids)} tokens in {rows} rows of the model"], odd
 
 
-def _rows(key: str, directory: Path) -> tuple[int | None, bool]:
+def _rows(key: str, directory: Path, overrides: Mapping[str, Any]) -> tuple[int | None, bool]:
     """The tokens that a model tells apart (None if its config does not say), and whether its config
     has a part for texts.
     """
-    text: Any = text_config(directory)
-    body = model_body(key, directory)
+    text: Any = text_config(directory, overrides)
+    body = overridden(model_body(key, directory), overrides)
     nested = body.get("text_config")
-    said = [
-        getattr(text, "vocab_size", None),
+    numbers = [
+        said(text, "vocab_size"),
         body.get("vocab_size"),
         nested.get("vocab_size") if isinstance(nested, dict) else None,
     ]
-    rows = next((number for number in said if type(number) is int and number > 0), None)
+    rows = next((number for number in numbers if type(number) is int and number > 0), None)
     return rows, isinstance(nested, dict)

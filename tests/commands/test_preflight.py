@@ -132,6 +132,16 @@ def test_another_model_to_train_must_read_the_students_rows(orca2: Call, models:
         assert f"training.model: {other} has another tokenizer or chat template" in err
 
 
+def test_training_of_a_rehearsal_is_asked_when_it_begins(
+    orca2: Call, write_config: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_config(sections="[training]\nseq_len = 64\n")
+    ask_first(load_config(file))
+    assert capsys.readouterr().err == ""
+    code, _, err = orca2("train", file)
+    assert code == 2 and err.startswith("Error: student.tokenizer: ") and err.count("\n") == 1
+
+
 def test_submit_asks_where_the_files_are_seen(orca2: Call, models: Path) -> None:
     cut(models.parent / "student")
     address = ["--address", "http://127.0.0.1:1"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,38 @@ def test_heads_and_layers_of_a_nested_config_are_asked_too(tmp_path: Path) -> No
     for key, value in (("tensor_parallel_size", 4), ("pipeline_parallel_size", 4)):
         with pytest.raises(ValueError, match=key):
             context_lines("student", engine(tmp_path, body, max_model_len=64, **{key: value}))
+
+
+def test_a_config_whose_layers_differ_is_left_to_vllm_where_they_do(tmp_path: Path) -> None:
+    body = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 512,
+        "per_layer_config": {"1": {"num_attention_heads": 4, "intermediate_size": 64}},
+    }
+    context_lines("student", engine(tmp_path, body, max_model_len=512, tensor_parallel_size=3))
+    with pytest.raises(ValueError, match="max_model_len is 513"):
+        context_lines("student", engine(tmp_path, body, max_model_len=513))
+
+
+@pytest.mark.parametrize("endless", [math.inf, math.nan])
+@pytest.mark.parametrize("key", ["model_max_length", "max_position_embeddings", "factor"])
+def test_a_number_without_end_says_nothing(tmp_path: Path, key: str, endless: float) -> None:
+    body: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 512}
+    body |= {"rope_scaling": {"type": "linear", "factor": endless}} if key == "factor" else {}
+    body |= {key: endless} if key != "factor" else {}
+    context_lines("student", engine(tmp_path, body, max_model_len=512))
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "n_layer"])
+@pytest.mark.parametrize("number", [10_001, 2**70, math.inf])
+def test_a_model_of_countless_layers_is_damaged_and_is_not_built(
+    tmp_path: Path, name: str, number: float
+) -> None:
+    part = {"model_type": "llama", name: number}
+    for body in (part, {"model_type": "gemma3", "text_config": part}):
+        with pytest.raises(ValueError, match=f"student.model: .* is damaged: {name} is "):
+            context_lines("student", engine(tmp_path, body, max_model_len=512))
 
 
 def test_ropes_that_are_stretched_for_short_texts_too_are_odd(tmp_path: Path) -> None:

@@ -88,6 +88,17 @@ def test_a_model_of_several_parts_may_have_rows_of_its_own(tmp_path: Path, chatm
         lines(tmp_path, chatml, body, rows - 1)
 
 
+@pytest.mark.parametrize("form", range(4))
+def test_overrides_of_a_config_count_as_its_own(tmp_path: Path, chatml: Chat, form: int) -> None:
+    rows = max(chatml.tokenizer.get_vocab().values()) + 1
+    (tmp_path / "config.json").write_text(json.dumps(bodies(rows - 1)[form]))
+    more = bodies(rows)[form]
+    more.pop("model_type", None)
+    vocabulary_lines("student.model", tmp_path, chatml, {}, more)
+    with pytest.raises(ValueError, match="has 1 token that the model lacks"):
+        vocabulary_lines("student.model", tmp_path, chatml, {})
+
+
 def test_a_config_that_does_not_say_its_vocabulary_is_left_to_vllm(
     tmp_path: Path, chatml: Chat
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "is a link that leads to nothing; copy it again",
     ),
     "a directory": (lambda d: replaced(part(d), Path.mkdir), "is a directory; expected a regular"),
+    "a FIFO": (lambda d: replaced(part(d), os.mkfifo), "is a FIFO; expected a regular file"),
     "an index that is cut": (lambda d: (d / INDEX).write_text("{"), "not JSON"),
     "an index of a list": (lambda d: (d / INDEX).write_text("[]"), 'no table "weight_map"'),
     "an index of nothing": (lambda d: (d / INDEX).write_text('{"weight_map": {}}'), "weight_map"),

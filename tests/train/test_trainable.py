@@ -137,3 +137,24 @@ def test_a_model_that_cannot_be_shared_is_refused_on_several_processes(tmp_path:
     assert "trains in one process only" in line
     assert "--nproc-per-node 1" in refused(model_dir, num_ranks=2)
     assert not trainable_lines(question(small("llama", tmp_path / "l"), num_ranks=2))[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"]}),
+        ("falcon_h1", {}),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}),
+    ],
+)
+def test_layers_that_are_not_kept_apart_by_positions_are_odd(
+    tmp_path: Path, kind: str, values: dict[str, Any]
+) -> None:
+    _, odd = trainable_lines(question(small(kind, tmp_path, **values)))
+    assert any("a packed example sees those before it" in line for line in odd)
+
+
+def test_a_model_of_countless_layers_is_not_built(tmp_path: Path) -> None:
+    model_dir = small("llama", tmp_path)
+    edited(model_dir, num_hidden_layers=2**70)
+    assert "num_hidden_layers is 1.18059e+21" in refused(model_dir)
