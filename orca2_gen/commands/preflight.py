@@ -82,11 +82,13 @@ def _training(config: Config) -> Iterator[Lines]:
 
 
 def _trained(config: Config, num_ranks: int | None = None) -> Iterator[Lines]:
+    from orca2_gen.preflight.trained_model import check_trained_model
     from train.trainable import TrainingQuestion, trainable_lines
 
     key, directory = _model(config)
     if key == "student.tokenizer":  # of a scripted engine, which has no model
         return
+    check_trained_model(config)
     facts, odd = trainable_lines(
         TrainingQuestion(
             key=key,

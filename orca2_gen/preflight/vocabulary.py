@@ -11,10 +11,8 @@ from orca2_gen.preflight.headers import Tensor
 from orca2_gen.preflight.model_config import model_body, text_config
 
 _EMBEDDINGS = (
-    "model.embed_tokens.weight",
-    "transformer.wte.weight",
-    "model.language_model.embed_tokens.weight",
-    "language_model.model.embed_tokens.weight",
+    *("model.embed_tokens.weight", "transformer.wte.weight"),
+    *("model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight"),
 )
 """Names of the tensor that holds a row for each token."""
 _WHOLE = ("F32", "F16", "BF16")
@@ -36,9 +34,16 @@ def vocabulary_lines(
         ValueError: the tokenizer has ids that the model has not, or the weights have another number
             of rows than config.json says; one line that names key, directory and remedy.
     """
-    rows = _rows(key, directory)
+    rows, is_nested = _rows(key, directory)
     if rows is None:
         return [], []
+    held = [
+        (name, tensors[name].shape[0])
+        for name in _EMBEDDINGS
+        if name in tensors and tensors[name].dtype in _WHOLE and len(tensors[name].shape) == 2
+    ]
+    if is_nested:  # such a model may have rows of its own for images
+        rows = max(rows, *(number for _, number in held), 0)
     ids = chat.tokenizer.get_vocab()
     padding = chat.tokenizer.pad_token_id
     beyond = {number: token for token, number in ids.items() if number >= rows}
@@ -52,12 +57,11 @@ def vocabulary_lines(
             f"says vocab_size {rows}; give the model its own tokenizer, or resize its embeddings "
             "(resize_token_embeddings) and save both"
         )
-    for name in _EMBEDDINGS:
-        held = tensors.get(name)
-        if held and held.dtype in _WHOLE and len(held.shape) == 2 and held.shape[0] != rows:
+    for name, number in held:
+        if number != rows and not is_nested:
             raise ValueError(
                 f"{key}: {directory / 'config.json'} says vocab_size {rows}, and {name} has "
-                f"{held.shape[0]} rows; save config and weights together, with save_pretrained"
+                f"{number} rows; save config and weights together, with save_pretrained"
             )
     odd = []
     if beyond:
@@ -65,8 +69,10 @@ def vocabulary_lines(
     return [f"{len(ids)} tokens in {rows} rows of the model"], odd
 
 
-def _rows(key: str, directory: Path) -> int | None:
-    """The tokens that a model tells apart; None if its config does not say."""
+def _rows(key: str, directory: Path) -> tuple[int | None, bool]:
+    """The tokens that a model tells apart (None if its config does not say), and whether its config
+    has a part for texts.
+    """
     text: Any = text_config(directory)
     body = model_body(key, directory)
     nested = body.get("text_config")
@@ -75,4 +81,5 @@ def _rows(key: str, directory: Path) -> int | None:
         body.get("vocab_size"),
         nested.get("vocab_size") if isinstance(nested, dict) else None,
     ]
-    return next((number for number in said if type(number) is int and number > 0), None)
+    rows = next((number for number in said if type(number) is int and number > 0), None)
+    return rows, isinstance(nested, dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,18 @@ def test_plan_tells_of_every_role_and_the_others_only_what_is_odd(
     assert (printed.out, printed.err) == ("", f"teacher.model: {teacher}: {odd}\n")
 
 
+def test_another_model_to_train_must_read_the_students_rows(orca2: Call, models: Path) -> None:
+    other = with_long_context("student", models.parent / "other")
+    with_other = [*settings(), "--set", f"training.model={other}"]
+    ask_first(load_config(models, [*SHORT[:4], f"training.model={other}"]))
+    template = other / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "helper"))
+    for command in ("run", "train"):
+        code, _, err = orca2(command, models, *with_other)
+        assert code == 2 and err.count("\n") == 1
+        assert f"training.model: {other} has another tokenizer or chat template" in err
+
+
 def test_submit_asks_where_the_files_are_seen(orca2: Call, models: Path) -> None:
     cut(models.parent / "student")
     address = ["--address", "http://127.0.0.1:1"]
@@ -155,7 +168,9 @@ def test_published_configs_pass_on_directories_made_of_headers(
     }
     overrides = [f"{key}={value}" for key, value in places.items()]
     config = load_config(ROOT / "ray_jobs" / "configs" / "llama2.toml", overrides)
+    began = time.process_time()
     ask_first(config, prints_facts=True)
+    assert time.process_time() - began < 10
     printed = capsys.readouterr()
     assert "137.95 GB of weights in 15 files (F16), 68.98 billion parameters" in printed.out
     assert "odd" not in printed.out and printed.err == ""

@@ -80,6 +80,14 @@ def test_weights_of_another_number_of_rows_than_the_config_says_are_refused(
         lines(tmp_path, chatml, {"vocab_size": rows + 8}, rows)
 
 
+def test_a_model_of_several_parts_may_have_rows_of_its_own(tmp_path: Path, chatml: Chat) -> None:
+    rows = max(chatml.tokenizer.get_vocab().values()) + 1
+    body = {"model_type": "gemma3", "text_config": {"vocab_size": rows - 1}}
+    lines(tmp_path, chatml, body, rows)
+    with pytest.raises(ValueError, match="has 1 token that the model lacks"):
+        lines(tmp_path, chatml, body, rows - 1)
+
+
 def test_a_config_that_does_not_say_its_vocabulary_is_left_to_vllm(
     tmp_path: Path, chatml: Chat
 ) -> None:
