@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,21 @@ def context_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], li
     if is_long and allowed in ("0", ""):
         raise ValueError(
             f"{section}.max_model_len is {engine.max_model_len}, and {path} says that the model "
-            f"reads at most {context.sentence}; lower max_model_len"
+            f"reads at most {context.sentence}; {_remedy(section, context, overrides)}"
         )
     facts = [f"max_model_len {engine.max_model_len}; the model reads {context.sentence}"]
     odd = [f"max_model_len is {engine.max_model_len}, beyond the model's own"] if is_long else []
     return facts, [*odd, *_far(text, engine.max_model_len)]
+
+
+def _remedy(section: str, context: Context, overrides: Mapping[str, Any]) -> str:
+    if not any(name in overrides for name in ("rope_scaling", "rope_parameters")):
+        return "lower max_model_len"
+    # vLLM takes the positions of a model with ropes of most kinds for scaled already.
+    return (
+        f"lower max_model_len, or say the longer context too, in "
+        f"{section}.engine_arguments.hf_overrides.{context.key}"
+    )
 
 
 def _unscaled(body: dict[str, Any]) -> Context | None:

@@ -5,6 +5,7 @@ vLLM finds these out when it has started, or, as with ropes, never.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ _ROPES = ("rope_scaling", "rope_parameters")
 _DRAFT = "speculative_config.model"
 _COUNTED = ("ngram", "[ngram]", "ngram_gpu", "draft_model")
 """Methods of speculative decoding with no number of tokens of their own."""
+_OTHER_DRAFTS = re.compile(
+    r"eagle|medusa|mlp_?speculator|speculators|mtp|nextn|n_predict|lookahead|dflash|dspark", re.I
+)
+"""Words in the path and config of drafts that are no language models of their own."""
 
 
 def argument_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], list[str]]:
@@ -117,17 +122,23 @@ def _check_load_format(key: str, directory: Path, arguments: Mapping[str, Any]) 
 def _check_speculation(key: str, directory: Path, speculation: Any) -> None:
     if not isinstance(speculation, dict):
         return
-    method, draft = speculation.get("method"), speculation.get("model")
+    method, draft = _method(speculation), speculation.get("model")
     tokens = speculation.get("num_speculative_tokens")
     # Draft models of other kinds say it themselves.
-    is_needed = (method or draft) in _COUNTED
+    is_needed = method in _COUNTED
     if not ((type(tokens) is int and tokens >= 1) or (tokens is None and not is_needed)):
         found = "not set" if tokens is None else shown(tokens)
         raise ValueError(
             f"{key}.speculative_config.num_speculative_tokens is {found}: expected a whole number, "
             "at least 1"
         )
-    if method != "draft_model" or not isinstance(draft, str):
+    if speculation.get("rejection_sample_method") == "synthetic":
+        raise ValueError(
+            f"{key}.speculative_config.rejection_sample_method is 'synthetic', which accepts "
+            "drafted tokens by a rate and so writes other answers than the model; remove it"
+        )
+    is_mapped = speculation.get("use_heterogeneous_vocab") is True
+    if method != "draft_model" or is_mapped or not isinstance(draft, str):
         return  # a draft of another kind may have a vocabulary of its own
     sizes = [_vocabulary(Path(each)) for each in (draft, directory)]
     if None not in sizes and sizes[0] != sizes[1]:
@@ -135,6 +146,20 @@ def _check_speculation(key: str, directory: Path, speculation: Any) -> None:
             f"{key}.{_DRAFT}: {draft} has a vocabulary of {sizes[0]} tokens, and {directory} one "
             f"of {sizes[1]}; a draft must have that of its model"
         )
+
+
+def _method(speculation: Mapping[str, Any]) -> Any:
+    """The method of speculative decoding, as vLLM finds it where none is said; None where it may
+    know better than the draft's files.
+    """
+    method, draft = speculation.get("method"), speculation.get("model")
+    if method not in (None, "draft_model") or not isinstance(draft, str):
+        return method
+    if not Path(draft).is_absolute():
+        return draft  # the name of a method
+    body = model_body(_DRAFT, Path(draft))
+    words = [draft, *body, body.get("model_type"), body.get("architectures")]
+    return None if _OTHER_DRAFTS.search(" ".join(map(str, words))) else "draft_model"
 
 
 def _vocabulary(directory: Path) -> int | None:

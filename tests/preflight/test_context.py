@@ -98,6 +98,19 @@ def test_hf_overrides_count_as_the_models_own_config(
         context_lines("student", asked)
 
 
+def test_ropes_that_do_not_lengthen_the_context_by_themselves_say_what_does(tmp_path: Path) -> None:
+    body = {"model_type": "llama", "max_position_embeddings": 512}
+    yarn = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}
+    overrides: dict[str, Any] = {"rope_scaling": yarn}
+    further = {"hf_overrides": overrides}
+    asked = engine(tmp_path, body, max_model_len=4096, engine_arguments=further)
+    key = r"teacher\.engine_arguments\.hf_overrides\.max_position_embeddings$"
+    with pytest.raises(ValueError, match=rf"; lower max_model_len, or .*, in {key}"):
+        context_lines("teacher", asked)
+    overrides["max_position_embeddings"] = 4096
+    context_lines("teacher", engine(tmp_path, body, max_model_len=4096, engine_arguments=further))
+
+
 def test_a_part_of_a_config_is_overridden_in_part(tmp_path: Path) -> None:
     body = {"num_hidden_layers": 4, "text_config": {"num_hidden_layers": 4, "hidden_size": 8}}
     overrides = {"text_config": {"num_hidden_layers": 2}, "num_hidden_layers": 1}

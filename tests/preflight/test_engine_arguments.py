@@ -121,6 +121,41 @@ def test_a_draft_is_a_whole_model_with_the_vocabulary_of_its_own(tmp_path: Path)
     assert refusal(same).startswith(key)
 
 
+@pytest.mark.parametrize("method", [{}, {"method": "draft_model"}], ids=["found", "named"])
+def test_a_directory_alone_is_a_draft_model_unless_its_files_say_otherwise(
+    tmp_path: Path, method: dict[str, Any]
+) -> None:
+    draft, target = (Path(shutil.copytree(STUDENT, tmp_path / name)) for name in ("d", "model"))
+    table: dict[str, Any] = {**method, "model": str(draft), "num_speculative_tokens": 2}
+    body = json.loads((target / "config.json").read_text())
+    argument_lines("teacher", engine(target, body, speculative_config=table))
+    uncounted = {name: value for name, value in table.items() if name != "num_speculative_tokens"}
+    found = refusal(engine(target, body, speculative_config=uncounted))
+    assert "num_speculative_tokens is not set" in found
+    other = engine(target, body | {"vocab_size": 99}, speculative_config=table)
+    assert "a draft must have that of its model" in refusal(other)
+    mapped = {**table, "use_heterogeneous_vocab": True}
+    argument_lines("teacher", engine(target, body | {"vocab_size": 99}, speculative_config=mapped))
+    own = json.loads((draft / "config.json").read_text())
+    for said in ({"model_type": "medusa"}, {"architectures": ["Eagle3Llama"]}, {"n_predict": 3}):
+        (draft / "config.json").write_text(json.dumps(own | said))
+        unlike = engine(target, body | {"vocab_size": 99}, speculative_config=uncounted)
+        argument_lines("teacher", unlike)
+
+
+def test_speculation_that_writes_other_answers_than_the_model_is_refused(tmp_path: Path) -> None:
+    table = {"method": "ngram", "num_speculative_tokens": 2}
+    for sound in ("standard", "block"):
+        asked = engine(
+            tmp_path, LLAMA, speculative_config={**table, "rejection_sample_method": sound}
+        )
+        argument_lines("teacher", asked)
+    table |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": 2.0}
+    assert "writes other answers than the model; remove it" in refusal(
+        engine(tmp_path, LLAMA, speculative_config=table)
+    )
+
+
 def test_a_line_says_which_arguments_are_in_the_stage_keys(tmp_path: Path) -> None:
     table = {"method": "ngram", "num_speculative_tokens": 2}
     asked = engine(tmp_path, LLAMA, async_scheduling=True, speculative_config=table)

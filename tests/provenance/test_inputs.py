@@ -121,7 +121,7 @@ def test_a_changed_draft_is_refused_like_changed_weights(
     write_config: Write, tmp_path: Path
 ) -> None:
     draft = Path(shutil.copytree(MICROWORLD / "student", tmp_path / "draft"))
-    arguments = f"{{ speculative_config = {{ model = '{draft}' }} }}"
+    arguments = f"{{ speculative_config = {{ model = '{draft}', num_speculative_tokens = 2 }} }}"
     student = f"{{ model = '{MICROWORLD / 'student'}', engine_arguments = {arguments} }}"
     real = load_config(write_config(), [f"student={student}", *SHORT])
     inputs = read_inputs(real)
