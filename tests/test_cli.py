@@ -123,7 +123,12 @@ def test_plan_says_where_the_engines_go(
 ) -> None:
     code, out, _ = orca2("plan", undisturbed.config_file)
     assert code == 0
+    directory = undisturbed.config.student.tokenizer  # type: ignore[union-attr]
     assert out.splitlines() == [
+        f"student.tokenizer: {directory}",
+        "  an answer ends with <|im_end|> (2)",
+        f"teacher.tokenizer: {directory}",
+        "  an answer ends with <|im_end|> (2)",
         "student: 1 scripted, no devices",
         "teacher: 1 scripted, no devices",
     ]

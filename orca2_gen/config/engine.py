@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from orca2_gen.config.argument_checks import check_arguments
+from orca2_gen.config.engine_arguments import data_parallel_size, times_devices
 from orca2_gen.config.secrecy import is_secret_name
 from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
 
@@ -74,7 +76,12 @@ class VLLMEngineConfig(Section):
     """vLLM's `pipeline_parallel_size`: groups of devices that share the layers."""
     replicas: int = Field(1, ge=1)
     """Number of engines of this model, each on tensor_parallel_size x pipeline_parallel_size
-    devices of its own."""
+    devices of its own, times data_parallel_size if `engine_arguments` sets it."""
+    engine_arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further arguments of vLLM's AsyncEngineArgs, e.g. `{ speculative_config = { method =
+    "ngram", num_speculative_tokens = 4 } }`: names and types are those of the vLLM that is
+    installed. Refused are those that run other code than vLLM's, hold secrets, read pickles or
+    decide what the run decides. docs/models.md lists those that are no part of stage keys."""
     env_allowed: Annotated[tuple[str, ...], FROM_LIST] = ()
     """Names of variables that `env` may set besides those of vLLM, PyTorch and what they stand on
     (`VLLM_`, `NCCL_`, `CUDA_`, `OMP_`, `TORCH_`, `TRITON_`, `RAY_` and the like), e.g.
@@ -107,6 +114,24 @@ class VLLMEngineConfig(Section):
                     "add its name to env_allowed if it holds no secret"
                 )
         return env
+
+    @field_validator("engine_arguments", mode="before")
+    @classmethod
+    def _fit_any_vllm(cls, arguments: Any) -> Any:
+        check_arguments(arguments, cls.model_fields)
+        return arguments
+
+    @property
+    def ranks(self) -> int:
+        """Devices of one engine."""
+        one = self.tensor_parallel_size * self.pipeline_parallel_size
+        return one * times_devices(self.engine_arguments)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that one engine works on at once."""
+        # Each data-parallel rank has a scheduler of its own, and max_num_seqs is one scheduler's.
+        return self.max_num_seqs * data_parallel_size(self.engine_arguments)
 
     @model_validator(mode="after")
     def _a_step_holds_the_batch(self) -> VLLMEngineConfig:
@@ -142,6 +167,11 @@ class ScriptedEngineConfig(Section):
     """Sequences in one batch, as of vLLM: an engine is given about twice as many requests."""
     replicas: int = Field(1, ge=1)
     """Number of engines of this model."""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that one engine works on at once."""
+        return self.max_num_seqs
 
 
 EngineConfig = Annotated[VLLMEngineConfig | ScriptedEngineConfig, Discriminator("engine")]

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.engine_arguments import argument_models
 from orca2_gen.config.paths import check_paths, resolve_paths
 from orca2_gen.config.schema import Config
 from orca2_gen.config.secrecy import check_no_secrets, secret_in
@@ -109,6 +110,14 @@ def resolved(config: Config) -> dict[str, Any]:
 def engine_directory(engine: EngineConfig) -> str:
     """The directory of an engine's tokenizer: its model, or the one a scripted engine borrows."""
     return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
+
+
+def engine_models(engine: EngineConfig) -> list[str]:
+    """The directories of all weights that an engine loads: its model's first, then a draft's."""
+    if not isinstance(engine, VLLMEngineConfig):
+        return []
+    drafts = (directory for _, directory in argument_models(engine.engine_arguments))
+    return list(dict.fromkeys((engine.model, *drafts)))
 
 
 def _check_accuracies(config: Config) -> None:

@@ -4,14 +4,12 @@ torch. `make docs` makes docs/config.md from the docstrings.
 
 from __future__ import annotations
 
-import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from orca2_gen.config.engine import EngineConfig
-from orca2_gen.config.secrecy import shown
-from orca2_gen.config.section import FROM_LIST, Fraction, Name, PathText, Section
+from orca2_gen.config.section import FROM_LIST, Day, Fraction, Name, PathText, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.config.training import TrainingConfig
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
@@ -191,7 +189,7 @@ class Config(Section):
     """Directory of the run, for all its files."""
     run_seed: int = Field(0, ge=0)
     """Seed of the problems' permutation, of a random choice and of sampled attempts."""
-    template_date: str | None = None
+    template_date: Day | None = None
     """The day, as YYYY-MM-DD, that chat templates take for today. If not set, the run's first day,
     which the run records."""
     strategies: PathText | None = None
@@ -239,22 +237,6 @@ class Config(Section):
     def needed_judge(self) -> EngineConfig | None:
         """The judge if any task is open and the policy needs scores, else None."""
         return self.judge_of_open if self.selection.needs_scores else None
-
-    @field_validator("template_date", mode="before")
-    @classmethod
-    def _is_a_day(cls, value: Any) -> Any:
-        # TOML has dates of its own, JSON has none.
-        if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-            value = value.isoformat()
-        if isinstance(value, str):
-            try:
-                day = datetime.date.fromisoformat(value)
-            except ValueError:
-                raise ValueError(f"{shown(value)} is no day; expected YYYY-MM-DD") from None
-            if not 1900 <= day.year <= 2999:
-                raise ValueError(f"{value} is too far away; expected a year from 1900 to 2999")
-            return day.isoformat()
-        return value
 
     @model_validator(mode="after")
     def _replicas_reach_the_floor(self) -> Config:

@@ -23,11 +23,11 @@ from orca2_gen.config.arguments import (
     scored_engine,
     task_source,
 )
-from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.config.load import engine_directory
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.load import engine_directory, engine_models
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.preflight.check import check_config, check_engine_files
+from orca2_gen.preflight.check import EngineLines, check_config, engine_lines
 from orca2_gen.preflight.judge import check_judge
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
@@ -89,6 +89,15 @@ def read_texts(config: Config) -> Inputs:
     Raises:
         ValueError: it could not, or a file cannot be read.
     """
+    return asked_texts(config)[0]
+
+
+def asked_texts(config: Config) -> tuple[Inputs, tuple[EngineLines, ...]]:
+    """The Inputs of `read_texts`, and what its questions found out about each engine.
+
+    Raises:
+        ValueError: as `read_texts`.
+    """
     strategies = load_strategies(config.strategies)
     chosen = {"selection.none_solved": config.selection.none_solved}
     if config.selection.policy.startswith("fixed:"):
@@ -114,10 +123,10 @@ def read_texts(config: Config) -> Inputs:
         models={},
         tasks={},
     )
-    check_config(config, strategies, functools.partial(_chat_of, inputs))
+    found = check_config(config, strategies, functools.partial(_chat_of, inputs))
     for engine in engines:
         inputs = _with_rendered(inputs, engine) if engine is not None else inputs
-    return inputs
+    return inputs, found
 
 
 def _chat_of(inputs: Inputs, directory: str, rendering: Rendering) -> Chat:
@@ -147,8 +156,9 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
     tokenizers, models = dict(inputs.tokenizers), dict(inputs.models)
     if directory not in tokenizers:
         tokenizers[directory] = tokenizer_files_digest(Path(directory))
-    if isinstance(engine, VLLMEngineConfig) and directory not in models:
-        models[directory] = model_digest(Path(directory))
+    for weights in engine_models(engine):
+        if weights not in models:
+            models[weights] = model_digest(Path(weights))
     inputs = dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
     return _with_rendered(inputs, engine)
 
@@ -164,7 +174,7 @@ def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inpu
     chat = functools.partial(_chat_of, dataclasses.replace(inputs, tokenizers=files))
     [room] = evaluation_rooms(config)
     room = dataclasses.replace(room, tokenizer=directory)
-    check_engine_files("student", engine, [room], inputs.strategies, chat, "evaluation.max_tokens")
+    engine_lines(engine, room, inputs.strategies, chat, "evaluation.max_tokens")
     return with_engine(inputs, engine)
 
 
@@ -203,12 +213,12 @@ def check_engine(inputs: Inputs, engine: EngineConfig) -> None:
     directory = engine_directory(engine)
     found = tokenizer_files_digest(Path(directory))
     _check(directory, inputs.tokenizers[directory], found)
-    if isinstance(engine, VLLMEngineConfig):
+    for weights in engine_models(engine):
         try:
-            weights = model_digest(Path(directory))
+            found = model_digest(Path(weights))
         except (ValueError, OSError):  # removed, or only half copied
-            weights = ""
-        _check(directory, inputs.models[directory], weights)
+            found = ""
+        _check(weights, inputs.models[weights], found)
 
 
 class TaskWatch:

@@ -21,6 +21,7 @@ from orca2_gen.config.arguments import (
     selection_rule,
 )
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.engine_arguments import row_arguments
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
@@ -227,7 +228,9 @@ def _engine(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, An
         scripted = {"scripted": engine.accuracy, "tokenizer": tokenizer, "run_seed": run_seed}
         return scripted | rendered
     numerics = engine.model_dump(include={"dtype", "quantization", "kv_cache_dtype"})
-    return {"model": inputs.models[engine.model], "tokenizer": tokenizer, **numerics, **rendered}
+    found = {"model": inputs.models[engine.model], "tokenizer": tokenizer, **numerics, **rendered}
+    further = row_arguments(engine.engine_arguments, inputs.models)
+    return found | ({"engine_arguments": further} if further else {})
 
 
 def _rendered(engine: EngineConfig, inputs: Inputs) -> dict[str, Any]:
