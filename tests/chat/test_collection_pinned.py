@@ -14,6 +14,7 @@ from orca2_gen.chat import Chat, Rendering, encode_conversation, encode_prompt, 
 from orca2_gen.erasure import erase, prove
 from orca2_gen.records import Example, Rationale
 from orca2_gen.strategies import Strategies
+from tests.chat.collection import directory, shapes
 from tests.chat.conversations import as_ids_say, conversation, decoded, ids_of, prose, rendered
 from tests.chat.published_shape import PublishedShape
 from tests.chat.test_templates import set_today
@@ -182,3 +183,15 @@ def test_a_template_in_the_tokenizers_config_reads_as_one_in_its_own_file(
     messages = conversation("2 + 3?", "5")
     assert encode_conversation(chat, messages) == encode_conversation(shape_chat, messages)
     assert (chat.digest == shape_chat.digest) != named
+
+
+def test_without_thoughts_a_row_of_qwen_3_is_what_its_template_writes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    [shape] = [shape for shape in shapes() if shape.name == "qwen_3"]
+    folder = directory(shape, tmp_path_factory.getbasetemp() / "collection")
+    chat = load_chat(str(folder), Rendering(arguments='{"enable_thinking": false}'))
+    row = conversation("2 + 3?", "5")
+    ids, num_prompt_tokens = encode_conversation(chat, row)
+    assert rendered(chat, row, enable_thinking=False) == decoded(shape, chat, ids) + "\n"
+    assert decoded(shape, chat, ids[:num_prompt_tokens]).endswith(shape.row_opening)
