@@ -94,7 +94,8 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
             f"{model_dir} has no chat template; add chat_template.jinja or take a chat model"
         )
     specification = json.loads(tokenizer.backend_tokenizer.to_str())
-    control = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
+    control = set(tokenizer.all_special_ids)
+    control |= {i for i, token in tokenizer.added_tokens_decoder.items() if not _is_blank(token)}
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
         control.discard(tokenizer.unk_token_id)  # stands for a rare character; it controls nothing
     end_ids = _end_ids(Path(model_dir), tokenizer)
@@ -254,6 +255,11 @@ def _without_leading_space(specification: dict[str, Any]) -> Tokenizer:
         if splitter["type"] == "Metaspace":
             splitter["prepend_scheme"] = "never"
     return Tokenizer.from_str(json.dumps(spec))
+
+
+def _is_blank(token: Any) -> bool:
+    """Whether an added token is white space, as a newline is one in Gemma's vocabulary."""
+    return not (token.special or token.content.replace("\u2581", " ").strip())
 
 
 def _without_prepend(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:

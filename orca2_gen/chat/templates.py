@@ -163,7 +163,7 @@ def render_shape(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -
     shows_date = clock.was_read and any(
         _texts_on(tokenizer, rendering, other, roles) != laid.texts for other in _other_days(day)
     )
-    is_folded = rendering.system == "fold" and roles[0] == "system"
+    is_folded = _is_folded(rendering, roles)
     is_as_it_comes = not (shows_date or laid.is_emptied or is_folded or rendering.variables)
     return Shape(
         texts=tuple(laid.texts),
@@ -200,7 +200,7 @@ def _laid(tokenizer: Any, rendering: Rendering, clock: _Clock, roles: tuple[str,
         ValueError: the template cannot hold the conversation.
     """
     texts = _texts(tokenizer, rendering, clock, roles)
-    is_folded = rendering.system == "fold" and roles[0] == "system"
+    is_folded = _is_folded(rendering, roles)
     asked = roles[1:] if is_folded else roles
     if asked[0] == "system":
         return _Laid(texts=texts, own_system="", is_emptied=False)
@@ -228,7 +228,7 @@ def _texts(
     """The template's texts before, between and after the messages of these roles."""
     placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
     turns = [{"role": r, "content": p} for r, p in zip(roles, placeholders, strict=True)]
-    if rendering.system == "fold" and roles[0] == "system":
+    if _is_folded(rendering, roles):
         content = f"{placeholders[0]}{_FOLD}{placeholders[1]}"
         turns = [{"role": "user", "content": content}, *turns[2:]]
     if has_empty_system:
@@ -258,8 +258,12 @@ def _texts(
     return texts
 
 
+def _is_folded(rendering: Rendering, roles: Sequence[str]) -> bool:
+    return rendering.system == "fold" and tuple(roles[:2]) == ("system", "user")
+
+
 def _can_fold(tokenizer: Any, rendering: Rendering, roles: tuple[str, ...]) -> bool:
-    if roles[0] != "system" or rendering.system == "fold":
-        return False
     folded = dataclasses.replace(rendering, system="fold")
+    if folded == rendering or not _is_folded(folded, roles):
+        return False
     return _texts_on(tokenizer, folded, datetime.date.fromisoformat(folded.date), roles) is not None

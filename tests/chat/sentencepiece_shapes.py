@@ -12,6 +12,7 @@ from tests.chat.tokenizers import (
     sentencepiece_metaspace,
     sentencepiece_spaces,
     unigram,
+    words_of,
 )
 
 
@@ -23,6 +24,8 @@ def _normalized(text: str) -> AddedToken:
 _LLAMA = markers_of("<unk>", "<s>", "</s>")
 _TOOLS = markers_of("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]")
 _GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
+_BLANKS = words_of("\n", "\n\n", "\u2581\u2581", "\u2581\u2581\u2581", "<table>")
+"""Gemma's added tokens that a text may hold too."""
 _PHI = [
     *markers_of("<unk>", "<s>"),
     marker("</s>", special=False, rstrip=True),
@@ -82,7 +85,7 @@ SENTENCEPIECE_SHAPES = (
     ),
     PublishedShape(
         name="gemma_2",
-        tokenizer=lambda: sentencepiece_spaces(markers_of(*_GEMMA)),
+        tokenizer=lambda: sentencepiece_spaces([*markers_of(*_GEMMA), *_BLANKS]),
         bos="<bos>",
         eos="<eos>",
         is_byte_level=False,
@@ -91,7 +94,7 @@ SENTENCEPIECE_SHAPES = (
     ),
     PublishedShape(
         name="gemma_3",
-        tokenizer=lambda: sentencepiece_spaces(markers_of(*_GEMMA)),
+        tokenizer=lambda: sentencepiece_spaces([*markers_of(*_GEMMA), *_BLANKS]),
         bos="<bos>",
         eos="<eos>",
         is_byte_level=False,

@@ -143,8 +143,10 @@ def _sentencepiece(markers: Sequence[AddedToken]) -> Tokenizer:
     named = [added.content for added in markers]
     pieces = ["<unk>", *named, *_BYTES, *model["vocab"]]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
-    # Sentencepiece never merges text into a marker.
+    runs = [(run[0], run[1:]) for run in named if len(run) > 1 and run in (run[0] * len(run))]
+    # Sentencepiece merges text into runs of white space and never into a marker.
     merges = [(left, right) for left, right in model["merges"] if left + right not in named]
+    merges = [*runs, *merges]
     return Tokenizer(
         models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
     )
