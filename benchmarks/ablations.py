@@ -121,9 +121,9 @@ def main() -> None:
 
 def _make_dataset(options: argparse.Namespace, arm: str, seed: int) -> dict[str, int]:
     """The rows by task of an arm that is run up to its dataset."""
-    config = load_config(options.config, _overrides(options, arm, seed))
     # Scores are taken over from ours where they fit.
     fork = None if arm == "ours" else options.runs / "ours"
+    config = load_config(options.config, _overrides(options, arm, seed), source=fork)
     with open_run(config, _lines(arm), fork=fork) as run:
         return run_all(run).rows_by_task
 

@@ -1,6 +1,7 @@
 """`orca2`, one sub-command per stage.
 
-Only this file and commands/cluster.py reach ray_jobs and train, inside their commands.
+Only this file, commands/cluster.py and commands/preflight.py reach ray_jobs and train, inside their
+functions.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
 interrupted, resumable.
@@ -20,6 +21,7 @@ import click
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
+from orca2_gen.commands.preflight import ask_first, ask_training
 from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
@@ -84,7 +86,8 @@ for command in (tasks, verify, status, recover, submit, plan):
 @check_option
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check: bool) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, source=fork)
+    ask_first(config)
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.pipeline import run_all
 
@@ -109,6 +112,7 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         print_selections(run.ledger)
 
     config = load_config(config_file, overrides)
+    ask_first(config)
     _with_run(config, stages, {*scored_roles(config), "judge"}, check=check)
 
 
@@ -127,7 +131,9 @@ def teach(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         erase(run)
         return build_dataset(run)
 
-    _with_run(load_config(config_file, overrides), _dataset_of(stages), {"teacher"}, check=check)
+    config = load_config(config_file, overrides)
+    ask_first(config)
+    _with_run(config, _dataset_of(stages), {"teacher"}, check=check)
 
 
 @cli.command()
@@ -163,7 +169,7 @@ def synthesise(
             raise click.exceptions.Exit(REJECTED)
 
     kept = run_dir or out.with_name(f"{out.name}.run")
-    config = synthesis_config(load_config(config_file, overrides), topics, kept)
+    config = synthesis_config(load_config(config_file, overrides, source=kept), topics, kept)
     check_replaceable(out, kept)
     _with_run(config, stages, {"teacher"})
 
@@ -199,7 +205,7 @@ def regrade(
     from ray_jobs.regrading.regrade import regrade as regrade_run
     from ray_jobs.run import Run
 
-    config = load_config(config_file, overrides)
+    config = load_config(config_file, overrides, source=run_dir)
     inputs = read_inputs(config)
     source = open_source(run_dir, config, inputs)
 
@@ -222,7 +228,7 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
     """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
     from train.launch import train_student
 
-    load_config(config_file, overrides)
+    ask_training(load_config(config_file, overrides), nproc_per_node)
     train_student(config_file, overrides, nproc_per_node)
 
 

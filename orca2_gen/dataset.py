@@ -126,6 +126,7 @@ def write_dataset(
         "prompts": plan.prompts,
         "proof": dataclasses.asdict(proof) if proof is not None else None,
         "tokenizer_digest": chat.digest,
+        "rendering": dataclasses.asdict(chat.rendering),
         "tokenizer_files": tokenizer_files_digest(Path(plan.tokenizer)),
         "files": [dataclasses.asdict(entry) for entry in files],
         "descriptions": [dataclasses.asdict(entry) for entry in descriptions],

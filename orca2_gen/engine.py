@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.records import Completion
 
+OWN_KEYS = {"engine", "replicas", "env", "env_allowed", "system", "template_arguments"}
+"""Keys of an engine's section that are not vLLM's."""
 WARM_UP = "warm-up"
 """Stands for a problem's id where an engine only has to show that it generates."""
 
@@ -168,11 +170,11 @@ class StepCounts:
 
 
 def engine_arguments(config: VLLMEngineConfig, executor: str | None) -> dict[str, Any]:
-    """Keywords of vLLM's AsyncEngineArgs for a config: all but four of our keys pass through."""
-    arguments = config.model_dump(exclude={"engine", "replicas", "env", "env_allowed"})
-    return arguments | {
+    """Keywords of vLLM's AsyncEngineArgs for a config: all but OWN_KEYS pass through."""
+    ours = config.model_dump(exclude=OWN_KEYS | {"engine_arguments"})
+    # Ours come last, although the check of a config lets no other value for them through.
+    return {"load_format": "safetensors", **config.engine_arguments, **ours} | {
         "trust_remote_code": False,
-        "load_format": "safetensors",
         "enable_log_requests": False,  # prompts are the user's data
         "disable_log_stats": True,
         "seed": 0,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from orca2_gen.chat import Rendering
 from orca2_gen.erasure import ErasureProof
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
@@ -46,6 +47,8 @@ class Manifest:
     """Digest of the tokenizer and template that encoded the rows."""
     files: tuple[FileEntry, ...]
     """The shards, in order."""
+    rendering: Rendering | None = None
+    """How the template rendered; older versions, which left it out, asked the clock."""
     descriptions: tuple[FileEntry, ...] = ()
     """The files that `load_from_disk` also reads, and the card; older versions left the card
     out."""

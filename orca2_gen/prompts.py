@@ -52,6 +52,22 @@ def prompt_messages(system: str, user: str) -> tuple[Message, ...]:
     return turns if system else turns[1:]
 
 
+def conversation_roles(strategies: Strategies) -> frozenset[tuple[str, ...]]:
+    """The roles of every conversation that a run may have: prompts, further calls, training rows.
+
+    A system message is left out where a text of the strategies file is empty.
+    """
+    num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
+    asked = [("user", *("assistant", "user") * further) for further in range(num_calls)]
+    texts = (strategies.cautious_message, *strategies.every_instruction.values())
+    return frozenset(
+        ("system", *roles) if text else roles for text in texts for roles in (*asked, _ROW)
+    )
+
+
+_ROW = ("user", "assistant")
+
+
 def render_shots(problem: Problem, *, answer_sentence: bool) -> str:
     """The text before the question of a problem with examples.
 

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from orca2_gen.config.arguments import task_source
+from orca2_gen.chat import Rendering
+from orca2_gen.config.arguments import engine_rendering, task_source
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset import DatasetPlan, write_dataset
@@ -61,7 +62,7 @@ def _read_units(
 ) -> Iterator[Receipt]:
     task, strategies = lease.task, inputs.strategies
     budgets = [
-        length_budget(room, recorded_chat(inputs, room.tokenizer), strategies)
+        length_budget(room, recorded_chat(inputs, room.tokenizer, room.rendering), strategies)
         for room in lease.rooms
     ]
     source = task_source(task)
@@ -141,7 +142,8 @@ def erase_rationales(
     run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[FileEntry]
 ) -> Iterator[Receipt]:
     """The receipt of a unit of training examples, made from a file of rationales."""
-    chat = recorded_chat(inputs, engine_directory(config.student))
+    rendering = engine_rendering(config.student, inputs.template_date)
+    chat = recorded_chat(inputs, engine_directory(config.student), rendering)
     results = [
         erase(
             rationale,
@@ -158,9 +160,9 @@ def erase_rationales(
 
 
 def make_dataset(
-    run_dir: Path, inputs: Inputs, plan: DatasetPlan
+    run_dir: Path, inputs: Inputs, plan: DatasetPlan, rendering: Rendering
 ) -> tuple[DatasetSummary, list[str]]:
     """The summary of RUN/dataset, which is written here, and lines for people."""
-    chat = recorded_chat(inputs, plan.tokenizer)
+    chat = recorded_chat(inputs, plan.tokenizer, rendering)
     lines: list[str] = []
     return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

@@ -16,6 +16,7 @@ from ray.exceptions import RayTaskError
 
 from orca2_gen.config.arguments import (
     Room,
+    engine_rendering,
     rooms,
     scored_roles,
     scores_teacher,
@@ -150,11 +151,12 @@ def build_dataset(run: Run) -> DatasetSummary:
         key=run.keys["examples"],
         name=run.run_dir.name,
     )
+    rendering = engine_rendering(run.config.student, run.inputs.template_date)
     build = ray.remote(num_cpus=1, max_retries=0)(file_stages.make_dataset)
     with run.track("dataset", None):
         try:
             built: tuple[DatasetSummary, list[str]] = ray.get(
-                build.remote(run.run_dir, run.inputs, plan)
+                build.remote(run.run_dir, run.inputs, plan, rendering)
             )
         except RayTaskError as error:
             raise unwrapped(error) from None

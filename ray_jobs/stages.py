@@ -145,7 +145,7 @@ def engine_work(
         yield EngineWork(
             replicas=replicas,
             # Twice the batch: one half generates, the other waits where the engine sees it.
-            requests_per_engine=2 * engine.max_num_seqs,
+            requests_per_engine=2 * engine.sequences,
             tally=tally,
             advance=advance,
             waiting=deque(units),

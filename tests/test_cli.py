@@ -8,6 +8,7 @@ import pytest
 
 from orca2_gen.cli import cli
 from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.strategies import OWN_FILE
 from tests.config.test_load import MISTAKES, mistaken
 from tests.conftest import Call, FinishedRun, Write
 
@@ -94,7 +95,8 @@ def test_score_then_teach_is_a_run(
 
 
 def test_training_that_refuses_its_dataset_is_exit_code_2(orca2: Call, write_config: Write) -> None:
-    code, _, err = orca2("train", write_config())
+    student = OWN_FILE.with_name("microworld") / "student"  # what is asked first is in order
+    code, _, err = orca2("train", write_config(), "--set", f"student.tokenizer={student}")
     assert code == 2 and "ended with exit code 2" in err
 
 
@@ -123,7 +125,12 @@ def test_plan_says_where_the_engines_go(
 ) -> None:
     code, out, _ = orca2("plan", undisturbed.config_file)
     assert code == 0
+    directory = undisturbed.config.student.tokenizer  # type: ignore[union-attr]
     assert out.splitlines() == [
+        f"student.tokenizer: {directory}",
+        "  an answer ends with <|im_end|> (2)",
+        f"teacher.tokenizer: {directory}",
+        "  an answer ends with <|im_end|> (2)",
         "student: 1 scripted, no devices",
         "teacher: 1 scripted, no devices",
     ]

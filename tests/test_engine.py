@@ -3,7 +3,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 from hypothesis import given
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.engine import Request, engine_arguments
+from orca2_gen.config.vllm_fields import installed_fields
+from orca2_gen.engine import OWN_KEYS, Request, engine_arguments
 from orca2_gen.scripted_engine import ScriptedEngine
 
 REQUEST = Request(
@@ -52,23 +52,26 @@ def test_what_vllm_is_given_is_safe_and_holds_every_key_of_ours() -> None:
     assert arguments["load_format"] == "safetensors"
     assert arguments["enable_log_requests"] is False
     assert arguments["distributed_executor_backend"] == "mp"
-    kept = {"engine", "replicas", "env", "env_allowed"}
+    kept = OWN_KEYS | {"engine_arguments"}
     assert set(VLLMEngineConfig.model_fields) - set(arguments) == kept
 
 
 def test_every_argument_that_vllm_is_given_is_one_of_its_own() -> None:
-    found = importlib.util.find_spec("vllm")  # to import vLLM takes long
-    assert found is not None and found.origin is not None
-    source = Path(found.origin).with_name("engine") / "arg_utils.py"
-    known = {
-        line.target.id
-        for each in ast.parse(source.read_text()).body
-        if isinstance(each, ast.ClassDef) and each.name in ("EngineArgs", "AsyncEngineArgs")
-        for line in each.body
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
-    }
+    fields = installed_fields()
+    assert fields is not None
     arguments = engine_arguments(VLLMEngineConfig(model="/models/student"), "mp")
-    assert arguments.keys() <= known
+    assert arguments.keys() <= fields.arguments.keys()
+
+
+def test_further_arguments_reach_vllm_and_take_the_place_of_none_of_ours() -> None:
+    further = {"speculative_config": {"method": "ngram"}, "load_format": "fastsafetensors"}
+    config = VLLMEngineConfig(model="/models/student", engine_arguments=further)
+    without = engine_arguments(VLLMEngineConfig(model="/models/student"), None)
+    assert engine_arguments(config, None) == without | further
+    forced = config.model_copy(
+        update={"engine_arguments": {name: "other" for name in without if name != "load_format"}}
+    )
+    assert engine_arguments(forced, None) == without
 
 
 def test_no_log_probability_is_asked_for_so_none_can_be_nan() -> None:

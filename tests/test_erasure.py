@@ -15,8 +15,8 @@ from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Message, Problem, Rationale, Rejection, Shot
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
+from tests.chat.test_encode import texts
 from tests.conftest import STRATEGY_NAMES
-from tests.test_chat import texts
 from tests.test_lengths import unigram
 from tests.test_rationales import ASKING
 

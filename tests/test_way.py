@@ -16,10 +16,12 @@ from tests.way import PACKAGES, PROBLEMS, ROOT, Way, way_of
 WAY = """
 file                                           gsm8k   jsonl
 orca2_gen/calls.py                                76      76
-orca2_gen/chat.py                                164     164
-orca2_gen/config/arguments.py                      3       3
-orca2_gen/config/load.py                           3       3
-orca2_gen/dataset.py                             160     160
+orca2_gen/chat/encode.py                         197     197
+orca2_gen/chat/template_arguments.py              23      23
+orca2_gen/chat/templates.py                      125     125
+orca2_gen/config/arguments.py                     10      10
+orca2_gen/config/load.py                           9       9
+orca2_gen/dataset.py                             161     161
 orca2_gen/engine.py                               25      25
 orca2_gen/erasure.py                              70      70
 orca2_gen/grading/announcements.py                80      80
@@ -36,8 +38,8 @@ orca2_gen/grading/questions.py                     8       8
 orca2_gen/grading/verdicts.py                     12       3
 orca2_gen/lengths.py                              62      62
 orca2_gen/manifest.py                             38      38
-orca2_gen/prompts.py                              18      18
-orca2_gen/provenance/inputs.py                    80      80
+orca2_gen/prompts.py                              29      29
+orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/rationales.py                           94      94
 orca2_gen/run_directory/arrow_files.py           143     143
 orca2_gen/run_directory/digests.py                19      19
@@ -68,13 +70,13 @@ orca2_gen/tasks/read.py                          153     153
 orca2_gen/tasks/rows.py                           73      73
 orca2_gen/tasks/statements.py                    104     127
 ray_jobs/dispatch/unit_receipts.py                58      58
-ray_jobs/engines/actor.py                        171     171
+ray_jobs/engines/actor.py                        172     172
 ray_jobs/engines/watchdog.py                      47      47
-ray_jobs/file_stages.py                          122     122
-orca2_gen: files                                  46      49
-orca2_gen: lines                                2516    2668
+ray_jobs/file_stages.py                          123     123
+orca2_gen: files                                  48      51
+orca2_gen: lines                                2729    2881
 ray_jobs: files                                    4       4
-ray_jobs: lines                                  398     398
+ray_jobs: lines                                  400     400
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.chat import load_chat
+from orca2_gen.chat import PLAIN, load_chat
 from orca2_gen.manifest import Manifest, checked_manifest
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
@@ -76,7 +76,8 @@ def load_examples(
             f"{dataset_dir / 'manifest.json'}: prompts is {manifest.prompts!r} and training "
             f"expects {prompts!r}; make the dataset again, or set training.prompts"
         )
-    digest = loaded_chat("model", str(model_dir), load_chat).digest
+    chat = loaded_chat("model", str(model_dir), manifest.rendering or PLAIN, load_chat)
+    digest = chat.undated_digest if manifest.rendering is None else chat.digest
     if manifest.tokenizer_digest != digest:
         raise ValueError(
             f"{dataset_dir} was encoded with another tokenizer or chat template "

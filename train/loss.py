@@ -58,6 +58,19 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
             ]
             return torch.stack(sums).sum()
 
+    def check_parts(self) -> None:
+        """Refuses a model that is not made of layers and a head, as `forward` takes it.
+
+        Raises:
+            ValueError: it lacks one of the two.
+        """
+        model: Any = self.model
+        if model.base_model is model or not isinstance(getattr(model, "lm_head", None), nn.Module):
+            raise ValueError(
+                f"{type(model).__name__} has no lm_head beside its layers, which this trainer "
+                f"needs; choose a model of another architecture"
+            )
+
     def check_head(self) -> None:
         """Refuses a model whose logits are not what `forward` computes: head times hidden states.
 

@@ -27,8 +27,8 @@ def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> Non
         ValueError: the longest has more tokens than the model has positions, an id is outside its
             vocabulary, or the directory holds no model.
     """
-    with _told(model_dir):
-        config = _config(model_dir)
+    with told(model_dir):
+        config = model_config(model_dir)
         positions, vocabulary = int(config.max_position_embeddings), int(config.vocab_size)
     if longest > positions:
         raise ValueError(
@@ -54,8 +54,8 @@ def load_sharded(
         ValueError: the directory holds no whole model in safetensors, or its head is more than a
             matrix.
     """
-    with _told(model_dir):
-        _check_weight_files(model_dir)
+    with told(model_dir):
+        check_weight_files(model_dir)
         model, found = AutoModelForCausalLM.from_pretrained(
             model_dir,
             dtype=torch.float32,
@@ -76,6 +76,7 @@ def load_sharded(
                 f"{name}: {' and '.join(str(tuple(shape)) for shape in shapes)}"
             )
     loss = LabelledLoss(model, dtype=dtype)
+    loss.check_parts()
     loss.check_head()
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -92,7 +93,7 @@ def load_sharded(
 
 
 @contextmanager
-def _told(model_dir: Path) -> Iterator[None]:
+def told(model_dir: Path) -> Iterator[None]:
     """Turns the error of a broken model into one line; transformers raises anything there.
 
     Raises:
@@ -106,18 +107,23 @@ def _told(model_dir: Path) -> Iterator[None]:
         # The first sentence says what; advice about transformers itself follows.
         reason = " ".join(str(error).split()).partition(". ")[0][:300] or type(error).__name__
         raise ValueError(
-            f"{model_dir} holds no model that can be trained ({reason}); copy it again, or save it "
-            f"with save_pretrained"
+            f"{model_dir} holds no model that can be trained ({reason}); copy it again, save it "
+            f"with save_pretrained, or train a model of another architecture"
         ) from error
 
 
-def _config(model_dir: Path) -> Any:
+def model_config(model_dir: Path) -> Any:
+    """The config of a model, as transformers reads it; raises anything."""
     return AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
 
 
-def _check_weight_files(model_dir: Path) -> None:
-    """Refuses a config or an index that leads to a file which is not safetensors, or elsewhere."""
-    names = [getattr(_config(model_dir), "transformers_weights", None)]
+def check_weight_files(model_dir: Path) -> None:
+    """Refuses a config or an index that leads to a file which is not safetensors, or elsewhere.
+
+    Raises:
+        ValueError: it does.
+    """
+    names = [getattr(model_config(model_dir), "transformers_weights", None)]
     index = model_dir / SAFE_WEIGHTS_INDEX_NAME
     if index.is_file():
         names += list(read_json(index)["weight_map"].values())

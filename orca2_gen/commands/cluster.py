@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orca2_gen.commands.options import config_argument, set_option
+from orca2_gen.commands.preflight import ask_first, ask_if_seen
 from orca2_gen.config.load import load_config, read_config
 from orca2_gen.exit_codes import INTERRUPTED
 
@@ -36,6 +37,7 @@ def submit(
     from ray_jobs.submit import follow_job, job_client, submit_run
 
     config = read_config(config_file, overrides)
+    ask_if_seen(config)
     client = job_client(address)
     job_id = submit_run(client, config, python)
     again = shlex.join(["orca2", *sys.argv[1:]])
@@ -59,14 +61,16 @@ def submit(
 @config_argument
 @set_option
 def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
-    """Print where the engines of CONFIG would go on this cluster, or why they do not fit."""
+    """Print what CONFIG's models are, and where their engines would go on this cluster.
+
+    The models' files are asked all that a run asks first; what is odd about them is marked.
+    """
     from orca2_gen.config.arguments import roles_of_run
-    from orca2_gen.provenance.inputs import read_texts
     from ray_jobs.cluster import cluster_nodes, ray_instance
     from ray_jobs.engines.placement import plan_lines
 
     config = load_config(config_file, overrides)
-    read_texts(config)  # a plan of a config that no run accepts would mislead
+    ask_first(config, prints_facts=True)  # a plan that no run accepts would mislead
     with ray_instance():
         for line in plan_lines(config, cluster_nodes(), roles_of_run(config)):
             click.echo(line)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca2_gen.chat import PLAIN, Rendering
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
@@ -23,6 +25,8 @@ class Room:
     role: str
     tokenizer: str
     """Directory of the engine's tokenizer and chat template."""
+    rendering: Rendering = PLAIN
+    """How the template renders."""
     max_model_len: int
     max_tokens: int
     """Tokens of a call's answer."""
@@ -46,15 +50,19 @@ def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
     The student's is for scoring, the teacher's for rationales, the judge's for answers to open
     problems.
     """
-    student = _room("student", config.student, config.scoring.most_tokens)
+    date = config.template_date
+    student = _room("student", config.student, config.scoring.most_tokens, date)
     # With teacher_best the teacher is scored.
     teacher = _room(
-        "teacher", config.teacher, max(config.rationales.max_tokens, config.scoring.most_tokens)
+        "teacher",
+        config.teacher,
+        max(config.rationales.max_tokens, config.scoring.most_tokens),
+        date,
     )
     if config.judge_of_open is None:
         return student, teacher
     num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
-    judge = _room("judge", config.judge_of_open, config.judging.max_tokens)
+    judge = _room("judge", config.judge_of_open, config.judging.max_tokens, date)
     judged_tokens = num_calls * config.scoring.most_tokens
     return student, teacher, dataclasses.replace(judge, judged_tokens=judged_tokens)
 
@@ -66,13 +74,24 @@ def task_source(task: TaskConfig) -> TaskSource:
 
 def evaluation_rooms(config: Config) -> tuple[Room, ...]:
     """The room that a held-out problem's prompts must fit in."""
-    return (_room("student", config.student, config.evaluation.max_tokens),)
+    room = _room("student", config.student, config.evaluation.max_tokens, config.template_date)
+    return (room,)
 
 
-def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
+def engine_rendering(engine: EngineConfig, template_date: str | None) -> Rendering:
+    """The Rendering of an engine's chat template on a run's template_date."""
+    return Rendering(
+        date=template_date or PLAIN.date,
+        arguments=json.dumps(engine.template_arguments, sort_keys=True),
+        system=engine.system,
+    )
+
+
+def _room(role: str, engine: EngineConfig, max_tokens: int, template_date: str | None) -> Room:
     return Room(
         role=role,
         tokenizer=engine_directory(engine),
+        rendering=engine_rendering(engine, template_date),
         max_model_len=engine.max_model_len,
         max_tokens=max_tokens,
     )
@@ -81,6 +100,12 @@ def _room(role: str, engine: EngineConfig, max_tokens: int) -> Room:
 def scores_teacher(config: Config) -> bool:
     """Whether the policy uses the teacher's own scores."""
     return config.selection.policy == "teacher_best"
+
+
+def scored_engine(config: Config) -> tuple[Role, EngineConfig]:
+    """Role and engine of the model whose scores decide, or would decide if the policy asked."""
+    is_teacher = scores_teacher(config)
+    return ("teacher", config.teacher) if is_teacher else ("student", config.student)
 
 
 def scored_roles(config: Config) -> set[Role]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from orca2_gen.config.argument_checks import check_arguments
+from orca2_gen.config.engine_arguments import data_parallel_size, times_devices
 from orca2_gen.config.secrecy import is_secret_name
 from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
+from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_PREFIXES = (
@@ -17,6 +27,15 @@ _ENV_PREFIXES = (
     *("TORCHINDUCTOR_", "TRITON_", "TOKENIZERS_", "RAY_"),
 )
 _ENV_NAMES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_PINNED = {
+    name: value for name, value in OFFLINE_ENVIRONMENT.items() if name != "TOKENIZERS_PARALLELISM"
+} | {
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",  # else ranks take pickles
+    "VLLM_USE_MODELSCOPE": "0",
+    "VLLM_USAGE_STATS_SERVER": "",
+    "VLLM_LOGGING_CONFIG_PATH": "",  # a logging config names classes to make
+}
+"""Variable -> the only value that a config may give it."""
 _SHOWN_PREFIXES = "VLLM_, NCCL_, CUDA_, OMP_, TORCH_ ..."
 
 
@@ -39,6 +58,12 @@ class VLLMEngineConfig(Section):
     max_model_len: int = Field(4096, ge=16)
     """vLLM's `max_model_len`: most tokens of a prompt and its answer together. A problem that may
     need more is rejected before an engine starts."""
+    system: Literal["message", "fold"] = "message"
+    """Place of the system text: `"message"` is a message of its own, `"fold"` puts it before the
+    first user text, for a model whose chat template takes no system message."""
+    template_arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further variables of the model's chat template, e.g. `{ enable_thinking = false }`: in
+    scoring, teaching, judging, training and evaluation alike."""
     max_num_seqs: int = Field(256, ge=1)
     """vLLM's `max_num_seqs`: most sequences in one batch."""
     max_num_batched_tokens: int = Field(8192, ge=32)
@@ -61,7 +86,12 @@ class VLLMEngineConfig(Section):
     """vLLM's `pipeline_parallel_size`: groups of devices that share the layers."""
     replicas: int = Field(1, ge=1)
     """Number of engines of this model, each on tensor_parallel_size x pipeline_parallel_size
-    devices of its own."""
+    devices of its own, times data_parallel_size if `engine_arguments` sets it."""
+    engine_arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further arguments of vLLM's AsyncEngineArgs, e.g. `{ speculative_config = { method =
+    "ngram", num_speculative_tokens = 4 } }`: names and types are those of the vLLM that is
+    installed. Refused are those that run other code than vLLM's, hold secrets, read pickles or
+    decide what the run decides. docs/models.md lists those that are no part of stage keys."""
     env_allowed: Annotated[tuple[str, ...], FROM_LIST] = ()
     """Names of variables that `env` may set besides those of vLLM, PyTorch and what they stand on
     (`VLLM_`, `NCCL_`, `CUDA_`, `OMP_`, `TORCH_`, `TRITON_`, `RAY_` and the like), e.g.
@@ -93,7 +123,31 @@ class VLLMEngineConfig(Section):
                     f"{name} is not of a kind that engines read ({_SHOWN_PREFIXES}); remove it, or "
                     "add its name to env_allowed if it holds no secret"
                 )
+        for name in sorted({*names} & _PINNED.keys()):
+            if env[name] != _PINNED[name]:
+                raise ValueError(
+                    f"{name} may only be {_PINNED[name]!r}: an engine asks no network and runs no "
+                    "code of others; remove it"
+                )
         return env
+
+    @field_validator("engine_arguments", mode="before")
+    @classmethod
+    def _fit_any_vllm(cls, arguments: Any) -> Any:
+        check_arguments(arguments, cls.model_fields)
+        return arguments
+
+    @property
+    def ranks(self) -> int:
+        """Devices of one engine."""
+        one = self.tensor_parallel_size * self.pipeline_parallel_size
+        return one * times_devices(self.engine_arguments)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that one engine works on at once."""
+        # Each data-parallel rank has a scheduler of its own, and max_num_seqs is one scheduler's.
+        return self.max_num_seqs * data_parallel_size(self.engine_arguments)
 
     @model_validator(mode="after")
     def _a_step_holds_the_batch(self) -> VLLMEngineConfig:
@@ -121,10 +175,19 @@ class ScriptedEngineConfig(Section):
     max_model_len: int = Field(4096, ge=16)
     """Most tokens of a prompt and its answer together. A problem that may need more is rejected
     before an engine starts."""
+    system: Literal["message", "fold"] = "message"
+    """Place of the system text, as of a vLLM engine."""
+    template_arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further variables of the chat template, as of a vLLM engine."""
     max_num_seqs: int = Field(256, ge=1)
     """Sequences in one batch, as of vLLM: an engine is given about twice as many requests."""
     replicas: int = Field(1, ge=1)
     """Number of engines of this model."""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that one engine works on at once."""
+        return self.max_num_seqs
 
 
 EngineConfig = Annotated[VLLMEngineConfig | ScriptedEngineConfig, Discriminator("engine")]

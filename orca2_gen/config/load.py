@@ -7,6 +7,7 @@ functions below them take the arguments they use. Paths are relative to the conf
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.engine_arguments import argument_models
 from orca2_gen.config.paths import check_paths, resolve_paths
 from orca2_gen.config.schema import Config
 from orca2_gen.config.secrecy import check_no_secrets, secret_in
@@ -30,13 +32,19 @@ MOST_CONFIG_BYTES = 16 << 20
 of every task: those of 1,000 tasks have less than 1 MB."""
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, source: Path | None = None
+) -> Config:
     """The checked Config of a file; every path in it is absolute and exists on this machine.
+
+    It has a template_date: its own, else the one that `source` or its run directory recorded, else
+    today.
 
     Args:
         path: a TOML file, or a `config.json` that a run recorded.
         overrides: `key.sub=value` pairs; a value that is not TOML is plain text; a list takes an
             index, as in `tasks.0.path=more.jsonl`.
+        source: directory of the run that this one takes its first stages from, or continues.
 
     Raises:
         ValueError: one line that names the key, what was found and what to do.
@@ -47,7 +55,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _check_accuracies(config)
     except ValueError as error:
         raise ValueError(f"config {path}: {error}") from error
-    return config
+    return _dated(config, source)
+
+
+def _dated(config: Config, source: Path | None) -> Config:
+    if config.template_date is not None:
+        return config
+    runs = [*([] if source is None else [source]), Path(config.run_dir)]
+    recorded = next(filter(None, map(recorded_template_date, runs)), None)
+    today = datetime.date.today().isoformat()
+    return config.model_copy(update={"template_date": recorded or today})
+
+
+def recorded_template_date(run_dir: Path) -> str | None:
+    """The template_date that a run recorded; None if there is none, or no run."""
+    try:
+        return read_config(run_dir / "config.json").template_date
+    except ValueError:  # opening the run says what is wrong with the file
+        return None
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -85,6 +110,14 @@ def resolved(config: Config) -> dict[str, Any]:
 def engine_directory(engine: EngineConfig) -> str:
     """The directory of an engine's tokenizer: its model, or the one a scripted engine borrows."""
     return engine.model if isinstance(engine, VLLMEngineConfig) else engine.tokenizer
+
+
+def engine_models(engine: EngineConfig) -> list[str]:
+    """The directories of all weights that an engine loads: its model's first, then a draft's."""
+    if not isinstance(engine, VLLMEngineConfig):
+        return []
+    drafts = (directory for _, directory in argument_models(engine.engine_arguments))
+    return list(dict.fromkeys((engine.model, *drafts)))
 
 
 def _check_accuracies(config: Config) -> None:

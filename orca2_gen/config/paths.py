@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.config.engine_arguments import argument_models, path_places
 from orca2_gen.config.schema import Config
 from orca2_gen.run_directory.units import STAGES
 from orca2_gen.run_directory.unlisted import SET_ASIDE
@@ -50,7 +51,7 @@ def resolve_paths(raw: dict[str, Any], folder: Path) -> None:
         section[name] = str(path) if is_kept else os.path.abspath(folder / path)
 
 
-def _places(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+def _places(raw: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """(key, its section, its name there) of every path that a config holds as text."""
     found: list[tuple[str, Any, str]] = []
     for key in (*_KEYS, *_KEPT_RELATIVE):
@@ -61,6 +62,11 @@ def _places(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
     for place, tasks in (("tasks", raw.get("tasks")), ("evaluation.tasks", of_evaluation)):
         for index, task in enumerate(tasks if isinstance(tasks, list) else []):
             found.append((f"{place}.{index}.path", task, "path"))
+    for role in _ROLES:
+        engine = raw.get(role)
+        arguments = engine.get("engine_arguments") if isinstance(engine, dict) else None
+        for place, table, name in path_places(arguments):
+            yield f"{role}.engine_arguments.{place}", table, name
     for name, section, last in found:
         if isinstance(section, dict) and isinstance(section.get(last), str):
             yield name, section, last
@@ -106,6 +112,8 @@ def _model_paths(config: Config) -> Iterator[tuple[str, str]]:
     for name, engine in engines:
         if isinstance(engine, VLLMEngineConfig):
             yield f"{name}.model", engine.model
+            for key, directory in argument_models(engine.engine_arguments):
+                yield f"{name}.engine_arguments.{key}", directory
         elif engine is not None:
             yield f"{name}.tokenizer", engine.tokenizer
     if config.training.model is not None:

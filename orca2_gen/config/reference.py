@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from orca2_gen.config.schema import Config
-from orca2_gen.config.section import FROM_LIST, Name, PathText, Section, sections_in
+from orca2_gen.config.section import FROM_LIST, Day, Name, PathText, Section, sections_in
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "config.md"
 COMMAND = "make docs"
@@ -38,7 +39,7 @@ A `name` is 1 to 64 letters, digits, `_`, `.` and `-`, the first a letter or dig
 default is "{NOT_SET}" may be left out.
 """
 _COLUMNS = "| key | type | default | meaning |\n|---|---|---|---|"
-_NAMES: dict[Any, str] = {str: "string", bool: "true or false"}
+_NAMES: dict[Any, str] = {str: "string", bool: "true or false", JsonValue: "any value"}
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -116,6 +117,8 @@ def _bounded(name: str, constraints: list[Any]) -> str:
         return "name"
     if constraints == list(get_args(PathText)[1].metadata):
         return "path"
+    if constraints == list(get_args(Day)[1:]):
+        return "day"
     bounds = [
         f"{sign} {getattr(each, word)}"
         for each in constraints

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from orca2_gen.config.engine import EngineConfig
-from orca2_gen.config.section import FROM_LIST, Fraction, Name, PathText, Section
+from orca2_gen.config.section import FROM_LIST, Day, Fraction, Name, PathText, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.config.training import TrainingConfig
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
@@ -189,6 +189,9 @@ class Config(Section):
     """Directory of the run, for all its files."""
     run_seed: int = Field(0, ge=0)
     """Seed of the problems' permutation, of a random choice and of sampled attempts."""
+    template_date: Day | None = None
+    """The day, as YYYY-MM-DD, that chat templates take for today. If not set, the run's first day,
+    which the run records."""
     strategies: PathText | None = None
     """Strategies file. If not set, the package's own."""
     taxonomy: PathText | None = None

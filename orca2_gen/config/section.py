@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+from orca2_gen.chat.templates import FIRST_YEAR, LAST_YEAR
+from orca2_gen.config.secrecy import shown
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PathText = Annotated[str, Field(min_length=1)]
 FROM_LIST = Strict(False)
 """Marks a tuple: TOML and JSON have lists only."""
+
+
+def _as_day(value: Any) -> Any:
+    # TOML has dates of its own, JSON has none.
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        value = value.isoformat()
+    if value is None:
+        return value
+    try:
+        day = datetime.date.fromisoformat(value)
+        if day.isoformat() != value:  # 2025-W10-2 is a day, too
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{shown(value)} is no day; expected YYYY-MM-DD") from None
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise ValueError(
+            f"{value} is too far away; expected a year from {FIRST_YEAR} to {LAST_YEAR}"
+        )
+    return value
+
+
+Day = Annotated[str, BeforeValidator(_as_day)]
+"""A day as YYYY-MM-DD, in a config also as TOML's own date."""
 
 
 class Section(BaseModel):

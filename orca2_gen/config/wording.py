@@ -10,8 +10,10 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from orca2_gen.config.engine_arguments import REFUSED, SPEED
 from orca2_gen.config.secrecy import shown
 from orca2_gen.config.section import Section, sections_in
+from orca2_gen.config.vllm_fields import installed_fields
 
 _TAGS = re.compile(r"vllm|scripted|str|tuple\[.*")
 """Parts of a place that stand for the branch of a union, not for a key."""
@@ -93,6 +95,8 @@ def _unknown(place: Sequence[Any], value: Any, config: type[Section]) -> str:
     key = ".".join(map(str, place))
     sections, _ = _sections_at(parents, config)
     known = {field for section in sections for field in section.model_fields}
+    if reason := _argument_of_vllm(parents, str(name), known):
+        return reason
     is_section = isinstance(value, dict) or (isinstance(value, list) and value[:1] == [{}])
     what = f"section [{key}]" if is_section and not parents else f"key {key!r}"
     if near := nearest(str(name), known):
@@ -104,6 +108,22 @@ def _unknown(place: Sequence[Any], value: Any, config: type[Section]) -> str:
     ]
     where = f"; it is a key of {' and '.join(owners)}" if owners else ""
     return f"unknown {what}; remove it or check its spelling{where}"
+
+
+def _argument_of_vllm(parents: Sequence[Any], name: str, known: set[str]) -> str:
+    """What to do with an argument of vLLM that stands among our own keys; empty if it is none."""
+    if "engine_arguments" not in known:
+        return ""
+    section = ".".join(map(str, parents))
+    if reason := REFUSED.get(name):
+        return f"key {f'{section}.{name}'!r} may not be set ({reason}); remove it"
+    fields = installed_fields()
+    if name in SPEED or (fields is not None and name in fields.arguments):
+        return (
+            f"unknown key {f'{section}.{name}'!r}; it is an argument of vLLM: set it in "
+            f"[{section}.engine_arguments]"
+        )
+    return ""
 
 
 def _sections_at(place: Sequence[Any], config: type[Section]) -> tuple[list[type[Section]], bool]:

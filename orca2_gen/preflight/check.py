@@ -2,74 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from orca2_gen.chat import Chat
-from orca2_gen.config.arguments import Room, evaluation_rooms, rooms
+from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, scored_engine
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
-from orca2_gen.preflight.context import check_longest_answer, check_model_file
+from orca2_gen.preflight.context import check_longest_answer, context_lines
+from orca2_gen.preflight.engine_arguments import argument_lines
+from orca2_gen.preflight.engine_fields import check_fields
+from orca2_gen.preflight.model_config import hf_overrides
 from orca2_gen.preflight.task_files import check_task_files
-from orca2_gen.preflight.template import check_template, loaded_chat
+from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, template_lines
+from orca2_gen.preflight.vocabulary import vocabulary_lines
+from orca2_gen.preflight.weights import Weights, read_weights
 from orca2_gen.strategies import Strategies
 
 
-def check_config(config: Config, strategies: Strategies, chat_of: Callable[[str], Chat]) -> None:
-    """Checks that a run of the config could make a single row.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineLines:
+    """What the questions found out about one engine's files, in lines for people."""
+
+    key: str
+    """Key in the config that names the directory, e.g. student.model."""
+    directory: str
+    facts: tuple[str, ...]
+    odd: tuple[str, ...]
+    """Lines about what is unusual and stops nothing."""
+
+
+def check_config(
+    config: Config, strategies: Strategies, chat_of: ChatOf
+) -> tuple[EngineLines, ...]:
+    """What the files of a run's engines are, if it could make a single row with them.
 
     Args:
         config: its paths exist.
         strategies: the texts of its strategies file.
-        chat_of: a tokenizer directory -> its Chat; it may raise anything.
+        chat_of: a tokenizer directory and a rendering -> its Chat; it may raise anything.
 
     Raises:
         ValueError: one line that names the key.
     """
+    for section in ("student", "teacher", "judge"):  # first: a misspelt name takes no time to find
+        named = getattr(config, section)
+        if isinstance(named, VLLMEngineConfig):
+            check_fields(section, named.engine_arguments)
     check_task_files(config)
     engines = {"student": config.student, "teacher": config.teacher}
     if config.judge_of_open is not None:
         engines["judge"] = config.judge_of_open
+    asked = (scored_engine(config)[1], config.teacher, config.needed_judge)
+    found = []
     for room in rooms(config, strategies):
-        check_engine_files(
-            room.role, engines[room.role], [room], strategies, chat_of, _budget(room)
+        engine = engines[room.role]
+        is_asked = any(engine is each for each in asked)
+        lines = engine_lines(
+            engine, room, strategies, chat_of, _budget(room), needs_weights=is_asked
         )
+        found.append(lines)
     if config.evaluation.tasks:
-        room = evaluation_rooms(config)[0]
-        check_engine_files(
-            "student", config.student, [room], strategies, chat_of, "evaluation.max_tokens"
-        )
+        [room] = evaluation_rooms(config)
+        budget = "evaluation.max_tokens"
+        engine_lines(config.student, room, strategies, chat_of, budget, needs_weights=False)
+    return tuple(found)
 
 
-def check_engine_files(
-    section: str,
+def engine_lines(
     engine: EngineConfig,
-    asked: list[Room],
+    room: Room,
     strategies: Strategies,
-    chat_of: Callable[[str], Chat],
+    chat_of: ChatOf,
     budget: str,
-) -> None:
-    """Checks that an engine's files can be used and that an answer fits its context.
+    *,
+    needs_weights: bool = True,
+) -> EngineLines:
+    """What an engine's files are, if they can be used and an answer fits its context.
 
     Args:
-        section: the engine's section in the config.
         engine: the engine.
-        asked: rooms of what it is asked.
+        room: what it offers; its role is the engine's section in the config.
         strategies: the run's.
         chat_of: see `check_config`.
         budget: the keys that say how long an answer may be.
+        needs_weights: whether weights that are not whole are an error; else they are odd.
 
     Raises:
         ValueError: one line that names the key.
     """
+    section = room.role
     is_model = isinstance(engine, VLLMEngineConfig)
     key = f"{section}.{'model' if is_model else 'tokenizer'}"
+    weights = Weights(tensors={}, facts=(), odd=())
+    found: list[tuple[list[str], list[str]]] = []
     if isinstance(engine, VLLMEngineConfig):
-        check_model_file(section, engine)
-    for room in asked:
-        chat = loaded_chat(key, room.tokenizer, chat_of)
-        check_template(key, room, chat, strategies)
-        check_longest_answer(section, room, chat, strategies, budget)
+        found.append(argument_lines(section, engine))
+        found.append(context_lines(section, engine))
+        weights = _weights(key, Path(room.tokenizer), is_needed=needs_weights)
+    chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)
+    check_template(key, room, chat, strategies)
+    check_longest_answer(section, room, chat, strategies, budget)
+    if isinstance(engine, VLLMEngineConfig):
+        overrides = hf_overrides(engine)
+        found.append(vocabulary_lines(key, Path(room.tokenizer), chat, weights.tensors, overrides))
+    found.append(template_lines(room, chat, strategies))
+    return EngineLines(
+        key=key,
+        directory=room.tokenizer,
+        facts=(*weights.facts, *(line for facts, _ in found for line in facts)),
+        odd=(*weights.odd, *(line for _, odd in found for line in odd)),
+    )
+
+
+def _weights(key: str, directory: Path, *, is_needed: bool) -> Weights:
+    try:
+        return read_weights(key, directory)
+    except ValueError as error:
+        if is_needed:
+            raise
+        # A directory with a tokenizer alone will do for a model that is asked nothing.
+        reason = str(error).removeprefix(f"{key}: ")
+        return Weights(tensors={}, facts=(), odd=(f"{reason} (this run reads no weights here)",))
 
 
 def _budget(room: Room) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,50 @@ from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.preflight.model_config import (
+    hf_overrides,
+    model_body,
+    overridden,
+    said,
+    text_config,
+)
 from orca2_gen.records import Problem, Rejection
-from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 from orca2_gen.strategies import Strategies
 
-_MOST_BYTES = 16 << 20
-_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-"""Keys of a model's config.json from which vLLM derives the longest context, among others."""
+_LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
+)
+"""Keys of a model's config from which vLLM derives the longest context."""
+_ALLOW_LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+_ALREADY_SCALED = (
+    *("su", "longrope", "llama3", "yarn", "telechat3-yarn"),
+    *("deepseek_yarn", "deepseek_llama_scaling"),
+)
+"""Rope scalings whose models count them in `max_position_embeddings`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """The longest context of a model, as vLLM derives it from its config."""
+
+    key: str
+    """Key that it stands under."""
+    positions: int
+    """Value of that key."""
+    factor: float = 1.0
+    """Factor of the rope scaling that is not in it."""
+    override: int = 0
+    """The model's `model_max_length`, up to which vLLM lets a longer context through."""
+
+    @property
+    def longest(self) -> int:
+        return max(int(self.positions * self.factor), self.override)
+
+    @property
+    def sentence(self) -> str:
+        scaled = f", x {self.factor:g} by rope scaling" if self.factor != 1 else ""
+        return f"{self.longest} tokens ({self.key} {self.positions}{scaled})"
 
 
 def check_longest_answer(
@@ -47,65 +86,63 @@ def check_longest_answer(
         )
 
 
-def check_model_file(section: str, engine: VLLMEngineConfig) -> None:
-    """Checks an engine's settings against its model's config.json, as vLLM does.
+def context_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], list[str]]:
+    """What an engine's settings make of its model's config.json, and what is odd, in lines.
 
     Raises:
         ValueError: vLLM would refuse them; one line that names the key.
     """
     path = Path(engine.model) / "config.json"
-    body = _model_config(section, path)
-    heads = body.get("num_attention_heads")
+    overrides = hf_overrides(engine)
+    body = overridden(model_body(f"{section}.model", path.parent), overrides)
+    text = text_config(path.parent, overrides)
+    heads, layers = (
+        body.get(name, said(text, name)) for name in ("num_attention_heads", "num_hidden_layers")
+    )
     if isinstance(heads, int) and heads > 0 and heads % engine.tensor_parallel_size:
         raise ValueError(
             f"{section}.tensor_parallel_size is {engine.tensor_parallel_size}, and {path} has "
             f"num_attention_heads {heads}; the first must divide the second"
         )
-    layers = body.get("num_hidden_layers")
     if isinstance(layers, int) and layers < engine.pipeline_parallel_size:
         raise ValueError(
             f"{section}.pipeline_parallel_size is {engine.pipeline_parallel_size}, and {path} has "
             f"num_hidden_layers {layers}; there are not enough layers"
         )
-    longest = _longest_context(body, engine)
-    if longest is not None and engine.max_model_len > longest:
+    context = _unscaled(body) if text is None else _context(text)
+    if context is None:
+        return [], []
+    allowed = engine.env.get(_ALLOW_LONG, os.environ.get(_ALLOW_LONG, "0"))
+    is_long = engine.max_model_len > context.longest
+    if is_long and allowed in ("0", ""):
         raise ValueError(
             f"{section}.max_model_len is {engine.max_model_len}, and {path} says that the model "
-            f"reads at most {longest} tokens; lower max_model_len"
+            f"reads at most {context.sentence}; {_remedy(section, context, overrides)}"
         )
+    facts = [f"max_model_len {engine.max_model_len}; the model reads {context.sentence}"]
+    odd = [f"max_model_len is {engine.max_model_len}, beyond the model's own"] if is_long else []
+    return facts, [*odd, *_far(text, engine.max_model_len)]
 
 
-def _model_config(section: str, path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(read_regular(path, _MOST_BYTES))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{section}.model: {path.parent} holds no config.json; give the directory of a model"
-        ) from None
-    except UnusableFile as error:
-        raise ValueError(f"{section}.model: {error}; copy the model again") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{section}.model: {path} is damaged: not JSON; copy the model again"
-        ) from error
-    if not isinstance(body, dict):
-        raise ValueError(
-            f"{section}.model: {path} is damaged: expected a JSON object; copy the model again"
-        )
-    return body
+def _remedy(section: str, context: Context, overrides: Mapping[str, Any]) -> str:
+    if not any(name in overrides for name in ("rope_scaling", "rope_parameters")):
+        return "lower max_model_len"
+    # vLLM takes the positions of a model with ropes of most kinds for scaled already.
+    return (
+        f"lower max_model_len, or say the longer context too, in "
+        f"{section}.engine_arguments.hf_overrides.{context.key}"
+    )
 
 
-def _longest_context(body: dict[str, Any], engine: VLLMEngineConfig) -> int | None:
-    """The longest context that vLLM accepts; None where it may know better than its config says."""
-    allowed = engine.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN")
-    if (allowed or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0")) not in ("0", ""):
-        return None
+def _unscaled(body: dict[str, Any]) -> Context | None:
+    """The Context of a model that transformers does not know; None if more than its keys count."""
     # A scaled context is longer than its keys say, and a model of several parts has several.
     scaled = body.get("rope_scaling") or _scaled(body.get("rope_parameters"))
     if scaled or "text_config" in body or "model_max_length" in body:
         return None
-    found = [body[key] for key in _LENGTHS if isinstance(body.get(key), int)]
-    return min(found) if found else None
+    found = {key: body[key] for key in _LENGTHS if type(body.get(key)) is int}
+    key = min(found, key=found.__getitem__, default="")
+    return Context(key=key, positions=found[key]) if key else None
 
 
 def _scaled(parameters: Any) -> bool:
@@ -114,3 +151,50 @@ def _scaled(parameters: Any) -> bool:
     return parameters.get("rope_type", "default") != "default" or any(
         isinstance(part, dict) for part in parameters.values()
     )
+
+
+def _context(text: Any) -> Context | None:
+    """The Context of a model's language part, counted as vLLM counts (`_get_and_verify_max_len`);
+    None if no key says anything.
+    """
+    found = {key: said(text, key) for key in _LENGTHS}
+    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    # A number without end (JSON knows Infinity and NaN) says nothing.
+    lengths = {key: value for key, value in numbers.items() if math.isfinite(value)}
+    if not lengths:
+        return None
+    # Of several the smallest, but this one before all others.
+    override = lengths.get("model_max_length") or 0
+    key = "model_max_length" if override else min(lengths, key=lengths.__getitem__)
+    factor: Any = 1.0
+    if "gemma3" not in str(text.model_type):  # its positions are scaled already
+        for rope in _ropes(text):
+            kind = rope.get("rope_type", rope.get("type", "default"))
+            if kind not in _ALREADY_SCALED:
+                factor = rope.get("factor", factor)
+    if not isinstance(factor, int | float) or not math.isfinite(factor):
+        factor = 1.0
+    return Context(
+        key=key, positions=int(lengths[key]), factor=float(factor), override=int(override)
+    )
+
+
+def _ropes(text: Any) -> list[dict[str, Any]]:
+    """The rope parameters of a model, one table for each kind of layer."""
+    found = said(text, "rope_parameters")
+    if not isinstance(found, dict) or not found:
+        return []
+    is_nested = all(isinstance(part, dict | None) for part in found.values())
+    return [part for part in found.values() if part] if is_nested else [found]
+
+
+def _far(text: Any, max_model_len: int) -> Iterator[str]:
+    """A line if texts of this length have positions that the model reads with stretched ropes."""
+    for rope in _ropes(text):
+        first = rope.get("original_max_position_embeddings")
+        if rope.get("rope_type") == "longrope" and type(first) is int and max_model_len > first:
+            yield (
+                f"max_model_len {max_model_len} is beyond {first} (longrope), so vLLM reads short "
+                f"texts with the ropes of long ones too; {first} or less keeps those of short ones"
+            )
+            return

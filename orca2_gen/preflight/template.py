@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from orca2_gen.chat import Chat, encode_conversation
+from orca2_gen.chat import Chat, Rendering, Shape, TemplateError, encode_prompt, shape_of
+from orca2_gen.chat.templates import render_shape
 from orca2_gen.config.arguments import Room
 from orca2_gen.lengths import length_budget
-from orca2_gen.prompts import prompt_messages
+from orca2_gen.prompts import conversation_roles
 from orca2_gen.records import Message
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
@@ -19,7 +23,13 @@ _MOST_BYTES = 256 << 20
 """Bytes of a tokenizer's file; the largest published ones have about 35 million."""
 
 
-def loaded_chat(key: str, directory: str, chat_of: Callable[[str], Chat]) -> Chat:
+_PROSE_WORDS = 3
+"""Words from which on a template's text is more than the name of a role."""
+ChatOf = Callable[[str, Rendering], Chat]
+"""Directory and rendering -> its Chat."""
+
+
+def loaded_chat(key: str, directory: str, rendering: Rendering, chat_of: ChatOf) -> Chat:
     """The Chat of a tokenizer directory.
 
     Raises:
@@ -29,7 +39,7 @@ def loaded_chat(key: str, directory: str, chat_of: Callable[[str], Chat]) -> Cha
         if name.endswith(".json"):
             _check_json(key, Path(directory) / name)
     try:
-        chat = chat_of(directory)
+        chat = chat_of(directory, rendering)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the tokenizers library panics, which is no Exception
@@ -44,22 +54,135 @@ def loaded_chat(key: str, directory: str, chat_of: Callable[[str], Chat]) -> Cha
 
 
 def check_template(key: str, room: Room, chat: Chat, strategies: Strategies) -> None:
-    """Checks that every conversation of a run can be rendered.
+    """Checks that every conversation of a run can be rendered, prompts and training rows alike.
 
     Raises:
-        ValueError: the template has a fault, or refuses a conversation; one line.
+        ValueError: the template has a fault, or refuses a conversation; one line with the key.
     """
     try:
         length_budget(room, chat, strategies)
-        if room.role == "student":
-            asked = prompt_messages(strategies.cautious_message, "1 + 1?")
-            encode_conversation(chat, [*asked, Message(role="assistant", content="2")])
-        elif room.judged_tokens is not None:
-            encode_conversation(
-                chat, [*prompt_messages("Judge.", "1"), Message(role="assistant", content="5")]
-            )
+        for roles in _asked(room, strategies):
+            shape_of(chat, roles)
+    except TemplateError as error:
+        if not error.can_fold:
+            raise ValueError(f"{key}: {_first_line(error)}") from error
+        section = key.partition(".")[0]
+        raise ValueError(
+            f'{key}: {error.reason}; set {section}.system = "fold", which puts the system text '
+            "before the first user text, or use another template"
+        ) from error
     except ValueError as error:
-        raise ValueError(f"{key}: {room.tokenizer}: {_first_line(error)}") from error
+        named = _first_line(error).removeprefix(f"{room.tokenizer}: ")
+        raise ValueError(f"{key}: {room.tokenizer}: {named}") from error
+
+
+def _asked(room: Room, strategies: Strategies) -> Iterator[tuple[str, ...]]:
+    """The roles of the conversations that are rendered besides the prompts of the problems."""
+    if room.judged_tokens is not None:
+        yield ("system", "user")
+    elif room.role == "student":
+        texts = [strategies.cautious_message, *strategies.every_instruction.values()]
+        for has_system in {bool(text) for text in texts}:
+            yield ("system", "user", "assistant") if has_system else ("user", "assistant")
+
+
+def template_lines(room: Room, chat: Chat, strategies: Strategies) -> tuple[list[str], list[str]]:
+    """What a template does with a run's conversations, and what of it is odd, in lines for people.
+
+    The template has passed `check_template`.
+    """
+    shapes = []
+    for roles in sorted({*conversation_roles(strategies), ("user",)}):
+        with contextlib.suppress(ValueError):  # of a conversation that the run does not have
+            shapes.append((roles, shape_of(chat, roles)))
+    facts = [_ends(chat)]
+    odd = []
+    if any(shape.shows_date for _, shape in shapes):
+        facts.append(f"the template shows the date, {chat.rendering.date}")
+    if room.rendering.variables:
+        facts.append(f"the template gets {room.rendering.arguments}")
+    if room.rendering.system == "fold":
+        facts.append("system texts stand before the first user text")
+    if prose := list(_prose(chat, dict(shapes))):
+        facts.append(f"a prompt also holds the template's {', '.join(map(_quoted, prose))}")
+    if own := next((shape for _, shape in shapes if shape.own_system), None):
+        done = "cannot keep it out" if own.has_own_system else "keeps it out with an empty one"
+        odd.append(
+            f"without a system text, the template writes {_quoted(own.own_system)}; the run {done}"
+        )
+    odd += _idle_arguments(chat, dict(shapes))
+    odd += _openings(dict(shapes))
+    odd += _closings(chat, dict(shapes))
+    return facts, odd
+
+
+def _ends(chat: Chat) -> str:
+    first = encode_prompt(chat, [Message(role="user", content="1")])[0]
+    is_bos = first == chat.tokenizer.bos_token_id
+    begins = f"a prompt begins with {_token(chat, first)}, " if is_bos else ""
+    ends = ", ".join(_token(chat, end) for end in sorted(chat.end_ids))
+    return f"{begins}an answer ends with {ends}"
+
+
+def _openings(shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """A line if a prompt opens the assistant's turn otherwise than a conversation writes it."""
+    for system in ((), ("system",)):
+        prompt, row = shapes.get((*system, "user")), shapes.get((*system, "user", "assistant"))
+        if prompt is None or row is None:
+            continue
+        asked, written = prompt.texts[-1], row.texts[-2]
+        if asked.rstrip() == written.rstrip():
+            continue
+        if asked.startswith(written):
+            more = asked.removeprefix(written)
+            yield f"a prompt opens the answer with {_quoted(more)}, a conversation does not"
+        else:
+            more = written.removeprefix(asked)
+            yield f"a conversation holds {_quoted(more)} before an answer, a training row does not"
+        return
+
+
+def _prose(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """The texts of three words or more, control tokens aside, that a prompt has of the template."""
+    control = map(re.escape, sorted(map(str, chat.tokenizer.added_tokens_decoder.values())))
+    between = re.compile("|".join(control) or r"(?!)")
+    prompt = shapes.get(("system", "user")) or shapes.get(("user",))
+    for text in prompt.texts if prompt is not None else ():
+        yield from (part for part in between.split(text) if len(part.split()) >= _PROSE_WORDS)
+
+
+def _idle_arguments(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """A line for each argument without which the template renders the same."""
+    variables = chat.rendering.variables
+    for name in variables:
+        others = {key: value for key, value in variables.items() if key != name}
+        without = dataclasses.replace(chat.rendering, arguments=json.dumps(others, sort_keys=True))
+        with contextlib.suppress(ValueError):  # the template cannot do without it
+            if all(
+                render_shape(chat.tokenizer, without, roles).texts == shape.texts
+                for roles, shape in shapes.items()
+            ):
+                yield f"template_arguments.{name} changes nothing in what the run renders"
+
+
+def _closings(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """A line if the template closes the answer of a row with no token that ends an answer."""
+    row = shapes.get(("system", "user", "assistant"))
+    ends = [chat.tokenizer.convert_ids_to_tokens(end) for end in chat.end_ids]
+    if row is not None and not any(end in row.texts[-1] for end in ends):
+        yield (
+            f"a conversation closes an answer with {_quoted(row.texts[-1])}, which ends no answer; "
+            f"a training row ends with {_token(chat, chat.end_id)}"
+        )
+
+
+def _token(chat: Chat, token_id: int) -> str:
+    return f"{chat.tokenizer.convert_ids_to_tokens(token_id)} ({token_id})"
+
+
+def _quoted(text: str) -> str:
+    shown = " ".join(text.split()) or text
+    return repr(shown if len(shown) <= 80 else f"{shown[:77]}...")
 
 
 def _check_json(key: str, path: Path) -> None:

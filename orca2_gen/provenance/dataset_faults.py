@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.chat import Chat, load_chat
+from orca2_gen.chat import Chat, load_chat, rendered_texts
+from orca2_gen.config.arguments import engine_rendering
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset import RowCounts, card_of, state_of
 from orca2_gen.erasure import is_erased, prove
 from orca2_gen.manifest import Manifest, read_manifest
+from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.records import Example
@@ -79,7 +82,17 @@ def check_dataset(
             f"dataset: prompts are {manifest.prompts}, so there is no erasure to prove"
         )
         return
-    chat = load_chat(engine_directory(config.student))
+    rendering = manifest.rendering or engine_rendering(config.student, config.template_date)
+    chat = load_chat(engine_directory(config.student), rendering)
+    if manifest.rendering is None:
+        chat = dataclasses.replace(chat, digest=chat.undated_digest)
+    rendered = rendered_texts(chat, conversation_roles(strategies))
+    is_recorded = rendered == recorded.stages.get("examples", {}).get("rendered", {})
+    if manifest.rendering is not None and not is_recorded:
+        found.findings.append(
+            "dataset: its manifest says that the chat template rendered otherwise than the run "
+            "recorded; make the run again in another run_dir"
+        )
     found.findings += _erasure_faults(manifest, rows, chat, strategies)
 
 

@@ -12,16 +12,24 @@ import functools
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from orca2_gen.chat import Chat, load_chat
-from orca2_gen.config.arguments import evaluation_rooms, scores_teacher, task_source
-from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.config.load import engine_directory
+from orca2_gen.chat import PLAIN, Chat, Rendering, load_chat, rendered_texts
+from orca2_gen.config.arguments import (
+    engine_rendering,
+    evaluation_rooms,
+    scored_engine,
+    task_source,
+)
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.load import engine_directory, engine_models
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.preflight.check import check_config, check_engine_files
+from orca2_gen.preflight.check import EngineLines, check_config, engine_lines
+from orca2_gen.preflight.judge import check_judge
+from orca2_gen.prompts import conversation_roles
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
 from orca2_gen.strategies import Strategies, load_strategies
 from orca2_gen.tasks.files import task_files
@@ -47,6 +55,13 @@ class Inputs:
     """Directory -> digest of its weights."""
     tasks: Mapping[tuple[str, str], str]
     """(format, path) -> digest of a task's files."""
+    template_date: str | None = None
+    """The day that chat templates take for today."""
+    rendered: Mapping[tuple[str, Rendering], Mapping[str, Any]] = field(default_factory=dict)
+    """(directory, rendering) -> `rendered_texts` of its template in the run's conversations, if
+    they depend on more than the directory's files."""
+    rendered_empty: Mapping[tuple[str, Rendering], Mapping[str, Any]] = field(default_factory=dict)
+    """The same of a prompt without a system text, which only evaluation may ask."""
 
 
 def read_inputs(config: Config) -> Inputs:
@@ -64,9 +79,9 @@ def read_inputs(config: Config) -> Inputs:
     }
     inputs = dataclasses.replace(inputs, tasks=tasks)
     # No row depends on the weights of a model that is asked nothing.
-    for asked in (_scored(config)[1], config.teacher, config.needed_judge):
+    for asked in (scored_engine(config)[1], config.teacher, config.needed_judge):
         inputs = with_engine(inputs, asked) if asked is not None else inputs
-    _check_judges_weights(config, inputs)
+    check_judge(config, inputs.models)
     return inputs
 
 
@@ -75,6 +90,15 @@ def read_texts(config: Config) -> Inputs:
 
     Raises:
         ValueError: it could not, or a file cannot be read.
+    """
+    return asked_texts(config)[0]
+
+
+def asked_texts(config: Config) -> tuple[Inputs, tuple[EngineLines, ...]]:
+    """The Inputs of `read_texts`, and what its questions found out about each engine.
+
+    Raises:
+        ValueError: as `read_texts`.
     """
     strategies = load_strategies(config.strategies)
     chosen = {"selection.none_solved": config.selection.none_solved}
@@ -87,14 +111,7 @@ def read_texts(config: Config) -> Inputs:
                 f"{', '.join(strategies.names)}"
             )
     body = taxonomy_bytes(config.taxonomy) if config.taxonomy else None
-    name, scored = _scored(config)
-    judge = config.needed_judge
-    if (
-        isinstance(judge, VLLMEngineConfig)  # a scripted engine has no model
-        and isinstance(scored, VLLMEngineConfig)
-        and Path(judge.model).resolve() == Path(scored.model).resolve()
-    ):
-        raise ValueError(_same_judge(judge.model, name))
+    check_judge(config)
     engines = (config.student, config.teacher, config.judge_of_open)
     inputs = Inputs(
         strategies=strategies,
@@ -104,17 +121,35 @@ def read_texts(config: Config) -> Inputs:
             directory: tokenizer_files_digest(Path(directory))
             for directory in (engine_directory(engine) for engine in engines if engine is not None)
         },
+        template_date=config.template_date,
         models={},
         tasks={},
     )
-    check_config(config, strategies, lambda place: _first_chat(place, inputs.tokenizers[place]))
-    return inputs
+    found = check_config(config, strategies, functools.partial(_chat_of, inputs))
+    for engine in engines:
+        inputs = _with_rendered(inputs, engine) if engine is not None else inputs
+    return inputs, found
+
+
+def _chat_of(inputs: Inputs, directory: str, rendering: Rendering) -> Chat:
+    return _first_chat(directory, inputs.tokenizers[directory], rendering)
 
 
 @functools.lru_cache(maxsize=8)
-def _first_chat(directory: str, digest: str) -> Chat:
+def _first_chat(directory: str, digest: str, rendering: Rendering) -> Chat:
     """The Chat of a directory with this digest; it is not the one that makes rows."""
-    return load_chat.__wrapped__(directory)
+    return load_chat.__wrapped__(directory, rendering)
+
+
+def _with_rendered(inputs: Inputs, engine: EngineConfig) -> Inputs:
+    """The Inputs with what one more engine's template renders."""
+    source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
+    chat = _chat_of(inputs, *source)
+    asked = rendered_texts(chat, conversation_roles(inputs.strategies))
+    empty = rendered_texts(chat, [("user",)])
+    rendered = {**inputs.rendered, source: asked} if asked else inputs.rendered
+    rendered_empty = {**inputs.rendered_empty, source: empty} if empty else inputs.rendered_empty
+    return dataclasses.replace(inputs, rendered=rendered, rendered_empty=rendered_empty)
 
 
 def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -123,9 +158,11 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
     tokenizers, models = dict(inputs.tokenizers), dict(inputs.models)
     if directory not in tokenizers:
         tokenizers[directory] = tokenizer_files_digest(Path(directory))
-    if isinstance(engine, VLLMEngineConfig) and directory not in models:
-        models[directory] = model_digest(Path(directory))
-    return dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
+    for weights in engine_models(engine):
+        if weights not in models:
+            models[weights] = model_digest(Path(weights))
+    inputs = dataclasses.replace(inputs, tokenizers=tokenizers, models=models)
+    return _with_rendered(inputs, engine)
 
 
 def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inputs:
@@ -134,30 +171,37 @@ def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inpu
     Raises:
         ValueError: it could not; one line that names its directory.
     """
-    inputs = with_engine(inputs, engine)
     directory = engine_directory(engine)
-    chat = functools.partial(_first_chat, digest=inputs.tokenizers[directory])
+    files = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
+    chat = functools.partial(_chat_of, dataclasses.replace(inputs, tokenizers=files))
     [room] = evaluation_rooms(config)
     room = dataclasses.replace(room, tokenizer=directory)
-    check_engine_files("student", engine, [room], inputs.strategies, chat, "evaluation.max_tokens")
-    return inputs
+    engine_lines(engine, room, inputs.strategies, chat, "evaluation.max_tokens")
+    return with_engine(inputs, engine)
 
 
-def recorded_chat(inputs: Inputs, directory: str) -> Chat:
-    """The Chat of a directory whose files are still the recorded ones.
+def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering = PLAIN) -> Chat:
+    """The Chat of a directory whose files are still the recorded ones, as it rendered then.
 
     Raises:
-        ChangedInput: they are not.
+        ChangedInput: they are not, or the template renders differently here.
     """
-    return _chat(directory, inputs.tokenizers[directory])
+    chat = _chat(directory, inputs.tokenizers[directory], rendering)
+    rendered = rendered_texts(chat, conversation_roles(inputs.strategies))
+    if rendered != inputs.rendered.get((directory, rendering), {}):
+        raise ChangedInput(
+            f"{directory}: the chat template renders differently on this node than where the run "
+            "was started; give both the same locale and the same transformers and jinja2"
+        )
+    return chat
 
 
 @functools.lru_cache(maxsize=8)
-def _chat(directory: str, digest: str) -> Chat:
+def _chat(directory: str, digest: str, rendering: Rendering) -> Chat:
     load_chat.cache_clear()  # a process that outlives a run may hold an older version of the files
     # Before loading, since a broken file raises anything; after it, since loading takes a while.
     _check(directory, digest, tokenizer_files_digest(Path(directory)))
-    chat = load_chat(directory)
+    chat = load_chat(directory, rendering)
     _check(directory, digest, tokenizer_files_digest(Path(directory)))
     return chat
 
@@ -171,12 +215,12 @@ def check_engine(inputs: Inputs, engine: EngineConfig) -> None:
     directory = engine_directory(engine)
     found = tokenizer_files_digest(Path(directory))
     _check(directory, inputs.tokenizers[directory], found)
-    if isinstance(engine, VLLMEngineConfig):
+    for weights in engine_models(engine):
         try:
-            weights = model_digest(Path(directory))
+            found = model_digest(Path(weights))
         except (ValueError, OSError):  # removed, or only half copied
-            weights = ""
-        _check(directory, inputs.models[directory], weights)
+            found = ""
+        _check(weights, inputs.models[weights], found)
 
 
 class TaskWatch:
@@ -250,28 +294,3 @@ def _check(path: str, recorded: str, found: str) -> None:
             f"{found[:12] or 'unreadable'}); restore it and run the same command again, or begin "
             "another run_dir"
         )
-
-
-def _scored(config: Config) -> tuple[str, EngineConfig]:
-    """Role and engine of the model whose scores decide, or would decide if the policy asked."""
-    is_teacher = scores_teacher(config)
-    return ("teacher", config.teacher) if is_teacher else ("student", config.student)
-
-
-def _check_judges_weights(config: Config, inputs: Inputs) -> None:
-    """Checks that the judge is another model than the one whose answers it judges."""
-    name, scored = _scored(config)
-    judge = config.needed_judge
-    if (
-        isinstance(judge, VLLMEngineConfig)
-        and isinstance(scored, VLLMEngineConfig)
-        and inputs.models[judge.model] == inputs.models[scored.model]
-    ):
-        raise ValueError(_same_judge(judge.model, name))
-
-
-def _same_judge(model: str, name: str) -> str:
-    return (
-        f"judge.model: {model} is the {name}'s model, whose answers it would judge; give another "
-        "with --set judge.model=DIR"
-    )

@@ -13,8 +13,15 @@ from typing import Any
 
 from orca2_gen.calls import CALLS_VERSION
 from orca2_gen.chat import ENCODING_VERSION
-from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, selection_rule
+from orca2_gen.config.arguments import (
+    Room,
+    engine_rendering,
+    evaluation_rooms,
+    rooms,
+    selection_rule,
+)
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.engine_arguments import row_arguments
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
@@ -64,6 +71,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         },
         "examples": {
             "tokenizer": inputs.tokenizers[engine_directory(config.student)],
+            **_rendered(config.student, inputs),
             "cautious_message": _hashed({"cautious": strategies.cautious_message}),
             "prompts": config.erasure.prompts,
             "encoding": ENCODING_VERSION,
@@ -155,6 +163,9 @@ def evaluation_key(
         "encoding": ENCODING_VERSION,
         "grader": GRADER_VERSION if grader is None else grader,
     }
+    source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
+    if EMPTY in config.evaluation.messages and source in inputs.rendered_empty:
+        determinants["rendered_empty"] = dict(inputs.rendered_empty[source])
     return stage_key(problems_key, determinants)
 
 
@@ -185,6 +196,9 @@ def _reading(
             for r in room
         },
     }
+    rendered = {r.role: inputs.rendered.get((r.tokenizer, r.rendering)) for r in room}
+    if any(rendered.values()):
+        found["rendered"] = {role: about for role, about in rendered.items() if about}
     if any(task.few_shot for task in tasks):
         # No example repeats a held-out question, and their questions depend on no more than this.
         fields = {"format", "answer_type", "columns"}
@@ -212,10 +226,21 @@ def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
 
 def _engine(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, Any]:
     tokenizer = inputs.tokenizers[engine_directory(engine)]
+    rendered = _rendered(engine, inputs)
     if not isinstance(engine, VLLMEngineConfig):
-        return {"scripted": engine.accuracy, "tokenizer": tokenizer, "run_seed": run_seed}
+        scripted = {"scripted": engine.accuracy, "tokenizer": tokenizer, "run_seed": run_seed}
+        return scripted | rendered
     numerics = engine.model_dump(include={"dtype", "quantization", "kv_cache_dtype"})
-    return {"model": inputs.models[engine.model], "tokenizer": tokenizer, **numerics}
+    found = {"model": inputs.models[engine.model], "tokenizer": tokenizer, **numerics, **rendered}
+    further = row_arguments(engine.engine_arguments, inputs.models)
+    return found | ({"engine_arguments": further} if further else {})
+
+
+def _rendered(engine: EngineConfig, inputs: Inputs) -> dict[str, Any]:
+    """What the template's text depends on beside the tokenizer's files; empty if on nothing."""
+    source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
+    about = inputs.rendered.get(source)
+    return {"rendered": dict(about)} if about else {}
 
 
 def _hashed(texts: Mapping[Any, str]) -> dict[str, Any]:

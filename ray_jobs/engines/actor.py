@@ -19,6 +19,7 @@ from typing import IO, Any, Literal
 import ray
 
 from orca2_gen.chat import encode_text
+from orca2_gen.config.arguments import engine_rendering
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import RationalesConfig
@@ -89,7 +90,8 @@ class EngineActor:
         self._changed: ChangedInput | None = None
         try:
             check_engine(inputs, config)
-            self._chat = recorded_chat(inputs, engine_directory(config))
+            rendering = engine_rendering(config, inputs.template_date)
+            self._chat = recorded_chat(inputs, engine_directory(config), rendering)
         except ChangedInput as error:
             # `ready` raises it: Ray keeps only the text of an exception raised here.
             self._changed = error

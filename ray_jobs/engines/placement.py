@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import (
 )
 
 from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
+from orca2_gen.config.engine_arguments import DEVICES, data_parallel_size
 from orca2_gen.config.schema import Config
 from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
@@ -34,7 +35,7 @@ class Placement:
 
     replicas: int
     ranks: int
-    """Devices of one engine: tensor_parallel_size x pipeline_parallel_size."""
+    """Devices of one engine: tensor_parallel_size x pipeline_parallel_size x data_parallel_size."""
     device: Literal["gpu", "cpu", "none"]
     """A scripted engine needs none."""
     executor: Literal["mp", "ray"] | None
@@ -75,8 +76,7 @@ def plan_placement(
     """
     if isinstance(config, ScriptedEngineConfig):
         return Placement(replicas=config.replicas, ranks=0, device="none", executor=None)
-    tensor, pipeline = config.tensor_parallel_size, config.pipeline_parallel_size
-    ranks = tensor * pipeline
+    ranks = config.ranks
     gpus = [node.gpus for node in nodes]
     if not (has_cpu_build or any(gpus)):
         raise ValueError(
@@ -91,14 +91,32 @@ def plan_placement(
         executor = "mp" if ranks > 1 else None
         return Placement(replicas=config.replicas, ranks=ranks, device="gpu", executor=executor)
     across = sum(gpus) // ranks
+    is_copied = data_parallel_size(config.engine_arguments) > 1
+    if ranks > max(gpus) and is_copied:
+        # vLLM starts its data-parallel ranks beside each other, and its ray executor takes one.
+        raise ValueError(
+            f"{config.model}: {_sizes(config)} = {ranks} GPUs of one engine must lie on one node, "
+            f"since it has data-parallel ranks, and the largest node has {max(gpus)}; lower "
+            "data_parallel_size and raise replicas"
+        )
     if ranks > max(gpus) and across >= config.replicas:
         return Placement(replicas=config.replicas, ranks=ranks, device="gpu", executor="ray")
     fitting = across if ranks > max(gpus) else inside
     raise ValueError(
-        f"{config.model}: {config.replicas} replicas of tensor_parallel_size {tensor} x "
-        f"pipeline_parallel_size {pipeline} = {ranks} GPUs each do not fit: the nodes have "
-        f"{' + '.join(map(str, gpus))} GPUs, room for {fitting}; lower one of the three"
+        f"{config.model}: {config.replicas} replicas of {_sizes(config)} = {ranks} GPUs each do "
+        f"not fit: the nodes have {' + '.join(map(str, gpus))} GPUs, room for {fitting}; lower "
+        f"{'one of them' if config.engine_arguments else 'one of the three'}"
     )
+
+
+def _sizes(config: VLLMEngineConfig) -> str:
+    """The factors of an engine's number of devices."""
+    sizes = {
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "pipeline_parallel_size": config.pipeline_parallel_size,
+        **{name: size for name, size in config.engine_arguments.items() if name in DEVICES},
+    }
+    return " x ".join(f"{name} {size}" for name, size in sizes.items())
 
 
 def placement_on(config: EngineConfig, nodes: Sequence[Node]) -> Placement:

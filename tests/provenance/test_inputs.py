@@ -117,6 +117,24 @@ def test_changed_weights_are_refused_and_a_scripted_engine_has_none(
             check_engine(inputs, real.student)
 
 
+def test_a_changed_draft_is_refused_like_changed_weights(
+    write_config: Write, tmp_path: Path
+) -> None:
+    draft = Path(shutil.copytree(MICROWORLD / "student", tmp_path / "draft"))
+    arguments = f"{{ speculative_config = {{ model = '{draft}', num_speculative_tokens = 2 }} }}"
+    student = f"{{ model = '{MICROWORLD / 'student'}', engine_arguments = {arguments} }}"
+    real = load_config(write_config(), [f"student={student}", *SHORT])
+    inputs = read_inputs(real)
+    assert str(draft) in inputs.models
+    check_engine(inputs, real.student)
+    (draft / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ChangedInput, match=f"{draft} has changed since"):
+        check_engine(inputs, real.student)
+    (draft / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"student\.engine_arguments\.speculative_config\.model: "):
+        read_inputs(real)
+
+
 def test_a_task_file_that_changed_before_it_is_read_is_refused(config: Config) -> None:
     inputs = read_inputs(config)
     append(Path(config.tasks[0].path))

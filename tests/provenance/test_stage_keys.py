@@ -247,3 +247,26 @@ def test_what_determines_a_vllm_engines_rows_is_what_it_was_in_older_runs(
         engine = determinants[stage]["engine"]
         assert len(engine.pop("model")) == len(engine.pop("tokenizer")) == 64
         assert engine == {"dtype": "bfloat16", "quantization": None, "kv_cache_dtype": "auto"}
+
+
+def test_engine_arguments_are_in_the_keys_but_those_of_speed(
+    write_config: Write, tmp_path: Path
+) -> None:
+    models = STRATEGIES_FILE.with_name("microworld")
+    drafts = [Path(shutil.copytree(models / "student", tmp_path / name)) for name in ("a", "b")]
+    file, student = write_config(), f"student={{ model = '{models / 'student'}'"
+
+    def keys(arguments: str) -> dict[str, str]:
+        return file_keys(file, f"{student}, engine_arguments = {{ {arguments} }} }}", *SHORT)
+
+    none = keys("")
+    assert keys("async_scheduling = true, data_parallel_size = 2, cpu_offload_gb = 4") == none
+    overrides = keys("hf_overrides = { rope_theta = 2.0 }")
+    draft = "speculative_config = {{ model = '{}', num_speculative_tokens = 2 }}"
+    drafted = keys(draft.format(drafts[0]))
+    for changed in (overrides, drafted):
+        assert {stage for stage in none if changed[stage] != none[stage]} == ALL - {"problems"}
+    assert keys(draft.format(drafts[1])) == drafted != overrides
+    weights = drafts[1] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert keys(draft.format(drafts[1]))["scores"] != drafted["scores"]

@@ -90,9 +90,12 @@ def test_no_actor_is_restarted_by_ray_itself() -> None:
         assert options["max_restarts"] == options["max_task_retries"] == 0
 
 
-def engine(*, tensor: int = 1, pipeline: int = 1, replicas: int = 1) -> VLLMEngineConfig:
+def engine(
+    *, tensor: int = 1, pipeline: int = 1, data: int = 1, replicas: int = 1
+) -> VLLMEngineConfig:
     return VLLM.model_copy(
         update={
+            "engine_arguments": {} if data == 1 else {"data_parallel_size": data},
             "tensor_parallel_size": tensor,
             "pipeline_parallel_size": pipeline,
             "replicas": replicas,
@@ -107,24 +110,28 @@ sizes = st.sampled_from([1, 2, 4, 8])
     st.lists(st.integers(0, 8), min_size=1, max_size=6),
     sizes,
     st.integers(1, 4),
+    st.integers(1, 4),
     st.integers(1, 9),
     st.booleans(),
 )
 def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
-    gpus: list[int], tensor: int, pipeline: int, replicas: int, has_cpu_build: bool
+    gpus: list[int], tensor: int, pipeline: int, data: int, replicas: int, has_cpu_build: bool
 ) -> None:
     assume(has_cpu_build or any(gpus))
     nodes = [Node(gpus=num) for num in gpus]
-    ranks = tensor * pipeline
+    ranks = tensor * pipeline * data
     inside = sum(num // ranks for num in gpus)
     try:
         plan = plan_placement(
-            engine(tensor=tensor, pipeline=pipeline, replicas=replicas),
+            engine(tensor=tensor, pipeline=pipeline, data=data, replicas=replicas),
             nodes,
             has_cpu_build=has_cpu_build,
         )
     except ValueError as error:
         assert inside < replicas and not has_cpu_build
+        if ranks > max(gpus) and data > 1:
+            assert f"data_parallel_size {data} = {ranks} GPUs of one engine" in str(error)
+            return
         assert ranks <= max(gpus) or sum(gpus) < ranks * replicas
         assert f"{replicas} replicas" in str(error) and f"= {ranks} GPUs" in str(error)
         return
@@ -132,7 +139,7 @@ def test_a_plan_that_is_made_fits_and_one_that_is_refused_does_not(
     if has_cpu_build:  # a CPU build leaves GPUs idle
         assert plan.device == "cpu" and plan.bundles == []
     elif plan.executor == "ray":
-        assert ranks > max(gpus) and ranks * replicas <= sum(gpus)
+        assert ranks > max(gpus) and ranks * replicas <= sum(gpus) and data == 1
         assert plan.bundles == [{"GPU": 1.0}] * ranks
         assert "num_gpus" not in actor_options(plan)
     else:
@@ -149,13 +156,28 @@ def test_a_plan_reads_as_one_line() -> None:
             engine(replicas=16),
             engine(tensor=4, replicas=2),
             engine(tensor=8, pipeline=2),
+            engine(tensor=2, data=4, replicas=2),
         )
     ]
     assert lines == [
         "16 x 1 GPU (one process)",
         "2 x 4 GPUs (ranks on one node)",
         "1 x 16 GPUs (ranks across nodes in a placement group)",
+        "2 x 8 GPUs (ranks on one node)",
     ]
+
+
+def test_data_parallel_ranks_that_do_not_fit_on_a_node_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"largest node has 8; lower data_parallel_size and raise"):
+        plan_placement(engine(tensor=4, data=4), [Node(gpus=8)] * 4, has_cpu_build=False)
+
+
+def test_each_data_parallel_rank_without_gpus_takes_a_core_of_its_own() -> None:
+    plan = plan_placement(engine(data=2), [Node(gpus=0)], has_cpu_build=True)
+    assert (plan.ranks, plan.executor) == (2, "mp")
+    cores = cores_of(engine(data=2), plan, [], False)
+    bound = bound_to(engine(data=2), cores)
+    assert len(actor_environment(bound)["VLLM_CPU_OMP_THREADS_BIND"].split("|")) == 2
 
 
 def test_an_engine_that_does_not_fit_is_refused_with_the_numbers() -> None:

@@ -1,37 +1,29 @@
-"""Messages -> token ids: the only place where text becomes tokens, for engines and for training.
-
-A chat template is code from the model's author; a question is data from a stranger. Rendering both
-into one string and tokenising it turns a question that contains `<|im_start|>system` into real
-control tokens (transformers issue 29279). So the template is rendered once per conversation shape,
-with placeholders. The text between placeholders is tokenised with the model's tokenizer, and each
-message with a copy of it that knows no added token. Data never enters the template.
+"""Messages -> token ids: the template's segments and the data between them, each encoded apart.
 
     prompt ids = T0 + data(system) + T1 + data(user) + T2
 
-T0, T1 and T2 are the template's segments, encoded once and cached.
+T0, T1 and T2 are the template's segments, encoded once per conversation shape and cached. Data is
+encoded by a tokenizer that knows no added token, so no data becomes a control token.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orca2_gen.chat.templates import PLAIN, Rendering, Shape, TemplateError, render_shape
 from orca2_gen.records import Message
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-# Stands in for a message's content while a template is rendered. No data is rendered beside it, so
-# it only has to differ from any template's own text.
-_PLACEHOLDER = "zqPLACEHOLDERqz{index}zqENDqz"
-
 
 ENCODING_VERSION = 1
 """Raise it with every change that can alter an id of a conversation: part of the stage keys."""
@@ -45,6 +37,8 @@ class ControlTokenError(ValueError):
 class Chat:
     """A model's tokenizer and template, ready to encode conversations."""
 
+    directory: str
+    rendering: Rendering
     tokenizer: Any
     """The transformers tokenizer: renders the template and encodes its first segment."""
     template_tokenizer: Tokenizer
@@ -58,14 +52,23 @@ class Chat:
     end_id: int
     """The end id that closes a turn if the template does not."""
     digest: str
-    """Digest of tokenizer, template and end ids, for stage keys and for the dataset's manifest."""
+    """Digest of tokenizer, template and end ids, and of the segments of a training row where they
+    depend on the rendering; the dataset's manifest holds it."""
+    undated_digest: str
+    """The digest without the segments: older manifests hold it."""
+    shapes: dict[tuple[str, ...], Shape] = field(default_factory=dict)
+    """Cache: roles of a conversation -> the template's text around its messages."""
     segments: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = field(default_factory=dict)
-    """Cache: conversation shape -> template segments, one more than it has messages."""
+    """Cache: roles of a conversation -> ids of that text."""
+
+
+_ROW = (("system", "user"), ("system", "user", "assistant"))
+"""Roles of the conversations that make a training row."""
 
 
 @functools.lru_cache(maxsize=8)
-def load_chat(model_dir: str) -> Chat:
-    """The Chat of a model directory.
+def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
+    """The Chat of a model directory, whose template renders in this way.
 
     Raises:
         ValueError: the directory holds no tokenizer, or one without a fast (tokenizers) backend or
@@ -91,19 +94,75 @@ def load_chat(model_dir: str) -> Chat:
             f"{model_dir} has no chat template; add chat_template.jinja or take a chat model"
         )
     specification = json.loads(tokenizer.backend_tokenizer.to_str())
-    control = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
+    control = set(tokenizer.all_special_ids)
+    control |= {i for i, token in tokenizer.added_tokens_decoder.items() if not _is_blank(token)}
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
         control.discard(tokenizer.unk_token_id)  # stands for a rare character; it controls nothing
     end_ids = _end_ids(Path(model_dir), tokenizer)
-    return Chat(
+    digest = _digest(specification, tokenizer.chat_template, end_ids)
+    chat = Chat(
+        directory=model_dir,
+        rendering=rendering,
         tokenizer=tokenizer,
         template_tokenizer=_without_leading_space(specification),
         data_tokenizer=_without_leading_space({**specification, "added_tokens": []}),
         control_ids=frozenset(control),
         end_ids=end_ids,
         end_id=min(end_ids) if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
-        digest=_digest(specification, tokenizer.chat_template, end_ids),
+        digest=digest,
+        undated_digest=digest,
     )
+    if not (rendered := rendered_texts(chat, _ROW)):
+        return chat
+    digest = hashlib.sha256(f"{chat.digest} {rendered['sha256']}".encode()).hexdigest()
+    return dataclasses.replace(chat, digest=digest)
+
+
+def rendered_texts(chat: Chat, conversations: Iterable[tuple[str, ...]]) -> dict[str, Any]:
+    """The digest of the template's text in conversations of these roles, and what it depends on.
+
+    It is empty if the text is what the template alone makes of them on any day, so that a run whose
+    config says nothing about templates keeps its stage keys. A conversation that the template
+    refuses counts as refused.
+    """
+    shapes: dict[str, Shape | None] = {}
+    for roles in sorted(set(conversations)):
+        try:
+            shapes[" ".join(roles)] = shape_of(chat, roles)
+        except TemplateError:
+            shapes[" ".join(roles)] = None
+    held = [shape for shape in shapes.values() if shape is not None]
+    if all(shape.is_plain for shape in held):
+        return {}
+    texts = {roles: None if shape is None else shape.texts for roles, shape in shapes.items()}
+    found: dict[str, Any] = {
+        "sha256": hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+    }
+    if any(shape.shows_date for shape in held):
+        found["template_date"] = chat.rendering.date
+    if chat.rendering.variables:
+        found["template_arguments"] = chat.rendering.variables
+    if chat.rendering.system != PLAIN.system:
+        found["system"] = chat.rendering.system
+    return found
+
+
+def shape_of(chat: Chat, roles: tuple[str, ...]) -> Shape:
+    """The template's text around the messages of these roles.
+
+    Raises:
+        TemplateError: the template cannot hold them; one line that names the directory.
+        ValueError: an argument of the rendering is none of the template's.
+    """
+    if roles not in chat.shapes:
+        try:
+            chat.shapes[roles] = render_shape(chat.tokenizer, chat.rendering, roles)
+        except TemplateError as error:
+            reason = f"{chat.directory}: {error.reason}"
+            raise TemplateError(reason, error.remedy, error.can_fold) from error
+        except ValueError as error:
+            raise ValueError(f"{chat.directory}: {error}") from error
+    return chat.shapes[roles]
 
 
 def tokenizer_digest(model_dir: str) -> str:
@@ -162,29 +221,7 @@ def _segments(chat: Chat, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]
     They include the assistant's opening unless the last turn is the assistant's.
     """
     if roles not in chat.segments:
-        placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
-        conversation = [{"role": r, "content": p} for r, p in zip(roles, placeholders, strict=True)]
-        try:
-            rest = chat.tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=roles[-1] != "assistant"
-            )
-        except (
-            Exception
-        ) as error:  # templates raise their own jinja errors, e.g. for a role they refuse
-            raise ValueError(
-                f"the chat template refuses a conversation of {', '.join(roles)}: {error}"
-            ) from error
-        texts = []
-        for role, placeholder in zip(roles, placeholders, strict=True):
-            before, found, rest = rest.partition(placeholder)
-            if not found:
-                raise ValueError(
-                    f"the chat template drops or reorders the {role} message; use another template"
-                )
-            texts.append(before)
-        texts.append(rest)
-        if any(placeholder in text for placeholder in placeholders for text in texts):
-            raise ValueError("the chat template repeats a message; use one that holds each once")
+        texts = shape_of(chat, roles).texts
         chat.segments[roles] = tuple(
             _encode_template(chat, i, text) for i, text in enumerate(texts)
         )
@@ -218,6 +255,11 @@ def _without_leading_space(specification: dict[str, Any]) -> Tokenizer:
         if splitter["type"] == "Metaspace":
             splitter["prepend_scheme"] = "never"
     return Tokenizer.from_str(json.dumps(spec))
+
+
+def _is_blank(token: Any) -> bool:
+    """Whether an added token is white space, as a newline is one in Gemma's vocabulary."""
+    return not (token.special or token.content.replace("\u2581", " ").strip())
 
 
 def _without_prepend(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:
