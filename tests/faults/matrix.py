@@ -39,7 +39,7 @@ _EVERY_ROW = _in(
     "24_to_35_a_hostile_run_is_whole_and_counts_every_row",
 )
 _BAD_LINE = _in("tasks/test_rows.py", "a_bad_line_is_rejected_with_its_reason_and_the_next_is_read")
-_NO_PLAIN_TEXT = _in("test_chat.py", "data_never_yields_a_control_id_and_decodes_to_itself")
+_NO_PLAIN_TEXT = _in("chat/test_encode.py", "data_never_yields_a_control_id_and_decodes_to_itself")
 
 MATRIX = (
     _fault(
@@ -371,7 +371,7 @@ MATRIX = (
         "Jinja in data",
         *_EVERY_ROW,
         *_in(_ROWS, "32_template_source_is_printed_as_it_is_spelled"),
-        *_in("test_chat.py", "template_source_in_data_stays_literal"),
+        *_in("chat/test_encode.py", "template_source_in_data_stays_literal"),
     ),
     _fault(
         33,
