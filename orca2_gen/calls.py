@@ -147,6 +147,8 @@ def compose(made: Sequence[Completion]) -> Completion:
         call=0,
         attempt=max(call.attempt for call in calls),
         text="\n\n".join(call.text.strip() for call in calls),
+        reasoning="\n\n".join(call.reasoning for call in calls if call.reasoning),
+        token_ids=(),
         num_prompt_tokens=sum(call.num_prompt_tokens for call in calls),
         num_cached_tokens=sum(call.num_cached_tokens for call in calls),
         num_completion_tokens=sum(call.num_completion_tokens for call in calls),

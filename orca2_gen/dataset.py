@@ -32,7 +32,7 @@ from orca2_gen.run_directory.arrow_files import (
 )
 from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.overwriting import make_way, way_is_used
-from orca2_gen.run_directory.record_tables import arrow_schema, to_table
+from orca2_gen.run_directory.record_tables import to_table
 from orca2_gen.strategies import Strategies
 
 
@@ -45,6 +45,8 @@ class DatasetPlan:
     """Directory of the student's tokenizer."""
     prompts: str
     examples_per_shard: int
+    has_reasoning: bool = False
+    """Whether messages have a column for the assistant's thought."""
     key: str
     """Key of the examples stage."""
     name: str
@@ -114,11 +116,12 @@ def write_dataset(
     files = []
     for index in range(num_shards):
         shard = list(itertools.islice(examples, plan.examples_per_shard))
-        files.append(_write_stream(root, f"data-{index:05d}-of-{num_shards:05d}.arrow", shard))
+        shard_name = f"data-{index:05d}-of-{num_shards:05d}.arrow"
+        files.append(_write_stream(root, shard_name, _shard_table(shard, plan.has_reasoning)))
         counted.add(shard)
     summary = counted.summary(str(root), num_shards, plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
-    descriptions = _write_descriptions(root, files, summary, plan.name)
+    descriptions = _write_descriptions(root, files, summary, plan)
     manifest = {
         "version": MANIFEST_VERSION,
         "plan_digest": digest,
@@ -142,6 +145,8 @@ def _digest(plan: DatasetPlan) -> str:
     # Names tell drivers and attempts; units count by their content alone.
     contents = tuple(dataclasses.replace(entry, path="") for entry in plan.examples)
     body = dataclasses.asdict(dataclasses.replace(plan, examples=contents))
+    if not plan.has_reasoning:
+        del body["has_reasoning"]  # older plans had no such key
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
@@ -156,18 +161,39 @@ def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
         yield from read_records(run_dir, entry, Example)
 
 
-def _write_stream(root: Path, name: str, examples: Sequence[Example]) -> FileEntry:
-    from datasets import Features
-
-    # Without the features in the schema, `datasets` would guess another type for messages.
+def _shard_table(examples: Sequence[Example], has_reasoning: bool) -> pa.Table:
+    """The rows of a shard; messages are of role and content alone unless thoughts are kept."""
     table = to_table(examples, Example)
-    schema = Features.from_arrow_schema(arrow_schema(Example)).arrow_schema
+    if has_reasoning:
+        return table
+    column = table.schema.get_field_index("messages")
+    messages = table.column(column).combine_chunks()
+    turns = messages.values
+    names = [field.name for field in turns.type if field.name != "reasoning"]
+    plain = pa.StructArray.from_arrays(
+        [turns.field(name) for name in names],
+        fields=[turns.type.field(name) for name in names],
+    )
+    item = pa.field("item", plain.type, False)
+    kept = pa.ListArray.from_arrays(messages.offsets, plain, type=pa.list_(item))
+    return table.set_column(column, pa.field("messages", kept.type, False), kept)
+
+
+def _write_stream(root: Path, name: str, table: pa.Table) -> FileEntry:
+    # Without the features in the schema, `datasets` would guess another type for messages.
+    schema = _features(table.schema).arrow_schema
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in table.cast(schema).to_batches(max_chunksize=1000):
             writer.write_batch(batch)
     body = sink.getvalue().to_pybytes()
-    return _write(root, name, body, rows=len(examples))
+    return _write(root, name, body, rows=table.num_rows)
+
+
+def _features(schema: pa.Schema) -> Any:
+    from datasets import Features
+
+    return Features.from_arrow_schema(schema)
 
 
 def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
@@ -194,16 +220,14 @@ def _proof(
 
 
 def _write_descriptions(
-    root: Path, files: Sequence[FileEntry], summary: DatasetSummary, name: str
+    root: Path, files: Sequence[FileEntry], summary: DatasetSummary, plan: DatasetPlan
 ) -> list[FileEntry]:
-    from datasets import Features
-
-    features = Features.from_arrow_schema(arrow_schema(Example))
-    about_features = {"features": features.to_dict(), "dataset_name": name}
+    features = _features(_shard_table((), plan.has_reasoning).schema)
+    about_features = {"features": features.to_dict(), "dataset_name": plan.name}
     return [
         _write(root, "state.json", _json(state_of(files))),
         _write(root, "dataset_info.json", _json(about_features)),
-        _write(root, "README.md", card_of(summary, name)),
+        _write(root, "README.md", card_of(summary, plan.name)),
     ]
 
 

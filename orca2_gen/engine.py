@@ -47,7 +47,13 @@ class Request:
         return int(uniform(self.run_seed, self.request_id) * (1 << 53)) & 0x7FFFFFFF
 
     def completion(
-        self, *, text: str, finish_reason: str, num_cached_tokens: int, num_completion_tokens: int
+        self,
+        *,
+        text: str,
+        finish_reason: str,
+        num_cached_tokens: int,
+        num_completion_tokens: int,
+        token_ids: tuple[int, ...] = (),
     ) -> Completion:
         """The Completion of this request, under the request's own identity."""
         return Completion(
@@ -61,6 +67,7 @@ class Request:
             num_prompt_tokens=len(self.prompt_token_ids),
             num_cached_tokens=num_cached_tokens,
             num_completion_tokens=num_completion_tokens,
+            token_ids=token_ids,
         )
 
 
@@ -132,6 +139,7 @@ class VLLMEngine:
             finish_reason=completion.finish_reason,
             num_cached_tokens=final.num_cached_tokens or 0,
             num_completion_tokens=len(completion.token_ids),
+            token_ids=tuple(completion.token_ids),
         )
 
     @property

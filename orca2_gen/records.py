@@ -91,6 +91,11 @@ class Completion:
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
+    reasoning: str = ""
+    """The model's thought before the text, without the markers around it; empty if it had none."""
+    token_ids: tuple[int, ...] = ()
+    """The ids that the engine generated, markers and end of turn included; empty in rows of older
+    versions, and where several completions are put together as one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +127,8 @@ class StudentScore:
     completions: tuple[Completion, ...] = ()
     """The engine's completions in order, if there are several: each call, and before its second
     attempt the one cut short, whose tokens the sums leave out."""
+    reasoning: str = ""
+    token_ids: tuple[int, ...] = ()
     judgement: tuple[Completion, ...] = ()
     """The judge's reply, on which outcome and score then rest; empty if it was not asked. Its
     tokens are in no sum here."""
@@ -205,6 +212,8 @@ class Rationale:
     """The user's text in each call after the first."""
     completions: tuple[Completion, ...] = ()
     """Each call's completion, if there are several."""
+    reasoning: str = ""
+    """The teacher's thought before the text; with several calls, all their thoughts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,6 +222,8 @@ class Message:
 
     role: str
     content: str
+    reasoning: str = ""
+    """The assistant's thought before the content, which stands between the template's markers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

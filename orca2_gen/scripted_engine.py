@@ -13,7 +13,9 @@ from orca2_gen.engine import WARM_UP, Request, uniform
 from orca2_gen.judging import answer_in
 from orca2_gen.records import Completion, Problem
 
-Script = Callable[[Request], str]
+Script = Callable[[Request], str | Sequence[int]]
+"""A request -> the text of its answer, or the ids of one that has markers in it, without its end.
+"""
 
 
 class ScriptedEngine:
@@ -25,16 +27,23 @@ class ScriptedEngine:
 
     async def generate(self, request: Request) -> Completion:
         await asyncio.sleep(0)  # let other requests in, as a real engine does
-        text = self._script(request)
-        ids = encode_text(self._chat, text)
+        said = self._script(request)
+        ids = encode_text(self._chat, said) if isinstance(said, str) else list(said)
         cut = len(ids) >= request.max_tokens
         self.num_generated_tokens += len(ids)
+        made = ids[: request.max_tokens] if cut else [*ids, self._chat.end_id]
         return request.completion(
-            text=self._chat.data_tokenizer.decode(ids[: request.max_tokens]) if cut else text,
+            text=said if isinstance(said, str) and not cut else self._text(made),
             finish_reason="length" if cut else "stop",
             num_cached_tokens=0,
-            num_completion_tokens=min(len(ids) + 1, request.max_tokens),
+            num_completion_tokens=len(made),
+            token_ids=tuple(made),
         )
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, as vLLM shows it."""
+        shown: str = self._chat.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return shown
 
     @property
     def is_dead(self) -> bool:

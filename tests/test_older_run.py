@@ -24,6 +24,7 @@ from orca2_gen.provenance import stage_keys
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.recorded import VERSIONS
 from orca2_gen.provenance.verify import verify
+from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.run_directory.units import STAGES
 from ray_jobs.evaluation import evaluate_model
@@ -86,6 +87,10 @@ def dataset_rows(run_dir: Path) -> Iterator[Any]:
     return read_examples(run_dir / "dataset", checked_manifest(run_dir / "dataset"))
 
 
+def without_ids(row: Any) -> Any:
+    return dataclasses.replace(row, token_ids=()) if isinstance(row, StudentScore) else row
+
+
 def test_an_older_run_holds_a_row_of_every_stage() -> None:
     assert all(rows(read_ledger(OLDER_RUN / "RUN")).values())
 
@@ -138,7 +143,8 @@ def test_a_fork_of_an_older_run_takes_over_the_stages_that_did_not_change(
     ), said
     old_rows, new_rows = rows(read_ledger(older_run)), rows(read_ledger(new))
     for stage in ("problems", "scores", "judgements", "selections", "evaluation"):
-        assert new_rows[stage] == old_rows[stage], stage
+        # What is asked anew keeps its ids, which older versions dropped.
+        assert [without_ids(row) for row in new_rows[stage]] == old_rows[stage], stage
     assert len(new_rows["rationales"]) >= len(old_rows["rationales"])
     assert verify(new).findings == []
 
