@@ -92,6 +92,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     budget=Budget(
                         max_tokens=run.config.evaluation.max_tokens,
                         max_model_len=engine.max_model_len,
+                        thinking_tokens=engine.thinking_tokens,
                     ),
                 )
             )
