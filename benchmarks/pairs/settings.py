@@ -26,6 +26,7 @@ class Sizes:
     max_tokens: int
     retry_max_tokens: int
     """Tokens of a second attempt; as many as max_tokens for none."""
+    teacher_max_tokens: int
     attempts: int
     steps: int
     """Optimizer steps; 0 leaves out training and what comes after it."""
@@ -39,6 +40,7 @@ SMALL = Sizes(
     held_out=32,
     max_tokens=256,
     retry_max_tokens=256,
+    teacher_max_tokens=384,
     attempts=2,
     steps=100,
     seq_len=512,
@@ -51,6 +53,7 @@ FULL = Sizes(
     held_out=None,
     max_tokens=1024,
     retry_max_tokens=2048,
+    teacher_max_tokens=2048,
     attempts=4,
     steps=400,
     seq_len=4096,
@@ -107,7 +110,7 @@ def size_settings(sizes: Sizes, num_tasks: int) -> list[str]:
         f"selection.scored_problems={sizes.scored}",
         f"scoring.max_tokens={sizes.max_tokens}",
         f"scoring.retry_max_tokens={sizes.retry_max_tokens}",
-        f"rationales.max_tokens={sizes.max_tokens}",
+        f"rationales.max_tokens={sizes.teacher_max_tokens}",
         f"rationales.max_attempts={sizes.attempts}",
         f"evaluation.max_tokens={sizes.max_tokens}",
         f"training.num_steps={max(1, sizes.steps)}",

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import real_models
 from tests.benchmarks.pairs.test_settings import write_published
+from tests.conftest import STRATEGY_NAMES
 
 Captured = pytest.CaptureFixture[str]
 
@@ -22,6 +23,19 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return 0
 
 
+SIZES = ("--scored", 4, "--rows", 6, "--held-out", 5)
+
+
+def _scripted(folder: Path, tokenizer: Path, accuracy: dict[str, float]) -> list[object]:
+    """Options of a scripted student and teacher, and of small files."""
+    said = ", ".join(f"{name} = {share}" for name, share in accuracy.items())
+    engine = f'{{ engine = "scripted", tokenizer = "{tokenizer}", accuracy = {{ {said} }} }}'
+    given: list[object] = ["--data", write_published(folder / "data")]
+    for role in ("student", "teacher"):
+        given += [f"--{role}", tokenizer, "--set", f"{role}={engine}"]
+    return given
+
+
 def test_a_pair_goes_from_its_files_to_its_tables(
     tmp_path: Path,
     chatml_dir: Path,
@@ -29,13 +43,9 @@ def test_a_pair_goes_from_its_files_to_its_tables(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Captured,
 ) -> None:
-    data = write_published(tmp_path / "data")
-    scripted = f'{{ engine = "scripted", tokenizer = "{chatml_dir}" }}'
-    models = [option for role in ("student", "teacher") for option in (f"--{role}", chatml_dir)]
-    engines = [part for role in ("student", "teacher") for part in ("--set", f"{role}={scripted}")]
-    sizes = ["--scored", 4, "--rows", 6, "--held-out", 5, "--steps", 0]
     out = tmp_path / "out"
-    code = _run(monkeypatch, *models, "--data", data, "--out", out, *sizes, *engines)
+    given = _scripted(tmp_path, chatml_dir, {})
+    code = _run(monkeypatch, *given, "--out", out, *SIZES, "--steps", 0)
     said = capsys.readouterr()
     assert code == 0, said.err
     figures = json.loads(said.out.splitlines()[-1])
@@ -50,6 +60,24 @@ def test_a_pair_goes_from_its_files_to_its_tables(
     assert {"scores", "rationales", "evaluation before", "total"} <= set(figures["seconds"])
     for title in ("under every strategy", "The choices", "The teacher's answers", "Held-out"):
         assert title in said.out
+
+
+def test_a_teacher_that_solves_nothing_leaves_its_tables_and_trains_nothing(
+    tmp_path: Path,
+    chatml_dir: Path,
+    local_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    given = _scripted(tmp_path, chatml_dir, dict.fromkeys(STRATEGY_NAMES, 0.0))
+    code = _run(monkeypatch, *given, "--out", tmp_path / "out", *SIZES)
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    figures = json.loads(said.out.splitlines()[-1])
+    assert {each["reason"] for each in figures["choices"]} == {"none_solved"}
+    assert {each["num_accepted"] for each in figures["teaching"]} == {0}
+    assert list(figures["held_out"]) == ["before"]
+    assert "training rows: none, so that nothing was trained" in said.out
 
 
 @pytest.mark.parametrize(
