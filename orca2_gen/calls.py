@@ -32,6 +32,8 @@ class Budget:
     """Tokens of a prompt and its completion; a further call that does not fit is not made."""
     retry_max_tokens: int | None = None
     """Tokens of a second attempt at a call that used up max_tokens; None makes none."""
+    answer_max_tokens: int | None = None
+    """Tokens of the forced ending of an answer that never came (endings.py); None asks for none."""
 
     @property
     def most_tokens(self) -> int:
@@ -59,6 +61,13 @@ class Answer:
     """All calls as one."""
     completions: tuple[Completion, ...]
     """The completions as a record keeps them: empty if there is only this one."""
+    prompt_token_ids: tuple[int, ...]
+    """The prompt of the last call that was made."""
+
+    @property
+    def last(self) -> Completion:
+        """The last completion of the last call that was made."""
+        return (self.completions or (self.completion,))[-1]
 
 
 async def ask(
@@ -107,7 +116,11 @@ async def ask(
     whole = compose(made)
     if fault:
         whole = dataclasses.replace(whole, finish_reason=fault)
-    return Answer(completion=whole, completions=tuple(made) if len(made) > 1 else ())
+    return Answer(
+        completion=whole,
+        completions=tuple(made) if len(made) > 1 else (),
+        prompt_token_ids=request.prompt_token_ids,
+    )
 
 
 async def _generate(engine: Engine, request: Request, budget: Budget) -> list[Completion]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text
 from orca2_gen.config.arguments import Room
+from orca2_gen.endings import num_ending_ids
+from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.judging import judging_messages
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Message, Problem, Rejection
@@ -26,6 +28,14 @@ class LengthBudget:
     frame_tokens: int
     """Tokens of the longest prompt beside the problem's text: template, system message and, with
     several calls, all texts before the last; in a judge's prompt, the answer."""
+    ended_tokens: int = 0
+    """Tokens of the longest answer with its forced ending; 0 if none is asked for."""
+
+    def answer_tokens(self, problem: Problem) -> int:
+        """Tokens of the longest answer to a problem, its forced ending included."""
+        if problem.answer_type not in ANSWER_SENTENCES:
+            return self.room.max_tokens
+        return max(self.room.max_tokens, self.ended_tokens)
 
 
 def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudget:
@@ -39,7 +49,10 @@ def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudge
     ]
     # Messages are encoded apart from the template (chat.py), so lengths add up exactly.
     frame_tokens = max(_frame_tokens(room, chat, system, further) for system, further in frames)
-    return LengthBudget(room=room, chat=chat, frame_tokens=frame_tokens)
+    ended_tokens = 0
+    if room.ending_tokens is not None:
+        ended_tokens = room.scored_tokens + num_ending_ids(chat) + room.ending_tokens
+    return LengthBudget(room=room, chat=chat, frame_tokens=frame_tokens, ended_tokens=ended_tokens)
 
 
 def _systems(strategies: Strategies) -> list[tuple[str, str]]:
@@ -87,12 +100,14 @@ def plan_length(
                 detail=f"{room.role}: {error}",
             )
         needed = budget.frame_tokens + len(of_problem)
-        if needed + room.max_tokens > room.max_model_len:
+        longest = budget.answer_tokens(problem)
+        if needed + longest > room.max_model_len:
+            ended = " with its forced ending" if longest > room.max_tokens else ""
             return Rejection(
                 problem_id=problem.problem_id,
                 stage=stage,
                 reason="prompt_too_long",
-                detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer "
-                f"{room.max_tokens} more, max_model_len is {room.max_model_len}",
+                detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer"
+                f"{ended} {longest} more, max_model_len is {room.max_model_len}",
             )
     return problem

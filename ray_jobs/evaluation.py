@@ -91,6 +91,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     # One budget for all: a second attempt would favour long answers.
                     budget=Budget(
                         max_tokens=run.config.evaluation.max_tokens,
+                        answer_max_tokens=run.config.scoring.ending_tokens,
                         max_model_len=engine.max_model_len,
                     ),
                 )

@@ -19,6 +19,7 @@ from orca2_gen.chat.encode import (
     shape_of,
     tokenizer_digest,
 )
+from orca2_gen.chat.resumption import num_closing_ids, resumable_ids
 from orca2_gen.chat.templates import PLAIN, Rendering, Shape, TemplateError
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "encode_prompt",
     "encode_text",
     "load_chat",
+    "num_closing_ids",
     "rendered_texts",
+    "resumable_ids",
     "shape_of",
     "tokenizer_digest",
 ]
