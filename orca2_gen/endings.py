@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca2_gen.calls import Answer, Budget
-from orca2_gen.chat import Chat, encode_text, num_closing_ids, resumable_ids
+from orca2_gen.chat import Chat, encode_text, resumable_ids, template_ids
 from orca2_gen.engine import Engine, Request
 from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.forced_endings import OPENING
@@ -67,4 +67,5 @@ def ending_prompt(
 def num_ending_ids(chat: Chat) -> int:
     """The most ids between an answer and its forced ending: a thought's closing, the opening."""
     openings = (encode_text(chat, opening) for opening in (OPENING, _ON_A_NEW_LINE))
-    return num_closing_ids(chat) + max(map(len, openings))
+    closing = "" if chat.thinking is None else chat.thinking.closing
+    return len(template_ids(chat, closing)) + max(map(len, openings))

@@ -4,23 +4,29 @@ A chat template is code from the model's author; a question is data from a stran
 into one string and tokenising it turns a question that contains `<|im_start|>system` into real
 control tokens (transformers issue 29279). So a template is rendered once per conversation shape,
 with placeholders (templates.py); the text between them is tokenised with the model's tokenizer, and
-each message with a copy of it that knows no added token (encode.py). Data never enters a template.
+each message with a copy of it that knows no marker (encode.py). Data never enters a template. A
+model's own markers come back as ids, which part its thought from its answer (thinking.py).
 """
 
+from orca2_gen.chat.chat import Chat, Thinking, shape_of
 from orca2_gen.chat.encode import (
     ENCODING_VERSION,
-    Chat,
     ControlTokenError,
     encode_conversation,
     encode_prompt,
     encode_text,
-    load_chat,
-    rendered_texts,
-    shape_of,
-    tokenizer_digest,
+    template_ids,
 )
-from orca2_gen.chat.resumption import num_closing_ids, resumable_ids
+from orca2_gen.chat.load import load_chat, tokenizer_digest
+from orca2_gen.chat.rendered import rendered_texts
 from orca2_gen.chat.templates import PLAIN, Rendering, Shape, TemplateError
+from orca2_gen.chat.thinking import (
+    has_stray_marker,
+    opens_thought,
+    parted,
+    resumable_ids,
+    split_thought,
+)
 
 __all__ = [
     "ENCODING_VERSION",
@@ -30,13 +36,18 @@ __all__ = [
     "Rendering",
     "Shape",
     "TemplateError",
+    "Thinking",
     "encode_conversation",
     "encode_prompt",
     "encode_text",
+    "has_stray_marker",
     "load_chat",
-    "num_closing_ids",
+    "opens_thought",
+    "parted",
     "rendered_texts",
     "resumable_ids",
     "shape_of",
+    "split_thought",
+    "template_ids",
     "tokenizer_digest",
 ]

@@ -28,6 +28,10 @@ another year, month, day of the month and weekday."""
 FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 SystemPolicy = Literal["message", "fold"]
+REASONING = "reasoning"
+"""Part of a conversation before `assistant`: the thought of that answer."""
+_THOUGHT_FORMS = ("reasoning_content", "thinking", "reasoning", "chunks")
+"""Keys under which templates take the thought of a turn; `chunks` is a list in its content."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +50,8 @@ class Rendering:
     system: SystemPolicy = "message"
     """`fold` puts the system text before the first user text, for a template without a system
     role."""
+    thinking: tuple[str, ...] = ()
+    """The declared markers that begin and end a thought; empty if none are."""
 
     def __post_init__(self) -> None:
         day = datetime.date.fromisoformat(self.date)
@@ -226,8 +232,27 @@ def _texts(
     has_empty_system: bool = False,
 ) -> list[str]:
     """The template's texts before, between and after the messages of these roles."""
+    if REASONING not in roles:
+        return _texts_in_form(tokenizer, rendering, clock, roles, "", has_empty_system)
+    for form in _THOUGHT_FORMS[:-1]:
+        try:
+            return _texts_in_form(tokenizer, rendering, clock, roles, form, has_empty_system)
+        except ValueError:
+            continue
+    return _texts_in_form(tokenizer, rendering, clock, roles, _THOUGHT_FORMS[-1], has_empty_system)
+
+
+def _texts_in_form(
+    tokenizer: Any,
+    rendering: Rendering,
+    clock: _Clock,
+    roles: Sequence[str],
+    form: str,
+    has_empty_system: bool,
+) -> list[str]:
+    """The texts of a template that takes thoughts in this form."""
     placeholders = [_PLACEHOLDER.format(index=index) for index in range(len(roles))]
-    turns = [{"role": r, "content": p} for r, p in zip(roles, placeholders, strict=True)]
+    turns = _turns(roles, placeholders, form)
     if _is_folded(rendering, roles):
         content = f"{placeholders[0]}{_FOLD}{placeholders[1]}"
         turns = [{"role": "user", "content": content}, *turns[2:]]
@@ -255,7 +280,28 @@ def _texts(
     texts.append(rest)
     if any(placeholder in text for placeholder in placeholders for text in texts):
         raise ValueError("the chat template repeats a message")
+    if form == "chunks" and any(re.search("""['"]text['"]""", text) for text in texts):
+        raise ValueError("the chat template takes no thoughts")  # it wrote the list as it is
     return texts
+
+
+def _turns(roles: Sequence[str], texts: Sequence[str], form: str) -> list[dict[str, Any]]:
+    """The messages of a conversation of these parts."""
+    turns: list[dict[str, Any]] = []
+    thought = ""
+    for role, text in zip(roles, texts, strict=True):
+        if role == REASONING:
+            thought = text
+            continue
+        turn: dict[str, Any] = {"role": role, "content": text}
+        if thought and form == "chunks":
+            chunks = [{"type": "thinking", "thinking": thought}, {"type": "text", "text": text}]
+            turn["content"] = chunks
+        elif thought:
+            turn[form] = thought
+        turns.append(turn)
+        thought = ""
+    return turns
 
 
 def _is_folded(rendering: Rendering, roles: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from orca2_gen.chat import Chat, Rendering, Shape, TemplateError, encode_prompt, shape_of
+from orca2_gen.chat.rows import answer_texts
 from orca2_gen.chat.templates import render_shape
 from orca2_gen.config.arguments import Room
 from orca2_gen.lengths import length_budget
@@ -105,13 +106,16 @@ def template_lines(room: Room, chat: Chat, strategies: Strategies) -> tuple[list
         facts.append("system texts stand before the first user text")
     if prose := list(_prose(chat, dict(shapes))):
         facts.append(f"a prompt also holds the template's {', '.join(map(_quoted, prose))}")
+    if chat.thinking is not None:
+        start, end = chat.thinking.opening.strip(), chat.thinking.closing.strip()
+        facts.append(f"a thought stands between {start} and {end}")
     if own := next((shape for _, shape in shapes if shape.own_system), None):
         done = "cannot keep it out" if own.has_own_system else "keeps it out with an empty one"
         odd.append(
             f"without a system text, the template writes {_quoted(own.own_system)}; the run {done}"
         )
     odd += _idle_arguments(chat, dict(shapes))
-    odd += _openings(dict(shapes))
+    odd += _openings(chat, dict(shapes))
     odd += _closings(chat, dict(shapes))
     return facts, odd
 
@@ -124,21 +128,25 @@ def _ends(chat: Chat) -> str:
     return f"{begins}an answer ends with {ends}"
 
 
-def _openings(shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
-    """A line if a prompt opens the assistant's turn otherwise than a conversation writes it."""
-    for system in ((), ("system",)):
-        prompt, row = shapes.get((*system, "user")), shapes.get((*system, "user", "assistant"))
-        if prompt is None or row is None:
+def _openings(chat: Chat, shapes: Mapping[tuple[str, ...], Shape]) -> Iterator[str]:
+    """A line if a training row does not go on from its prompt with the answer."""
+    for roles in (("system", "user", "assistant"), ("user", "assistant")):
+        if roles not in shapes or roles[:-1] not in shapes:
             continue
-        asked, written = prompt.texts[-1], row.texts[-2]
-        if asked.rstrip() == written.rstrip():
-            continue
-        if asked.startswith(written):
-            more = asked.removeprefix(written)
-            yield f"a prompt opens the answer with {_quoted(more)}, a conversation does not"
-        else:
-            more = written.removeprefix(asked)
-            yield f"a conversation holds {_quoted(more)} before an answer, a training row does not"
+        prompt, more = shapes[roles[:-1]].texts[-1], answer_texts(chat, roles).opening
+        if more.strip() and shapes[roles].texts[-2].endswith(more):
+            yield f"a training row writes {_quoted(more)} before its answer, as the template does"
+        elif more.strip() and chat.thinking is not None:
+            yield (
+                f"a prompt begins a thought with {_quoted(chat.thinking.opening)}; a training row "
+                f"without one closes it with {_quoted(more)}"
+            )
+        elif not shapes[roles].texts[-2].startswith(prompt):
+            written = shapes[roles].texts[-2]
+            yield (
+                f"a prompt opens the answer with {_quoted(prompt)}, the template's whole "
+                f"conversation with {_quoted(written)}; a training row has the first"
+            )
         return
 
 

@@ -38,6 +38,7 @@ _TEKKEN = markers_of(
     *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
     *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
 )
+_CUTS = "the template writes no thought"
 
 BYTE_LEVEL_SHAPES = (
     PublishedShape(name="chatml", tokenizer=lambda: byte_level(_CHATML), eos="<|im_end|>"),
@@ -105,6 +106,8 @@ BYTE_LEVEL_SHAPES = (
         own_system="You are a helper",
         keeps_own_system=True,
         arguments=(("enable_thinking", False),),
+        thought=("<think>", "</think>"),
+        other_thought=_CUTS,
     ),
     PublishedShape(
         name="qwen_3",
@@ -112,7 +115,8 @@ BYTE_LEVEL_SHAPES = (
         eos="<|im_end|>",
         further_ends=("<|endoftext|>",),
         arguments=(("enable_thinking", False),),
-        row_opening="<think>\n\n</think>\n\n",
+        row_opening="<think> </think>",
+        thought=("<think>", "</think>"),
     ),
     PublishedShape(
         name="deepseek",
@@ -128,7 +132,9 @@ BYTE_LEVEL_SHAPES = (
         bos=_DEEPSEEK_BOS,
         eos=_DEEPSEEK_EOS,
         opens_think=True,
-        row_opening="<think>\n",
+        thought=("<think>", "</think>"),
+        other_row="the prompt begins a thought, which the template's whole conversation has not",
+        other_thought=_CUTS,
     ),
     PublishedShape(
         name="harmony",
@@ -139,6 +145,10 @@ BYTE_LEVEL_SHAPES = (
         date="shown",
         arguments=(("reasoning_effort", "high"), ("model_identity", "You are another.")),
         row_opening="<|channel|>final<|message|>",
+        thought=(
+            "<|channel|>analysis<|message|>",
+            "<|end|><|start|>assistant<|channel|>final<|message|>",
+        ),
     ),
     PublishedShape(
         name="command_r",

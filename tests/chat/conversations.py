@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import unicodedata
 from collections.abc import Sequence
@@ -69,6 +70,11 @@ def conversation(*texts: str, system: str | None = "Be careful.") -> tuple[Messa
     return (*told, *said)
 
 
+def with_thought(messages: Sequence[Message], thought: str) -> tuple[Message, ...]:
+    """The messages, the last of which has this thought."""
+    return (*messages[:-1], dataclasses.replace(messages[-1], reasoning=thought))
+
+
 def ids_of(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
     if messages[-1].role == "assistant":
         return encode_conversation(chat, messages)[0]
@@ -81,7 +87,11 @@ def control(chat: Chat, ids: Sequence[int]) -> list[int]:
 
 def rendered(chat: Chat, messages: Sequence[Message], **variables: Any) -> str:
     """What transformers itself renders of these messages, folded as the Chat folds them."""
-    turns = [{"role": m.role, "content": m.content} for m in messages]
+    turns = [
+        {"role": m.role, "content": m.content}
+        | ({"reasoning_content": m.reasoning, "thinking": m.reasoning} if m.reasoning else {})
+        for m in messages
+    ]
     if chat.rendering.system == "fold" and turns[0]["role"] == "system":
         told, asked, *others = turns
         turns = [{"role": "user", "content": f"{told['content']}\n\n{asked['content']}"}, *others]

@@ -36,8 +36,14 @@ class PublishedShape:
     closes_turns: bool = True
     """Whether an end token stands behind an answer."""
     row_opening: str = ""
-    """What the template puts before the answer of a training row and not into a prompt's opening,
-    or the reverse: such a row is not its prompt, continued."""
+    """What the template writes before the answer of a training row and not into a prompt, white
+    space between its words put as one space."""
+    thought: tuple[str, ...] = ()
+    """The markers around a thought."""
+    other_row: str = ""
+    """Why a row without a thought has other ids than the template's whole conversation."""
+    other_thought: str = ""
+    """Why a row with a thought has."""
     many_bos: bool = False
     """Whether further turns have a BOS too."""
     strips_after: bool = False

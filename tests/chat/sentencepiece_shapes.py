@@ -43,7 +43,6 @@ SENTENCEPIECE_SHAPES = (
         eos="</s>",
         is_byte_level=False,
         many_bos=True,
-        row_opening=" ",
         other_ids=_SEAM,
     ),
     PublishedShape(
@@ -62,7 +61,6 @@ SENTENCEPIECE_SHAPES = (
         eos="</s>",
         is_byte_level=False,
         system="dropped",
-        row_opening=" ",
         other_ids=_SEAM,
     ),
     PublishedShape(
@@ -72,7 +70,6 @@ SENTENCEPIECE_SHAPES = (
         eos="</s>",
         is_byte_level=False,
         own_system="A talk between",
-        row_opening=" ",
         other_ids=_SEAM,
     ),
     PublishedShape(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from orca2_gen.chat import (
     load_chat,
     shape_of,
 )
+from orca2_gen.records import Message
 from tests.chat.conversations import (
     as_ids_say,
     control,
@@ -28,6 +30,7 @@ from tests.chat.conversations import (
     prose,
     rendered,
     strangers,
+    with_thought,
     words,
 )
 from tests.chat.published_shape import PublishedShape
@@ -95,25 +98,30 @@ def test_bos_stands_as_often_as_the_template_writes_it(
         assert shape.many_bos or ids.count(bos) == int(ids[0] == bos)
 
 
-@given(texts=st.lists(strangers, min_size=4, max_size=4), system=st.none() | strangers)
+@given(
+    texts=st.lists(strangers, min_size=4, max_size=4),
+    system=st.none() | strangers,
+    thought=st.just("") | strangers,
+)
 def test_a_row_is_the_prompt_that_generation_sees_the_answer_and_one_end_token(
-    shape_chat: Chat, texts: list[str], system: str | None
+    shape_chat: Chat, texts: list[str], system: str | None, thought: str
 ) -> None:
+    thought = thought if shape_chat.thinking is not None else ""
     for number in (2, 4):
-        messages = conversation(*texts[:number], system=system)
+        messages = with_thought(conversation(*texts[:number], system=system), thought)
+        plain = conversation(*["a"] * number, system=None if system is None else "a")
+        plain = with_thought(plain, "a" if thought else "")
         try:
             prompt = encode_prompt(shape_chat, messages[:-1])
-            answer = encode_text(shape_chat, messages[-1].content)
+            ids, num_prompt_tokens = encode_conversation(shape_chat, messages)
         except ControlTokenError:
             continue
-        ids, num_prompt_tokens = encode_conversation(shape_chat, messages)
         assert ids[:num_prompt_tokens] == prompt
         trained = ids[num_prompt_tokens:]
-        assert list(trained[: len(answer)]) == answer
-        closing = trained[len(answer) :]
-        assert [token in shape_chat.end_ids for token in closing] == [False] * (
-            len(closing) - 1
-        ) + [True]
+        # The template's markers and no others, the last of them the only end of a turn.
+        wanted, start = encode_conversation(shape_chat, plain)
+        assert control(shape_chat, trained) == control(shape_chat, wanted[start:])
+        assert [token in shape_chat.end_ids for token in trained].index(True) == len(trained) - 1
 
 
 @given(texts=st.lists(prose, min_size=4, max_size=4))
@@ -125,7 +133,7 @@ def test_plain_text_reads_as_transformers_renders_it(
         messages = conversation(*said[:number], system=system)
         wanted = as_ids_say(shape, shape_chat, rendered(shape_chat, messages))
         assert decoded(shape, shape_chat, encode_prompt(shape_chat, messages)) == wanted
-    if shape.row_opening:
+    if shape.other_row:
         return
     row = conversation(*said[:2], system=system)
     found = decoded(shape, shape_chat, encode_conversation(shape_chat, row)[0])
@@ -142,10 +150,44 @@ def test_plain_words_have_the_ids_that_transformers_gives_the_whole_text(
     system, *said = texts
     for number in (1, 3):
         messages = conversation(*said[:number], system=system)
-        whole = shape_chat.tokenizer.encode(
-            rendered(shape_chat, messages), add_special_tokens=False
-        )
-        assert list(encode_prompt(shape_chat, messages)) == whole
+        assert list(encode_prompt(shape_chat, messages)) == whole(shape_chat, messages)
+
+
+bare = words.flatmap(lambda text: st.sampled_from(".?!:,;)]*\"'").map(lambda mark: text + mark))
+"""Words and a mark at their end, which byte-level tokenizers merge with a newline behind it."""
+
+
+@given(texts=st.lists(words | bare, min_size=3, max_size=3), system=st.none() | words)
+def test_a_row_has_the_ids_of_the_templates_whole_conversation(
+    shape: PublishedShape, shape_chat: Chat, texts: list[str], system: str | None
+) -> None:
+    if shape.other_ids or shape.other_row or (shape.own_system and system is None):
+        return
+    row = conversation(*texts[:2], system=system)
+    assert_is_whole(shape, shape_chat, row)
+
+
+@given(texts=st.lists(words | bare, min_size=3, max_size=3), system=st.none() | words)
+def test_a_row_with_a_thought_has_the_ids_of_the_templates_whole_conversation(
+    shape: PublishedShape, shape_chat: Chat, texts: list[str], system: str | None
+) -> None:
+    if not shape.thought or shape.other_thought or (shape.own_system and system is None):
+        return
+    row = with_thought(conversation(*texts[:2], system=system), texts[2])
+    assert_is_whole(shape, shape_chat, row)
+
+
+def assert_is_whole(shape: PublishedShape, chat: Chat, row: Sequence[Message]) -> None:
+    ids = list(encode_conversation(chat, row)[0])
+    wanted = whole(chat, row)
+    # Behind the end of the turn a template may write a newline, which no model generates.
+    assert ids == (wanted[: len(ids)] if shape.closes_turns else [*wanted, chat.end_id])
+
+
+def whole(chat: Chat, messages: Sequence[Message]) -> list[int]:
+    """The ids that transformers gives the rendered text."""
+    ids: list[int] = chat.tokenizer.encode(rendered(chat, messages), add_special_tokens=False)
+    return ids
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4])

@@ -195,4 +195,4 @@ def test_without_thoughts_a_row_of_qwen_3_is_what_its_template_writes(
     row = conversation("2 + 3?", "5")
     ids, num_prompt_tokens = encode_conversation(chat, row)
     assert rendered(chat, row, enable_thinking=False) == decoded(shape, chat, ids) + "\n"
-    assert decoded(shape, chat, ids[:num_prompt_tokens]).endswith(shape.row_opening)
+    assert decoded(shape, chat, ids[:num_prompt_tokens]).endswith("<think>\n\n</think>\n\n")

@@ -104,7 +104,9 @@ def test_a_conversation_starts_with_the_prompt_that_generation_sees(
     assert ids[:num_prompt] == prompt
     trained = ids[num_prompt:]
     assert [token in chat.end_ids for token in trained] == [False] * (len(trained) - 1) + [True]
-    assert trained[: len(encode_text(chat, answer))] == tuple(encode_text(chat, answer))
+    # Llama's template puts a space before an answer, which merges with its first word.
+    said = [tuple(encode_text(chat, space + answer)) for space in ("", " ")]
+    assert any(trained[: len(ids)] == ids for ids in said)
 
 
 def test_there_is_one_bos_and_it_comes_first(llama_dir: Path) -> None:

@@ -69,8 +69,9 @@ def test_what_is_known_of_a_model_is_told(
         (shape.system != "held", "system texts stand before the first user text", facts),
         (bool(shape.own_system), shape.own_system or "the template writes", odd),
         (shape.keeps_own_system, "the run cannot keep it out", odd),
-        (shape.opens_think, "a prompt opens the answer with '<think>'", odd),
-        (bool(shape.row_opening.strip()) and not shape.opens_think, "a training row does not", odd),
+        (shape.opens_think, "without one closes it with '</think>'", odd),
+        (bool(shape.row_opening), f"a training row writes {shape.row_opening or ''!r}", odd),
+        (bool(shape.thought), f"a thought stands between {' and '.join(shape.thought)}", facts),
         (not shape.closes_turns, "which ends no answer; a training row ends with", odd),
     ]
     for is_known, part, lines in told:

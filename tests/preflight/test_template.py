@@ -66,8 +66,8 @@ def test_a_plain_template_is_described_and_nothing_is_odd(
     ("template", "said"),
     [
         (OWN_SYSTEM, "the template writes 'You are Own.'; the run keeps it out"),
-        (THOUGHT_OPENED, "a prompt opens the answer with '<think>', a conversation does not"),
-        (THOUGHT_WRITTEN, "a conversation holds '<think></think>' before an answer"),
+        (THOUGHT_OPENED, "a prompt begins a thought with '<think>'; a training row without"),
+        (THOUGHT_WRITTEN, "a training row writes '<think></think>' before its answer"),
         (NO_END, "ends no answer; a training row ends with <|im_end|> (2)"),
     ],
 )
