@@ -64,7 +64,7 @@ MAY_IMPORT = {
         "erasure": "records strategies chat prompts",
         "manifest": "run_directory chat erasure",
         "dataset": "records run_directory strategies chat erasure manifest",
-        "scripted_engine": "records chat engine judging",
+        "scripted_engine": "records grading chat engine judging",
         "synthesis": "records run_directory grading config",
         "preflight": "records run_directory strategies chat prompts tasks config lengths",
         "provenance": "*",
