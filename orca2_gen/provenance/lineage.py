@@ -113,7 +113,8 @@ def _is_what_was_said(rationale: Rationale) -> bool:
         return not rationale.completions
     num_calls = 1 + len(rationale.further_calls)
     said = rationale.completions
-    return len(said) == num_calls and rationale.text == compose(said).text
+    are_calls = [each.call for each in said] == list(range(num_calls))  # no forced ending
+    return are_calls and rationale.text == compose(said).text
 
 
 def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:
