@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca2_gen.calls import Answer, Budget
-from orca2_gen.chat import Chat, encode_text, resumable_ids, template_ids
+from orca2_gen.chat import Chat, encode_text, resumable_ids, split_thought, template_ids
 from orca2_gen.engine import Engine, Request
 from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.forced_endings import OPENING
@@ -47,7 +47,8 @@ async def forced_ending(
         prompt_token_ids=prompt,
         max_tokens=budget.answer_max_tokens,
     )
-    return (await engine.generate(request),)
+    # A model may begin to think again; what it thinks is not its answer.
+    return (split_thought(chat, prompt, await engine.generate(request)),)
 
 
 def ending_prompt(

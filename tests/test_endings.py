@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -241,3 +242,47 @@ def test_requests_that_were_given_up_leave_a_truncated_cell(
         )
     )
     assert found.outcome == "truncated" and len(found.ending) == 1 and not found.is_forced
+
+
+@given(
+    thought=st.sampled_from(["Let us see.", "so " * 40, ""]),
+    closed=st.booleans(),
+    again=st.sampled_from([None, "9", "8"]),
+)
+def test_an_open_thought_is_closed_before_the_answer_is_asked_for(
+    sum_problem: Problem,
+    think_dir: Path,
+    strategies: Strategies,
+    thought: str,
+    closed: bool,
+    again: str | None,
+) -> None:
+    chat = load_chat(str(think_dir))
+    begin, end = (chat.tokenizer.convert_tokens_to_ids(t) for t in ("<think>", "</think>"))
+    said = [begin, *encode_text(chat, thought), *([end] if closed else [])]
+    second = [begin, *encode_text(chat, "Answer: 7"), end] if again is not None else []
+    asked: list[Request] = []
+
+    def script(request: Request) -> list[int]:
+        asked.append(request)
+        return [*second, *encode_text(chat, f" {again or 9}")] if request.call else said
+
+    found = asyncio.run(
+        score(
+            sum_problem,
+            "step_by_step",
+            role="student",
+            engine=ScriptedEngine(chat, script),
+            chat=chat,
+            strategies=strategies,
+            budget=dataclasses.replace(WIDE, max_tokens=30, answer_max_tokens=40),
+        )
+    )
+    prompt = asked[0].prompt_token_ids
+    own = asked[1].prompt_token_ids[len(prompt) :]
+    assert own.count(begin) == own.count(end) == 1
+    kept = tuple(token for token in found.token_ids if token not in chat.end_ids)
+    assert own[: len(kept)] == kept
+    assert len(own) - len(kept) <= num_ending_ids(chat)
+    assert chat.tokenizer.decode(own).endswith("\nAnswer:")
+    assert (found.outcome == "correct") == (again != "8") and found.is_forced
