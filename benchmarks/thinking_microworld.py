@@ -37,6 +37,8 @@ from train.launch import train_student, trained_student
 from train.pretrain import build_corpus
 
 START, END = "<think>", "</think>"
+LEARNING_RATE = 3e-3
+"""That of the pair's own first training: the rows of new tokens have a long way to go."""
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.role == 'assistant' and message.reasoning_content %}"
@@ -121,6 +123,8 @@ def taught_to_think(model: Path, out: Path, num_rows: int, num_steps: int) -> Pa
         "training.model": model,
         "training.prompts": "instruction_kept",
         "training.num_steps": num_steps,
+        "training.rows_per_step": 8,
+        "training.learning_rate": LEARNING_RATE,
     }
     train_student(CONFIG, [f"{key}={value}" for key, value in settings.items()])
     return run_dir / "student"
@@ -150,6 +154,7 @@ def measure(out: Path, overrides: Iterable[str] = (), *, num_rows: int, num_step
         f"student.model={student}",
         f"teacher.model={teacher}",
         'rationales.thoughts="keep"',
+        f"training.learning_rate={LEARNING_RATE}",
         *overrides,
     ]
     found: dict[str, Any] = {}
