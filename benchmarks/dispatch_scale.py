@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from orca2_gen.config.arguments import selection_rule
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.load import load_config
-from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import Receipt, UnitName

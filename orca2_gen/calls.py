@@ -12,7 +12,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, ControlTokenError, encode_prompt
+from orca2_gen.chat import (
+    Chat,
+    ControlTokenError,
+    encode_prompt,
+    has_stray_marker,
+    resumable_ids,
+    split_thought,
+)
 from orca2_gen.engine import Engine, Request
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Completion, Message, Problem
@@ -34,6 +41,9 @@ class Budget:
     """Tokens of a second attempt at a call that used up max_tokens; None makes none."""
     answer_max_tokens: int | None = None
     """Tokens of the forced ending of an answer that never came (endings.py); None asks for none."""
+    thinking_tokens: int | None = None
+    """Tokens of a thought, after which it is closed and the answer asked for; None sets no limit.
+    """
 
     @property
     def most_tokens(self) -> int:
@@ -63,6 +73,8 @@ class Answer:
     """The completions as a record keeps them: empty if there is only this one."""
     prompt_token_ids: tuple[int, ...]
     """The prompt of the last call that was made."""
+    has_stray_marker: bool = False
+    """Whether a text or thought held the model's own markers, which are left out of it."""
 
     @property
     def last(self) -> Completion:
@@ -99,14 +111,15 @@ async def ask(
         **dataclasses.asdict(sampling),
     )
     made: list[Completion] = []
-    fault = ""
+    fault, has_stray = "", False
     for said_next in (*strategies.further_calls.get(strategy, ()), None):
-        made += await _generate(engine, request, budget)
+        made += await _generate(engine, chat, request, budget)
+        has_stray |= has_stray_marker(chat, request.prompt_token_ids, made[-1])
         if said_next is None or made[-1].finish_reason != "stop":
             break
         messages = (
             *messages,
-            Message(role="assistant", content=made[-1].text),
+            Message(role="assistant", content=made[-1].text, reasoning=made[-1].reasoning),
             Message(role="user", content=said_next),
         )
         fault, prompt = _next_prompt(chat, messages, budget)
@@ -120,18 +133,58 @@ async def ask(
         completion=whole,
         completions=tuple(made) if len(made) > 1 else (),
         prompt_token_ids=request.prompt_token_ids,
+        has_stray_marker=has_stray,
     )
 
 
-async def _generate(engine: Engine, request: Request, budget: Budget) -> list[Completion]:
+async def _generate(
+    engine: Engine, chat: Chat, request: Request, budget: Budget
+) -> list[Completion]:
     """The request's completion, preceded by the one cut short if there were two attempts."""
-    first = await engine.generate(request)
+    first = await generated(engine, chat, request, budget.thinking_tokens)
     # A request that was cut off for time (engine.cut_off) has tokens left: more would not help.
     is_full = first.finish_reason == "length" and first.num_completion_tokens >= request.max_tokens
     if budget.most_tokens == request.max_tokens or not is_full:
         return [first]
     again = dataclasses.replace(request, attempt=request.attempt + 1, max_tokens=budget.most_tokens)
-    return [first, await engine.generate(again)]
+    return [first, await generated(engine, chat, again, budget.thinking_tokens)]
+
+
+async def generated(
+    engine: Engine, chat: Chat, request: Request, thinking_tokens: int | None = None
+) -> Completion:
+    """The completion of a request, its thought parted from its text.
+
+    A thought that takes more than `thinking_tokens` is closed, and the model goes on with its
+    answer in the rest of `max_tokens`. vLLM can do the same inside of one request
+    (`thinking_token_budget`), but not beside speculative decoding, and only for some parsers.
+    """
+    prompt = request.prompt_token_ids
+    limit = request.max_tokens
+    if thinking_tokens is not None and chat.thinking is not None:
+        limit = min(limit, thinking_tokens)
+    first = await engine.generate(dataclasses.replace(request, max_tokens=limit))
+    is_full = first.finish_reason == "length" and first.num_completion_tokens >= limit
+    if limit == request.max_tokens or not is_full:
+        return split_thought(chat, prompt, first)
+    begun = resumable_ids(chat, prompt, first.token_ids)
+    rest = await engine.generate(
+        dataclasses.replace(
+            request,
+            prompt_token_ids=(*prompt, *begun),
+            max_tokens=request.max_tokens - limit,
+        )
+    )
+    whole = dataclasses.replace(
+        rest,
+        text=f"{first.text}{rest.text}",
+        token_ids=(*begun, *rest.token_ids),
+        num_prompt_tokens=first.num_prompt_tokens,
+        num_cached_tokens=first.num_cached_tokens,
+        num_completion_tokens=first.num_completion_tokens + rest.num_completion_tokens,
+        is_thought_cut=len(begun) > len(first.token_ids),
+    )
+    return split_thought(chat, prompt, whole)
 
 
 def _next_prompt(
@@ -162,6 +215,7 @@ def compose(made: Sequence[Completion]) -> Completion:
         text="\n\n".join(call.text.strip() for call in calls),
         reasoning="\n\n".join(call.reasoning for call in calls if call.reasoning),
         token_ids=(),
+        is_thought_cut=any(call.is_thought_cut for call in calls),
         num_prompt_tokens=sum(call.num_prompt_tokens for call in calls),
         num_cached_tokens=sum(call.num_cached_tokens for call in calls),
         num_completion_tokens=sum(call.num_completion_tokens for call in calls),

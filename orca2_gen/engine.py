@@ -14,7 +14,10 @@ from typing import Any, Protocol
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.records import Completion
 
-OWN_KEYS = {"engine", "replicas", "env", "env_allowed", "system", "template_arguments"}
+OWN_KEYS = {
+    *("engine", "replicas", "env", "env_allowed", "system", "template_arguments"),
+    *("thinking", "thinking_tokens"),
+}
 """Keys of an engine's section that are not vLLM's."""
 WARM_UP = "warm-up"
 """Stands for a problem's id where an engine only has to show that it generates."""

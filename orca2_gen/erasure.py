@@ -36,18 +36,33 @@ class ErasureProof:
 
 
 def erase(
-    rationale: Rationale, *, chat: Chat, strategies: Strategies, prompts: str, max_tokens: int
+    rationale: Rationale,
+    *,
+    chat: Chat,
+    strategies: Strategies,
+    prompts: str,
+    max_tokens: int,
+    keeps_thought: bool = False,
 ) -> Example | Rejection:
     """The training Example of a rationale, or a Rejection.
 
     A rationale is rejected if it does not fit the student's context or cannot be encoded as plain
     text.
 
-    `prompts` is `erased`, or `instruction_kept` for the ablation that leaves the instruction in;
-    `max_tokens` bounds prompt and answer together.
+    Args:
+        rationale: the rationale.
+        chat: the student's.
+        strategies: the run's.
+        prompts: `erased`, or `instruction_kept` for the ablation that leaves the instruction in.
+        max_tokens: bound of prompt and answer together.
+        keeps_thought: whether the teacher's thought is trained too, between the student's markers.
+
+    Raises:
+        ValueError: a thought is kept, and the student has no markers for one.
     """
     system = strategies.cautious_message if prompts == "erased" else rationale.system
-    answer = Message(role="assistant", content=rationale.text)
+    thought = rationale.reasoning if keeps_thought else ""
+    answer = Message(role="assistant", content=rationale.text, reasoning=thought)
     messages = (*prompt_messages(system, rationale.user), answer)
     try:
         input_ids, num_prompt_tokens = encode_conversation(chat, messages)
@@ -77,17 +92,20 @@ def erase(
 
 def is_erased(example: Example, *, chat: Chat, strategies: Strategies) -> bool:
     """Whether ids and text are exactly the cautious message, one user message and its answer."""
-    roles = [message.role for message in example.messages]
-    if (
-        roles != ["system", "user", "assistant"]
-        or example.messages[0].content != strategies.cautious_message
-    ):
+    if not is_told_cautiously(example, strategies):
         return False
     try:
         encoded = encode_conversation(chat, example.messages)
-    except ControlTokenError:
+    except ValueError:  # a control token, or a thought of a student that has no markers
         return False
     return (example.input_ids, example.num_prompt_tokens) == encoded
+
+
+def is_told_cautiously(example: Example, strategies: Strategies) -> bool:
+    """Whether the texts are the cautious message, one user message and its answer."""
+    roles = [message.role for message in example.messages]
+    is_row = roles == ["system", "user", "assistant"]
+    return is_row and example.messages[0].content == strategies.cautious_message
 
 
 def prove(examples: Iterable[Example], *, chat: Chat, strategies: Strategies) -> ErasureProof:

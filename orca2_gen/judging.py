@@ -14,7 +14,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from orca2_gen.calls import Budget
+from orca2_gen.calls import Budget, generated
 from orca2_gen.chat import Chat, ControlTokenError, encode_prompt
 from orca2_gen.engine import Engine, Request
 from orca2_gen.grading.grade import MAX_SHOWN_CHARS, final_text
@@ -117,18 +117,16 @@ async def judge(
     # Lengths were planned, but the judge's tokenizer may take more tokens than the student's.
     if len(prompt) + budget.max_tokens > budget.max_model_len:
         return score
-    reply = await engine.generate(
-        Request(
-            problem_id=problem.problem_id,
-            role="judge",
-            strategy=score.strategy,
-            call=0,
-            attempt=0,
-            prompt_token_ids=prompt,
-            max_tokens=budget.max_tokens,
-        )
+    request = Request(
+        problem_id=problem.problem_id,
+        role="judge",
+        strategy=score.strategy,
+        call=0,
+        attempt=0,
+        prompt_token_ids=prompt,
+        max_tokens=budget.max_tokens,
     )
-    return judged(score, (reply,))
+    return judged(score, (await generated(engine, chat, request, budget.thinking_tokens),))
 
 
 def judged(score: StudentScore, judgement: tuple[Completion, ...]) -> StudentScore:

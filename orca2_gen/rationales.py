@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from orca2_gen.calls import Budget, Sampling, ask
+from orca2_gen.calls import Answer, Budget, Sampling, ask
 from orca2_gen.chat import Chat
 from orca2_gen.engine import Engine
 from orca2_gen.grading.grade import graded
 from orca2_gen.grading.verdicts import Grade
 from orca2_gen.prompts import user_text
-from orca2_gen.records import Completion, Problem, Rationale, Rejection
+from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies
 
-ACCEPTANCE_VERSION = 2
+ACCEPTANCE_VERSION = 3
 """Raise it with every change to what is accepted: part of the stage keys."""
 
 QUOTED_WORDS = 8
@@ -23,6 +24,8 @@ QUOTED_WORDS = 8
 
 
 FEWEST_WORDS = 5
+
+Thoughts = Literal["keep", "drop", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +42,18 @@ class Asking:
     verify: bool
     """Whether an answer must match gold."""
     run_seed: int
+    thoughts: Thoughts = "drop"
+    """What becomes of the teacher's thoughts."""
+    thinking_tokens: int | None = None
+    """Tokens of a thought; None sets no limit."""
 
     @property
     def budget(self) -> Budget:
-        return Budget(max_tokens=self.max_tokens, max_model_len=self.max_model_len)
+        return Budget(
+            max_tokens=self.max_tokens,
+            max_model_len=self.max_model_len,
+            thinking_tokens=self.thinking_tokens,
+        )
 
     def sampling(self, attempt: int) -> Sampling:
         """The sampling of an attempt; the first is greedy."""
@@ -82,7 +93,9 @@ async def teach(
         told = (instruction, *further_calls)
         # An open answer has no gold to match: one that is finished and quotes nothing is kept.
         verify = asking.verify and problem.answer_type != "open"
-        fault = fault_of(completion, verdict, told=told, user=user, verify=verify)
+        fault = fault_of(
+            answer, verdict, told=told, user=user, verify=verify, thoughts=asking.thoughts
+        )
         if fault is None:
             return Rationale(
                 problem_id=problem.problem_id,
@@ -97,6 +110,7 @@ async def teach(
                 num_completion_tokens=completion.num_completion_tokens,
                 further_calls=further_calls,
                 completions=answer.completions,
+                reasoning=completion.reasoning,
             )
         faults.append(fault)
     return Rejection(
@@ -109,17 +123,31 @@ async def teach(
 
 
 def fault_of(
-    completion: Completion, verdict: Grade, *, told: Sequence[str], user: str, verify: bool
+    answer: Answer,
+    verdict: Grade,
+    *,
+    told: Sequence[str],
+    user: str,
+    verify: bool,
+    thoughts: Thoughts = "drop",
 ) -> str | None:
-    """The reason to reject a teacher's completion; None if it can be trained on.
+    """The reason to reject a teacher's answer; None if it can be trained on.
 
     `told` holds the texts that the student does not see: the instruction and the further calls.
     """
+    completion = answer.completion
     if completion.finish_reason != "stop":
         return "truncated"
     if not completion.text.strip():
         return "empty"
-    if any(quotes_instruction(completion.text, text, user) for text in told):
+    if answer.has_stray_marker:
+        return "stray_marker"
+    if thoughts == "refuse" and completion.reasoning:
+        return "thought"
+    if thoughts == "keep" and completion.is_thought_cut:
+        return "thought_cut"  # a row would teach to break off
+    said = [completion.text, completion.reasoning] if thoughts == "keep" else [completion.text]
+    if any(quotes_instruction(each, text, user) for each in said for text in told):
         return "quotes_instruction"
     if verify and verdict.outcome != "correct":
         return verdict.outcome

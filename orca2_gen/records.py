@@ -96,6 +96,8 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     """The ids that the engine generated, markers and end of turn included; empty in rows of older
     versions, and where several completions are put together as one."""
+    is_thought_cut: bool = False
+    """Whether the thought used up its tokens, so that it was closed and the answer asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +131,7 @@ class StudentScore:
     attempt the one cut short, whose tokens the sums leave out."""
     reasoning: str = ""
     token_ids: tuple[int, ...] = ()
+    is_thought_cut: bool = False
     judgement: tuple[Completion, ...] = ()
     """The judge's reply, on which outcome and score then rest; empty if it was not asked. Its
     tokens are in no sum here."""
@@ -184,6 +187,8 @@ class StrategySummary:
     empty."""
     num_forced: int = 0
     """Cells whose verdict rests on a forced ending."""
+    num_thoughts_cut: int = 0
+    """Cells whose thought used up its tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -113,6 +113,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                         max_tokens=run.config.evaluation.max_tokens,
                         answer_max_tokens=run.config.scoring.ending_tokens,
                         max_model_len=engine.max_model_len,
+                        thinking_tokens=engine.thinking_tokens,
                     ),
                 )
             )

@@ -151,6 +151,7 @@ def erase_rationales(
             strategies=inputs.strategies,
             prompts=config.erasure.prompts,
             max_tokens=config.student.max_model_len,
+            keeps_thought=config.rationales.thoughts == "keep",
         )
         for rationale in read_records(run_dir, lease.made_from, Rationale)
     ]

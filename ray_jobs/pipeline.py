@@ -148,6 +148,7 @@ def build_dataset(run: Run) -> DatasetSummary:
         tokenizer=engine_directory(run.config.student),
         prompts=run.config.erasure.prompts,
         examples_per_shard=run.config.dataset.examples_per_shard,
+        has_reasoning=run.config.rationales.thoughts == "keep",
         key=run.keys["examples"],
         name=run.run_dir.name,
     )

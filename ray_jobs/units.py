@@ -87,7 +87,11 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     rule = run.rule.of(group)
     receipts = committed_blocks(run, "scores", group, rule)
     judged = committed_blocks(run, "judgements", group, rule)
-    budget = Budget(max_tokens=run.config.judging.max_tokens, max_model_len=judge.max_model_len)
+    budget = Budget(
+        max_tokens=run.config.judging.max_tokens,
+        max_model_len=judge.max_model_len,
+        thinking_tokens=judge.thinking_tokens,
+    )
     return [
         JudgeUnit(
             name=unit_name(run, "judgements", block_unit(group, block.index), group.name),
@@ -112,6 +116,7 @@ def _scoring_budget(run: Run) -> Budget:
         retry_max_tokens=run.config.scoring.most_tokens,
         answer_max_tokens=run.config.scoring.ending_tokens,
         max_model_len=scored.max_model_len,
+        thinking_tokens=scored.thinking_tokens,
     )
 
 

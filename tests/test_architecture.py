@@ -94,10 +94,12 @@ MAY_IMPORT = {
         "marked_answers": "",
         "throughput": "",
         "selection": "",
+        "pairs": "",
         "ablations": "",
         "dispatch_scale": "",
         "generation_throughput": "throughput",
         "grading_speed": "marked_answers",
+        "real_models": "pairs",
         "selection_savings": "selection",
     },
 }

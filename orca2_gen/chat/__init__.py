@@ -18,8 +18,9 @@ from orca2_gen.chat.encode import (
     template_ids,
 )
 from orca2_gen.chat.load import load_chat, tokenizer_digest
-from orca2_gen.chat.rendered import rendered_texts
-from orca2_gen.chat.templates import PLAIN, Rendering, Shape, TemplateError
+from orca2_gen.chat.rendered_texts import rendered_texts
+from orca2_gen.chat.rendering import PLAIN, Rendering
+from orca2_gen.chat.templates import Shape, TemplateError
 from orca2_gen.chat.thinking import (
     has_stray_marker,
     opens_thought,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orca2_gen.chat.templates import REASONING, Rendering, Shape, TemplateError, render_shape
+from orca2_gen.chat.rendering import Rendering
+from orca2_gen.chat.templates import REASONING, Shape, TemplateError, render_shape
 from orca2_gen.records import Message
 
 if TYPE_CHECKING:

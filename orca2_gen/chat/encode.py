@@ -19,7 +19,7 @@ from orca2_gen.records import Message
 
 ENCODING_VERSION = 1
 """Raise it with every change that can alter an id of a conversation: part of the stage keys. What
-alters only conversations of some templates is a version in rendered.py."""
+alters only conversations of some templates is a version in rendered_texts.py."""
 
 
 class ControlTokenError(ValueError):

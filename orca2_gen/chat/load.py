@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca2_gen.chat.chat import Chat
-from orca2_gen.chat.rendered import rendered_texts
-from orca2_gen.chat.templates import PLAIN, Rendering
+from orca2_gen.chat.rendered_texts import rendered_texts
+from orca2_gen.chat.rendering import PLAIN, Rendering
 from orca2_gen.chat.thinking import thinking_of
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 

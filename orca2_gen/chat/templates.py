@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from orca2_gen.chat.rendering import LAST_YEAR, Rendering
 from orca2_gen.chat.template_arguments import check_arguments
 
 # Stands in for a message's content while a template is rendered. No data is rendered beside it, so
@@ -25,52 +25,11 @@ _FOLD = "\n\n"
 _OTHER_DAYS = ("1900-01-01", "2999-12-31")
 """Days that show whether a text depends on the day, beside one 400 days after the run's, which has
 another year, month, day of the month and weekday."""
-FIRST_YEAR, LAST_YEAR = 1900, 2999
 
-SystemPolicy = Literal["message", "fold"]
 REASONING = "reasoning"
 """Part of a conversation before `assistant`: the thought of that answer."""
 _THOUGHT_FORMS = ("reasoning_content", "thinking", "reasoning", "chunks")
 """Keys under which templates take the thought of a turn; `chunks` is a list in its content."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rendering:
-    """All that a template's text depends on beside the template and the roles.
-
-    Raises:
-        ValueError: the date or the arguments are none.
-    """
-
-    date: str = "2023-11-21"
-    """The day, as YYYY-MM-DD, that the template's `strftime_now` tells, at midnight. A run sets it;
-    without a run it is a fixed day, so that nothing depends on the clock."""
-    arguments: str = "{}"
-    """Further variables of the template, as a JSON object with sorted keys."""
-    system: SystemPolicy = "message"
-    """`fold` puts the system text before the first user text, for a template without a system
-    role."""
-    thinking: tuple[str, ...] = ()
-    """The declared markers that begin and end a thought; empty if none are."""
-
-    def __post_init__(self) -> None:
-        day = datetime.date.fromisoformat(self.date)
-        if day.isoformat() != self.date or not FIRST_YEAR <= day.year <= LAST_YEAR:
-            raise ValueError(f"{self.date!a} is no day of a year from {FIRST_YEAR} to {LAST_YEAR}")
-        try:
-            variables = json.loads(self.arguments)
-        except (ValueError, RecursionError):
-            variables = None
-        if not isinstance(variables, dict):
-            raise ValueError("the arguments of a template are a JSON object")
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.arguments)
-        return found
-
-
-PLAIN = Rendering()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

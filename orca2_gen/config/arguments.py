@@ -93,6 +93,7 @@ def engine_rendering(engine: EngineConfig, template_date: str | None) -> Renderi
         date=template_date or PLAIN.date,
         arguments=json.dumps(engine.template_arguments, sort_keys=True),
         system=engine.system,
+        thinking=engine.thinking,
     )
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     JsonValue,
@@ -39,6 +40,20 @@ _PINNED = {
 _SHOWN_PREFIXES = "VLLM_, NCCL_, CUDA_, OMP_, TORCH_ ..."
 
 
+def _checked_markers(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value and (len(value) != 2 or not all(text.strip() for text in value)):
+        raise ValueError(
+            f"{list(value)!r}: expected two markers, the beginning's and the end's, or none"
+        )
+    if value and value[0].strip() == value[1].strip():
+        raise ValueError(f"{value[0]!r} is given twice; expected two different markers")
+    return value
+
+
+Markers = Annotated[tuple[str, ...], FROM_LIST, AfterValidator(_checked_markers)]
+"""The markers that begin and end a thought, or none."""
+
+
 class VLLMEngineConfig(Section):
     """A vLLM engine. Every key is set here, since vLLM's own defaults depend on how an engine is
     built.
@@ -64,6 +79,12 @@ class VLLMEngineConfig(Section):
     template_arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Further variables of the model's chat template, e.g. `{ enable_thinking = false }`: in
     scoring, teaching, judging, training and evaluation alike."""
+    thinking_tokens: int | None = Field(None, ge=1)
+    """Most tokens of a thought, after which it is closed and the model goes on with its answer. If
+    not set, a thought ends where the model ends it."""
+    thinking: Markers = ()
+    """The markers that begin and end a thought, e.g. `["<thought>", "</thought>"]`, for a model
+    whose template and tokenizer do not show them."""
     max_num_seqs: int = Field(256, ge=1)
     """vLLM's `max_num_seqs`: most sequences in one batch."""
     max_num_batched_tokens: int = Field(8192, ge=32)
@@ -179,6 +200,10 @@ class ScriptedEngineConfig(Section):
     """Place of the system text, as of a vLLM engine."""
     template_arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Further variables of the chat template, as of a vLLM engine."""
+    thinking_tokens: int | None = Field(None, ge=1)
+    """Most tokens of a thought, as of a vLLM engine."""
+    thinking: Markers = ()
+    """The markers of a thought, as of a vLLM engine."""
     max_num_seqs: int = Field(256, ge=1)
     """Sequences in one batch, as of vLLM: an engine is given about twice as many requests."""
     replicas: int = Field(1, ge=1)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.scoring import ScoringConfig
 from orca2_gen.config.section import FROM_LIST, Day, Fraction, Name, PathText, Section
@@ -86,6 +87,10 @@ class RationalesConfig(Section):
     verify: bool = True
     """Whether an answer must match the gold answer to be kept. `false` keeps every finished,
     readable answer, as is always done with open ones."""
+    thoughts: Literal["keep", "drop", "refuse"] = "drop"
+    """What becomes of a teacher's thought: `"keep"` trains it before the answer, between the
+    student's own markers; `"drop"` trains the answer alone; `"refuse"` rejects an attempt with
+    one."""
 
 
 class ErasureConfig(Section):
@@ -122,40 +127,6 @@ class EvaluationConfig(Section):
         if len(set(value)) < len(value):
             raise ValueError(f"{value[0]!r} is given twice; keep one")
         return value
-
-
-class DispatchConfig(Section):
-    """Dispatch says in which order engines run and what a run puts up with before it stops; no
-    stage key depends on it.
-    """
-
-    schedule: Literal["phased", "overlapped"] = "phased"
-    """`"phased"` ends the student's engines before the teacher's load. `"overlapped"` starts the
-    teacher on tasks that are decided while others are still scored, as far as there is room for
-    both. A run whose open answers are judged is phased, since judging comes in between, and so is
-    one of policy teacher_best."""
-
-    max_failed_starts: int = Field(3, ge=1)
-    """Failed starts in a row after which a replica is given up; the others go on."""
-    backoff_seconds: float = Field(1.0, ge=0.0)
-    """Seconds before a replica is started again, doubled with every failure in a row, up to a
-    minute."""
-    start_seconds: float = Field(1800.0, gt=0.0)
-    """Seconds in which an engine must be up, its wait for GPUs included."""
-    min_replicas: int = Field(1, ge=1)
-    """Fewest engines of a model with which a run goes on."""
-    stall_seconds: float = Field(300.0, gt=0.0)
-    """Seconds without a generated token, while requests are open, after which an engine is
-    restarted."""
-    request_seconds: float | None = Field(None, gt=0.0)
-    """Seconds, a request's wait for a place in the batch included, after which it is cut off and
-    counts as truncated. If not set, no limit: with one, rows depend on how fast the machine is."""
-    max_rejection_rate: Fraction = 0.95
-    """Share of rejected rows above which the run stops: in a stage, and in each task as it is
-    read."""
-    rejection_rows: int = Field(1000, ge=1)
-    """Rows of a stage or task before max_rejection_rate applies; a task that has been read to its
-    end is judged whatever its size."""
 
 
 class Config(Section):
@@ -222,6 +193,23 @@ class Config(Section):
                 raise ValueError(
                     f"dispatch.min_replicas is {self.dispatch.min_replicas} and {name}.replicas is "
                     f"{engine.replicas}; a run would stop before it starts"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _a_thought_leaves_room_for_the_answer(self) -> Config:
+        asked = [
+            ("student", self.student, "scoring.max_tokens", self.scoring.max_tokens),
+            ("student", self.student, "evaluation.max_tokens", self.evaluation.max_tokens),
+            ("teacher", self.teacher, "rationales.max_tokens", self.rationales.max_tokens),
+            ("judge", self.needed_judge, "judging.max_tokens", self.judging.max_tokens),
+        ]
+        for name, engine, key, max_tokens in asked:
+            limit = engine.thinking_tokens if engine is not None else None
+            if limit is not None and limit >= max_tokens:
+                raise ValueError(
+                    f"{name}.thinking_tokens is {limit}, and {key} is {max_tokens}, thought and "
+                    "answer together; lower the first or raise the second"
                 )
         return self
 

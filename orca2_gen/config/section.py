@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from orca2_gen.chat.templates import FIRST_YEAR, LAST_YEAR
+from orca2_gen.chat.rendering import FIRST_YEAR, LAST_YEAR
 from orca2_gen.config.secrecy import shown
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -69,7 +69,13 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     for receipt in ledger.committed("examples"):
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
         for example in _rows(ledger, receipt, Example):
-            yield from example_faults(example, taught.get(example.problem_id))
+            rationale = taught.get(example.problem_id)
+            yield from example_faults(example, rationale)
+            if rationale is not None and config.rationales.thoughts == "keep":
+                if example.messages[-1].reasoning != rationale.reasoning:
+                    yield f"examples: {example.problem_id} holds another thought than its rationale"
+            elif any(message.reasoning for message in example.messages):
+                yield f"examples: {example.problem_id} holds a thought, which the config drops"
 
 
 def _rationale_faults(
@@ -113,8 +119,10 @@ def _is_what_was_said(rationale: Rationale) -> bool:
         return not rationale.completions
     num_calls = 1 + len(rationale.further_calls)
     said = rationale.completions
-    are_calls = [each.call for each in said] == list(range(num_calls))  # no forced ending
-    return are_calls and rationale.text == compose(said).text
+    if [each.call for each in said] != list(range(num_calls)):  # a forced ending is no call
+        return False
+    whole = compose(said)
+    return (rationale.text, rationale.reasoning) == (whole.text, whole.reasoning)
 
 
 def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:
@@ -131,7 +139,8 @@ def example_faults(example: Example, rationale: Rationale | None) -> Iterator[st
     if rationale is None:
         return  # counting by id reports it
     said = tuple(message.content for message in example.messages if message.role != "system")
-    if said != (rationale.user, rationale.text):
+    thoughts = {message.reasoning for message in example.messages}
+    if said != (rationale.user, rationale.text) or not thoughts <= {"", rationale.reasoning}:
         yield f"examples: {example.problem_id} holds other words than its rationale"
     if example.strategy != rationale.strategy:
         yield f"examples: {example.problem_id} names another strategy than its rationale"

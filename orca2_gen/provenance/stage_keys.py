@@ -63,7 +63,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         "rationales": {
             "engine": _engine(config.teacher, config.run_seed, inputs),
             **_texts(strategies),
-            **config.rationales.model_dump(),
+            **_rationales(config),
             "encoding": ENCODING_VERSION,
             "acceptance": ACCEPTANCE_VERSION,
             "run_seed": config.run_seed,
@@ -76,11 +76,19 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
             "prompts": config.erasure.prompts,
             "encoding": ENCODING_VERSION,
             "max_model_len": config.student.max_model_len,
+            **({"keeps_thought": True} if config.rationales.thoughts == "keep" else {}),
         },
         "evaluation_problems": _reading(
             config, config.evaluation.tasks, inputs, evaluation_rooms(config)
         ),
     }
+
+
+def _rationales(config: Config) -> dict[str, Any]:
+    asked = config.rationales.model_dump()
+    if config.rationales.thoughts == "drop":
+        del asked["thoughts"]  # older versions knew no other way
+    return asked
 
 
 def _texts(strategies: Strategies) -> dict[str, Any]:
@@ -241,13 +249,15 @@ def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
 def _engine(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, Any]:
     tokenizer = inputs.tokenizers[engine_directory(engine)]
     rendered = _rendered(engine, inputs)
+    limited = engine.thinking_tokens is not None
+    limit = {"thinking_tokens": engine.thinking_tokens} if limited else {}
     if not isinstance(engine, VLLMEngineConfig):
         scripted = {"scripted": engine.accuracy, "tokenizer": tokenizer, "run_seed": run_seed}
-        return scripted | rendered
+        return scripted | rendered | limit
     numerics = engine.model_dump(include={"dtype", "quantization", "kv_cache_dtype"})
     found = {"model": inputs.models[engine.model], "tokenizer": tokenizer, **numerics, **rendered}
     further = row_arguments(engine.engine_arguments, inputs.models)
-    return found | ({"engine_arguments": further} if further else {})
+    return found | limit | ({"engine_arguments": further} if further else {})
 
 
 def _rendered(engine: EngineConfig, inputs: Inputs) -> dict[str, Any]:

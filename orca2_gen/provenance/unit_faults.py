@@ -17,6 +17,7 @@ import pyarrow as pa
 from orca2_gen.records import Problem, Rejection, Selection, engine_completions
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.record_tables import column_with_nulls
 from orca2_gen.run_directory.units import Receipt, origin_of
 from orca2_gen.selection.blocks import Group
 from orca2_gen.tasks.counts import stated_reasons
@@ -31,7 +32,7 @@ def unit_table(ledger: Ledger, entry: FileEntry, record: type[Any]) -> pa.Table:
         DamagedFile: the file cannot be read, or holds a null.
     """
     table = read_table(ledger.run_dir, entry, record)
-    if any(_has_null(chunk) for column in table.columns for chunk in column.chunks):
+    if column_with_nulls(table):
         raise DamagedFile(
             f"{ledger.run_dir / entry.path} holds a null, which no row of {record.__name__} has"
         )
@@ -51,14 +52,6 @@ def origin_faults(path: Path, table: pa.Table, receipt: Receipt) -> Iterator[str
         own, listed = getattr(origin, name), getattr(receipt, name)
         if own != listed:
             yield f"{path} says that its {name} is {own!r}, the ledger {listed!r}"
-
-
-def _has_null(array: Any) -> bool:
-    if array.null_count:
-        return True
-    if pa.types.is_struct(array.type):
-        return any(_has_null(inner) for inner in array.flatten())
-    return pa.types.is_list(array.type) and _has_null(array.flatten())
 
 
 @dataclass(kw_only=True, slots=True)

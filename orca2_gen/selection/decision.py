@@ -236,6 +236,7 @@ def summarise(
         fell_to=fall.to if fall else "",
         fell_by=fall.by if fall else "",
         num_forced=sum(s.is_forced for s in scores),
+        num_thoughts_cut=sum(s.is_thought_cut for s in scores),
     )
 
 

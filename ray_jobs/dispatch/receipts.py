@@ -16,7 +16,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.tasks.counts import READING, TaskCounts, task_of

@@ -97,7 +97,10 @@ class EngineActor:
             self._changed = error
             return
         self._asking = Asking(
-            **rationales.model_dump(), max_model_len=config.max_model_len, run_seed=run_seed
+            **rationales.model_dump(),
+            max_model_len=config.max_model_len,
+            run_seed=run_seed,
+            thinking_tokens=config.thinking_tokens,
         )
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
         self._read_scores = functools.lru_cache(SCORE_FILES_IN_MEMORY)(self._read_block)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.run_directory.digests import ChangedInput
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import unwrapped

@@ -18,8 +18,8 @@ import ray
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.load import load_config
-from orca2_gen.config.schema import DispatchConfig
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt

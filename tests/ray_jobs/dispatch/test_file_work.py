@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import read_ledger

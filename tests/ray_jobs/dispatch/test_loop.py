@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records

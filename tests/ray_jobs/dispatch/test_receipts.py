@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.receipts import Tally, check_task

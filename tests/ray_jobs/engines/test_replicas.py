@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from ray_jobs.engines.placement import PlacedEngine
 from ray_jobs.engines.replicas import MAX_BACKOFF_SECONDS, Replica, Replicas
 

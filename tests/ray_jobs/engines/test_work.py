@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.config.schema import DispatchConfig
+from orca2_gen.config.dispatch import DispatchConfig
 from ray_jobs.dispatch.receipts import Tally
 from ray_jobs.engines.replicas import Replica, Replicas
 from ray_jobs.engines.suspects import KILLS_OF_A_PROBLEM

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from orca2_gen.chat.chat import Chat, shape_of
+from orca2_gen.chat.rendering import PLAIN
 from orca2_gen.chat.rows import answer_texts
-from orca2_gen.chat.templates import PLAIN, Shape, TemplateError
+from orca2_gen.chat.templates import Shape, TemplateError
 
 THINKING_VERSION = 1
 """Raise it with every change to how a thought is found: part of the stage keys of models that have
@@ -17,6 +18,8 @@ markers for thoughts."""
 SEAMS_VERSION = 2
 """The version of `ENCODING_VERSION` for conversations in which a seam has other ids than it had in
 version 1; all others have the ids of version 1."""
+TEXT_KEYS = ("sha256", "template_date", "template_arguments", "system")
+"""What `rendered_texts` says of the text itself, not of how it becomes ids."""
 
 
 def rendered_texts(chat: Chat, conversations: Iterable[tuple[str, ...]]) -> dict[str, Any]:
