@@ -39,11 +39,11 @@ class Budget:
     """Tokens of a prompt and its completion; a further call that does not fit is not made."""
     retry_max_tokens: int | None = None
     """Tokens of a second attempt at a call that used up max_tokens; None makes none."""
-    answer_max_tokens: int | None = None
-    """Tokens of the forced ending of an answer that never came (endings.py); None asks for none."""
     thinking_tokens: int | None = None
     """Tokens of a thought, after which it is closed and the answer asked for; None sets no limit.
     """
+    answer_max_tokens: int | None = None
+    """Tokens of the forced ending of an answer that never came (endings.py); None asks for none."""
 
     @property
     def most_tokens(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text
+from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, shape_of
 from orca2_gen.config.arguments import Room
 from orca2_gen.endings import num_ending_ids
 from orca2_gen.grading.answers import ANSWER_SENTENCES
@@ -28,6 +28,8 @@ class LengthBudget:
     frame_tokens: int
     """Tokens of the longest prompt beside the problem's text: template, system message and, with
     several calls, all texts before the last; in a judge's prompt, the answer."""
+    space: str = ""
+    """White space of the template that is encoded with the problem's text."""
     ended_tokens: int = 0
     """Tokens of the longest answer with its forced ending; 0 if none is asked for."""
 
@@ -52,7 +54,20 @@ def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudge
     ended_tokens = 0
     if room.ending_tokens is not None:
         ended_tokens = room.scored_tokens + num_ending_ids(chat) + room.ending_tokens
-    return LengthBudget(room=room, chat=chat, frame_tokens=frame_tokens, ended_tokens=ended_tokens)
+    return LengthBudget(
+        room=room,
+        chat=chat,
+        frame_tokens=frame_tokens,
+        space=_space(chat, frames[0][0]),
+        ended_tokens=ended_tokens,
+    )
+
+
+def _space(chat: Chat, system: str) -> str:
+    """The spaces that the template puts before the user's text."""
+    messages = prompt_messages(system, "")
+    text = shape_of(chat, tuple(message.role for message in messages)).texts[-2]
+    return text[len(text.rstrip(" ")) :]
 
 
 def _systems(strategies: Strategies) -> list[tuple[str, str]]:
@@ -90,7 +105,7 @@ def plan_length(
             of_problem = (
                 encode_prompt(budget.chat, judging_messages(problem, ""))
                 if is_judges
-                else encode_text(budget.chat, text)
+                else encode_text(budget.chat, budget.space + text)
             )
         except ControlTokenError as error:
             return Rejection(

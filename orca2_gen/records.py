@@ -185,10 +185,10 @@ class StrategySummary:
     fell_by: str
     """`bet` (selection/race.py), `certain` (the problems left could not make up for the lead), or
     empty."""
-    num_forced: int = 0
-    """Cells whose verdict rests on a forced ending."""
     num_thoughts_cut: int = 0
     """Cells whose thought used up its tokens."""
+    num_forced: int = 0
+    """Cells whose verdict rests on a forced ending."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.calls import Answer, Budget, ask, compose
-from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat
+from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat, template_ids
 from orca2_gen.engine import Engine, Request, cut_off
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Completion, Message, Problem
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
+from tests.chat.collection import directory, shapes
 from tests.test_lengths import unigram
 
-Script = Callable[[Request], str]
+Script = Callable[[Request], str | Sequence[int]]
 WIDE = Budget(max_tokens=60, max_model_len=4096)
 SAID_NEXT = ("Now answer from these lines alone.", "Check it once more.")
 
@@ -37,7 +38,7 @@ def asked(
 ) -> tuple[Answer, list[Request]]:
     requests: list[Request] = []
 
-    def noted(request: Request) -> str:
+    def noted(request: Request) -> str | Sequence[int]:
         requests.append(request)
         return script(request)
 
@@ -165,3 +166,51 @@ def test_a_further_call_is_made_only_where_prompt_and_answer_fit(
     answer, requests = asked(sum_problem, chatml, several, lambda r: "nine", budget)
     assert len(requests) == (2 if spare == 0 else 1)
     assert answer.completion.finish_reason == ("stop" if spare == 0 else "length")
+
+
+@pytest.fixture(scope="session")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    """A model that thinks between tokens of its own."""
+    [shape] = [shape for shape in shapes() if shape.name == "qwen_3"]
+    return load_chat(str(directory(shape, tmp_path_factory.getbasetemp() / "collection")))
+
+
+def thought_of(chat: Chat, words: int) -> list[int]:
+    """Ids of an opened thought of this many words; each is one token or more."""
+    return [*template_ids(chat, "<think>\n"), *encode_text(chat, " so" * words)]
+
+
+@given(num_words=st.integers(0, 40), limit=st.integers(4, 59))
+def test_a_thought_takes_no_more_than_its_tokens_and_the_answer_follows_it(
+    sum_problem: Problem, thinker: Chat, strategies: Strategies, num_words: int, limit: int
+) -> None:
+    ending = [*template_ids(thinker, "\n</think>\n\n"), *encode_text(thinker, "Answer: 9")]
+    whole = [*thought_of(thinker, num_words), *ending]
+    closed = template_ids(thinker, "\n</think>\n\n")
+
+    def script(request: Request) -> Sequence[int]:
+        prompt = list(request.prompt_token_ids)
+        if prompt[-len(closed) :] == list(closed):  # its thought was closed
+            return encode_text(thinker, "Answer: 9")
+        begun = next((n for n in range(len(whole), 0, -1) if prompt[-n:] == whole[:n]), 0)
+        return whole[begun:]
+
+    budget = Budget(max_tokens=100, max_model_len=4096, thinking_tokens=limit)
+    answer, requests = asked(sum_problem, thinker, strategies, script, budget)
+    made = answer.completion
+    assert made.text == "Answer: 9" and made.finish_reason == "stop"
+    end = thinker.tokenizer.convert_tokens_to_ids("</think>")
+    assert len(requests) == (2 if len(whole) >= limit else 1)
+    assert made.is_thought_cut == (len(whole) >= limit and end not in whole[:limit])
+    assert made.num_completion_tokens <= budget.max_tokens
+    assert ("so " * 50).startswith(made.reasoning)
+    assert not answer.has_stray_marker
+
+
+def test_a_model_that_does_not_think_is_not_cut(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    budget = dataclasses.replace(WIDE, thinking_tokens=2)
+    answer, [request] = asked(sum_problem, chatml, strategies, lambda r: "I see. Answer: 9", budget)
+    assert request.max_tokens == WIDE.max_tokens
+    assert not answer.completion.is_thought_cut

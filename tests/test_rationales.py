@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orca2_gen.chat import Chat, encode_prompt
+from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat, template_ids
 from orca2_gen.engine import Request
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.rationales import FEWEST_WORDS, QUOTED_WORDS, Asking, quotes_instruction, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
+from tests.chat.collection import directory, shapes
 
 ASKING = Asking(
     max_tokens=200,
@@ -35,12 +36,12 @@ def ask(
     problem: Problem,
     chat: Chat,
     strategies: Strategies,
-    script: Callable[[Request], str],
+    script: Callable[[Request], str | Sequence[int]],
     asking: Asking = ASKING,
 ) -> tuple[Rationale | Rejection, list[Request]]:
     requests: list[Request] = []
 
-    def noted(request: Request) -> str:
+    def noted(request: Request) -> str | Sequence[int]:
         requests.append(request)
         return script(request)
 
@@ -202,3 +203,86 @@ def test_a_few_words_that_anybody_says_are_no_quotation(said: str) -> None:
     assert quotes_instruction(
         "I see: answer from these lines alone. Nine.", "Answer from these lines alone.", ""
     )
+
+
+@pytest.fixture(scope="session")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    """A teacher that thinks between tokens of its own."""
+    [shape] = [shape for shape in shapes() if shape.name == "qwen_3"]
+    return load_chat(str(directory(shape, tmp_path_factory.getbasetemp() / "collection")))
+
+
+def thinking(chat: Chat, thought: str, answer: str) -> list[int]:
+    opening, closing = template_ids(chat, "<think>\n"), template_ids(chat, "\n</think>\n\n")
+    return [*opening, *encode_text(chat, thought), *closing, *encode_text(chat, answer)]
+
+
+def asking_to(thoughts: str, **more: int) -> Asking:
+    return dataclasses.replace(ASKING, thoughts=thoughts, max_attempts=1, **more)
+
+
+@pytest.mark.parametrize("thoughts", ["keep", "drop"])
+def test_a_thought_stands_beside_the_text_that_is_graded(
+    sum_problem: Problem, thinker: Chat, strategies: Strategies, thoughts: str
+) -> None:
+    said = thinking(thinker, "Is it 8? Answer: 8", RIGHT)
+    result, _ = ask(sum_problem, thinker, strategies, lambda r: said, asking_to(thoughts))
+    assert isinstance(result, Rationale)
+    assert (result.text, result.reasoning, result.answer) == (RIGHT, "Is it 8? Answer: 8", "9")
+
+
+def test_a_right_thought_does_not_make_a_wrong_answer_right(
+    sum_problem: Problem, thinker: Chat, strategies: Strategies
+) -> None:
+    said = thinking(thinker, RIGHT, WRONG)
+    result, _ = ask(sum_problem, thinker, strategies, lambda r: said, asking_to("keep"))
+    assert isinstance(result, Rejection) and result.reason == "incorrect"
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "thought", "reason"),
+    [
+        ("refuse", "4 and 5", "thought"),
+        ("keep", f"I am told: {INSTRUCTION_WORDS}.", "quotes_instruction"),
+        ("drop", f"I am told: {INSTRUCTION_WORDS}.", ""),
+    ],
+)
+def test_a_thought_is_refused_where_it_may_not_be_or_would_teach_the_instruction(
+    sum_problem: Problem,
+    thinker: Chat,
+    strategies: Strategies,
+    thoughts: str,
+    thought: str,
+    reason: str,
+) -> None:
+    said = thinking(thinker, thought, RIGHT)
+    result, _ = ask(sum_problem, thinker, strategies, lambda r: said, asking_to(thoughts))
+    assert (result.reason if isinstance(result, Rejection) else "") == reason
+
+
+def test_a_thought_that_was_cut_is_never_kept_for_training(
+    sum_problem: Problem, thinker: Chat, strategies: Strategies
+) -> None:
+    closed = template_ids(thinker, "\n</think>\n\n")
+
+    def script(request: Request) -> Sequence[int]:
+        is_closed = request.prompt_token_ids[-len(closed) :] == closed
+        if is_closed:
+            return encode_text(thinker, RIGHT)
+        return thinking(thinker, "and so on " * 50, WRONG)
+
+    for thoughts, kept in (("keep", False), ("drop", True)):
+        asking = asking_to(thoughts, thinking_tokens=20)
+        result, _ = ask(sum_problem, thinker, strategies, script, asking)
+        assert isinstance(result, Rationale) == kept
+        if isinstance(result, Rejection):
+            assert result.reason == "thought_cut"
+
+
+def test_an_answer_with_markers_inside_is_no_row(
+    sum_problem: Problem, thinker: Chat, strategies: Strategies
+) -> None:
+    call = template_ids(thinker, "<tool_call>")
+    said = [*thinking(thinker, "4 and 5", "I call "), *call, *encode_text(thinker, RIGHT)]
+    result, _ = ask(sum_problem, thinker, strategies, lambda r: said, asking_to("drop"))
+    assert isinstance(result, Rejection) and result.reason == "stray_marker"

@@ -15,6 +15,7 @@ from orca2_gen.preflight.engine_fields import check_fields
 from orca2_gen.preflight.model_config import hf_overrides
 from orca2_gen.preflight.task_files import check_task_files
 from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, template_lines
+from orca2_gen.preflight.thoughts import check_kept_thoughts, check_thinking_tokens
 from orca2_gen.preflight.vocabulary import vocabulary_lines
 from orca2_gen.preflight.weights import Weights, read_weights
 from orca2_gen.strategies import Strategies
@@ -62,6 +63,10 @@ def check_config(
             engine, room, strategies, chat_of, _budget(room), needs_weights=is_asked
         )
         found.append(lines)
+        if room.role == "student":
+            chat = chat_of(room.tokenizer, room.rendering)
+            has_system = bool(strategies.cautious_message)
+            check_kept_thoughts(lines.key, config.rationales, chat, has_system)
     if config.evaluation.tasks:
         [room] = evaluation_rooms(config)
         budget = "evaluation.max_tokens"
@@ -102,6 +107,7 @@ def engine_lines(
         weights = _weights(key, Path(room.tokenizer), is_needed=needs_weights)
     chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)
     check_template(key, room, chat, strategies)
+    check_thinking_tokens(section, engine.thinking_tokens, chat)
     check_longest_answer(section, room, chat, strategies, budget)
     if isinstance(engine, VLLMEngineConfig):
         overrides = hf_overrides(engine)

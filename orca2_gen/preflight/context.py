@@ -75,7 +75,8 @@ def check_longest_answer(
         ValueError: it does not; one line with the lengths.
     """
     fits = length_budget(room, chat, strategies)
-    for answer_type in ("open", "exact"):  # an open answer has no forced ending
+    # An open answer has no forced ending; any other asks for its form in words of its own.
+    for answer_type in ("open", "exact") if room.ending_tokens is not None else ("open",):
         shortest = Problem(
             problem_id="shortest", task="shortest", question="", target="", answer_type=answer_type
         )

@@ -235,8 +235,8 @@ def summarise(
         fell_in_block=fall.block if fall else -1,
         fell_to=fall.to if fall else "",
         fell_by=fall.by if fall else "",
-        num_forced=sum(s.is_forced for s in scores),
         num_thoughts_cut=sum(s.is_thought_cut for s in scores),
+        num_forced=sum(s.is_forced for s in scores),
     )
 
 
