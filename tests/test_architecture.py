@@ -66,6 +66,7 @@ MAY_IMPORT = {
         "scripted_engine": "records chat engine judging",
         "synthesis": "records run_directory grading config",
         "preflight": "records run_directory strategies chat prompts tasks config lengths",
+        "preparation": "run_directory chat preflight",
         "provenance": "*",
         "console": "*",
         "microworld": "*",
