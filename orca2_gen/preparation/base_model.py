@@ -133,7 +133,9 @@ def _rows(
             "not resize; take another base model"
         )
     prefix = f"{model.base_model_prefix}."
-    embedding, head, same = [], [], []
+    embedding: list[str] = []
+    head: list[str] = []
+    same: list[str] = []
     for name in growing:
         held = next((n for n in (name, name.removeprefix(prefix)) if n in tensors), None)
         is_tied = parameters[name] is rows

@@ -18,6 +18,7 @@ The seed is fixed, so that the same model gives the same bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -47,26 +48,27 @@ def new_rows(path: Path, name: str, trained: Collection[int], count: int, stream
     noise = torch.Generator().manual_seed(_SEED + stream)
     with safe_open(path, framework="pt") as file:
         rows = file.get_slice(name)
-        num, *width = rows.get_shape()
+        num, *inner = rows.get_shape()
+        width = math.prod(inner)
         is_trained = torch.zeros(num, dtype=torch.bool)
         is_trained[[row for row in trained if row < num]] = True
-        step = max(1, _BLOCK_BYTES // (8 * max(1, *width) if width else 8))
-        total = torch.zeros(*width, dtype=torch.float64)
-        drawn = torch.zeros(count, *width, dtype=torch.float64)
+        step = max(1, _BLOCK_BYTES // (8 * width))
+        total = torch.zeros(width, dtype=torch.float64)
+        drawn = torch.zeros(count, width, dtype=torch.float64)
         weights = torch.zeros(count, dtype=torch.float64)
         for start in range(0, num, step):
             block = rows[start : start + step]
-            kept = block[is_trained[start : start + step]].to(torch.float64)
+            kept = block[is_trained[start : start + step]].reshape(-1, width).to(torch.float64)
             # A sum of the rows, each times a normal number, has their covariance; it needs no
             # matrix as wide as it is high.
             normal = torch.randn(count, len(kept), generator=noise, dtype=torch.float64)
             total += kept.sum(0)
-            drawn += torch.tensordot(normal, kept, dims=1)
+            drawn += normal @ kept
             weights += normal.sum(1)
         dtype = block.dtype
     num_trained = int(is_trained.sum())
     mean = total / num_trained
-    spread = drawn - torch.tensordot(weights[:, None], mean[None], dims=1)
+    spread = drawn - weights[:, None] * mean
     made = (mean + (NOISE / max(1, num_trained - 1)) ** 0.5 * spread).to(dtype)
     if not bool(torch.isfinite(made).all()):
         raise ValueError(

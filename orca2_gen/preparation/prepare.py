@@ -233,8 +233,8 @@ def _check_chat(staging: Path, end: str) -> list[str]:
         raise ValueError(f"--template: {reason}") from error
     if end not in shape.texts[-1]:
         raise ValueError(
-            f"--template: it closes an answer with {shape.texts[-1]!a:.80}, and --end is {end!a:.80}; "
-            "expected the token that closes an answer"
+            f"--template: it closes an answer with {shape.texts[-1]!a:.80}, and --end is "
+            f"{end!a:.80}; expected the token that closes an answer"
         )
     return odd
 

@@ -165,8 +165,8 @@ def save_tokenizer(vocabulary: Vocabulary, template: Template, target: Path) -> 
     moved = [token for token, old in vocabulary.ids.items() if ids.get(token) != old]
     if moved or len(set(ids.values())) < len(ids):
         raise ValueError(
-            f"{KEY}: its tokenizer has gaps between its ids, so that new tokens would take those of "
-            f"others ({(moved or ['?'])[0]!a:.80}); save it with save_pretrained first"
+            f"{KEY}: its tokenizer has gaps between its ids, so that new tokens would take "
+            f"those of others ({(moved or ['?'])[0]!a:.80}); save it with save_pretrained first"
         )
     tokenizer.save_pretrained(target)
     return Vocabulary(tokenizer=tokenizer, ids=ids, begins=vocabulary.begins)

@@ -269,7 +269,7 @@ def not_finite(model: Path) -> None:
         (lambda m: (m / "tokenizer.json").write_text("{"), "tokenizer.json is damaged: not JSON"),
         (
             lambda m: (m / "chat_template.jinja").write_text(CHATML),
-            "chat template already.*--force",
+            "template already.*--force",
         ),
         (edited("config.json", quantization_config={"quant_method": "gptq"}), "are quantized"),
         (edited("config.json", model_type="nonesuch"), "no model that transformers knows"),
