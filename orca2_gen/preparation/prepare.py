@@ -84,6 +84,7 @@ def prepare(wish: Wish) -> Prepared:
             for path in sorted(wish.model.glob(pattern)):
                 if path.is_file():
                     copy_file(path, staging / path.name)
+        _check_saved(staging, new)
         odd = _check_chat(staging, template.end)
     before = dict(old.ids)
     named = [new.tokenizer.pad_token, *template.control, *template.further]
@@ -208,6 +209,21 @@ def _write_configs(
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _check_saved(staging: Path, new: Vocabulary) -> None:
+    """Checks that the saved tokenizer is read back as it is.
+
+    Raises:
+        ValueError: its class makes something else of its files.
+    """
+    saved = read_vocabulary(staging, replaces_template=True)
+    wanted, found = (each.tokenizer.backend_tokenizer.to_str() for each in (new, saved))
+    if wanted != found or saved.tokenizer.eos_token_id != new.tokenizer.eos_token_id:
+        raise ValueError(
+            f"{KEY}: {type(new.tokenizer).__name__} of transformers reads its own files back as "
+            "another tokenizer; convert it with PreTrainedTokenizerFast"
+        )
 
 
 def _check_chat(staging: Path, end: str) -> list[str]:

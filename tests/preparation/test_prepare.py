@@ -71,7 +71,7 @@ def test_only_the_rows_of_new_tokens_change_bit_for_bit(kind: Kind, bases: Any) 
         assert torch.isfinite(new[name][fresh]).all()
         mean = tensor[kept].double().mean(0)
         spread = tensor[kept].double().std(0)
-        far = (new[name][fresh].double() - mean).abs() / (spread + mean.abs())
+        far = (new[name][fresh].double() - mean).abs() / (spread + mean.abs()).clamp_min(1e-9)
         assert not fresh or far.max() < 0.05
     assert grown == {"phi": 3, "llama_2": 2, "llama_wide": 2}.get(kind.name, 1)
     assert body(student, "config.json")["vocab_size"] == needed
@@ -83,7 +83,7 @@ def test_the_ids_are_those_of_orca_2_and_tokens_that_are_there_stay(bases: Any) 
         after = AutoTokenizer.from_pretrained(student).get_vocab()
         assert {token: after[token] for token in before} == before
         first = max(before.values()) + 1
-        pad = [] if name.startswith(("gemma", "qwen_2")) else ["[PAD]"]
+        pad = [] if name.startswith(("gemma", "qwen")) else ["[PAD]"]
         more = [each for each in (*pad, "<|im_start|>", "<|im_end|>") if each not in before]
         assert [after[each] for each in more] == list(range(first, first + len(more))), name
         assert set(after) == {*before, *more}
@@ -215,7 +215,7 @@ def test_further_tokens_and_a_template_of_ones_own(tmp_path: Path, bases: Any) -
     wish = Wish(model=model, out=tmp_path / "a", template=str(template), end="<end_of_turn>")
     done = prepare(wish)
     rows = body(model, "config.json")["vocab_size"]
-    assert done.lines[0].startswith("kept <pad> 0, <end_of_turn> ")
+    assert done.lines[0].startswith("kept <pad> 1, <end_of_turn> ")
     assert done.lines[1] == f"{rows} rows in the embedding as before, a head tied to it"
     for path in model.glob("*.safetensors"):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
