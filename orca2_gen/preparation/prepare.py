@@ -16,8 +16,8 @@ from orca2_gen.chat import Rendering, TemplateError, load_chat, shape_of
 from orca2_gen.preflight.headers import read_header
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.preflight.weights import INDEX
-from orca2_gen.preparation.base_model import KEY, BaseModel, read_base
 from orca2_gen.preparation.new_rows import new_rows
+from orca2_gen.preparation.pretrained import KEY, Pretrained, read_pretrained
 from orca2_gen.preparation.tokens import Vocabulary, read_template, read_vocabulary, save_tokenizer
 from orca2_gen.preparation.weight_files import copy_file, write_weights
 from orca2_gen.run_directory.arrow_files import sync_directory, write_bytes
@@ -66,7 +66,7 @@ def prepare(wish: Wish) -> Prepared:
     """
     _check_place(wish.out)
     template = read_template(wish.template, wish.end, wish.tokens)
-    model = read_base(wish.model)
+    model = read_pretrained(wish.model)
     old = read_vocabulary(wish.model, replaces_template=wish.replaces_template)
     ends = _ends(model, old)
     _check_room(model, wish.out)
@@ -101,7 +101,7 @@ def _check_place(out: Path) -> None:
         raise ValueError(f"OUT: there is no directory {out.parent}; make it first")
 
 
-def _check_room(model: BaseModel, out: Path) -> None:
+def _check_room(model: Pretrained, out: Path) -> None:
     needed = sum((model.directory / name).stat().st_size for name in model.files) + _SPARE_BYTES
     free = shutil.disk_usage(out.parent).free
     if free < needed:
@@ -126,7 +126,7 @@ def _whole_or_not_at_all(out: Path) -> Iterator[Path]:
         raise
 
 
-def _rows(model: BaseModel, old: Vocabulary, new: Vocabulary) -> list[int]:
+def _rows(model: Pretrained, old: Vocabulary, new: Vocabulary) -> list[int]:
     """The rows that get new values: those of tokens that the base model was not trained with.
 
     An embedding often has more rows than its tokenizer has ids. A new token takes one of them, and
@@ -137,7 +137,7 @@ def _rows(model: BaseModel, old: Vocabulary, new: Vocabulary) -> list[int]:
     return sorted(fresh | set(range(model.num_rows, max(fresh, default=0) + 1)))
 
 
-def _write_weights(model: BaseModel, staging: Path, old: Vocabulary, rows: list[int]) -> None:
+def _write_weights(model: Pretrained, staging: Path, old: Vocabulary, rows: list[int]) -> None:
     """Writes the files of weights; one that holds no row for tokens is copied as it is."""
     held = {name: read_header(model.directory / name) for name in model.files}
     changed: dict[str, dict[int, bytes]] = {}
@@ -163,7 +163,7 @@ def _bytes(row: Any) -> bytes:
     return bytes(row.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
 
 
-def _write_index(model: BaseModel, staging: Path) -> None:
+def _write_index(model: Pretrained, staging: Path) -> None:
     written = [read_header(staging / name) for name in model.files]
     total = sum(tensor.num_bytes for file in written for tensor in file.values())
     values = sum(tensor.num_values for file in written for tensor in file.values())
@@ -174,7 +174,7 @@ def _write_index(model: BaseModel, staging: Path) -> None:
     _write_json(staging / INDEX, {**model.index, "metadata": metadata})
 
 
-def _ends(model: BaseModel, old: Vocabulary) -> list[int]:
+def _ends(model: Pretrained, old: Vocabulary) -> list[int]:
     """The ids that end a text of the base model, by tokenizer, generation config and config."""
     said = [old.tokenizer.eos_token_id]
     for body in (_generation(model.directory), model.config):
@@ -196,7 +196,7 @@ def _generation(directory: Path) -> dict[str, Any]:
 
 
 def _write_configs(
-    model: BaseModel, staging: Path, new: Vocabulary, ends: list[int], num_rows: int
+    model: Pretrained, staging: Path, new: Vocabulary, ends: list[int], num_rows: int
 ) -> None:
     pad = new.tokenizer.pad_token_id
     config = dict(model.config) | {"eos_token_id": ends[0], "pad_token_id": pad}
@@ -256,7 +256,7 @@ def _check_chat(staging: Path, end: str) -> list[str]:
 
 
 def _lines(
-    model: BaseModel,
+    model: Pretrained,
     new: Vocabulary,
     before: Mapping[str, int],
     named: list[str],

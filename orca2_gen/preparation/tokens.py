@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.preflight.template import check_tokenizer_files, unloadable
-from orca2_gen.preparation.base_model import KEY
+from orca2_gen.preparation.pretrained import KEY
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 PAD = "[PAD]"

@@ -20,7 +20,7 @@ _MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BaseModel:
+class Pretrained:
     """A base model as its headers and config describe it."""
 
     directory: Path
@@ -43,8 +43,8 @@ class BaseModel:
         return self.tensors[self.embedding].shape[0]
 
 
-def read_base(directory: Path) -> BaseModel:
-    """The BaseModel of a directory; no weight is read.
+def read_pretrained(directory: Path) -> Pretrained:
+    """The Pretrained of a directory; no weight is read.
 
     Raises:
         ValueError: it holds no whole model of text in safetensors, or a quantized one; one line.
@@ -79,7 +79,7 @@ def read_base(directory: Path) -> BaseModel:
             f"{KEY}: {directory / 'config.json'} says vocab_size {config['vocab_size']!a:.40}, and "
             f"{embedding} has {tensors[embedding].shape[0]} rows; save config and weights together"
         )
-    return BaseModel(
+    return Pretrained(
         directory=directory,
         config=config,
         index=index,
