@@ -189,7 +189,7 @@ def _summary(students: Sequence[Trained], rows: Mapping[str, Mapping[str, int]])
         cells = _cells(seeds)
         per_seed = [_macro(_cells([student])) for student in seeds]
         low, high = _bootstrap(cells)
-        tokens = [s.num_completion_tokens for student in seeds for s in student.scores]
+        tokens = [s.num_answer_tokens for student in seeds for s in student.scores]
         summary[arm] = {
             "accuracy": sum(per_seed) / len(per_seed),
             "seeds": per_seed,

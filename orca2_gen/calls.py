@@ -42,6 +42,8 @@ class Budget:
     thinking_tokens: int | None = None
     """Tokens of a thought, after which it is closed and the answer asked for; None sets no limit.
     """
+    answer_max_tokens: int | None = None
+    """Tokens of the forced ending of an answer that never came (endings.py); None asks for none."""
 
     @property
     def most_tokens(self) -> int:
@@ -69,8 +71,15 @@ class Answer:
     """All calls as one."""
     completions: tuple[Completion, ...]
     """The completions as a record keeps them: empty if there is only this one."""
+    prompt_token_ids: tuple[int, ...]
+    """The prompt of the last call that was made."""
     has_stray_marker: bool = False
     """Whether a text or thought held the model's own markers, which are left out of it."""
+
+    @property
+    def last(self) -> Completion:
+        """The last completion of the last call that was made."""
+        return (self.completions or (self.completion,))[-1]
 
 
 async def ask(
@@ -120,8 +129,12 @@ async def ask(
     whole = compose(made)
     if fault:
         whole = dataclasses.replace(whole, finish_reason=fault)
-    kept = tuple(made) if len(made) > 1 else ()
-    return Answer(completion=whole, completions=kept, has_stray_marker=has_stray)
+    return Answer(
+        completion=whole,
+        completions=tuple(made) if len(made) > 1 else (),
+        prompt_token_ids=request.prompt_token_ids,
+        has_stray_marker=has_stray,
+    )
 
 
 async def _generate(

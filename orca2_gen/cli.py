@@ -242,12 +242,11 @@ def evaluate(
     config_file: Path, overrides: tuple[str, ...], model: Path | None, check: bool
 ) -> None:
     """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
-    from orca2_gen.console.tables import accuracy_table
-    from ray_jobs.evaluation import evaluate_model, inputs_of
+    from ray_jobs.evaluation import evaluation_table, inputs_of, score_model
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
-        print_table(accuracy_table({label: evaluate_model(run, label, model)}))
+        print_table(evaluation_table({label: score_model(run, label, model)}))
 
     label = "student" if model is None else model.name
     config = load_config(config_file, overrides)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text
+from orca2_gen.chat import Chat, ControlTokenError, encode_prompt, encode_text, shape_of
 from orca2_gen.config.arguments import Room
+from orca2_gen.endings import num_ending_ids
+from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.judging import judging_messages
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Message, Problem, Rejection
@@ -26,6 +28,16 @@ class LengthBudget:
     frame_tokens: int
     """Tokens of the longest prompt beside the problem's text: template, system message and, with
     several calls, all texts before the last; in a judge's prompt, the answer."""
+    space: str = ""
+    """White space of the template that is encoded with the problem's text."""
+    ended_tokens: int = 0
+    """Tokens of the longest answer with its forced ending; 0 if none is asked for."""
+
+    def answer_tokens(self, problem: Problem) -> int:
+        """Tokens of the longest answer to a problem, its forced ending included."""
+        if problem.answer_type not in ANSWER_SENTENCES:
+            return self.room.max_tokens
+        return max(self.room.max_tokens, self.ended_tokens)
 
 
 def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudget:
@@ -39,7 +51,23 @@ def length_budget(room: Room, chat: Chat, strategies: Strategies) -> LengthBudge
     ]
     # Messages are encoded apart from the template (chat.py), so lengths add up exactly.
     frame_tokens = max(_frame_tokens(room, chat, system, further) for system, further in frames)
-    return LengthBudget(room=room, chat=chat, frame_tokens=frame_tokens)
+    ended_tokens = 0
+    if room.ending_tokens is not None:
+        ended_tokens = room.scored_tokens + num_ending_ids(chat) + room.ending_tokens
+    return LengthBudget(
+        room=room,
+        chat=chat,
+        frame_tokens=frame_tokens,
+        space=_space(chat, frames[0][0]),
+        ended_tokens=ended_tokens,
+    )
+
+
+def _space(chat: Chat, system: str) -> str:
+    """The spaces that the template puts before the user's text."""
+    messages = prompt_messages(system, "")
+    text = shape_of(chat, tuple(message.role for message in messages)).texts[-2]
+    return text[len(text.rstrip(" ")) :]
 
 
 def _systems(strategies: Strategies) -> list[tuple[str, str]]:
@@ -77,7 +105,7 @@ def plan_length(
             of_problem = (
                 encode_prompt(budget.chat, judging_messages(problem, ""))
                 if is_judges
-                else encode_text(budget.chat, text)
+                else encode_text(budget.chat, budget.space + text)
             )
         except ControlTokenError as error:
             return Rejection(
@@ -87,12 +115,14 @@ def plan_length(
                 detail=f"{room.role}: {error}",
             )
         needed = budget.frame_tokens + len(of_problem)
-        if needed + room.max_tokens > room.max_model_len:
+        longest = budget.answer_tokens(problem)
+        if needed + longest > room.max_model_len:
+            ended = " with its forced ending" if longest > room.max_tokens else ""
             return Rejection(
                 problem_id=problem.problem_id,
                 stage=stage,
                 reason="prompt_too_long",
-                detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer "
-                f"{room.max_tokens} more, max_model_len is {room.max_model_len}",
+                detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer"
+                f"{ended} {longest} more, max_model_len is {room.max_model_len}",
             )
     return problem

@@ -135,11 +135,29 @@ class StudentScore:
     judgement: tuple[Completion, ...] = ()
     """The judge's reply, on which outcome and score then rest; empty if it was not asked. Its
     tokens are in no sum here."""
+    ending: tuple[Completion, ...] = ()
+    """The forced ending of an answer that never came (endings.py), under the number of the call
+    after the last one; empty if it was not asked for. Its tokens are in no sum here."""
+    ending_is_unread: bool = False
+    """True iff the text decides alone after all, under a later grader than the one that left it
+    undecided."""
 
     @property
     def completion(self) -> Completion:
         """The completion that the verdict is on; several calls are one."""
         return Completion(call=0, **{name: getattr(self, name) for name in COMPLETION_FIELDS})
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the verdict rests on the forced ending."""
+        is_decided = self.outcome in ("correct", "incorrect")
+        return bool(self.ending) and is_decided and not self.ending_is_unread
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """Tokens of the answer, with those of the ending unless the text decides alone."""
+        read = () if self.ending_is_unread else self.ending
+        return self.num_completion_tokens + sum(each.num_completion_tokens for each in read)
 
 
 COMPLETION_FIELDS = tuple(f.name for f in fields(Completion) if f.name != "call")
@@ -169,6 +187,8 @@ class StrategySummary:
     empty."""
     num_thoughts_cut: int = 0
     """Cells whose thought used up its tokens."""
+    num_forced: int = 0
+    """Cells whose verdict rests on a forced ending."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,8 +210,9 @@ class Selection:
     tied: tuple[str, ...]
     """Strategies that are as good as the chosen one within `indifference`, itself included."""
     fragile: bool
-    """True iff counting truncated, unparsed and ungraded cells as correct would change the winner,
-    or, in a race, take away the lead that another strategy fell to."""
+    """True iff counting truncated, unparsed and ungraded cells as correct, or forced ones as
+    wrong, would change the winner or, in a race, take away the lead that another strategy fell
+    to."""
     num_problems: int
     num_scored_problems: int
     summaries: tuple[StrategySummary, ...]
@@ -219,6 +240,14 @@ class Rationale:
     """Each call's completion, if there are several."""
     reasoning: str = ""
     """The teacher's thought before the text; with several calls, all their thoughts."""
+
+
+def engine_completions(
+    row: StudentScore | Rationale,
+) -> tuple[Completion | StudentScore | Rationale, ...]:
+    """All that the scored or teaching engine made for a row, each with its own tokens."""
+    made = row.completions or (row,)
+    return (*made, *row.ending) if isinstance(row, StudentScore) else made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orca2_gen.chat import Chat, encode_text
 from orca2_gen.engine import WARM_UP, Request, uniform
+from orca2_gen.grading.forced_endings import OPENING
 from orca2_gen.judging import answer_in
 from orca2_gen.records import Completion, Problem
 
@@ -77,16 +78,23 @@ def planted_script(
             return _judgement(problem, answer_in(read(request.prompt_token_ids)))
         draw = uniform(run_seed, f"{request.role}|{request.problem_id}|{request.attempt}")
         rightly = draw < accuracy.get(request.strategy, 0.5)
+        # A further call may be a forced ending, which opens the line of the answer itself.
+        if request.call and read(request.prompt_token_ids).endswith(OPENING):
+            return f" {_line(problem, rightly)}"
         steps = 2 + int(6 * uniform(run_seed, request.request_id))
         working = "" if request.strategy == "direct_answer" else "Let us see. " * steps
         if problem.answer_type == "summary":
             return problem.target if rightly else "I have nothing to say."
         if problem.answer_type == "open":
             return working + (problem.target if rightly else "I have nothing to say.")
-        answer = problem.target.replace("\n", "; ") if rightly else _wrong(problem)
-        return f"{working}Answer: {answer}"
+        return f"{working}{OPENING} {_line(problem, rightly)}"
 
     return script
+
+
+def _line(problem: Problem, rightly: bool) -> str:
+    """The right or a wrong answer in one line."""
+    return problem.target.replace("\n", "; ") if rightly else _wrong(problem)
 
 
 def _judgement(problem: Problem, answer: str) -> str:

@@ -12,11 +12,11 @@ from rich.console import Console
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import console as progress_console
 from orca2_gen.console.progress import show_stage
-from orca2_gen.console.tables import accuracy_table, example_table, outcome_table, selection_table
+from orca2_gen.console.tables import example_table, outcome_table, selection_table
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import committed_rows, write_summary
-from ray_jobs.evaluation import evaluate_model
+from ray_jobs.evaluation import accuracies, evaluation_table, score_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import Run, open_run
 from train.launch import train_student, trained_student
@@ -43,7 +43,7 @@ def run_demo(overrides: Sequence[str]) -> None:
         out.print(
             f"{summary.rows} training examples, prompts {summary.prompts}, in {summary.directory}\n"
         )
-        before = evaluate_model(run, "before")
+        scores = {"before": score_model(run, "before")}
         selected = {
             s.group: s.strategy for s in committed_rows(run.ledger, "selections", Selection)
         }
@@ -53,13 +53,14 @@ def run_demo(overrides: Sequence[str]) -> None:
         train_student(CONFIG, overrides)
         seconds["training"] = time.monotonic() - training_started
     with open_run(config, show_stage) as run:
-        after = evaluate_model(run, "after", trained_student(config))
+        scores["after"] = score_model(run, "after", trained_student(config))
         seconds |= {
             name: value
             for name, value in run.seconds.items()
             if name.startswith("evaluation after")
         }
-    out.print(accuracy_table({"before": before, "after": after}))
+    out.print(evaluation_table(scores))
+    before, after = accuracies(scores["before"]), accuracies(scores["after"])
     seconds["total"] = time.monotonic() - started
     path = write_summary(
         run.run_dir, "evaluation/summary.json", _summary(before, after, selected, seconds)

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from rich.table import Table
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
+from orca2_gen.console.tables import accuracy_table
 from orca2_gen.provenance.inputs import Inputs, read_inputs, with_engine, with_evaluated
 from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
@@ -37,15 +41,31 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str,
         ValueError: the config names no evaluation tasks, or the student's engine cannot load the
             model.
     """
-    scores = score_model(run, label, model)
+    return accuracies(score_model(run, label, model))
+
+
+def accuracies(
+    scores: Sequence[StudentScore], *, with_forced: bool = True
+) -> dict[str, dict[str, float]]:
+    """Message -> task -> accuracy in these scores; `macro` is the mean over tasks.
+
+    Without `with_forced`, an answer that a forced ending gave counts as wrong.
+    """
     by_cell: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for s in scores:
-        by_cell[s.strategy][s.task].append(s.score)
-    accuracies = {}
+        by_cell[s.strategy][s.task].append(s.score if with_forced or not s.is_forced else 0.0)
+    found = {}
     for message, tasks in by_cell.items():
         means = {task: sum(values) / len(values) for task, values in sorted(tasks.items())}
-        accuracies[message] = means | {"macro": sum(means.values()) / len(means)}
-    return accuracies
+        found[message] = means | {"macro": sum(means.values()) / len(means)}
+    return found
+
+
+def evaluation_table(scores: Mapping[str, Sequence[StudentScore]]) -> Table:
+    """The accuracies of each model, by its label, with and without forced answers."""
+    found = {label: accuracies(each) for label, each in scores.items()}
+    without = {label: accuracies(each, with_forced=False) for label, each in scores.items()}
+    return accuracy_table(found, without)
 
 
 def score_model(run: Run, label: str, model: Path | None = None) -> list[StudentScore]:
@@ -91,6 +111,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     # One budget for all: a second attempt would favour long answers.
                     budget=Budget(
                         max_tokens=run.config.evaluation.max_tokens,
+                        answer_max_tokens=run.config.scoring.ending_tokens,
                         max_model_len=engine.max_model_len,
                         thinking_tokens=engine.thinking_tokens,
                     ),

@@ -114,6 +114,7 @@ def _scoring_budget(run: Run) -> Budget:
     return Budget(
         max_tokens=run.config.scoring.max_tokens,
         retry_max_tokens=run.config.scoring.most_tokens,
+        answer_max_tokens=run.config.scoring.ending_tokens,
         max_model_len=scored.max_model_len,
         thinking_tokens=scored.thinking_tokens,
     )

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from orca2_gen.calls import Budget, ask
 from orca2_gen.chat import encode_prompt, encode_text, load_chat
 from orca2_gen.config.arguments import Room
+from orca2_gen.endings import num_ending_ids
 from orca2_gen.engine import Request
+from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.judging import judging_messages
 from orca2_gen.lengths import LengthBudget, length_budget, plan_length
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem, Rejection
+from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 from tests.conftest import CHATML, write_tokenizer
@@ -160,3 +163,49 @@ def test_a_reference_that_cannot_be_kept_from_control_ids_is_rejected_for_the_ju
     judges = budget_of(judges_room(tmp_path, 10_000), strategies)
     rejection = plan_length(problem, strategies, [student, judges])
     assert isinstance(rejection, Rejection) and rejection.reason == "control_token"
+
+
+@given(
+    question=st.text(min_size=1, max_size=20), answer_type=st.sampled_from(["numeric", "summary"])
+)
+def test_a_problem_is_accepted_exactly_if_a_forced_ending_fits_too(
+    chatml_dir: Path, strategies: Strategies, question: str, answer_type: str
+) -> None:
+    problem = dataclasses.replace(problem_of(question), answer_type=answer_type)
+    plain = budget_of(room(chatml_dir, 4096), strategies)
+    text = encode_text(plain.chat, user_text(problem, strategies))
+    needed = plain.frame_tokens + len(text) + 20
+    if answer_type in ANSWER_SENTENCES:
+        needed += num_ending_ids(plain.chat) + 7
+    for max_model_len in (needed, needed - 1):
+        ended = dataclasses.replace(
+            room(chatml_dir, max_model_len), scored_tokens=20, ending_tokens=7
+        )
+        found = plan_length(problem, strategies, [budget_of(ended, strategies)])
+        assert (found == problem) == (max_model_len == needed)
+        if isinstance(found, Rejection):
+            assert ("with its forced ending" in found.detail) == (answer_type == "numeric")
+
+
+@given(text=st.sampled_from(["so " * 60, "", "no idea", "a\n"]))
+def test_the_ending_of_an_accepted_problem_fits(
+    chatml_dir: Path, strategies: Strategies, text: str
+) -> None:
+    several = dataclasses.replace(strategies, further_calls={"extract_generate": ("Now answer.",)})
+    chat, problem = load_chat(str(chatml_dir)), problem_of("What is 1 + 2?")
+    ended = dataclasses.replace(room(chatml_dir, 4096), scored_tokens=20, ending_tokens=7)
+    budget = budget_of(ended, several)
+    needed = budget.frame_tokens + len(encode_text(chat, user_text(problem, several)))
+    needed += budget.answer_tokens(problem)
+    found = asyncio.run(
+        score(
+            problem,
+            "extract_generate",
+            role="student",
+            engine=ScriptedEngine(chat, lambda request: text),
+            chat=chat,
+            strategies=several,
+            budget=Budget(max_tokens=20, max_model_len=needed, answer_max_tokens=7),
+        )
+    )
+    assert len(found.ending) == 1

@@ -127,7 +127,7 @@ def _table(run: Run, task: str) -> ScoreTable:
     assert scores.shape == (len(names), num_problems), "every problem under every strategy"
     return ScoreTable(
         scores=scores,
-        tokens=np.array([_mean(s.num_completion_tokens for s in _of(cells, n)) for n in names]),
+        tokens=np.array([_mean(s.num_answer_tokens for s in _of(cells, n)) for n in names]),
         held_out=np.array([_mean(cell_value(s) for s in _of(held_out, n)) for n in names]),
     )
 

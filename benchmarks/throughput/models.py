@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.config.schema import Config, RationalesConfig, ScoringConfig, SelectionConfig
+from orca2_gen.config.schema import Config, RationalesConfig, SelectionConfig
+from orca2_gen.config.scoring import ScoringConfig
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from orca2_gen.strategies import load_strategies

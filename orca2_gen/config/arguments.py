@@ -33,6 +33,10 @@ class Room:
     judged_tokens: int | None = None
     """Tokens, for the model that gives it, of the longest answer shown to a judge; None for an
     engine that is asked the problems themselves."""
+    scored_tokens: int = 0
+    """Tokens of the longest answer that a forced ending may follow."""
+    ending_tokens: int | None = None
+    """Tokens of a forced ending; None if none is asked for."""
 
 
 def selection_rule(config: Config, strategies: Strategies) -> Rule:
@@ -50,15 +54,11 @@ def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
     The student's is for scoring, the teacher's for rationales, the judge's for answers to open
     problems.
     """
-    date = config.template_date
-    student = _room("student", config.student, config.scoring.most_tokens, date)
+    date, scored = config.template_date, config.scoring.most_tokens
+    student = _ended(_room("student", config.student, scored, date), scored, config)
     # With teacher_best the teacher is scored.
-    teacher = _room(
-        "teacher",
-        config.teacher,
-        max(config.rationales.max_tokens, config.scoring.most_tokens),
-        date,
-    )
+    longest = max(config.rationales.max_tokens, scored)
+    teacher = _ended(_room("teacher", config.teacher, longest, date), scored, config)
     if config.judge_of_open is None:
         return student, teacher
     num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
@@ -74,8 +74,17 @@ def task_source(task: TaskConfig) -> TaskSource:
 
 def evaluation_rooms(config: Config) -> tuple[Room, ...]:
     """The room that a held-out problem's prompts must fit in."""
-    room = _room("student", config.student, config.evaluation.max_tokens, config.template_date)
-    return (room,)
+    longest = config.evaluation.max_tokens
+    room = _room("student", config.student, longest, config.template_date)
+    return (_ended(room, longest, config),)
+
+
+def _ended(room: Room, scored_tokens: int, config: Config) -> Room:
+    """The room with place for the forced ending of an answer of so many tokens, if one is asked."""
+    ending_tokens = config.scoring.ending_tokens
+    if ending_tokens is None:
+        return room
+    return dataclasses.replace(room, scored_tokens=scored_tokens, ending_tokens=ending_tokens)
 
 
 def engine_rendering(engine: EngineConfig, template_date: str | None) -> Rendering:

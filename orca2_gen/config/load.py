@@ -38,7 +38,7 @@ def load_config(
     """The checked Config of a file; every path in it is absolute and exists on this machine.
 
     It has a template_date: its own, else the one that `source` or its run directory recorded, else
-    today.
+    today. So it has a scoring.ask_again; a record without one is of a version that never asked.
 
     Args:
         path: a TOML file, or a `config.json` that a run recorded.
@@ -55,7 +55,20 @@ def load_config(
         _check_accuracies(config)
     except ValueError as error:
         raise ValueError(f"config {path}: {error}") from error
-    return _dated(config, source)
+    return _dated(_asking(config, Path(path), source), source)
+
+
+def _asking(config: Config, path: Path, source: Path | None) -> Config:
+    if config.scoring.ask_again is not None:
+        return config
+    runs = [*([] if source is None else [source]), Path(config.run_dir)]
+    records = [run_dir / "config.json" for run_dir in runs]
+    if path.suffix == ".json":
+        records.insert(len(runs) - 1, path)  # the config of a run that is forked or regraded
+    recorded = next((r.scoring for r in map(_recorded, records) if r is not None), None)
+    ask_again = "answer" if recorded is None else recorded.ask_again or "none"
+    scoring = config.scoring.model_copy(update={"ask_again": ask_again})
+    return config.model_copy(update={"scoring": scoring})
 
 
 def _dated(config: Config, source: Path | None) -> Config:
@@ -69,8 +82,14 @@ def _dated(config: Config, source: Path | None) -> Config:
 
 def recorded_template_date(run_dir: Path) -> str | None:
     """The template_date that a run recorded; None if there is none, or no run."""
+    recorded = _recorded(run_dir / "config.json")
+    return None if recorded is None else recorded.template_date
+
+
+def _recorded(file: Path) -> Config | None:
+    """The config that a run recorded; None if it cannot be read."""
     try:
-        return read_config(run_dir / "config.json").template_date
+        return read_config(file)
     except ValueError:  # opening the run says what is wrong with the file
         return None
 

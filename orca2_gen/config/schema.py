@@ -10,35 +10,11 @@ from pydantic import Field, field_validator, model_validator
 
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.scoring import ScoringConfig
 from orca2_gen.config.section import FROM_LIST, Day, Fraction, Name, PathText, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.config.training import TrainingConfig
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
-
-
-class ScoringConfig(Section):
-    """Scoring asks the student every scored problem under every strategy, greedily."""
-
-    max_tokens: int = Field(512, ge=1)
-    """Most tokens of the answer to one call."""
-    retry_max_tokens: int | None = Field(None, ge=1)
-    """Most tokens of a second attempt at a call that took all of max_tokens, since a thought that
-    was cut short is not a wrong answer. If not set, twice max_tokens; equal to max_tokens, there is
-    no second attempt."""
-
-    @property
-    def most_tokens(self) -> int:
-        """Most tokens of the answer to one call, a second attempt included."""
-        return 2 * self.max_tokens if self.retry_max_tokens is None else self.retry_max_tokens
-
-    @model_validator(mode="after")
-    def _retry_is_larger(self) -> ScoringConfig:
-        if self.most_tokens < self.max_tokens:
-            raise ValueError(
-                f"retry_max_tokens is {self.retry_max_tokens}, less than max_tokens, "
-                f"{self.max_tokens}; give more, or as many for no second attempt"
-            )
-        return self
 
 
 class JudgingConfig(Section):

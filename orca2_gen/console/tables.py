@@ -48,14 +48,15 @@ def selection_table(ledger: Ledger) -> Table:
 
 
 def outcome_table(ledger: Ledger) -> Table:
-    """By strategy: selections, falls and the share of its answers that were not judged.
+    """By strategy: selections, falls and the shares of its answers that were not judged or forced.
 
     A caption warns if those answers could have changed a choice.
     """
     found = committed_rows(ledger, "selections", Selection)
-    table = Table(title="Answers that were not judged, in % of those scored", title_justify="left")
+    title = "Answers that were not judged, and those of a forced ending, in % of those scored"
+    table = Table(title=title, title_justify="left")
     table.add_column("strategy")
-    for name in ("selected", "fell", "scored", "truncated", "unparsed", "ungraded"):
+    for name in ("selected", "fell", "scored", "truncated", "unparsed", "ungraded", "forced"):
         table.add_column(name, justify="right")
     for name in dict.fromkeys(s.strategy for each in found for s in each.summaries):
         rows = [s for each in found for s in each.summaries if s.strategy == name]
@@ -64,6 +65,7 @@ def outcome_table(ledger: Ledger) -> Table:
             sum(s.num_truncated for s in rows),
             sum(s.num_unparsed for s in rows),
             sum(s.num_ungraded for s in rows),
+            sum(s.num_forced for s in rows),
         ]
         counts = [
             sum(each.strategy == name for each in found),
@@ -77,7 +79,7 @@ def outcome_table(ledger: Ledger) -> Table:
         more = f" and {len(fragile) - 5} more" if len(fragile) > 5 else ""
         table.caption = Text(
             f"{len(fragile)} of {len(found)} choices are fragile: counting unjudged answers as "
-            f"right would change them ({', '.join(fragile[:5])}{more})"
+            f"right, or forced ones as wrong, would change them ({', '.join(fragile[:5])}{more})"
         )
     return table
 
@@ -97,9 +99,18 @@ def example_table(rationale: Rationale, example: Example) -> Table:
     return table
 
 
-def accuracy_table(results: Mapping[str, Accuracies]) -> Table:
-    """Held-out accuracy in % per task, one column per model and message, the macro average last."""
-    table = Table(title="Held-out accuracy in %, no strategy instruction", title_justify="left")
+def accuracy_table(
+    results: Mapping[str, Accuracies], unforced: Mapping[str, Accuracies] | None = None
+) -> Table:
+    """Held-out accuracy in % per task, one column per model and message, the macro average last.
+
+    With `unforced`, the same accuracies with forced answers as wrong ones, each is shown as
+    `with (without)`, if any of them differ.
+    """
+    unforced = None if unforced == results else unforced
+    title = "Held-out accuracy in %, no strategy instruction"
+    title += "" if unforced is None else " (in brackets: forced answers counted as wrong)"
+    table = Table(title=title, title_justify="left")
     table.add_column("task")
     columns = [(label, message) for label, messages in results.items() for message in messages]
     for label, message in columns:
@@ -107,11 +118,11 @@ def accuracy_table(results: Mapping[str, Accuracies]) -> Table:
     tasks = list(next(iter(next(iter(results.values())).values())))
     for task in tasks:
         style = "bold" if task == "macro" else ""
-        table.add_row(
-            task,
-            *(f"{100 * results[label][message][task]:.1f}" for label, message in columns),
-            style=style,
-        )
+        cells = [f"{100 * results[label][message][task]:.1f}" for label, message in columns]
+        if unforced is not None:
+            without = [100 * unforced[label][message][task] for label, message in columns]
+            cells = [f"{cell} ({less:.1f})" for cell, less in zip(cells, without, strict=True)]
+        table.add_row(task, *cells, style=style)
     return table
 
 

@@ -74,14 +74,21 @@ def check_longest_answer(
     Raises:
         ValueError: it does not; one line with the lengths.
     """
-    shortest = Problem(
-        problem_id="shortest", task="shortest", question="", target="", answer_type="open"
-    )
-    found = plan_length(shortest, strategies, [length_budget(room, chat, strategies)])
-    if isinstance(found, Rejection):
+    fits = length_budget(room, chat, strategies)
+    # An open answer has no forced ending; any other asks for its form in words of its own.
+    for answer_type in ("open", "exact") if room.ending_tokens is not None else ("open",):
+        shortest = Problem(
+            problem_id="shortest", task="shortest", question="", target="", answer_type=answer_type
+        )
+        found = plan_length(shortest, strategies, [fits])
+        if not isinstance(found, Rejection):
+            continue
+        is_ended = answer_type != "open"
+        rows = "row whose answer may need an ending" if is_ended else "row"
+        lower = 'lower it, set scoring.ask_again = "none"' if is_ended else "lower it"
         raise ValueError(
             f"{budget}: even an empty question does not fit the {room.role}'s context "
-            f"({found.detail.partition(': ')[2]}), so every row would be rejected; lower it, or "
+            f"({found.detail.partition(': ')[2]}), so every {rows} would be rejected; {lower}, or "
             f"raise {section}.max_model_len"
         )
 

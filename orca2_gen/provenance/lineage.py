@@ -119,7 +119,7 @@ def _is_what_was_said(rationale: Rationale) -> bool:
         return not rationale.completions
     num_calls = 1 + len(rationale.further_calls)
     said = rationale.completions
-    if len(said) != num_calls:
+    if [each.call for each in said] != list(range(num_calls)):  # no forced ending
         return False
     whole = compose(said)
     return (rationale.text, rationale.reasoning) == (whole.text, whole.reasoning)

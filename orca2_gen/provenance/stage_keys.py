@@ -122,6 +122,7 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
         "names": list(strategies.names),
         "encoding": ENCODING_VERSION,
         "max_tokens": [config.scoring.max_tokens, config.scoring.most_tokens],
+        **_endings(config),
         "scored_problems": selection.scored_problems,
         "block_size": selection.block_size,
         "blocks": BLOCKS_VERSION,
@@ -129,6 +130,16 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
         "race": race if rule.is_race else None,
         "run_seed": config.run_seed,
         "grader": GRADER_VERSION,
+    }
+
+
+def _endings(config: Config) -> dict[str, Any]:
+    """The determinants of forced endings; none where none are asked for, as in older runs."""
+    if config.scoring.ending_tokens is None:
+        return {}
+    return {
+        "ask_again": config.scoring.ask_again,
+        "answer_max_tokens": config.scoring.answer_max_tokens,
     }
 
 
@@ -167,6 +178,7 @@ def evaluation_key(
         "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
         "answer_sentence": strategies.answer_sentence,
         "max_tokens": config.evaluation.max_tokens,
+        **_endings(config),
         "calls": CALLS_VERSION,
         "encoding": ENCODING_VERSION,
         "grader": GRADER_VERSION if grader is None else grader,
@@ -204,6 +216,8 @@ def _reading(
             for r in room
         },
     }
+    if ended := {r.role: [r.scored_tokens, r.ending_tokens] for r in room if r.ending_tokens}:
+        found["endings"] = ended
     rendered = {r.role: inputs.rendered.get((r.tokenizer, r.rendering)) for r in room}
     if any(rendered.values()):
         found["rendered"] = {role: about for role, about in rendered.items() if about}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orca2_gen.records import Problem, Rejection, Selection
+from orca2_gen.records import Problem, Rejection, Selection, engine_completions
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import column_with_nulls
@@ -171,7 +171,7 @@ def _tokens(receipt: Receipt, rows: Sequence[Any]) -> dict[str, int]:
     if receipt.stage == "judgements":
         made = [reply for row in rows for reply in row.judgement]
     else:
-        made = [each for row in rows for each in row.completions or (row,)]
+        made = [each for row in rows for each in engine_completions(row)]
     return {
         "prompt_tokens": sum(each.num_prompt_tokens for each in made),
         "completion_tokens": sum(each.num_completion_tokens for each in made),

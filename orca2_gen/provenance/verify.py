@@ -19,6 +19,7 @@ from orca2_gen.provenance.accounting import (
     read_stage,
 )
 from orca2_gen.provenance.dataset_faults import check_dataset
+from orca2_gen.provenance.ending_faults import ending_faults
 from orca2_gen.provenance.lineage import judged_cells, lineage_faults
 from orca2_gen.provenance.recorded import Recorded, differences, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS, prompt_digests, stage_keys
@@ -114,6 +115,7 @@ def _check_origins(
     _check_keys(recorded, ledger, found)
     _check_texts(recorded, config, strategies, ledger, found)
     faults = list(lineage_faults(ledger, config, strategies))
+    faults += ending_faults(ledger, recorded, config)
     found.findings += faults[:MOST_FAULTS]
     if len(faults) > MOST_FAULTS:
         found.findings.append(f"and {len(faults) - MOST_FAULTS} more faults of rows")

@@ -65,7 +65,8 @@ def next_step(group: Group, rule: Rule, scored: Scored) -> Block | Selection:
         return block(group, rule, num_blocks, first, followed.standing.names)
     cells = [score for index in range(len(followed.sizes)) for score in scored[index]]
     selection = _selection(group, rule, followed.choice, followed.standing, cells)
-    fragile = _is_fragile(selection, rule, followed.standing, [_forgiven(s) for s in cells])
+    others = ([_forgiven(s) for s in cells], [_unforced(s) for s in cells])
+    fragile = any(_is_fragile(selection, rule, followed.standing, other) for other in others)
     return dataclasses.replace(selection, fragile=fragile)
 
 
@@ -153,13 +154,13 @@ def _raced(standing: Standing, seen: Mapping[str, Sequence[StudentScore]]) -> Ch
 
 
 def _is_fragile(
-    selection: Selection, rule: Rule, standing: Standing, forgiven: Sequence[StudentScore]
+    selection: Selection, rule: Rule, standing: Standing, others: Sequence[StudentScore]
 ) -> bool:
-    """Whether the forgiven scores choose another strategy, or take away a lead that one fell to.
+    """Whether these other scores choose another strategy, or take away a lead that one fell to.
 
     Only strategies that never fell are chosen among: the later scores of a fallen one are unknown.
     """
-    by_name = {name: [s for s in forgiven if s.strategy == name] for name in rule.strategies}
+    by_name = {name: [s for s in others if s.strategy == name] for name in rule.strategies}
     last = [summarise(name, by_name[name]) for name in standing.names]
     if choose(last, rule).strategy != selection.strategy and selection.reason != "nearly_best":
         return True
@@ -175,6 +176,11 @@ def _forgiven(score: StudentScore) -> StudentScore:
     """The score, counted as correct if it has no verdict."""
     is_judged = score.outcome in ("correct", "incorrect") and not math.isnan(score.score)
     return score if is_judged else dataclasses.replace(score, score=1.0)
+
+
+def _unforced(score: StudentScore) -> StudentScore:
+    """The score, counted as wrong if its verdict rests on a forced ending."""
+    return dataclasses.replace(score, score=0.0) if score.is_forced else score
 
 
 def _unscored_choice(group: Group, rule: Rule) -> Choice:
@@ -222,7 +228,7 @@ def summarise(
         mean=mean,
         low=low,
         high=high,
-        mean_completion_tokens=sum(s.num_completion_tokens for s in scores) / num if num else 0.0,
+        mean_completion_tokens=sum(s.num_answer_tokens for s in scores) / num if num else 0.0,
         num_truncated=outcomes.count("truncated"),
         num_unparsed=outcomes.count("unparsed"),
         num_ungraded=outcomes.count("ungraded"),
@@ -230,6 +236,7 @@ def summarise(
         fell_to=fall.to if fall else "",
         fell_by=fall.by if fall else "",
         num_thoughts_cut=sum(s.is_thought_cut for s in scores),
+        num_forced=sum(s.is_forced for s in scores),
     )
 
 

@@ -10,7 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
+from orca2_gen.records import (
+    Problem,
+    Rationale,
+    Rejection,
+    StudentScore,
+    engine_completions,
+)
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.units import Receipt, read_unit, write_unit
 from orca2_gen.selection.blocks import SURVIVORS
@@ -23,8 +29,8 @@ graded again."""
 
 
 def token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
-    """The engine's tokens for these rows, including attempts that were cut short."""
-    return _sums([completion for row in rows for completion in row.completions or (row,)])
+    """The engine's tokens for these rows, including attempts that were cut short and endings."""
+    return _sums([completion for row in rows for completion in engine_completions(row)])
 
 
 def reply_counts(rows: Sequence[StudentScore]) -> dict[str, int]:

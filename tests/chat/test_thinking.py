@@ -21,6 +21,7 @@ from orca2_gen.chat import (
     has_stray_marker,
     load_chat,
     opens_thought,
+    parted,
     resumable_ids,
     split_thought,
     template_ids,
@@ -167,6 +168,18 @@ def test_a_marker_that_the_model_left_out_at_the_beginning_is_not_missed(root: P
     start = template_ids(chat, "<think>\n")
     found = split(chat, ids[len(start) :])
     assert (found.reasoning, found.text) == ("one two", "three")
+
+
+@pytest.mark.parametrize("name", ["r1", "smollm_3"])
+def test_vllms_own_parser_finds_the_same_ids_of_the_answer(root: Path, name: str) -> None:
+    from vllm.reasoning import ReasoningParserManager
+
+    chat = chat_of(name, root)
+    parser = ReasoningParserManager.get_reasoning_parser("deepseek_r1")(chat.tokenizer)
+    ids = generated(chat, "one two", "three four")
+    assert parser.is_reasoning_end(list(ids))
+    found = parted(chat, encode_prompt(chat, ASKED), ids)
+    assert [*found.answer, chat.end_id] == parser.extract_content_ids(list(ids))
 
 
 @pytest.mark.parametrize("name", ["chatml", "gemma_3", "llama_2"])

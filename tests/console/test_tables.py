@@ -72,6 +72,15 @@ def test_the_accuracy_table_holds_every_task_and_model() -> None:
     )
 
 
+def test_the_accuracy_table_shows_accuracies_without_forced_answers_beside_them() -> None:
+    found = {"before": {"cautious": {"sums": 0.25, "macro": 0.375}}}
+    without = {"before": {"cautious": {"sums": 0.125, "macro": 0.25}}}
+    text = printed(accuracy_table(found, without))
+    assert "25.0 (12.5)" in text and "37.5 (25.0)" in text and "forced" in text
+    assert "forced" not in printed(accuracy_table(found))
+    assert "forced" not in printed(accuracy_table(found, found))
+
+
 @pytest.mark.parametrize("stage", ["problems", "scores", "rationales", "examples", "dataset"])
 def test_the_verification_table_names_every_stage(undisturbed: FinishedRun, stage: str) -> None:
     assert stage in printed(verification_table(verify(undisturbed.run_dir)))
@@ -105,6 +114,10 @@ def test_choices_that_unjudged_answers_could_have_changed_are_named(
 ) -> None:
     [first, *_] = committed_rows(read_ledger(undisturbed.run_dir), "selections", Selection)
     ledger = read_ledger(tmp_path, writable=True)
+    summaries = tuple(
+        dataclasses.replace(each, num_scored=10, num_forced=3) for each in first.summaries
+    )
+    first = dataclasses.replace(first, summaries=summaries)
     for index in range(8):
         row = dataclasses.replace(first, group=f"task{index}", fragile=index < num_fragile)
         name = UnitName(stage="selections", stage_key="k", unit=row.group, group=row.group)
@@ -112,6 +125,7 @@ def test_choices_that_unjudged_answers_could_have_changed_are_named(
     text = " ".join(printed(outcome_table(ledger)).split())
     assert (f"{num_fragile} of 8 choices are fragile" in text) == bool(num_fragile)
     assert ("and 2 more" in text) == (num_fragile == 7)
+    assert text.count("30.0") == len(summaries)  # the share of forced answers
 
 
 def test_the_regrading_table_has_a_row_for_every_task_and_strategy() -> None:

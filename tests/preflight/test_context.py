@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -38,6 +39,24 @@ def test_a_context_is_refused_exactly_if_no_problem_fits_it(
     except ValueError as error:
         assert not fits
         assert "scoring.max_tokens" in str(error) and "student.max_model_len" in str(error)
+
+
+@given(max_model_len=st.integers(16, 2000))
+def test_a_context_without_room_for_a_forced_ending_is_refused(
+    chatml: Chat, strategies: Strategies, max_model_len: int
+) -> None:
+    plain = Room(role="student", tokenizer="", max_model_len=max_model_len, max_tokens=100)
+    room = dataclasses.replace(plain, scored_tokens=100, ending_tokens=32)
+    problem = Problem(problem_id="p", task="t", question="", target="", answer_type="exact")
+    fits = plan_length(problem, strategies, [length_budget(room, chatml, strategies)]) is problem
+    try:
+        check_longest_answer("student", room, chatml, strategies, "scoring.max_tokens")
+        assert fits
+    except ValueError as error:
+        assert not fits
+        assert "\n" not in str(error) and "student.max_model_len" in str(error)
+        if "forced ending" in str(error):
+            assert 'scoring.ask_again = "none"' in str(error)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import orca2_gen
 from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import load_config
+from orca2_gen.config.scoring import ScoringConfig
 from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.provenance.stage_keys import PREVIOUS, stage_determinants
 from orca2_gen.selection.blocks import Group
@@ -39,6 +40,8 @@ ALL = set(ORDER)
         ("student.max_model_len=2048", "problems"),
         ("selection.select_by=category", "problems"),
         ("scoring.retry_max_tokens=600", "problems"),
+        ("scoring.answer_max_tokens=16", "problems"),
+        ("scoring.ask_again=none", "problems"),
         ("selection.method=full_grid", "scores"),
         ("selection.scored_problems=11", "scores"),
         ("selection.block_size=5", "scores"),
@@ -192,6 +195,15 @@ def test_few_shot_is_in_the_keys_and_with_it_what_the_evaluation_asks(
     assert changed == {"evaluation_problems"}
     changed = {stage for stage, key in file_keys(file, few_shot).items() if key != few[stage]}
     assert changed == {"evaluation_problems"} | ALL
+
+
+def test_a_run_without_forced_endings_has_the_keys_of_one_that_knows_none(
+    write_config: Write,
+) -> None:
+    config = load_config(write_config(), ["scoring.ask_again=none", "scoring.answer_max_tokens=9"])
+    older = config.model_copy(update={"scoring": ScoringConfig()})
+    assert keys_of(config) == keys_of(older)
+    assert "ask_again" not in json.dumps(stage_determinants(config, read_inputs(config)))
 
 
 def test_every_stage_has_its_own_key(write_config: Write) -> None:

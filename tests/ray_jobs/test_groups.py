@@ -245,7 +245,8 @@ def test_a_student_that_is_cut_short_is_asked_once_more_before_its_task_is_decid
         lambda score: dataclasses.replace(score, completions=()),
     )
     assert any("is not what its calls said" in finding for finding in findings)
-    once = selected(file, f"run_dir={tmp_path / 'once'}", "scoring.retry_max_tokens=16")
+    silent = ["scoring.retry_max_tokens=16", "scoring.ask_again=none"]
+    once = selected(file, f"run_dir={tmp_path / 'once'}", *silent)
     cut = [s for _, s in rows_of(once, "scores", StudentScore) if s.outcome == "truncated"]
     assert {s.problem_id for s in cut} == {s.problem_id for s in again}
     summaries: list[Any] = [s for _, s in rows_of(once, "selections", Selection)]

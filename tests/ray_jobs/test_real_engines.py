@@ -20,14 +20,14 @@ from orca2_gen.console.progress import show_stage
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
-from orca2_gen.run_directory.ledger import read_ledger
+from orca2_gen.run_directory.ledger import committed_rows, read_ledger
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs import stages
 from ray_jobs.demo import CONFIG
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
-from ray_jobs.evaluation import evaluate_model
-from ray_jobs.pipeline import run_all
+from ray_jobs.evaluation import evaluate_model, score_model
+from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading.regrade import regrade
 from ray_jobs.run import open_run
 from tests.conftest import source_of
@@ -38,6 +38,11 @@ pytestmark = pytest.mark.engine
 
 TASKS = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "tasks"
 SCORED = 12
+SHORT_KEYS = (
+    ("scoring", "max_tokens"),
+    ("scoring", "retry_max_tokens"),
+    ("evaluation", "max_tokens"),
+)
 
 
 def small(run_dir: Path, rows: int, *overrides: str) -> list[str]:
@@ -167,6 +172,29 @@ def test_a_trained_student_is_loaded_by_vllm_and_evaluated(
         accuracies = evaluate_model(opened, "trained", trained_student(config))
     assert set(accuracies["cautious"]) == {"add", "river", "macro"}
     assert all(0.0 <= value <= 1.0 for value in accuracies["cautious"].values())
+
+
+@pytest.mark.slow
+def test_a_student_that_is_cut_short_is_asked_again_and_its_endings_verify(tmp_path: Path) -> None:
+    short = [f"{section}.{key}=12" for section, key in SHORT_KEYS]
+    overrides = small(tmp_path / "run", 12, *short, "scoring.answer_max_tokens=8")
+    with open_run(load_config(CONFIG, overrides), show_stage) as opened:
+        read_tasks(opened)
+        score_student(opened)
+        select_strategies(opened)
+        score_model(opened, "student")
+    assert verify(tmp_path / "run").findings == []
+    ledger = read_ledger(tmp_path / "run")
+    for stage in ("scores", "evaluation"):
+        scores = committed_rows(ledger, stage, StudentScore)
+        undecided = [s for s in scores if s.ending or s.outcome in ("truncated", "unparsed")]
+        assert undecided and all(len(s.ending) == 1 for s in undecided)
+        assert any(s.is_forced for s in undecided)
+        for score in undecided:
+            [ending] = score.ending
+            assert ending.num_completion_tokens <= 8
+            assert ending.num_prompt_tokens > score.num_prompt_tokens + len(score.token_ids) - 1
+        print(stage, len(scores), "cells", sum(s.is_forced for s in scores), "forced")
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from hypothesis import assume, given
@@ -133,6 +133,54 @@ def test_fragile_exactly_when_forgiving_unjudged_cells_changes_the_winner(
     changed = decide(group, rule, forgiven).strategy != decide(group, rule, scored).strategy
     assert decide(group, rule, scored).fragile == changed
     assert not decide(group, rule, forgiven).fragile
+
+
+def with_ending(score: StudentScore, tokens: int = 3) -> StudentScore:
+    """The score with a forced ending of so many tokens."""
+    made = dataclasses.replace(score.completion, call=1, num_completion_tokens=tokens)
+    return dataclasses.replace(score, ending=(made,))
+
+
+@given(group=groups, rule=rules, data=st.data())
+def test_fragile_also_exactly_when_forced_cells_as_wrong_change_the_winner(
+    group: Group, rule: Rule, data: st.DataObject
+) -> None:
+    scored = {
+        block.index: [
+            with_ending(score) if data.draw(st.booleans()) else score
+            for score in draw_scores(data, block)
+        ]
+        for block in blocks(group, rule)
+    }
+
+    def winner(change: Callable[[StudentScore], StudentScore]) -> str:
+        return decide(group, rule, {i: list(map(change, s)) for i, s in scored.items()}).strategy
+
+    def forgiven(score: StudentScore) -> StudentScore:
+        is_judged = score.outcome in ("correct", "incorrect")
+        return score if is_judged else dataclasses.replace(score, score=1.0)
+
+    def unforced(score: StudentScore) -> StudentScore:
+        return dataclasses.replace(score, score=0.0) if score.is_forced else score
+
+    selection = decide(group, rule, scored)
+    others = {winner(forgiven), winner(unforced)}
+    assert selection.fragile == (others != {selection.strategy})
+    for summary in selection.summaries:
+        cells = [s for each in scored.values() for s in each if s.strategy == summary.strategy]
+        assert summary.num_forced == sum(cell.is_forced for cell in cells)
+        undecided = summary.num_truncated + summary.num_unparsed + summary.num_ungraded
+        assert summary.num_forced + undecided <= summary.num_scored
+
+
+def test_the_tokens_of_endings_count_where_strategies_tie() -> None:
+    cells = [score_of(number, "step_by_step", "correct", 5) for number in range(4)]
+    plain = summarise("step_by_step", cells)
+    ended = summarise("step_by_step", [with_ending(cells[0], 8), *cells[1:]])
+    assert (plain.mean_completion_tokens, ended.mean_completion_tokens) == (5.0, 7.0)
+    unread = dataclasses.replace(with_ending(cells[0], 8), ending_is_unread=True)
+    found = summarise("step_by_step", [unread, *cells[1:]])
+    assert (found.mean_completion_tokens, found.num_forced) == (5.0, 0)
 
 
 @given(
