@@ -27,9 +27,21 @@ from orca2_gen.commands.options import PATH
     metavar="TOKEN",
     help="A further token to add, e.g. <think>; may be given again.",
 )
+@click.option(
+    "--bos/--no-bos",
+    "begins",
+    default=None,
+    help="Whether a conversation of ChatML begins with bos.  [default: as MODEL's files say]",
+)
 @click.option("--force", is_flag=True, help="Replace a chat template that MODEL has already.")
 def prepare(
-    model: Path, out: Path, template: str, end: str | None, tokens: tuple[str, ...], force: bool
+    model: Path,
+    out: Path,
+    template: str,
+    end: str | None,
+    tokens: tuple[str, ...],
+    begins: bool | None,
+    force: bool,
 ) -> None:
     """Make student directory OUT of base model MODEL: control tokens, their rows, a chat template.
 
@@ -45,6 +57,7 @@ def prepare(
             template=template,
             end=end,
             tokens=tokens,
+            begins=begins,
             replaces_template=force,
         )
     )

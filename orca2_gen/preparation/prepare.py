@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -44,6 +45,8 @@ class Wish:
     """The token that ends a turn in the template of a file."""
     tokens: tuple[str, ...] = ()
     """Further tokens to add, such as those around a thought."""
+    begins: bool | None = None
+    """Whether ChatML's conversations begin with bos; None if the model's files decide."""
     replaces_template: bool = False
     """Whether a template that the model has already is replaced."""
 
@@ -67,8 +70,14 @@ def prepare(wish: Wish) -> Prepared:
     _check_place(wish.out)
     template = read_template(wish.template, wish.end, wish.tokens)
     model = read_pretrained(wish.model)
-    old = read_vocabulary(wish.model, replaces_template=wish.replaces_template)
-    ends = _ends(model, old)
+    said = _said_ends(model)
+    old = read_vocabulary(wish.model, replaces_template=wish.replaces_template, ends=said)
+    if wish.begins is not None:
+        if wish.begins and old.tokenizer.bos_token_id is None:
+            raise ValueError(f"--bos: the tokenizer in {wish.model} has no bos; leave --bos out")
+        old = dataclasses.replace(old, begins=wish.begins)
+    known = set(old.ids.values())
+    ends = [each for each in (old.tokenizer.eos_token_id, *said) if each in known]
     _check_room(model, wish.out)
     base_end = old.tokenizer.eos_token
     with _whole_or_not_at_all(wish.out) as staging:
@@ -77,9 +86,7 @@ def prepare(wish: Wish) -> Prepared:
         _write_weights(model, staging, old, rows)
         num_rows = max([model.num_rows - 1, *rows]) + 1
         end = new.ids[template.end]
-        _write_configs(
-            model, staging, new, [end, *(each for each in ends if each != end)], num_rows
-        )
+        _write_configs(model, staging, new, list(dict.fromkeys([end, *ends])), num_rows)
         for pattern in _TERMS:
             for path in sorted(wish.model.glob(pattern)):
                 if path.is_file():
@@ -174,14 +181,13 @@ def _write_index(model: Pretrained, staging: Path) -> None:
     _write_json(staging / INDEX, {**model.index, "metadata": metadata})
 
 
-def _ends(model: Pretrained, old: Vocabulary) -> list[int]:
-    """The ids that end a text of the base model, by tokenizer, generation config and config."""
-    said = [old.tokenizer.eos_token_id]
+def _said_ends(model: Pretrained) -> list[int]:
+    """The ids that end a text of the base model, by its generation config and config."""
+    said: list[Any] = []
     for body in (_generation(model.directory), model.config):
         value = body.get("eos_token_id")
         said += value if isinstance(value, list) else [value]
-    known = set(old.ids.values())
-    return [each for each in dict.fromkeys(said) if type(each) is int and each in known]
+    return [each for each in said if type(each) is int]
 
 
 def _generation(directory: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Vocabulary:
     ids: Mapping[str, int]
     """Token -> id."""
     begins: bool
-    """Whether it writes bos before a text, or may."""
+    """Whether the model was trained on texts that begin with bos, as far as its files say."""
 
 
 def read_template(wanted: str, end: str | None, further: tuple[str, ...]) -> Template:
@@ -86,8 +86,15 @@ def read_template(wanted: str, end: str | None, further: tuple[str, ...]) -> Tem
     return Template(text=text, control=(end,), further=further, end=end, begins=False)
 
 
-def read_vocabulary(directory: Path, *, replaces_template: bool) -> Vocabulary:
+def read_vocabulary(
+    directory: Path, *, replaces_template: bool, ends: Collection[int] = ()
+) -> Vocabulary:
     """The Vocabulary of a base model's tokenizer.
+
+    Args:
+        directory: the model's.
+        replaces_template: whether it may have a chat template.
+        ends: ids that end a text besides the tokenizer's eos.
 
     Raises:
         ValueError: the tokenizer is absent, damaged or of another kind, or it has a chat template
@@ -116,12 +123,15 @@ def read_vocabulary(directory: Path, *, replaces_template: bool) -> Vocabulary:
             f"{KEY}: {directory} has a chat template already, so it can be a student as it is; "
             "--force replaces it"
         )
+    others = [tokenizer.eos_token_id, tokenizer.pad_token_id, *ends]
     return Vocabulary(
-        tokenizer=tokenizer, ids=dict(tokenizer.get_vocab()), begins=_begins(directory, tokenizer)
+        tokenizer=tokenizer,
+        ids=dict(tokenizer.get_vocab()),
+        begins=_begins(directory, tokenizer, others),
     )
 
 
-def _begins(directory: Path, tokenizer: Any) -> bool:
+def _begins(directory: Path, tokenizer: Any, further: Collection[int]) -> bool:
     """Whether the model was trained on texts that begin with bos, as far as its files say."""
     bos = tokenizer.bos_token_id
     if bos is None:
@@ -130,8 +140,8 @@ def _begins(directory: Path, tokenizer: Any) -> bool:
         return True
     path = directory / "tokenizer_config.json"
     settings = json.loads(path.read_bytes()) if path.is_file() else {}
-    # A bos that is the end of text too parts documents; none comes before the first.
-    return settings.get("add_bos_token") is not False and bos != tokenizer.eos_token_id
+    # A bos that ends a text too, or pads, only parts documents: Qwen's is its <|endoftext|>.
+    return settings.get("add_bos_token") is not False and bos not in further
 
 
 def save_tokenizer(vocabulary: Vocabulary, template: Template, target: Path) -> Vocabulary:

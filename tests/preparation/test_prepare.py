@@ -226,6 +226,30 @@ def test_further_tokens_and_a_template_of_ones_own(tmp_path: Path, bases: Any) -
     assert tokenizer.decode(thought, skip_special_tokens=True) == "<think></think>"
 
 
+def test_a_conversation_begins_with_bos_if_the_base_model_was_trained_so(
+    tmp_path: Path, bases: Any
+) -> None:
+    def template(name: str, begins: bool | None = None, **settings: Any) -> str:
+        model = tmp_path / "base"
+        shutil.rmtree(model, ignore_errors=True)
+        shutil.rmtree(tmp_path / "student", ignore_errors=True)
+        shutil.copytree(bases[name][0], model)
+        edited("tokenizer_config.json", **settings)(model)
+        prepare(Wish(model=model, out=tmp_path / "student", begins=begins))
+        return (tmp_path / "student" / "chat_template.jinja").read_text()
+
+    assert template("gemma_3").startswith("{{- bos_token -}}")
+    own = {"bos_token": "<|im_start|>"}
+    assert template("qwen_2", **own).startswith("{{- bos_token -}}")
+    assert "bos" not in template("qwen_2", **own, add_bos_token=False)
+    assert "bos" not in template("gemma_3", begins=False)
+    assert "bos" not in template("gemma_3", bos_token="<pad>")
+    assert "bos" not in template("qwen_2", bos_token="<|endoftext|>", eos_token="<|im_end|>")
+    assert template("qwen_2", True, bos_token="<|endoftext|>").startswith("{{- bos_token -}}")
+    with pytest.raises(ValueError, match=r"--bos: the tokenizer in .* has no bos"):
+        template("phi", True, bos_token=None)
+
+
 def without(name: str) -> Callable[[Path], None]:
     return lambda model: (model / name).unlink()
 
