@@ -102,6 +102,7 @@ MAY_IMPORT = {
         "grading_speed": "marked_answers",
         "real_models": "pairs",
         "selection_savings": "selection",
+        "thinking_microworld": "",
     },
 }
 FLAT = ("train",)
