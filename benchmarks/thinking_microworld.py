@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import json
 import random
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from orca2_gen.console.progress import show_stage
 from orca2_gen.dataset import DatasetPlan, write_dataset
 from orca2_gen.microworld.corpus import draw_chat
 from orca2_gen.microworld.instructions import microworld_strategies
+from orca2_gen.preparation.prepare import Wish, prepare
 from orca2_gen.records import Example, Message, Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.run_directory.ledger import committed_rows
@@ -37,6 +37,8 @@ from train.launch import train_student, trained_student
 from train.pretrain import build_corpus
 
 START, END = "<think>", "</think>"
+LEARNING_RATE = 3e-3
+"""That of the pair's own first training: the rows of new tokens have a long way to go."""
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.role == 'assistant' and message.reasoning_content %}"
@@ -61,19 +63,20 @@ class Thoughts:
         return self.num_closed / max(1, self.num_answers)
 
 
-def with_think_tokens(source: Path, target: Path) -> Path:
+def with_think_tokens(source: Path, out: Path) -> Path:
     """A copy of a model directory that has tokens for a thought, and a template that writes it."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    shutil.copytree(source, target)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    tokenizer.add_tokens([START, END])
-    model = AutoModelForCausalLM.from_pretrained(source)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
-    model.save_pretrained(target)
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(target)
-    return target
+    template = out / "thinking.jinja"
+    template.write_text(TEMPLATE)
+    wish = Wish(
+        model=source,
+        out=out / source.name,
+        template=str(template),
+        end="<|im_end|>",
+        tokens=(START, END),
+        replaces_template=True,
+    )
+    prepare(wish)
+    return wish.out
 
 
 def thinking_rows(chat: Chat, num_rows: int, seed: int) -> Iterator[Example]:
@@ -121,6 +124,8 @@ def taught_to_think(model: Path, out: Path, num_rows: int, num_steps: int) -> Pa
         "training.model": model,
         "training.prompts": "instruction_kept",
         "training.num_steps": num_steps,
+        "training.rows_per_step": 8,
+        "training.learning_rate": LEARNING_RATE,
     }
     train_student(CONFIG, [f"{key}={value}" for key, value in settings.items()])
     return run_dir / "student"
@@ -142,14 +147,15 @@ def thoughts_in(chat: Chat, scores: Iterable[StudentScore]) -> Thoughts:
 def measure(out: Path, overrides: Iterable[str] = (), *, num_rows: int, num_steps: int) -> Any:
     """The JSON document of the whole benchmark, which writes into the directory `out`."""
     world = CONFIG.parent.parent.parent / "orca2_gen" / "microworld"
-    student = with_think_tokens(world / "student", out / "student")
-    teacher = with_think_tokens(world / "teacher", out / "teacher")
+    student = with_think_tokens(world / "student", out)
+    teacher = with_think_tokens(world / "teacher", out)
     teacher = taught_to_think(teacher, out, num_rows, num_steps)
     settings = [
         f"run_dir={out / 'run'}",
         f"student.model={student}",
         f"teacher.model={teacher}",
         'rationales.thoughts="keep"',
+        f"training.learning_rate={LEARNING_RATE}",
         *overrides,
     ]
     found: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.preflight import ask_first, ask_training
+from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
@@ -75,7 +76,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (tasks, verify, status, recover, submit, plan):
+for command in (tasks, verify, status, recover, submit, plan, prepare):
     cli.add_command(command)
 
 

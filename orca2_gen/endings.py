@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orca2_gen.calls import Answer, Budget
-from orca2_gen.chat import Chat, encode_text, resumable_ids, split_thought, template_ids
+from orca2_gen.calls import Answer, Budget, generated
+from orca2_gen.chat import Chat, encode_text, resumable_ids, template_ids
 from orca2_gen.engine import Engine, Request
 from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.forced_endings import OPENING
@@ -48,7 +48,7 @@ async def forced_ending(
         max_tokens=budget.answer_max_tokens,
     )
     # A model may begin to think again; what it thinks is not its answer.
-    return (split_thought(chat, prompt, await engine.generate(request)),)
+    return (await generated(engine, chat, request),)
 
 
 def ending_prompt(

@@ -67,6 +67,7 @@ MAY_IMPORT = {
         "scripted_engine": "records grading chat engine judging",
         "synthesis": "records run_directory grading config",
         "preflight": "records run_directory strategies chat prompts tasks config lengths",
+        "preparation": "run_directory chat preflight",
         "provenance": "*",
         "console": "*",
         "microworld": "*",
@@ -101,6 +102,7 @@ MAY_IMPORT = {
         "grading_speed": "marked_answers",
         "real_models": "pairs",
         "selection_savings": "selection",
+        "thinking_microworld": "",
     },
 }
 FLAT = ("train",)

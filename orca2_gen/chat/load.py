@@ -52,7 +52,8 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
         )
     specification = json.loads(tokenizer.backend_tokenizer.to_str())
     control = set(tokenizer.all_special_ids)
-    control |= {i for i, token in tokenizer.added_tokens_decoder.items() if not _is_blank(token)}
+    added = tokenizer.added_tokens_decoder  # built anew at each call
+    control |= {i for i, token in added.items() if not _is_blank(token)}
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id != tokenizer.eos_token_id:
         control.discard(tokenizer.unk_token_id)  # stands for a rare character; it controls nothing
     end_ids = _end_ids(Path(model_dir), tokenizer)
@@ -64,7 +65,7 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
         template_tokenizer=_without_leading_space(specification),
         data_tokenizer=_data_tokenizer(specification),
         control_ids=frozenset(control),
-        marker_ids=frozenset(i for i in control if _is_marker(tokenizer, i)),
+        marker_ids=frozenset(i for i in control if _is_marker(added.get(i))),
         end_ids=end_ids,
         end_id=min(end_ids) if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
         digest=digest,
@@ -136,9 +137,8 @@ def _is_blank(token: Any) -> bool:
     return not (token.special or token.content.replace("\u2581", " ").strip())
 
 
-def _is_marker(tokenizer: Any, token_id: int) -> bool:
+def _is_marker(token: Any) -> bool:
     """Whether a control token is special or named in brackets or bars, as a plain word is not."""
-    token = tokenizer.added_tokens_decoder.get(token_id)
     if token is None or token.special:
         return True
     edges = token.content.strip()[:1], token.content.strip()[-1:]

@@ -36,22 +36,36 @@ def loaded_chat(key: str, directory: str, rendering: Rendering, chat_of: ChatOf)
     Raises:
         ValueError: its files are absent, damaged or of no use; one line that names the key.
     """
-    for name in TOKENIZER_FILES:
-        if name.endswith(".json"):
-            _check_json(key, Path(directory) / name)
+    check_tokenizer_files(key, Path(directory))
     try:
         chat = chat_of(directory, rendering)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the tokenizers library panics, which is no Exception
-        reason = _first_line(error)
-        if isinstance(error, ValueError) and reason.startswith(directory):
-            raise ValueError(f"{key}: {reason}") from error
-        raise ValueError(
-            f"{key}: the tokenizer in {directory} cannot be loaded ({reason}); copy the model "
-            "again, or save its tokenizer with save_pretrained"
-        ) from error
+        raise unloadable(key, directory, error) from error
     return chat
+
+
+def check_tokenizer_files(key: str, directory: Path) -> None:
+    """Checks that each file of a tokenizer that is there is an object in JSON.
+
+    Raises:
+        ValueError: one is not; one line that names the key.
+    """
+    for name in TOKENIZER_FILES:
+        if name.endswith(".json"):
+            _check_json(key, directory / name)
+
+
+def unloadable(key: str, directory: str, error: BaseException) -> ValueError:
+    """The error in one line of a tokenizer that a library fails to load with this error."""
+    reason = _first_line(error)
+    if isinstance(error, ValueError) and reason.startswith(directory):
+        return ValueError(f"{key}: {reason}")
+    return ValueError(
+        f"{key}: the tokenizer in {directory} cannot be loaded ({reason}); copy the model "
+        "again, or save its tokenizer with save_pretrained"
+    )
 
 
 def check_template(key: str, room: Room, chat: Chat, strategies: Strategies) -> None:

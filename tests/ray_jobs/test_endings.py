@@ -264,3 +264,26 @@ def test_an_ending_in_a_run_that_asked_for_none_is_found(
     del body["stages"]["scores"]["answer_max_tokens"]
     config.write_text(json.dumps(body))
     assert any("asked for none" in finding for finding in verify(run_dir).findings)
+
+
+def test_a_rationale_that_is_a_cell_with_its_ending_is_found(
+    forced: FinishedRun, tmp_path: Path
+) -> None:
+    run_dir = Path(shutil.copytree(forced.run_dir, tmp_path / "run"))
+    ledger = read_ledger(run_dir)
+    ended_cells = {s.problem_id: s for s in scores_of(ledger) if s.is_forced and s.text.strip()}
+    receipt, rows, place = next(
+        (receipt, rows, place)
+        for receipt in ledger.committed("rationales")
+        for rows in [read_records(run_dir, receipt.accepted, Rationale)]
+        for place, row in enumerate(rows)
+        if row.problem_id in ended_cells
+    )
+    score = ended_cells[rows[place].problem_id]
+    text = f"{score.text}\n\nAnswer:{score.ending[0].text}"
+    rows[place] = dataclasses.replace(rows[place], text=text)
+    entry = write_records(run_dir, receipt.accepted.path, rows, Rationale)
+    new = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
+    rewrite_ledger(run_dir, lambda all_: [new if r == receipt else r for r in all_])
+    found = verify(run_dir).findings
+    assert any("is taught a forced ending" in finding for finding in found), found
