@@ -11,6 +11,7 @@ import orca2_gen
 from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import load_config
 from orca2_gen.config.scoring import ScoringConfig
+from orca2_gen.provenance import stage_keys
 from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.provenance.stage_keys import PREVIOUS, stage_determinants
 from orca2_gen.selection.blocks import Group
@@ -204,6 +205,17 @@ def test_a_run_without_forced_endings_has_the_keys_of_one_that_knows_none(
     older = config.model_copy(update={"scoring": ScoringConfig()})
     assert keys_of(config) == keys_of(older)
     assert "ask_again" not in json.dumps(stage_determinants(config, read_inputs(config)))
+
+
+def test_how_an_ending_is_asked_for_is_in_the_keys_of_runs_that_ask_for_it(
+    write_config: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, silent = write_config(), "scoring.ask_again=none"
+    before, without = file_keys(file), file_keys(file, silent)
+    monkeypatch.setattr(stage_keys, "ENDINGS_VERSION", 99)
+    after = file_keys(file)
+    assert {stage for stage in ALL if before[stage] != after[stage]} == ALL - {"problems"}
+    assert file_keys(file, silent) == without
 
 
 def test_every_stage_has_its_own_key(write_config: Write) -> None:
