@@ -14,7 +14,8 @@ import datasets
 import pytest
 
 from benchmarks.throughput.models import make_random_llama
-from orca2_gen.config.load import load_config
+from orca2_gen.chat import load_chat
+from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.console.progress import show_stage
 from orca2_gen.provenance.verify import verify
@@ -185,6 +186,7 @@ def test_a_student_that_is_cut_short_is_asked_again_and_its_endings_verify(tmp_p
         score_model(opened, "student")
     assert verify(tmp_path / "run").findings == []
     ledger = read_ledger(tmp_path / "run")
+    end_ids = load_chat(engine_directory(opened.config.student)).end_ids
     for stage in ("scores", "evaluation"):
         scores = committed_rows(ledger, stage, StudentScore)
         undecided = [s for s in scores if s.ending or s.outcome in ("truncated", "unparsed")]
@@ -192,7 +194,8 @@ def test_a_student_that_is_cut_short_is_asked_again_and_its_endings_verify(tmp_p
         assert any(s.is_forced for s in undecided)
         for score in undecided:
             [ending] = score.ending
-            assert ending.num_completion_tokens <= 8
+            assert 1 <= ending.num_completion_tokens <= 8
+            assert ending.token_ids[0] not in end_ids  # it says something
             assert ending.num_prompt_tokens > score.num_prompt_tokens + len(score.token_ids) - 1
         print(stage, len(scores), "cells", sum(s.is_forced for s in scores), "forced")
 
