@@ -3,8 +3,8 @@
 A model that thinks longer than its budget, or closes without the line that the answer sentence asks
 for, has said nothing that can be graded. It is asked once more, greedily: the conversation, its own
 ids as far as they go, an open thought closed, and the opening of that line. What it writes behind
-it is a completion of its own, which is read only where the text leaves the cell undecided and never
-enters a training row.
+it, at least one token, is a completion of its own, which is read only where the text leaves the
+cell undecided and never enters a training row.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.forced_endings import OPENING
 from orca2_gen.records import Completion, Problem
 
+ENDINGS_VERSION = 1
+"""Raise it with every change to how an ending is asked for: it is part of the stage keys of runs
+that ask for endings."""
 _ON_A_NEW_LINE = f"\n\n{OPENING}"
 _TAIL_IDS = 8
 
@@ -46,6 +49,9 @@ async def forced_ending(
         attempt=0,
         prompt_token_ids=prompt,
         max_tokens=budget.answer_max_tokens,
+        # Many a small model ends its turn at the opening itself, which would leave the cell as it
+        # was. More than one would make it go on behind an answer of one token.
+        min_tokens=1,
     )
     # A model may begin to think again; what it thinks is not its answer.
     return (await generated(engine, chat, request),)

@@ -34,6 +34,8 @@ class Request:
     attempt: int
     prompt_token_ids: tuple[int, ...]
     max_tokens: int
+    min_tokens: int = 0
+    """Tokens before which no token may end the completion."""
     temperature: float = 0.0
     top_p: float = 1.0
     run_seed: int = 0
@@ -125,6 +127,7 @@ class VLLMEngine:
             temperature=request.temperature,
             top_p=request.top_p,
             max_tokens=request.max_tokens,
+            min_tokens=request.min_tokens,
             seed=request.seed if request.temperature > 0 else None,
             # One RequestOutput at the end: the default makes one per live request and step.
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -79,8 +79,10 @@ def test_an_answer_that_never_came_is_asked_for_exactly_once(
     sum_problem: Problem, chatml: Chat, strategies: Strategies, text: str, ending: str
 ) -> None:
     found, asked = scored(sum_problem, chatml, strategies, text, ending)
-    _, forced = asked
+    first, forced = asked
     assert (forced.call, forced.attempt, forced.temperature, forced.max_tokens) == (1, 0, 0.0, 12)
+    # A model that stops at once says nothing: its likeliest other token is asked for.
+    assert (first.min_tokens, forced.min_tokens) == (0, 1)
     [made] = found.ending
     assert (made.call, made.attempt) == (1, 0)
     assert (made.problem_id, made.role, made.strategy) == (

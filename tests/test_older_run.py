@@ -47,6 +47,8 @@ MADE_BY = {
     is not None
 }
 """Constant -> the version that made the run."""
+LATER = {"ENDINGS_VERSION"}
+"""Constants of what the run did not ask for."""
 IS_RAISED = any(getattr(stage_keys, name) != version for name, version in MADE_BY.items())
 
 
@@ -149,7 +151,7 @@ def test_a_fork_of_an_older_run_takes_over_the_stages_that_did_not_change(
     assert verify(new).findings == []
 
 
-@pytest.mark.parametrize("name", sorted(set(VERSIONS.values())))
+@pytest.mark.parametrize("name", sorted(set(VERSIONS.values()) - LATER))
 def test_after_a_version_is_raised_an_older_run_verifies_and_its_resume_is_refused_by_name(
     older_run: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -179,7 +181,7 @@ def shallow(row: Any) -> dict[str, Any]:
 
 
 def test_the_older_run_says_by_which_versions_it_was_made() -> None:
-    assert MADE_BY.keys() == set(VERSIONS.values())
+    assert MADE_BY.keys() == set(VERSIONS.values()) - LATER
 
 
 def test_the_older_run_names_no_machine() -> None:

@@ -37,6 +37,7 @@ def _shares(summary: StrategySummary) -> dict[str, float]:
         "unparsed": summary.num_unparsed,
         "truncated": summary.num_truncated,
         "ungraded": summary.num_ungraded,
+        "forced": summary.num_forced,
     }
     num = summary.num_scored
     return {name: count / num if num else 0.0 for name, count in counts.items()}
@@ -49,11 +50,21 @@ def choice_figures(selections: Sequence[Selection]) -> list[Figures]:
 
 
 def undecided_figures(selections: Sequence[Selection]) -> Figures:
-    """The cells of all tasks and strategies, and how many of them have no verdict."""
+    """The cells of all tasks and strategies, and how many of them have no verdict.
+
+    `num_undecided_by_text` counts those whose own text decides nothing, `num_undecided` those that
+    a forced ending did not decide either.
+    """
     cells = [each for selection in selections for each in selection.summaries]
     num = sum(each.num_scored for each in cells)
     lost = sum(each.num_truncated + each.num_unparsed + each.num_ungraded for each in cells)
-    return {"num_cells": num, "num_undecided": lost, "share": lost / num if num else 0.0}
+    forced = sum(each.num_forced for each in cells)
+    return {
+        "num_cells": num,
+        "num_undecided_by_text": lost + forced,
+        "num_undecided": lost,
+        "share": lost / num if num else 0.0,
+    }
 
 
 def teaching_figures(
@@ -87,7 +98,8 @@ def teaching_figures(
 def held_out_figures(scores: Sequence[StudentScore]) -> dict[str, Figures]:
     """Task -> figures of a model's answers, and under `all` those of all tasks together.
 
-    The accuracy of `all` is the mean over problems, not over tasks.
+    The accuracy of `all` is the mean over problems, not over tasks. In `accuracy_unforced` an
+    answer that a forced ending gave counts as wrong.
     """
     by_task: dict[str, list[StudentScore]] = defaultdict(list)
     for each in scores:
@@ -99,14 +111,17 @@ def held_out_figures(scores: Sequence[StudentScore]) -> dict[str, Figures]:
 def _answers(scores: Sequence[StudentScore]) -> Figures:
     num = len(scores)
     mean = sum(map(cell_value, scores)) / num if num else 0.0
+    own = sum(cell_value(each) for each in scores if not each.is_forced)
     outcomes = Counter(each.outcome for each in scores)
     shares = {name: outcomes[name] / num if num else 0.0 for name in UNDECIDED}
     return {
         "num_problems": num,
         "accuracy": mean,
+        "accuracy_unforced": own / num if num else 0.0,
         "interval": list(wilson_interval(mean, num)),
-        "tokens": sum(each.num_completion_tokens for each in scores) / num if num else 0.0,
+        "tokens": sum(each.num_answer_tokens for each in scores) / num if num else 0.0,
         **shares,
+        "forced": sum(each.is_forced for each in scores) / num if num else 0.0,
     }
 
 

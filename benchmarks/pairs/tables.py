@@ -17,7 +17,7 @@ def scoring_table(cells: Sequence[Figures]) -> Table:
     table = _table(
         "The student under every strategy; * is the chosen one; shares in % of its cells",
         ("task", "strategy"),
-        ("scored", "accuracy", "95% interval", "tokens", "unparsed", "truncated"),
+        ("scored", "accuracy", "95% interval", "tokens", "unparsed", "truncated", "forced"),
     )
     for each in cells:
         mark = "* " if each["is_chosen"] else ""
@@ -30,6 +30,7 @@ def scoring_table(cells: Sequence[Figures]) -> Table:
             f"{each['tokens']:.0f}",
             _percent(each["unparsed"]),
             _percent(each["truncated"]),
+            _percent(each["forced"]),
             style="bold" if mark else "",
         )
     return table
@@ -69,11 +70,15 @@ def teaching_table(tasks: Sequence[Figures]) -> Table:
 
 
 def held_out_table(models: Mapping[str, Mapping[str, Figures]]) -> Table:
-    """One row for each task and model: accuracy and undecided answers on held-out problems."""
+    """One row for each task and model: accuracy and undecided answers on held-out problems.
+
+    Behind an accuracy stands, in brackets, the one that counts forced answers as wrong.
+    """
     table = _table(
-        "Held-out accuracy in % under the cautious message; `all` is over all problems",
+        "Held-out accuracy in % under the cautious message (in brackets: forced answers counted as "
+        "wrong); `all` is over all problems",
         ("task", "training"),
-        ("problems", "accuracy", "95% interval", "tokens", "unparsed", "truncated"),
+        ("problems", "accuracy", "95% interval", "tokens", "unparsed", "truncated", "forced"),
     )
     for task in next(iter(models.values()), {}):
         for label, tasks in models.items():
@@ -82,11 +87,12 @@ def held_out_table(models: Mapping[str, Mapping[str, Figures]]) -> Table:
                 task,
                 label,
                 str(each["num_problems"]),
-                _percent(each["accuracy"]),
+                f"{_percent(each['accuracy'])} ({_percent(each['accuracy_unforced'])})",
                 _interval(each["interval"]),
                 f"{each['tokens']:.0f}",
                 _percent(each["unparsed"]),
                 _percent(each["truncated"]),
+                _percent(each["forced"]),
                 style="bold" if task == "all" else "",
             )
     return table
@@ -101,9 +107,11 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 
 def undecided_line(undecided: Figures) -> str:
-    """A line with the share of cells that no verdict was found for."""
+    """A line with the cells that no verdict was found for, before and after forced endings."""
+    num = undecided["num_cells"]
     return (
-        f"undecided: {undecided['num_undecided']} of {undecided['num_cells']} cells, "
+        f"undecided: {undecided['num_undecided_by_text']} of {num} cells by their own text, "
+        f"{undecided['num_undecided']} of {num} after forced endings, "
         f"{100 * undecided['share']:.1f} %; the goal is at most {100 * MOST_UNDECIDED:.0f} %"
     )
 

@@ -21,6 +21,7 @@ VERSIONS = {
     "blocks": "BLOCKS_VERSION",
     "calls": "CALLS_VERSION",
     "encoding": "ENCODING_VERSION",
+    "ending": "ENDINGS_VERSION",
     "few_shot.text": "SHOTS_VERSION",
     "grader": "GRADER_VERSION",
     "judging": "JUDGING_VERSION",

@@ -25,6 +25,7 @@ from orca2_gen.config.engine_arguments import row_arguments
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
+from orca2_gen.endings import ENDINGS_VERSION
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
 from orca2_gen.prompts import SHOTS_VERSION
@@ -140,6 +141,7 @@ def _endings(config: Config) -> dict[str, Any]:
     return {
         "ask_again": config.scoring.ask_again,
         "answer_max_tokens": config.scoring.answer_max_tokens,
+        "ending": ENDINGS_VERSION,
     }
 
 

@@ -36,11 +36,13 @@ CELLS = st.lists(
         st.sampled_from(["gsm8k", "aqua"]),
         st.sampled_from(["direct_answer", "step_by_step"]),
         st.sampled_from(["correct", "incorrect", *UNDECIDED]),
+        st.booleans(),
     ),
     min_size=1,
     max_size=30,
 )
-Cells = list[tuple[str, str, str]]
+"""A task, a strategy, an outcome, and whether a forced ending was asked for."""
+Cells = list[tuple[str, str, str, bool]]
 
 
 def _scores(cells: Cells) -> list[StudentScore]:
@@ -48,6 +50,7 @@ def _scores(cells: Cells) -> list[StudentScore]:
         problem_id="sums/train/3", task="sums", question="?", target="9", answer_type="numeric"
     )
     blank = ungraded_score(problem, "9")
+    ending = (dataclasses.replace(blank.completion, call=1, text=" 9"),)
     return [
         dataclasses.replace(
             blank,
@@ -56,8 +59,9 @@ def _scores(cells: Cells) -> list[StudentScore]:
             strategy=strategy,
             outcome=outcome,
             score=float(outcome == "correct"),
+            ending=ending if is_asked else (),
         )
-        for number, (task, strategy, outcome) in enumerate(cells)
+        for number, (task, strategy, outcome, is_asked) in enumerate(cells)
     ]
 
 
@@ -90,13 +94,16 @@ def test_every_cell_is_counted_once_and_the_undecided_ones_are_those_without_a_v
     cells: Cells,
 ) -> None:
     found = scoring_figures(_selections(cells))
-    lost = sum(outcome in UNDECIDED for _, _, outcome in cells)
+    lost = sum(outcome in UNDECIDED for _, _, outcome, _ in cells)
+    forced = sum(each.is_forced for each in _scores(cells))
     assert sum(each["num_scored"] for each in found) == len(cells)
     assert sum(
         each[name] * each["num_scored"] for each in found for name in UNDECIDED
     ) == pytest.approx(lost)
+    assert sum(each["forced"] * each["num_scored"] for each in found) == pytest.approx(forced)
     said = undecided_figures(_selections(cells))
     assert (said["num_cells"], said["num_undecided"]) == (len(cells), lost)
+    assert said["num_undecided_by_text"] == lost + forced
     assert said["share"] == pytest.approx(lost / len(cells))
 
 
@@ -109,6 +116,17 @@ def test_held_out_shares_add_up_and_an_interval_holds_its_mean(cells: Cells) -> 
         low, high = each["interval"]
         assert 0.0 <= low <= each["accuracy"] <= high <= 1.0
         assert each["accuracy"] + sum(each[name] for name in UNDECIDED) <= 1.0 + 1e-9
+
+
+@given(CELLS)
+def test_without_forced_answers_an_accuracy_loses_the_right_ones_alone(cells: Cells) -> None:
+    scores = _scores(cells)
+    found = held_out_figures(scores)["all"]
+    right = [each for each in scores if each.outcome == "correct"]
+    own = [each for each in right if not each.is_forced]
+    assert found["accuracy"] == pytest.approx(len(right) / len(cells))
+    assert found["accuracy_unforced"] == pytest.approx(len(own) / len(cells))
+    assert found["forced"] == pytest.approx(sum(s.is_forced for s in scores) / len(cells))
 
 
 def _rationale(task: str, number: int, attempt: int, reasoning: str) -> Rationale:
@@ -178,8 +196,13 @@ def test_all_figures_are_json_and_all_tables_can_be_printed(cells: Cells) -> Non
 
 
 def test_lines_say_the_share_and_the_goal() -> None:
-    said = undecided_line({"num_cells": 200, "num_undecided": 9, "share": 0.045})
-    assert said == "undecided: 9 of 200 cells, 4.5 %; the goal is at most 5 %"
+    said = undecided_line(
+        {"num_cells": 200, "num_undecided_by_text": 80, "num_undecided": 9, "share": 0.045}
+    )
+    assert said == (
+        "undecided: 80 of 200 cells by their own text, 9 of 200 after forced endings, 4.5 %; "
+        "the goal is at most 5 %"
+    )
     assert speed_line(speed_figures({"scores": 100.0}, {"scores": 1}, 5)) == (
         "accepted rows per engine-second: 0.0500 (5 rows, 100 s of engines)"
     )
