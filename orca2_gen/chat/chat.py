@@ -45,7 +45,7 @@ class Answering:
     """A template's own text around an answer, which a model generates with it."""
 
     opening: str = ""
-    """Before an answer without a thought, white space left out."""
+    """Before an answer without a thought; white space alone counts as nothing."""
     start: tuple[int, ...] = ()
     """Its ids; empty if it is ordinary text."""
     end: tuple[int, ...] = ()

@@ -120,8 +120,7 @@ def _without_head(chat: Chat, text: str) -> str:
     if not opening or chat.answering.start:
         return text
     begun = text.lstrip()
-    is_begun = begun.startswith(opening) and begun[len(opening) :][:1].isspace()
-    return begun.removeprefix(opening).lstrip() if is_begun else text
+    return begun.removeprefix(opening) if begun.startswith(opening) else text
 
 
 def _split_text(

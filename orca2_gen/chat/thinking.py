@@ -55,7 +55,7 @@ def answering_of(chat: Chat) -> Answering:
     at_end = next((at for at, token in enumerate(ids) if token in chat.end_ids), len(ids))
     end = without_blanks(chat, ids[:at_end])
     return Answering(
-        opening=head.strip(),
+        opening=head.lstrip() if head.strip() else "",
         start=start if _has_control(chat, start) else (),
         end=end if _has_control(chat, end) else (),
     )

@@ -45,8 +45,9 @@ def check_kept_thoughts(key: str, rationales: RationalesConfig, chat: Chat, syst
     texts = answer_texts(chat, (*asked, REASONING, "assistant"))
     prompt = shape_of(chat, asked).texts[-1]
     begun, ending = prompt + texts.opening, chat.thinking.ending
-    # Where a thought is a message, its end is that of any message.
-    is_closed = not chat.thinking.further and ending.strip() in prompt
+    # Where a thought is a message, its end alone is that of any message.
+    is_known = chat.thinking.opening.strip() in prompt or not chat.thinking.further
+    is_closed = is_known and ending.strip() in prompt
     if begins_thought(begun, chat.thinking.opening, ending) and not is_closed:
         return
     raise ValueError(

@@ -40,6 +40,8 @@ class PublishedShape:
     space between its words put as one space."""
     thought: tuple[str, ...] = ()
     """The markers around a thought."""
+    closes_think: bool = False
+    """Whether the opening of an answer has ended a thought, so that none can be kept."""
     has_spelled_thought: bool = False
     """Whether they are ordinary text."""
     given: tuple[tuple[str, object], ...] = ()
