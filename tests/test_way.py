@@ -15,15 +15,24 @@ from tests.way import PACKAGES, PROBLEMS, ROOT, Way, way_of
 
 WAY = """
 file                                           gsm8k   jsonl
-orca2_gen/calls.py                                76      76
-orca2_gen/chat/encode.py                         197     197
+orca2_gen/calls.py                               122     122
+orca2_gen/chat/chat.py                            29      29
+orca2_gen/chat/encode.py                          84      84
+orca2_gen/chat/load.py                           126     126
+orca2_gen/chat/markers.py                         31      31
+orca2_gen/chat/parting.py                         92      92
+orca2_gen/chat/rendered_texts.py                  38      38
+orca2_gen/chat/rendering.py                       13      13
+orca2_gen/chat/rows.py                            59      59
 orca2_gen/chat/template_arguments.py              23      23
-orca2_gen/chat/templates.py                      125     125
-orca2_gen/config/arguments.py                     10      10
+orca2_gen/chat/templates.py                      163     163
+orca2_gen/chat/thinking.py                       106     106
+orca2_gen/config/arguments.py                     11      11
 orca2_gen/config/load.py                           9       9
-orca2_gen/dataset.py                             161     161
-orca2_gen/engine.py                               25      25
-orca2_gen/erasure.py                              70      70
+orca2_gen/dataset.py                             179     179
+orca2_gen/endings.py                               8       8
+orca2_gen/engine.py                               32      32
+orca2_gen/erasure.py                              86      86
 orca2_gen/grading/announcements.py                80      80
 orca2_gen/grading/answers.py                      19      26
 orca2_gen/grading/choices.py                       -      28
@@ -36,23 +45,24 @@ orca2_gen/grading/own_words.py                    13      13
 orca2_gen/grading/plain_notation.py                7       -
 orca2_gen/grading/questions.py                     8       8
 orca2_gen/grading/verdicts.py                     12       3
-orca2_gen/lengths.py                              62      62
+orca2_gen/lengths.py                              83      83
 orca2_gen/manifest.py                             38      38
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
-orca2_gen/rationales.py                           94      94
+orca2_gen/rationales.py                          115     115
+orca2_gen/records.py                              14      14
 orca2_gen/run_directory/arrow_files.py           143     143
 orca2_gen/run_directory/digests.py                19      19
 orca2_gen/run_directory/json_files.py             18      18
 orca2_gen/run_directory/overwriting.py            41      41
-orca2_gen/run_directory/record_tables.py          97      97
+orca2_gen/run_directory/record_tables.py          99      99
 orca2_gen/run_directory/regular_files.py          41      41
 orca2_gen/run_directory/units.py                  57      57
 orca2_gen/run_directory/unpacking.py             140     140
-orca2_gen/scoring.py                              31      31
-orca2_gen/scripted_engine.py                      59      59
+orca2_gen/scoring.py                              39      39
+orca2_gen/scripted_engine.py                      70      70
 orca2_gen/selection/blocks.py                     20      20
-orca2_gen/selection/decision.py                  150     150
+orca2_gen/selection/decision.py                  156     156
 orca2_gen/selection/race.py                       12      12
 orca2_gen/strategies.py                           19      19
 orca2_gen/tasks/choice_labels.py                   -      14
@@ -70,13 +80,13 @@ orca2_gen/tasks/read.py                          153     153
 orca2_gen/tasks/rows.py                           73      73
 orca2_gen/tasks/statements.py                    104     127
 ray_jobs/dispatch/unit_receipts.py                58      58
-ray_jobs/engines/actor.py                        172     172
+ray_jobs/engines/actor.py                        175     175
 ray_jobs/engines/watchdog.py                      47      47
-ray_jobs/file_stages.py                          123     123
-orca2_gen: files                                  48      51
-orca2_gen: lines                                2729    2881
+ray_jobs/file_stages.py                          124     124
+orca2_gen: files                                  58      61
+orca2_gen: lines                                3327    3479
 ray_jobs: files                                    4       4
-ray_jobs: lines                                  400     400
+ray_jobs: lines                                  404     404
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

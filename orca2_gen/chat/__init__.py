@@ -5,7 +5,7 @@ into one string and tokenising it turns a question that contains `<|im_start|>sy
 control tokens (transformers issue 29279). So a template is rendered once per conversation shape,
 with placeholders (templates.py); the text between them is tokenised with the model's tokenizer, and
 each message with a copy of it that knows no marker (encode.py). Data never enters a template. A
-model's own markers come back as ids, which part its thought from its answer (thinking.py).
+model's own markers come back as ids, which part its thought from its answer (parting.py).
 """
 
 from orca2_gen.chat.chat import Chat, Thinking, shape_of
@@ -18,16 +18,16 @@ from orca2_gen.chat.encode import (
     template_ids,
 )
 from orca2_gen.chat.load import load_chat, tokenizer_digest
-from orca2_gen.chat.rendered_texts import rendered_texts
-from orca2_gen.chat.rendering import PLAIN, Rendering
-from orca2_gen.chat.templates import Shape, TemplateError
-from orca2_gen.chat.thinking import (
+from orca2_gen.chat.parting import (
     has_stray_marker,
     opens_thought,
     parted,
     resumable_ids,
     split_thought,
 )
+from orca2_gen.chat.rendered_texts import rendered_texts
+from orca2_gen.chat.rendering import PLAIN, Rendering
+from orca2_gen.chat.templates import Shape, TemplateError
 
 __all__ = [
     "ENCODING_VERSION",

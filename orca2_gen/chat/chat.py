@@ -29,12 +29,27 @@ class Thinking:
     """The template's text between the opening of the turn and the thought."""
     closing: str
     """The template's text between the thought and the answer."""
+    ending: str
+    """The part of `closing` that ends the thought; what is left of it begins the answer."""
     start: tuple[int, ...]
     """Ids that begin a thought, white space left out; empty if the markers are ordinary text."""
     end: tuple[int, ...]
-    """Ids that end it; empty likewise."""
-    answer: tuple[int, ...] = ()
-    """Ids that begin an answer without a thought, where a template marks that too."""
+    """Ids of `ending`; empty likewise."""
+    further: tuple[tuple[int, ...], ...] = ()
+    """Ids that begin another thought right behind `end`, where thoughts and answer are messages of
+    one turn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answering:
+    """A template's own text around an answer, which a model generates with it."""
+
+    opening: str = ""
+    """Before an answer without a thought; white space alone counts as nothing."""
+    start: tuple[int, ...] = ()
+    """Its ids; empty if it is ordinary text."""
+    end: tuple[int, ...] = ()
+    """Ids between an answer and the end of the turn; empty if they are ordinary text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +81,7 @@ class Chat:
     """Whether older versions encoded data otherwise, whatever the template."""
     thinking: Thinking | None = None
     """The markers around the model's thoughts; None if it has none."""
+    answering: Answering = field(default_factory=Answering)
     shapes: dict[Parts, Shape] = field(default_factory=dict)
     """Cache: parts of a conversation -> the template's text around them."""
     segments: dict[tuple[bool, str], tuple[int, ...]] = field(default_factory=dict)

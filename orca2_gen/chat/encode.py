@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orca2_gen.chat.chat import Chat, contents_of, parts_of, shape_of
+from orca2_gen.chat.chat import Chat, Parts, contents_of, parts_of, shape_of
 from orca2_gen.chat.rows import answer_texts
-from orca2_gen.chat.templates import REASONING, TemplateError
+from orca2_gen.chat.templates import DROPPED_REASONING, REASONING, Shape, TemplateError
 from orca2_gen.records import Message
 
 ENCODING_VERSION = 1
@@ -46,15 +46,24 @@ def encode_prompt(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
 
     Thoughts of earlier turns are there if the template keeps them.
     """
-    shown = list(messages)
-    parts = parts_of(shown)
+    parts = parts_of(messages)
     if REASONING in parts:
         try:
-            shape_of(chat, parts)
+            shape = shape_of(chat, parts)
         except TemplateError:
-            shown = [Message(role=m.role, content=m.content) for m in messages]
-            parts = parts_of(shown)
-    return _joined(chat, shape_of(chat, parts).texts, contents_of(shown))
+            plain = [Message(role=m.role, content=m.content) for m in messages]
+            return _joined(chat, _without_thoughts(chat, parts).texts, contents_of(plain))
+        return _joined(chat, shape.texts, contents_of(messages))
+    return _joined(chat, shape_of(chat, parts).texts, contents_of(messages))
+
+
+def _without_thoughts(chat: Chat, parts: Parts) -> Shape:
+    """The template's text around a conversation whose thoughts it leaves out."""
+    try:
+        given = (DROPPED_REASONING if part == REASONING else part for part in parts)
+        return shape_of(chat, tuple(given))
+    except TemplateError:
+        return shape_of(chat, tuple(part for part in parts if part != REASONING))
 
 
 def encode_conversation(chat: Chat, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:

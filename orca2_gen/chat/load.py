@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca2_gen.chat.chat import Chat
+from orca2_gen.chat.markers import is_marker
 from orca2_gen.chat.rendered_texts import rendered_texts
 from orca2_gen.chat.rendering import PLAIN, Rendering
-from orca2_gen.chat.thinking import thinking_of
+from orca2_gen.chat.thinking import answering_of, thinking_of
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
         template_tokenizer=_without_leading_space(specification),
         data_tokenizer=_data_tokenizer(specification),
         control_ids=frozenset(control),
-        marker_ids=frozenset(i for i in control if _is_marker(added.get(i))),
+        marker_ids=frozenset(i for i in control if is_marker(added.get(i))),
         end_ids=end_ids,
         end_id=min(end_ids) if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
         digest=digest,
@@ -73,6 +74,7 @@ def load_chat(model_dir: str, rendering: Rendering = PLAIN) -> Chat:
         has_older_data=bool(_blanks(specification)) or _has_prefix_space(specification),
     )
     chat = dataclasses.replace(chat, thinking=thinking_of(chat))
+    chat = dataclasses.replace(chat, answering=answering_of(chat))
     rendered = rendered_texts(chat, _ROW)
     if "sha256" not in rendered:
         return chat
@@ -135,14 +137,6 @@ def _has_prefix_space(specification: dict[str, Any]) -> bool:
 def _is_blank(token: Any) -> bool:
     """Whether an added token is white space, as a newline is one in Gemma's vocabulary."""
     return not (token.special or token.content.replace("\u2581", " ").strip())
-
-
-def _is_marker(token: Any) -> bool:
-    """Whether a control token is special or named in brackets or bars, as a plain word is not."""
-    if token is None or token.special:
-        return True
-    edges = token.content.strip()[:1], token.content.strip()[-1:]
-    return not any(edge.isalnum() for edge in edges)
 
 
 def _without_prepend(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -15,6 +15,9 @@ from orca2_gen.chat.templates import Shape, TemplateError
 THINKING_VERSION = 1
 """Raise it with every change to how a thought is found: part of the stage keys of models that have
 markers for thoughts."""
+ANSWERING_VERSION = 1
+"""Raise it with every change to how an answer is parted from the template's own text around it:
+part of the stage keys of models without thoughts whose templates have some."""
 SEAMS_VERSION = 2
 """The version of `ENCODING_VERSION` for conversations in which a seam has other ids than it had in
 version 1; all others have the ids of version 1."""
@@ -51,6 +54,8 @@ def rendered_texts(chat: Chat, conversations: Iterable[tuple[str, ...]]) -> dict
         found["encoding"] = SEAMS_VERSION
     if chat.thinking is not None:
         found["thinking"] = [chat.thinking.opening, chat.thinking.closing, THINKING_VERSION]
+    elif chat.answering.opening or chat.answering.end:
+        found["answering"] = ANSWERING_VERSION
     return found
 
 

@@ -3,7 +3,8 @@
 A row is its prompt, continued as the template itself writes the whole conversation. Three kinds of
 templates part the two. Some put more before the answer than the prompt ends with (the final channel
 of harmony, the empty block of Qwen3): the row trains that too. Some prompts begin a thought that
-the row of the template does not have (DeepSeek-R1): the row closes it. Some cut thoughts out of
+the row of the template does not have (DeepSeek-R1) or never ends (Nemotron Nano): the row closes
+it. Some cut thoughts out of
 every answer: a thought that is kept stands between the model's own markers.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orca2_gen.chat.chat import Chat, Parts, shape_of
+from orca2_gen.chat.markers import remainder
 from orca2_gen.chat.templates import REASONING, TemplateError
 
 
@@ -43,22 +45,45 @@ def answer_texts(chat: Chat, parts: Parts) -> AnswerTexts:
         start = whole[num_said]
         if start.startswith(prompt[-1]):
             return AnswerTexts(
-                opening=start.removeprefix(prompt[-1]),
+                opening=start.removeprefix(prompt[-1]) + _missing_end(chat, start, has_thought),
                 between=whole[num_said + 1] if has_thought else "",
                 closing=whole[-1],
             )
     answered = (*parts[:-2], parts[-1]) if has_thought else parts
-    closing = shape_of(chat, answered).texts[-1]
+    written = shape_of(chat, answered).texts
     thinking = chat.thinking
     if thinking is None:
         if has_thought:
             raise ValueError(f"{chat.directory}: the model has no markers for a thought")
-        return AnswerTexts(opening="", between="", closing=closing)
-    is_open = begins_thought(prompt[-1], thinking.opening, thinking.closing)
+        return AnswerTexts(opening="", between="", closing=written[-1])
+    is_open = begins_thought(prompt[-1], thinking.opening, thinking.ending)
     if has_thought:
         opening = "" if is_open else thinking.opening
-        return AnswerTexts(opening=opening, between=thinking.closing, closing=closing)
-    return AnswerTexts(opening=thinking.closing if is_open else "", between="", closing=closing)
+        return AnswerTexts(opening=opening, between=thinking.closing, closing=written[-1])
+    opening = thinking.closing if is_open else answer_head(chat, prompt[-1], written[-2])
+    return AnswerTexts(opening=opening, between="", closing=written[-1])
+
+
+def answer_head(chat: Chat, prompt: str, written: str) -> str:
+    """What a template writes before an answer without a thought and not into a prompt, without
+    the thought itself, which is empty, or its end.
+    """
+    head = remainder(chat, prompt, written)
+    thinking = chat.thinking
+    if thinking is None:
+        return head
+    if thinking.ending.strip() in head:
+        return head.rpartition(thinking.ending.strip())[2].lstrip()
+    return "" if begins_thought(head, thinking.opening, thinking.ending) else head
+
+
+def _missing_end(chat: Chat, start: str, has_thought: bool) -> str:
+    """The end of a thought that a template begins before an answer and never ends."""
+    thinking = chat.thinking
+    if thinking is None or has_thought:
+        return ""
+    is_open = begins_thought(start, thinking.opening, thinking.ending)
+    return thinking.closing if is_open else ""
 
 
 def _whole(chat: Chat, parts: Parts) -> tuple[str, ...] | None:

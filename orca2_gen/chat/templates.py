@@ -28,8 +28,14 @@ another year, month, day of the month and weekday."""
 
 REASONING = "reasoning"
 """Part of a conversation before `assistant`: the thought of that answer."""
-_THOUGHT_FORMS = ("reasoning_content", "thinking", "reasoning", "chunks")
-"""Keys under which templates take the thought of a turn; `chunks` is a list in its content."""
+DROPPED_REASONING = "dropped reasoning"
+"""Part of a conversation before `assistant`: a thought that the template is given and leaves out.
+It may write that turn otherwise than one without a thought."""
+_THOUGHT_FORMS = ("reasoning_content", "thinking", "reasoning", "chunks", "blocks")
+"""Keys under which templates take the thought of a turn; `chunks` is a list in its content, and
+`blocks` is one in an object."""
+_WRITTEN_AS_IT_IS = re.compile(r"""['"](?:text|thinking)['"]\s*:\s*['"]$""")
+"""What stands before a text in a list or object that a template wrote without knowing it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +43,8 @@ class Shape:
     """A template's text around the messages of one conversation."""
 
     texts: tuple[str, ...]
-    """One more than there are messages. The last includes the opening of the assistant's turn
-    unless the last message is the assistant's."""
+    """One more than there are parts that it shows. The last includes the opening of the assistant's
+    turn unless the last message is the assistant's."""
     shows_date: bool
     """Whether `texts` would be others on another day."""
     own_system: str
@@ -191,7 +197,7 @@ def _texts(
     has_empty_system: bool = False,
 ) -> list[str]:
     """The template's texts before, between and after the messages of these roles."""
-    if REASONING not in roles:
+    if not {REASONING, DROPPED_REASONING}.intersection(roles):
         return _texts_in_form(tokenizer, rendering, clock, roles, "", has_empty_system)
     for form in _THOUGHT_FORMS[:-1]:
         try:
@@ -232,6 +238,8 @@ def _texts_in_form(
         ) from error
     texts = []
     for role, placeholder in zip(roles, placeholders, strict=True):
+        if role == DROPPED_REASONING:
+            continue
         before, found, rest = rest.partition(placeholder)
         if not found:
             raise ValueError(f"the chat template drops or reorders the {role} message")
@@ -239,8 +247,8 @@ def _texts_in_form(
     texts.append(rest)
     if any(placeholder in text for placeholder in placeholders for text in texts):
         raise ValueError("the chat template repeats a message")
-    if form == "chunks" and any(re.search("""['"]text['"]""", text) for text in texts):
-        raise ValueError("the chat template takes no thoughts")  # it wrote the list as it is
+    if any(map(_WRITTEN_AS_IT_IS.search, texts[:-1])):
+        raise ValueError("the chat template takes no thoughts")
     return texts
 
 
@@ -249,13 +257,16 @@ def _turns(roles: Sequence[str], texts: Sequence[str], form: str) -> list[dict[s
     turns: list[dict[str, Any]] = []
     thought = ""
     for role, text in zip(roles, texts, strict=True):
-        if role == REASONING:
+        if role in (REASONING, DROPPED_REASONING):
             thought = text
             continue
         turn: dict[str, Any] = {"role": role, "content": text}
         if thought and form == "chunks":
             chunks = [{"type": "thinking", "thinking": thought}, {"type": "text", "text": text}]
             turn["content"] = chunks
+        elif thought and form == "blocks":
+            blocks = [{"type": "thoughts", "text": thought}, {"type": "response", "text": text}]
+            turn["content"] = {"blocks": blocks}
         elif thought:
             turn[form] = thought
         turns.append(turn)

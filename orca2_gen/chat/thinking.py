@@ -1,10 +1,10 @@
-"""The markers around a model's thoughts, and a completion -> its thought and its answer.
+"""The markers around a model's thoughts and answers.
 
-A thought is found by ids, never in a stranger's text: the markers are tokens that data cannot
-become, so a model that quotes `<think>` from its question has quoted it and no more. They are the
-ones that the template itself writes around a thought; else a pair of the tokenizer's added tokens
-that is named like one. Markers that are ordinary text count only if the config declares them or
-the template's prompt ends with the first, and only at the beginning of what the model writes.
+Those of a thought are the ones that the config declares; else those that the chat template itself
+writes around a thought; else a pair of the tokenizer's added tokens that is named like one, with
+the white space that the template has around an empty thought; else ordinary text with which the
+template's prompt ends. Markers that are tokens count by their ids alone, so no stranger's text
+holds one.
 """
 
 from __future__ import annotations
@@ -12,20 +12,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from orca2_gen.chat.chat import Chat, Thinking, shape_of
+from orca2_gen.chat.chat import Answering, Chat, Thinking, shape_of
 from orca2_gen.chat.encode import template_ids
+from orca2_gen.chat.markers import added_tokens, remainder
+from orca2_gen.chat.rows import answer_head
 from orca2_gen.chat.templates import REASONING
-from orca2_gen.records import Completion
 
 _NAMED_LIKE_A_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
-_CLOSERS = (("START", "END"), ("start", "end"), ("begin", "end"), ("BEGIN", "END"))
+_NO_THOUGHT = re.compile("effort|budget|mode|level|lang|tool", re.IGNORECASE)
+"""Names of what is only about thoughts, as `<reasoning_effort>` is."""
+_CLOSERS = (("START", "END"), ("start", "end"), ("begin", "end"), ("BEGIN", "END"), ("<|", "<|/"))
+_KNOWN_PAIRS = (
+    ("<|channel>", "thought\n", "<channel|>"),
+    ("<|inner_prefix|>", "", "<|inner_suffix|>"),
+)
+"""Markers of Gemma 4, with a name behind the first, and of Apertus."""
 _OPENED = re.compile(
     r"(<[^<>/]*(?:think|thought|reason)[^<>/]*>|\[\w*THINK\w*\])\s*$", re.IGNORECASE
 )
-_TAIL_TOKENS = 64
-"""Tokens at the end of a prompt in which an opened thought is looked for."""
+_ANALYSIS, _COMMENTARY = "analysis", "commentary"
+"""Channels of harmony that hold no answer."""
 
 
 def thinking_of(chat: Chat) -> Thinking | None:
@@ -33,49 +41,118 @@ def thinking_of(chat: Chat) -> Thinking | None:
     if chat.rendering.thinking:
         start, end = chat.rendering.thinking
         return _thinking(chat, f"{start}\n", f"\n{end}\n\n")
-    for found in (_of_template(chat), _of_added_tokens(chat)):
+    for found in (_of_template(chat), _of_pairs(chat)):
         if found is not None and found.start:
             return found
     return _of_prompt(chat)
 
 
+def answering_of(chat: Chat) -> Answering:
+    """The Answering of a model whose Thinking is known."""
+    prompt, row, closing = _written(chat)
+    head = answer_head(chat, prompt, row)
+    start, ids = _marker_ids(chat, head), template_ids(chat, closing)
+    at_end = next((at for at, token in enumerate(ids) if token in chat.end_ids), len(ids))
+    end = without_blanks(chat, ids[:at_end])
+    return Answering(
+        opening=head.lstrip() if head.strip() else "",
+        start=start if _has_control(chat, start) else (),
+        end=end if _has_control(chat, end) else (),
+    )
+
+
+def without_blanks(chat: Chat, ids: tuple[int, ...]) -> tuple[int, ...]:
+    """Ids without those at the edges that are white space."""
+    while ids and _is_blank(chat, ids[0]):
+        ids = ids[1:]
+    while ids and _is_blank(chat, ids[-1]):
+        ids = ids[:-1]
+    return ids
+
+
+def _is_blank(chat: Chat, token: int) -> bool:
+    shown: str = chat.tokenizer.decode([token])
+    return token not in chat.control_ids and not shown.strip()
+
+
+def _written(chat: Chat) -> tuple[str, str, str]:
+    """The template's text before an answer, in a prompt and in a row, and the text behind it."""
+    with contextlib.suppress(ValueError):
+        _, before, behind = shape_of(chat, ("user", "assistant")).texts
+        return shape_of(chat, ("user",)).texts[-1], before, behind
+    return "", "", ""
+
+
 def _of_template(chat: Chat) -> Thinking | None:
     """The markers that the template writes around a thought; None if it writes none."""
     try:
-        prompt = shape_of(chat, ("user",)).texts
-        whole = shape_of(chat, ("user", REASONING, "assistant")).texts
+        prompt = shape_of(chat, ("user",)).texts[-1]
+        _, before, closing, _ = shape_of(chat, ("user", REASONING, "assistant")).texts
     except ValueError:
         return None
-    closing = whole[2]
-    if not _has_control(chat, closing):
+    if not _has_control(chat, template_ids(chat, closing)):
         return None
-    opening = whole[1].removeprefix(prompt[-1]) if whole[1].startswith(prompt[-1]) else ""
-    if not opening:  # the prompt has opened the thought already
-        added = sorted(_added(chat), key=whole[1].rfind)
-        last = added[-1] if added and added[-1] in whole[1] else ""
-        opening = whole[1][whole[1].rfind(last) :] if last else ""
-    try:
-        answered = shape_of(chat, ("user", "assistant")).texts[1]
-    except ValueError:
-        answered = ""
-    before_answer = answered.removeprefix(prompt[-1]) if answered.startswith(prompt[-1]) else ""
-    if before_answer.strip().startswith(opening.strip()):
-        before_answer = ""  # an empty thought
-    return _thinking(chat, opening, closing, before_answer)
+    opening = remainder(chat, prompt, before)
+    if not _has_control(chat, template_ids(chat, opening)):
+        opening = _last_marker(chat, before)  # the prompt has opened the thought already
+    return _thinking(chat, opening, closing)
 
 
-def _of_added_tokens(chat: Chat) -> Thinking | None:
-    """The first pair of added tokens that is named like the markers of a thought."""
-    added = _added(chat)
+def _last_marker(chat: Chat, text: str) -> str:
+    """The end of a text from its last marker on: one added token, or two around a name."""
+    tokens = "|".join(map(re.escape, sorted(added_tokens(chat), key=len, reverse=True)))
+    name = rf"\w*{_NAMED_LIKE_A_THOUGHT.pattern}\w*"
+    found = re.search(rf"(?:(?:{tokens})(?i:{name}))?(?:{tokens})\s*$", text) if tokens else None
+    if found is not None:
+        return found[0]
+    last = max(added_tokens(chat), key=text.rfind, default="")
+    return text[text.rfind(last) :] if last and last in text else ""
+
+
+def _of_pairs(chat: Chat) -> Thinking | None:
+    """The markers of a pair of added tokens that is one around thoughts.
+
+    A pair of which the template speaks goes before others.
+    """
+    source = str(chat.tokenizer.chat_template)
+    pairs = sorted(_pairs(chat), key=lambda pair: pair[1] not in source)
+    if not pairs:
+        return None
+    start, end = pairs[0]
+    prompt, row, _ = _written(chat)
+    empty = re.compile(rf"{re.escape(start)}(\s*){re.escape(end)}(\s*)")
+    begun = re.search(rf"{re.escape(start)}(\s*)$", prompt)
+    is_on_lines = start.startswith("<") and not start.startswith("<|")
+    between, after = ("\n\n", "\n\n") if is_on_lines else ("", "")
+    if found := empty.search(row[len(row) - len(remainder(chat, prompt, row)) :]):
+        between, after = found[1], found[2]
+    elif begun:
+        closed = re.match(rf"\s*{re.escape(end)}(\s*)", remainder(chat, prompt, row))
+        between = begun[1] * 2
+        after = closed[1] if closed else between
+    elif found := empty.search(prompt):
+        between, after = found[1], found[2]
+    elif found := re.search(rf"{re.escape(end)}(\s*)$", prompt):
+        between, after = "", found[1]
+    half = (len(between) + 1) // 2
+    unknown = Thinking(opening=start, closing=end, ending=end, start=(), end=())
+    head = answer_head(dataclasses.replace(chat, thinking=unknown), prompt, row)
+    behind = after + head if head.strip() else after
+    return _thinking(chat, start + between[:half], between[half:] + end + behind)
+
+
+def _pairs(chat: Chat) -> Iterator[tuple[str, str]]:
+    """The pairs of added tokens that stand around thoughts by their names."""
+    added = added_tokens(chat)
+    for start, name, end in _KNOWN_PAIRS:
+        if start in added and end in added:
+            yield start + name, end
     for start in added:
-        if not _NAMED_LIKE_A_THOUGHT.search(start):
+        if not _NAMED_LIKE_A_THOUGHT.search(start) or _NO_THOUGHT.search(start):
             continue
         ends = [f"{start[0]}/{start[1:]}"]
         ends += [start.replace(old, new) for old, new in _CLOSERS if old in start]
-        for end in ends:
-            if end in added:
-                return _thinking(chat, f"{start}\n", f"\n{end}\n\n")
-    return None
+        yield from ((start, end) for end in ends if end in added and end != start)
 
 
 def _of_prompt(chat: Chat) -> Thinking | None:
@@ -87,158 +164,40 @@ def _of_prompt(chat: Chat) -> Thinking | None:
     return None
 
 
-def _added(chat: Chat) -> list[str]:
-    tokens = chat.tokenizer.added_tokens_decoder
-    return [str(token.content) for index, token in sorted(tokens.items())]
+def _has_control(chat: Chat, ids: tuple[int, ...]) -> bool:
+    return not chat.control_ids.isdisjoint(ids)
 
 
-def _has_control(chat: Chat, text: str) -> bool:
-    return not chat.control_ids.isdisjoint(template_ids(chat, text))
-
-
-def _thinking(chat: Chat, opening: str, closing: str, before_answer: str = "") -> Thinking:
-    start = template_ids(chat, opening.strip())
-    end = template_ids(chat, closing.strip())
-    are_tokens = not (chat.control_ids.isdisjoint(start) or chat.control_ids.isdisjoint(end))
+def _thinking(chat: Chat, opening: str, closing: str) -> Thinking:
+    ending = _ending(chat, closing)
+    start, end = _marker_ids(chat, opening), _marker_ids(chat, ending)
+    if not (_has_control(chat, start) and _has_control(chat, end)):
+        start = end = ()
+    further: tuple[tuple[int, ...], ...] = ()
+    if (
+        start
+        and ending != closing
+        and _has_control(chat, _marker_ids(chat, closing[len(ending) :]))
+    ):
+        names = (_ANALYSIS, _COMMENTARY) if _ANALYSIS in opening else ("",)
+        further = tuple(_marker_ids(chat, opening.replace(names[0], name)) for name in names)
     return Thinking(
-        opening=opening,
-        closing=closing,
-        start=start if are_tokens else (),
-        end=end if are_tokens else (),
-        answer=template_ids(chat, before_answer.strip()),
+        opening=opening, closing=closing, ending=ending, start=start, end=end, further=further
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Thought:
-    """Generated ids, parted at the end of their thought."""
-
-    reasoning: tuple[int, ...]
-    answer: tuple[int, ...]
-    is_open: bool
-    """Whether the thought never ended, so that there is no answer."""
-
-
-def parted(chat: Chat, prompt: Sequence[int], generated: Sequence[int]) -> Thought:
-    """The thought and the answer in what a model generated behind a prompt, without its end ids."""
-    ids = without_end(chat, generated)
-    thinking = chat.thinking
-    if thinking is None or not thinking.start:
-        return Thought(reasoning=(), answer=ids, is_open=False)
-    begun = _after(chat, thinking.start, ids)
-    is_open = begun is not None or opens_thought(chat, prompt)
-    rest = ids if begun is None else begun
-    at = _find(rest, thinking.end)
-    # Some models leave out the marker at the beginning, and only they write the one at the end.
-    if at >= 0:
-        return Thought(reasoning=rest[:at], answer=rest[at + len(thinking.end) :], is_open=False)
-    if is_open:
-        return Thought(reasoning=rest, answer=(), is_open=True)
-    answer = _after(chat, thinking.answer, ids) if thinking.answer else None
-    return Thought(reasoning=(), answer=ids if answer is None else answer, is_open=False)
-
-
-def split_thought(chat: Chat, prompt: Sequence[int], completion: Completion) -> Completion:
-    """The completion with its thought in a field of its own; the text is the answer alone."""
-    thinking = chat.thinking
-    if thinking is None:
-        return completion
-    if not thinking.start:
-        return _split_text(chat, thinking, prompt, completion)
-    ids = without_end(chat, completion.token_ids)
-    if chat.control_ids.isdisjoint(ids) and not opens_thought(chat, prompt):
-        return completion  # the engine's text is as good
-    thought = parted(chat, prompt, completion.token_ids)
-    return dataclasses.replace(
-        completion,
-        text=_decoded(chat, thought.answer),
-        reasoning=_decoded(chat, thought.reasoning),
-    )
-
-
-def _split_text(
-    chat: Chat, thinking: Thinking, prompt: Sequence[int], completion: Completion
-) -> Completion:
-    """The completion parted at markers that are ordinary text."""
-    start, end = thinking.opening.strip(), thinking.closing.strip()
-    text = completion.text.lstrip()
-    if text.startswith(start):
-        text = text.removeprefix(start)
-    elif not opens_thought(chat, prompt):
-        return completion
-    reasoning, _, answer = text.partition(end)
-    return dataclasses.replace(completion, text=answer.strip(), reasoning=reasoning.strip())
-
-
-def opens_thought(chat: Chat, prompt: Sequence[int]) -> bool:
-    """Whether a prompt ends in a thought, so that the model goes on thinking."""
-    thinking = chat.thinking
-    assert thinking is not None
-    tail = tuple(prompt[-_TAIL_TOKENS:])
-    if thinking.start:
-        return _rfind(tail, thinking.start) > _rfind(tail, thinking.end)
-    shown: str = chat.tokenizer.decode(list(tail))
-    return shown.rstrip().endswith(thinking.opening.strip())
-
-
-def resumable_ids(chat: Chat, prompt: Sequence[int], generated: Sequence[int]) -> tuple[int, ...]:
-    """The generated ids to go on from: the end of turn cut off, an open thought closed."""
-    ids = without_end(chat, generated)
-    thinking = chat.thinking
-    if thinking is None:
-        return ids
-    if thinking.start:
-        is_open = parted(chat, prompt, ids).is_open
-    else:
-        shown: str = chat.tokenizer.decode(list(ids))
-        is_begun = shown.lstrip().startswith(thinking.opening.strip())
-        is_open = (
-            is_begun or opens_thought(chat, prompt)
-        ) and thinking.closing.strip() not in shown
-    return (*ids, *template_ids(chat, thinking.closing)) if is_open else ids
-
-
-def has_stray_marker(chat: Chat, prompt: Sequence[int], completion: Completion) -> bool:
-    """Whether a thought or answer holds a marker: a second thought, a call of a tool, a role.
-
-    The tokenizer's further words, which are added tokens too, are no markers.
+def _ending(chat: Chat, closing: str) -> str:
+    """What of `closing` ends the thought: it may begin the answer too, as a row without a thought
+    does.
     """
-    thought = parted(chat, prompt, completion.token_ids)
-    return not chat.marker_ids.isdisjoint((*thought.reasoning, *thought.answer))
+    prompt, row, _ = _written(chat)
+    head = remainder(chat, prompt, row).strip()
+    ending = closing.rstrip().removesuffix(head) if head else closing
+    return ending if _has_control(chat, template_ids(chat, ending)) else closing
 
 
-def without_end(chat: Chat, generated: Sequence[int]) -> tuple[int, ...]:
-    """Generated ids without the end of the turn."""
-    ids = tuple(generated)
-    while ids and ids[-1] in chat.end_ids:
-        ids = ids[:-1]
-    return ids
-
-
-def _decoded(chat: Chat, ids: Sequence[int]) -> str:
-    kept = [token for token in ids if token not in chat.marker_ids]
-    shown: str = chat.tokenizer.decode(
-        kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return shown.strip()
-
-
-def _after(chat: Chat, marker: Sequence[int], ids: tuple[int, ...]) -> tuple[int, ...] | None:
-    """What follows a marker at the beginning, white space before it left out; None without it."""
-    at = _find(ids, marker)
-    if at < 0 or _decoded(chat, ids[:at]) or not chat.marker_ids.isdisjoint(ids[:at]):
-        return None
-    return ids[at + len(marker) :]
-
-
-def _find(ids: Sequence[int], part: Sequence[int]) -> int:
-    """The first place of `part` in `ids`; -1 if there is none."""
-    size = len(part)
-    places = range(len(ids) - size + 1) if size else ()
-    return next((at for at in places if tuple(ids[at : at + size]) == tuple(part)), -1)
-
-
-def _rfind(ids: Sequence[int], part: Sequence[int]) -> int:
-    size = len(part)
-    places = range(len(ids) - size, -1, -1) if size else ()
-    return next((at for at in places if tuple(ids[at : at + size]) == tuple(part)), -1)
+def _marker_ids(chat: Chat, marker: str) -> tuple[int, ...]:
+    """Ids of a marker, the white space at its edges left out but before a word."""
+    ids = template_ids(chat, marker.strip())
+    is_word = bool(ids) and ids[0] not in chat.control_ids
+    return without_blanks(chat, template_ids(chat, marker)) if is_word else ids

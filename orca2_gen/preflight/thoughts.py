@@ -44,9 +44,11 @@ def check_kept_thoughts(key: str, rationales: RationalesConfig, chat: Chat, syst
     asked = ("system", "user") if system else ("user",)
     texts = answer_texts(chat, (*asked, REASONING, "assistant"))
     prompt = shape_of(chat, asked).texts[-1]
-    if begins_thought(prompt + texts.opening, chat.thinking.opening, chat.thinking.closing) and (
-        chat.thinking.closing.strip() not in prompt
-    ):
+    begun, ending = prompt + texts.opening, chat.thinking.ending
+    # Where a thought is a message, its end alone is that of any message.
+    is_known = chat.thinking.opening.strip() in prompt or not chat.thinking.further
+    is_closed = is_known and ending.strip() in prompt
+    if begins_thought(begun, chat.thinking.opening, ending) and not is_closed:
         return
     raise ValueError(
         f"{key}: the chat template of {chat.directory} closes the thought before the answer "

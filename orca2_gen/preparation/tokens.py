@@ -10,6 +10,7 @@ from typing import Any
 
 from orca2_gen.preflight.template import check_tokenizer_files, unloadable
 from orca2_gen.preparation.pretrained import KEY
+from orca2_gen.preparation.spaces import keep_spaces_out
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 PAD = "[PAD]"
@@ -148,7 +149,8 @@ def save_tokenizer(vocabulary: Vocabulary, template: Template, target: Path) -> 
     """Saves the tokenizer with the template's tokens and text; the Vocabulary that it has then.
 
     A token that it has keeps its id. A tokenizer without a padding token gets one, before all
-    others, as in Orca 2: on Llama 2 the ids are 32000, 32001 and 32002.
+    others, as in Orca 2: on Llama 2 the ids are 32000, 32001 and 32002. None of them is followed by
+    a space that nobody wrote.
 
     Raises:
         ValueError: an id would be given twice.
@@ -156,6 +158,7 @@ def save_tokenizer(vocabulary: Vocabulary, template: Template, target: Path) -> 
     from tokenizers import AddedToken
 
     tokenizer = vocabulary.tokenizer
+    keep_spaces_out(tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.add_special_tokens({"pad_token": _added(PAD, special=True)})
     control = [_added(text, special=True) for text in template.control]

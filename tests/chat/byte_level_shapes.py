@@ -23,7 +23,7 @@ _APERTUS = [
     f"<|{who}_{at}|>"
     for who in ["system", "developer", "user", "assistant"]
     for at in ("start", "end")
-]
+] + ["<|inner_prefix|>", "<|inner_suffix|>"]
 _COMMAND = ("START_OF_TURN", "END_OF_TURN", "USER", "CHATBOT", "SYSTEM")
 _GLM = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 _HEADS = markers_of(
@@ -90,6 +90,7 @@ BYTE_LEVEL_SHAPES = (
         date="own",
         own_system="You are Apertus",
         arguments=(("enable_thinking", True),),
+        thought=("<|inner_prefix|>", "<|inner_suffix|>"),
     ),
     PublishedShape(
         name="qwen_2_5",

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from orca2_gen.chat import PLAIN, Rendering
 from tests.chat.byte_level_shapes import BYTE_LEVEL_SHAPES
 from tests.chat.published_shape import PublishedShape
 from tests.chat.sentencepiece_shapes import SENTENCEPIECE_SHAPES
+from tests.chat.thinking_shapes import THINKING_SHAPES
 from tests.conftest import write_tokenizer
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -31,7 +33,13 @@ _SPELLED = (
 
 
 def shapes() -> tuple[PublishedShape, ...]:
-    return (*BYTE_LEVEL_SHAPES, *SENTENCEPIECE_SHAPES)
+    return (*BYTE_LEVEL_SHAPES, *THINKING_SHAPES, *SENTENCEPIECE_SHAPES)
+
+
+def rendering(shape: PublishedShape, date: str = PLAIN.date, **further: object) -> Rendering:
+    """The Rendering with the policy and the arguments that the shape needs, and further ones."""
+    arguments = json.dumps(dict(shape.given) | further, sort_keys=True)
+    return Rendering(date=date, system=shape.policy, arguments=arguments)
 
 
 def directory(shape: PublishedShape, root: Path) -> Path:
@@ -43,7 +51,7 @@ def directory(shape: PublishedShape, root: Path) -> Path:
     tokens = {"eos_token": shape.eos} | ({"bos_token": shape.bos} if shape.bos else {})
     if tokenizer.token_to_id("<unk>") is not None:
         tokens["unk_token"] = "<unk>"
-    template = (TEMPLATES / f"{shape.name}.jinja").read_text(encoding="utf-8")
+    template = (TEMPLATES / f"{shape.template or shape.name}.jinja").read_text(encoding="utf-8")
     write_tokenizer(folder, tokenizer, template, **tokens)
     if shape.further_ends:
         ends = [tokenizer.token_to_id(text) for text in (shape.eos, *shape.further_ends)]

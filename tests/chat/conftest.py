@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.chat import Chat, Rendering, load_chat
-from tests.chat.collection import directory, shapes
+from orca2_gen.chat import Chat, load_chat
+from tests.chat.collection import directory, rendering, shapes
 from tests.chat.published_shape import PublishedShape
 
 
@@ -24,5 +24,5 @@ def shape_dir(shape: PublishedShape, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def shape_chat(shape: PublishedShape, shape_dir: Path) -> Chat:
-    """The shape's Chat, with the policy that its system messages need."""
-    return load_chat(str(shape_dir), Rendering(system=shape.policy))
+    """The shape's Chat, with the policy and the arguments that it needs."""
+    return load_chat(str(shape_dir), rendering(shape))

@@ -87,11 +87,7 @@ def control(chat: Chat, ids: Sequence[int]) -> list[int]:
 
 def rendered(chat: Chat, messages: Sequence[Message], **variables: Any) -> str:
     """What transformers itself renders of these messages, folded as the Chat folds them."""
-    turns = [
-        {"role": m.role, "content": m.content}
-        | ({"reasoning_content": m.reasoning, "thinking": m.reasoning} if m.reasoning else {})
-        for m in messages
-    ]
+    turns = [_turn(chat, message) for message in messages]
     if chat.rendering.system == "fold" and turns[0]["role"] == "system":
         told, asked, *others = turns
         turns = [{"role": "user", "content": f"{told['content']}\n\n{asked['content']}"}, *others]
@@ -100,9 +96,25 @@ def rendered(chat: Chat, messages: Sequence[Message], **variables: Any) -> str:
         turns,
         tokenize=False,
         add_generation_prompt=messages[-1].role != "assistant",
-        **{"strftime_now": midnight.strftime, **variables},
+        **{"strftime_now": midnight.strftime, **chat.rendering.variables, **variables},
     )
     return text
+
+
+def _turn(chat: Chat, message: Message) -> dict[str, Any]:
+    """A message as transformers takes it, the thought wherever the template looks for it."""
+    content, thought = message.content, message.reasoning
+    turn: dict[str, Any] = {"role": message.role, "content": content}
+    if not thought:
+        return turn
+    source = str(chat.tokenizer.chat_template)
+    if "chunk.thinking" in source:
+        chunks = [{"type": "thinking", "thinking": thought}, {"type": "text", "text": content}]
+        return turn | {"content": chunks}
+    if "content.blocks" in source:
+        blocks = [{"type": "thoughts", "text": thought}, {"type": "response", "text": content}]
+        return turn | {"content": {"blocks": blocks}}
+    return turn | {"reasoning_content": thought, "thinking": thought, "reasoning": thought}
 
 
 def decoded(shape: PublishedShape, chat: Chat, ids: Sequence[int]) -> str:

@@ -40,6 +40,14 @@ class PublishedShape:
     space between its words put as one space."""
     thought: tuple[str, ...] = ()
     """The markers around a thought."""
+    closes_think: bool = False
+    """Whether the opening of an answer has ended a thought, so that none can be kept."""
+    has_spelled_thought: bool = False
+    """Whether they are ordinary text."""
+    given: tuple[tuple[str, object], ...] = ()
+    """Arguments with which the template is rendered."""
+    template: str = ""
+    """The name of another shape that has the same template."""
     other_row: str = ""
     """Why a row without a thought has other ids than the template's whole conversation."""
     other_thought: str = ""

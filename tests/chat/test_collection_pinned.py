@@ -10,11 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.chat import Chat, Rendering, encode_conversation, encode_prompt, load_chat, shape_of
+from orca2_gen.chat import (
+    Chat,
+    Rendering,
+    encode_conversation,
+    encode_prompt,
+    load_chat,
+    opens_thought,
+    shape_of,
+)
 from orca2_gen.erasure import erase, prove
 from orca2_gen.records import Example, Rationale
 from orca2_gen.strategies import Strategies
-from tests.chat.collection import directory, shapes
+from tests.chat.collection import directory, rendering, shapes
 from tests.chat.conversations import as_ids_say, conversation, decoded, ids_of, prose, rendered
 from tests.chat.published_shape import PublishedShape
 from tests.chat.test_templates import set_today
@@ -42,7 +50,9 @@ def test_a_shape_is_what_is_known_of_it(
     assert alone.has_own_system == shape.keeps_own_system
     if shape.own_system:
         assert (shape.own_system in "".join(alone.texts)) == shape.keeps_own_system
-    assert (alone.texts[-1].rstrip().endswith("<think>")) == shape.opens_think
+    prompt = encode_prompt(shape_chat, conversation("How many?", system=None))
+    has_markers = shape_chat.thinking is not None
+    assert (has_markers and opens_thought(shape_chat, prompt)) == shape.opens_think
     ends = {shape.eos, *shape.further_ends}
     assert set(shape_chat.tokenizer.convert_ids_to_tokens(sorted(shape_chat.end_ids))) == ends
 
@@ -53,7 +63,7 @@ def test_ids_and_digest_are_the_same_on_three_days(
     found = set()
     for day in ("2024-02-29", "2026-12-31", "2031-01-01"):
         set_today(monkeypatch, day)
-        fresh = load_chat.__wrapped__(str(shape_dir), Rendering(system=shape.policy))
+        fresh = load_chat.__wrapped__(str(shape_dir), rendering(shape))
         told = [conversation("2 + 3?", "5", "And 4?"), conversation("2 + 3?", "5", system=None)]
         found.add((fresh.digest, *(ids_of(fresh, messages) for messages in told)))
     assert len(found) == 1
@@ -94,7 +104,7 @@ def test_another_date_of_the_run_changes_the_ids_of_a_template_that_shows_it_and
 ) -> None:
     found = set()
     for date in ("2024-02-29", "2026-11-30"):
-        fresh = load_chat.__wrapped__(str(shape_dir), Rendering(date=date, system=shape.policy))
+        fresh = load_chat.__wrapped__(str(shape_dir), rendering(shape, date))
         messages = conversation("How many?", system=system)
         ids = encode_prompt(fresh, messages)
         found.add((fresh.digest, ids))
@@ -108,8 +118,7 @@ def test_an_argument_changes_the_prompt_as_it_does_in_transformers(
 ) -> None:
     messages = conversation("How many?")
     for name, value in shape.arguments:
-        rendering = Rendering(arguments=json.dumps({name: value}), system=shape.policy)
-        told = load_chat.__wrapped__(str(shape_dir), rendering)
+        told = load_chat.__wrapped__(str(shape_dir), rendering(shape, **{name: value}))
         ids = encode_prompt(told, messages)
         assert decoded(shape, told, ids) == rendered(told, messages, **{name: value})
         assert ids != encode_prompt(shape_chat, messages) and told.digest != shape_chat.digest
@@ -157,7 +166,7 @@ def test_a_row_that_was_erased_on_one_day_is_erased_on_any(
     examples, digests = [], set()
     for day in ("2024-02-29", "2026-12-31", "2031-01-01"):
         set_today(monkeypatch, day)
-        chat = load_chat.__wrapped__(str(shape_dir), Rendering(system=shape.policy))
+        chat = load_chat.__wrapped__(str(shape_dir), rendering(shape))
         example = erase(
             rationale, chat=chat, strategies=strategies, prompts="erased", max_tokens=10_000
         )

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from orca2_gen.chat import (
     Chat,
-    Rendering,
     encode_conversation,
     encode_prompt,
     encode_text,
@@ -31,11 +30,11 @@ from orca2_gen.rationales import Asking, Thoughts, teach
 from orca2_gen.records import Completion, Example, Message, Problem, Rationale
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
-from tests.chat.collection import directory, shapes
+from tests.chat.collection import directory, rendering, shapes
 from tests.chat.conversations import control, conversation, rendered, with_thought, words
 from tests.chat.published_shape import PublishedShape
 
-THINKING = [shape for shape in shapes() if shape.thought]
+THINKING = [shape for shape in shapes() if shape.thought and not shape.has_spelled_thought]
 each_thinker = pytest.mark.parametrize("name", [shape.name for shape in THINKING])
 COMPLETION = Completion(
     problem_id="t/train/0",
@@ -59,7 +58,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chat_of(name: str, root: Path) -> Chat:
     [shape] = [shape for shape in shapes() if shape.name == name]
-    return load_chat(str(directory(shape, root)), Rendering(system=shape.policy))
+    return load_chat(str(directory(shape, root)), rendering(shape))
 
 
 def generated(chat: Chat, reasoning: str, answer: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from orca2_gen.chat import Rendering, load_chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.preflight.template import check_template, template_lines
 from orca2_gen.strategies import Strategies
-from tests.chat.collection import directory, shapes
+from tests.chat.collection import directory, rendering, shapes
 from tests.chat.published_shape import PublishedShape
 from tests.conftest import byte_level_bpe, write_tokenizer
 
@@ -54,7 +54,7 @@ def test_a_model_is_described_or_refused_with_role_directory_and_remedy(
             look(folder, role, Rendering(), strategies)
         line = str(refused.value)
         assert line.startswith(f"{role}.model: {folder}: ") and "\n" not in line
-    facts, odd = look(folder, role, Rendering(system=shape.policy), strategies)
+    facts, odd = look(folder, role, rendering(shape), strategies)
     assert all("\n" not in line and len(line) < 500 for line in (*facts, *odd))
 
 
@@ -62,14 +62,13 @@ def test_a_model_is_described_or_refused_with_role_directory_and_remedy(
 def test_what_is_known_of_a_model_is_told(
     shape: PublishedShape, root: Path, strategies: Strategies
 ) -> None:
-    rendering = Rendering(date="2025-03-04", system=shape.policy)
-    facts, odd = look(directory(shape, root), "student", rendering, strategies)
+    facts, odd = look(directory(shape, root), "student", rendering(shape, "2025-03-04"), strategies)
     told = [
         (shape.date == "shown", "the template shows the date, 2025-03-04", facts),
         (shape.system != "held", "system texts stand before the first user text", facts),
         (bool(shape.own_system), shape.own_system or "the template writes", odd),
         (shape.keeps_own_system, "the run cannot keep it out", odd),
-        (shape.opens_think, "without one closes it with '</think>'", odd),
+        (shape.opens_think and not shape.row_opening, "without one closes it with '", odd),
         (bool(shape.row_opening), f"a training row writes {shape.row_opening or ''!r}", odd),
         (bool(shape.thought), f"a thought stands between {' and '.join(shape.thought)}", facts),
         (not shape.closes_turns, "which ends no answer; a training row ends with", odd),

@@ -7,11 +7,12 @@ import pytest
 from orca2_gen.chat import Rendering, load_chat
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.preflight.thoughts import check_kept_thoughts, check_thinking_tokens
-from tests.chat.collection import directory, shapes
+from tests.chat.collection import directory, rendering, shapes
 
 KEEP = RationalesConfig(thoughts="keep")
 NAMES = [shape.name for shape in shapes()]
-THINKING = [shape.name for shape in shapes() if shape.thought]
+THINKING = [shape.name for shape in shapes() if shape.thought and not shape.closes_think]
+CLOSED = [shape.name for shape in shapes() if shape.closes_think]
 
 
 def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,7 +24,12 @@ def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_thoughts_are_kept_only_for_a_student_that_has_markers_for_them(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
-    chat = load_chat(str(folder(name, tmp_path_factory)), Rendering(system="fold"))
+    [shape] = [shape for shape in shapes() if shape.name == name]
+    chat = load_chat(str(folder(name, tmp_path_factory)), rendering(shape))
+    if name in CLOSED:
+        with pytest.raises(ValueError, match="closes the thought before the answer begins"):
+            check_kept_thoughts("student.model", KEEP, chat, True)
+        return
     if name in THINKING:
         check_kept_thoughts("student.model", KEEP, chat, True)
         check_thinking_tokens("student", 100, chat)

@@ -121,13 +121,8 @@ def test_a_conversation_has_the_ids_of_the_template_and_ends_as_generation_does(
     generation = body(student, "generation_config.json")
     assert generation["eos_token_id"] == [end, base_end] and generation["max_new_tokens"] == 77
     assert generation["pad_token_id"] == tokenizer.pad_token_id != end
-    if kind.name.startswith("llama"):  # sentencepiece puts a space behind each added token
-        assert "".join(tokenizer.decode(ids).split()) == "".join(
-            tokenizer.decode(whole[: whole.index(end, len(asked)) + 1]).split()
-        )
-    else:
-        assert list(ids) == whole[: len(ids)] and len(ids) >= len(whole) - 2
-        assert list(ids[:num_prompt]) == asked
+    assert list(ids) == whole[: len(ids)] and len(ids) >= len(whole) - 2
+    assert list(ids[:num_prompt]) == asked
     begins = kind.name.startswith(("llama", "gemma"))
     assert (ids[0] == tokenizer.bos_token_id) == begins and ids.count(ids[0]) == 1 + 2 * (
         not begins
@@ -137,7 +132,10 @@ def test_a_conversation_has_the_ids_of_the_template_and_ends_as_generation_does(
 def test_plain_text_has_its_old_ids(kind: Kind, bases: Any) -> None:
     model, student, _ = bases[kind.name]
     old, new = (AutoTokenizer.from_pretrained(each) for each in (model, student))
-    for text in ("Is it <s> or </s>?", " two  spaces\n\n1234 ", "step by step. Begin", ""):
+    texts = ["Is it so?", "two  spaces\n\n1234 ", "step by step. Begin", ""]
+    if not kind.name.startswith("llama"):  # a control token has no space behind it any more
+        texts += ["Is it <s> or </s>?", " a space first"]
+    for text in texts:
         assert old(text).input_ids == new(text).input_ids
 
 
