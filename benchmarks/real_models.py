@@ -59,7 +59,7 @@ from benchmarks.pairs.tables import (
 from orca2_gen.commands.preflight import ask_first
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import show_stage
-from orca2_gen.exit_codes import exit_code
+from orca2_gen.exit_codes import INTERRUPTED, exit_code
 from orca2_gen.records import Example, Rationale, Rejection, Selection
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, write_summary
@@ -90,6 +90,9 @@ def main() -> None:
     try:
         pair = _pair(options)
         figures = measure(pair)
+    except KeyboardInterrupt:
+        print("Interrupted: run the same command again to continue.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if (code := exit_code(error)) is None:
             raise

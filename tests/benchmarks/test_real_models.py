@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import real_models
+from orca2_gen.exit_codes import INTERRUPTED
 from tests.benchmarks.pairs.test_settings import write_published
 from tests.conftest import STRATEGY_NAMES
 
@@ -78,6 +80,19 @@ def test_a_teacher_that_solves_nothing_leaves_its_tables_and_trains_nothing(
     assert {each["num_accepted"] for each in figures["teaching"]} == {0}
     assert list(figures["held_out"]) == ["before"]
     assert "training rows: none, so that nothing was trained" in said.out
+
+
+def test_an_interrupt_is_told_in_one_line_that_says_how_to_go_on(
+    tmp_path: Path, chatml_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(real_models, "ask_first", interrupted)
+    given = _scripted(tmp_path, chatml_dir, {})
+    assert _run(monkeypatch, *given, "--out", tmp_path / "out", *SIZES) == INTERRUPTED
+    said = capsys.readouterr().err
+    assert said == "Interrupted: run the same command again to continue.\n"
 
 
 @pytest.mark.parametrize(
