@@ -123,7 +123,8 @@ def test_a_context_that_is_too_long_is_rejected_and_a_row_that_is_too_long_is_no
     room = rooms(config, strategies)[0]
     budget = length_budget(room, load_chat(room.tokenizer), strategies)
     longest = max(len(encode_text(budget.chat, user_text(p, strategies))) for p in zero)
-    fitting = f"student.max_model_len={budget.frame_tokens + longest + 16}"
+    answer = budget.answer_tokens(zero[0])
+    fitting = f"student.max_model_len={budget.frame_tokens + longest + answer}"
     tight = read_units(load_config(file, [*short, FEW_SHOT, fitting]), tmp_path / "tight")
     assert problems_in(tmp_path / "tight", tight) == []
     reasons = [r.reason for r in rejections_in(tmp_path / "tight", tight)]
