@@ -12,6 +12,7 @@ from typing import Any
 from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.preflight.model_config import (
     hf_overrides,
@@ -76,14 +77,13 @@ def check_longest_answer(
     """
     fits = length_budget(room, chat, strategies)
     # An open answer has no forced ending; any other asks for its form in words of its own.
-    for answer_type in ("open", "exact") if room.ending_tokens is not None else ("open",):
-        shortest = Problem(
-            problem_id="shortest", task="shortest", question="", target="", answer_type=answer_type
-        )
-        found = plan_length(shortest, strategies, [fits])
+    kinds = [("open",), tuple(ANSWER_SENTENCES)] if room.ending_tokens is not None else [("open",)]
+    for answer_types in kinds:
+        planned = [plan_length(_empty(kind), strategies, [fits]) for kind in answer_types]
+        found = min(planned, key=lambda row: isinstance(row, Rejection))
         if not isinstance(found, Rejection):
             continue
-        is_ended = answer_type != "open"
+        is_ended = answer_types != ("open",)
         rows = "row whose answer may need an ending" if is_ended else "row"
         lower = 'lower it, set scoring.ask_again = "none"' if is_ended else "lower it"
         raise ValueError(
@@ -91,6 +91,13 @@ def check_longest_answer(
             f"({found.detail.partition(': ')[2]}), so every {rows} would be rejected; {lower}, or "
             f"raise {section}.max_model_len"
         )
+
+
+def _empty(answer_type: str) -> Problem:
+    """The shortest problem of a type."""
+    return Problem(
+        problem_id="shortest", task="shortest", question="", target="", answer_type=answer_type
+    )
 
 
 def context_lines(section: str, engine: VLLMEngineConfig) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
+from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.preflight.context import check_longest_answer, context_lines
 from orca2_gen.preflight.model_config import text_config
@@ -47,8 +48,12 @@ def test_a_context_without_room_for_a_forced_ending_is_refused(
 ) -> None:
     plain = Room(role="student", tokenizer="", max_model_len=max_model_len, max_tokens=100)
     room = dataclasses.replace(plain, scored_tokens=100, ending_tokens=32)
-    problem = Problem(problem_id="p", task="t", question="", target="", answer_type="exact")
-    fits = plan_length(problem, strategies, [length_budget(room, chatml, strategies)]) is problem
+    budget = length_budget(room, chatml, strategies)
+    problems = [
+        Problem(problem_id="p", task="t", question="", target="", answer_type=answer_type)
+        for answer_type in ANSWER_SENTENCES
+    ]
+    fits = any(plan_length(problem, strategies, [budget]) is problem for problem in problems)
     try:
         check_longest_answer("student", room, chatml, strategies, "scoring.max_tokens")
         assert fits
