@@ -287,6 +287,8 @@ def is_accepted_by_vllm(folder: Path, max_model_len: int) -> bool | None:
         _get_and_verify_max_len(text, arch, None, max_model_len, False, None)
     except ValueError:
         return False
+    except KeyError:  # a rope without a type, which vLLM reads nothing of
+        return None
     return True
 
 
