@@ -39,10 +39,10 @@ pytestmark = pytest.mark.engine
 
 TASKS = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "tasks"
 SCORED = 12
-SHORT_KEYS = (
-    ("scoring", "max_tokens"),
-    ("scoring", "retry_max_tokens"),
-    ("evaluation", "max_tokens"),
+SHORT = (
+    "scoring.max_tokens=12",
+    "scoring.retry_max_tokens=12",
+    "evaluation.max_tokens=4",  # under the cautious message the student answers directly
 )
 
 
@@ -177,8 +177,7 @@ def test_a_trained_student_is_loaded_by_vllm_and_evaluated(
 
 @pytest.mark.slow
 def test_a_student_that_is_cut_short_is_asked_again_and_its_endings_verify(tmp_path: Path) -> None:
-    short = [f"{section}.{key}=12" for section, key in SHORT_KEYS]
-    overrides = small(tmp_path / "run", 12, *short, "scoring.answer_max_tokens=8")
+    overrides = small(tmp_path / "run", 12, *SHORT, "scoring.answer_max_tokens=8")
     with open_run(load_config(CONFIG, overrides), show_stage) as opened:
         read_tasks(opened)
         score_student(opened)
