@@ -18,6 +18,9 @@ from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Message, Problem, Rejection
 from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 
+ENDED_TYPES = tuple(ANSWER_SENTENCES)
+"""Answer types that a forced ending may be asked for."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LengthBudget:
@@ -35,7 +38,7 @@ class LengthBudget:
 
     def answer_tokens(self, problem: Problem) -> int:
         """Tokens of the longest answer to a problem, its forced ending included."""
-        if problem.answer_type not in ANSWER_SENTENCES:
+        if problem.answer_type not in ENDED_TYPES:
             return self.room.max_tokens
         return max(self.room.max_tokens, self.ended_tokens)
 

@@ -12,8 +12,7 @@ from typing import Any
 from orca2_gen.chat import Chat
 from orca2_gen.config.arguments import Room
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.grading.answers import ANSWER_SENTENCES
-from orca2_gen.lengths import length_budget, plan_length
+from orca2_gen.lengths import ENDED_TYPES, length_budget, plan_length
 from orca2_gen.preflight.model_config import (
     hf_overrides,
     model_body,
@@ -77,7 +76,7 @@ def check_longest_answer(
     """
     fits = length_budget(room, chat, strategies)
     # An open answer has no forced ending; any other asks for its form in words of its own.
-    kinds = [("open",), tuple(ANSWER_SENTENCES)] if room.ending_tokens is not None else [("open",)]
+    kinds = [("open",), ENDED_TYPES] if room.ending_tokens is not None else [("open",)]
     for answer_types in kinds:
         planned = [plan_length(_empty(kind), strategies, [fits]) for kind in answer_types]
         found = min(planned, key=lambda row: isinstance(row, Rejection))
