@@ -60,7 +60,7 @@ class Thoughts:
 
     @property
     def closed_share(self) -> float:
-        return self.num_closed / max(1, self.num_answers)
+        return self.num_closed / max(1, self.num_begun)
 
 
 def with_think_tokens(source: Path, out: Path) -> Path:
@@ -156,6 +156,8 @@ def measure(out: Path, overrides: Iterable[str] = (), *, num_rows: int, num_step
         f"teacher.model={teacher}",
         'rationales.thoughts="keep"',
         f"training.learning_rate={LEARNING_RATE}",
+        "training.rows_per_step=8",
+        "training.num_steps=240",
         *overrides,
     ]
     found: dict[str, Any] = {}
