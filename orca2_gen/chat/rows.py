@@ -4,8 +4,8 @@ A row is its prompt, continued as the template itself writes the whole conversat
 templates part the two. Some put more before the answer than the prompt ends with (the final channel
 of harmony, the empty block of Qwen3): the row trains that too. Some prompts begin a thought that
 the row of the template does not have (DeepSeek-R1) or never ends (Nemotron Nano): the row closes
-it. Some cut thoughts out of
-every answer: a thought that is kept stands between the model's own markers.
+it. Some cut thoughts out of every answer: a thought that is kept stands between the model's own
+markers.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from orca2_gen import cli
-from tests.preparation.base_models import KINDS, write_base
+from tests.preparation.pretrained_models import KINDS, write_base
 
 
 def test_the_command_prints_what_it_added_and_where(tmp_path: Path) -> None:

@@ -19,4 +19,4 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_configs_that_run_pass_every_question(config: str) -> None:
-    read_texts(load_config(ROOT / config))
+    assert read_texts(load_config(ROOT / config)).strategies.names

@@ -57,7 +57,8 @@ def test_the_ropes_of_the_documentation_are_enough_for_its_context(tmp_path: Pat
     ropes = {"rope_parameters": {**YARN, "rope_theta": 5e5}, "max_position_embeddings": 2048}
     asked = engine(tmp_path, body, hf_overrides=ropes).model_copy(update={"max_model_len": 2048})
     argument_lines("teacher", asked)
-    context_lines("teacher", asked)
+    facts, odd = context_lines("teacher", asked)
+    assert any("2048" in fact for fact in facts) and not odd
 
 
 @pytest.mark.parametrize("key", ["num_experts", "n_routed_experts", "num_local_experts"])

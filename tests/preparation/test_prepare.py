@@ -17,7 +17,7 @@ from orca2_gen.preflight.weights import INDEX, read_weights
 from orca2_gen.preparation import Prepared, Wish, prepare
 from orca2_gen.records import Message
 from tests.conftest import CHATML
-from tests.preparation.base_models import KINDS, Kind, body, tensors_of, write_base
+from tests.preparation.pretrained_models import KINDS, Kind, body, tensors_of, write_base
 from train.trainable import TrainingQuestion, trainable_lines
 
 TURNS = (

@@ -17,7 +17,7 @@ from orca2_gen.run_directory.regular_files import read_regular
 from ray_jobs.demo import CONFIG
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
-from tests.preparation.base_models import body
+from tests.preparation.pretrained_models import body
 from train.launch import train_student, trained_student
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

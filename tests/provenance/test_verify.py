@@ -14,7 +14,7 @@ from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.erasure import erase
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
-from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.records import Example, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import STAGES, Receipt, UnitName, read_unit, write_unit
@@ -32,6 +32,29 @@ def rewrite_ledger(run_dir: Path, change: Callable[[list[Receipt]], list[Receipt
     ledger = Ledger(run_dir=run_dir, writable=True)
     ledger.commit(receipts)
     ledger.write_tip()
+
+
+def findings_of_changed_score(
+    source: Path,
+    run_dir: Path,
+    is_wanted: Callable[[StudentScore], bool],
+    change: Callable[[StudentScore], StudentScore],
+) -> list[str]:
+    """The findings in a copy of a run in which the first wanted score was changed."""
+    shutil.copytree(source, run_dir)
+    ledger = read_ledger(run_dir)
+    receipt, rows, place = next(
+        (receipt, rows, place)
+        for receipt in ledger.committed("scores")
+        for rows in [read_records(run_dir, receipt.accepted, StudentScore)]
+        for place, row in enumerate(rows)
+        if is_wanted(row)
+    )
+    rows[place] = change(rows[place])
+    entry = write_records(run_dir, receipt.accepted.path, rows, StudentScore)
+    new = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
+    rewrite_ledger(run_dir, lambda all_: [new if r == receipt else r for r in all_])
+    return verify(run_dir).findings
 
 
 def assert_found(run_dir: Path, *words: str) -> None:

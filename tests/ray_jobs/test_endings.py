@@ -23,7 +23,7 @@ from ray_jobs.evaluation import accuracies, score_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.conftest import Call, FinishedRun, quiet, write_run_config
-from tests.provenance.test_verify import rewrite_ledger
+from tests.provenance.test_verify import findings_of_changed_score, rewrite_ledger
 from tests.ray_jobs.regrading.test_regrade import EVALUATION
 from tests.ray_jobs.test_pipeline import dataset_bytes
 
@@ -205,26 +205,6 @@ DAMAGED: dict[str, tuple[Change, str]] = {
 }
 
 
-def findings_of(
-    forced: FinishedRun, run_dir: Path, change: Change, is_wanted: Callable[[StudentScore], bool]
-) -> list[str]:
-    """The findings in a copy of the run in which the first wanted cell was changed."""
-    shutil.copytree(forced.run_dir, run_dir)
-    ledger = read_ledger(run_dir)
-    receipt, rows, place = next(
-        (receipt, rows, place)
-        for receipt in ledger.committed("scores")
-        for rows in [read_records(run_dir, receipt.accepted, StudentScore)]
-        for place, row in enumerate(rows)
-        if is_wanted(row)
-    )
-    rows[place] = change(rows[place])
-    entry = write_records(run_dir, receipt.accepted.path, rows, StudentScore)
-    new = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
-    rewrite_ledger(run_dir, lambda all_: [new if r == receipt else r for r in all_])
-    return verify(run_dir).findings
-
-
 @pytest.mark.parametrize("name", DAMAGED)
 def test_an_ending_that_is_not_its_cells_is_found(
     forced: FinishedRun, tmp_path: Path, name: str
@@ -234,7 +214,7 @@ def test_an_ending_that_is_not_its_cells_is_found(
     def is_wanted(score: StudentScore) -> bool:
         return score.is_forced and score.outcome == "correct"
 
-    found = findings_of(forced, tmp_path / "run", change, is_wanted)
+    found = findings_of_changed_score(forced.run_dir, tmp_path / "run", is_wanted, change)
     assert any(words in finding for finding in found), found
 
 
@@ -251,7 +231,9 @@ def test_an_ending_beside_a_text_that_decides_is_found(forced: FinishedRun, tmp_
         )
         return dataclasses.replace(score, ending=(ending,), ending_is_unread=True)
 
-    found = findings_of(forced, tmp_path / "run", change, lambda score: not score.ending)
+    found = findings_of_changed_score(
+        forced.run_dir, tmp_path / "run", lambda score: not score.ending, change
+    )
     assert any("its own text decides" in finding for finding in found), found
 
 

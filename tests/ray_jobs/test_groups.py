@@ -15,14 +15,14 @@ from orca2_gen.config.load import load_config
 from orca2_gen.dataset import checked_manifest, read_examples
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import read_records, write_records
+from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.strategies import load_strategies
 from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.run import open_run
 from ray_jobs.units import committed_problems
 from tests.conftest import Write, quiet, write_run_config
-from tests.provenance.test_verify import rewrite_ledger
+from tests.provenance.test_verify import findings_of_changed_score
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -238,8 +238,8 @@ def test_a_student_that_is_cut_short_is_asked_once_more_before_its_task_is_decid
     counted = sum(r.counts["completion_tokens"] for r in ledger.committed("scores"))
     kept = sum(score.num_completion_tokens for score in scores)
     assert counted == kept + 16 * len(again)
-    findings = findings_of(
-        ledger,
+    findings = findings_of_changed_score(
+        ledger.run_dir,
         tmp_path / "without its first attempt",
         lambda score: score.attempt == 1,
         lambda score: dataclasses.replace(score, completions=()),
@@ -272,30 +272,10 @@ SAID_OTHERWISE: dict[str, Callable[[StudentScore], StudentScore]] = {
 }
 
 
-def findings_of(
-    ledger: Ledger,
-    run_dir: Path,
-    is_wanted: Callable[[StudentScore], bool],
-    change: Callable[[StudentScore], StudentScore],
-) -> list[str]:
-    """The findings of `verify` in a copy in which the first wanted score was changed."""
-    shutil.copytree(ledger.run_dir, run_dir)
-    receipt, rows, place = next(
-        (receipt, rows, place)
-        for receipt in ledger.committed("scores")
-        for rows in [read_records(run_dir, receipt.accepted, StudentScore)]
-        for place, row in enumerate(rows)
-        if is_wanted(row)
-    )
-    rows[place] = change(rows[place])
-    entry = write_records(run_dir, receipt.accepted.path, rows, StudentScore)
-    new = dataclasses.replace(receipt, files=(entry, *receipt.files[1:]))
-    rewrite_ledger(run_dir, lambda all_: [new if r == receipt else r for r in all_])
-    return verify(run_dir).findings
-
-
 def test_a_score_that_differs_from_its_calls_is_found(by_task: MixedRun, tmp_path: Path) -> None:
     ledger = by_task.ledger
     for name, change in SAID_OTHERWISE.items():
-        findings = findings_of(ledger, tmp_path / name, lambda s: len(s.completions) == 2, change)
+        findings = findings_of_changed_score(
+            ledger.run_dir, tmp_path / name, lambda s: len(s.completions) == 2, change
+        )
         assert any("is not what its calls said" in finding for finding in findings), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -47,6 +48,9 @@ def test_groups_of_other_stages_are_no_tasks() -> None:
     rows = [receipt("rationales", f"good-{n:06d}", 100) for n in range(50)]
     rows += [receipt("rationales", f"bad-{n:06d}", 0, wrong=100) for n in range(5)]
     tally_of(rows).check("rationales")
+    as_problems = [dataclasses.replace(row, stage="problems") for row in rows]
+    with pytest.raises(TooManyRejections, match="task 'bad'"):
+        tally_of(as_problems).check("problems")
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 30))))
