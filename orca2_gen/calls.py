@@ -143,7 +143,8 @@ async def _generate(
     """The request's completion, preceded by the one cut short if there were two attempts."""
     first = await generated(engine, chat, request, budget.thinking_tokens)
     # A request that was cut off for time (engine.cut_off) has tokens left: more would not help.
-    is_full = first.finish_reason == "length" and first.num_completion_tokens >= request.max_tokens
+    used = max(first.num_completion_tokens, len(first.token_ids))
+    is_full = first.finish_reason == "length" and used >= request.max_tokens
     if budget.most_tokens == request.max_tokens or not is_full:
         return [first]
     again = dataclasses.replace(request, attempt=request.attempt + 1, max_tokens=budget.most_tokens)
@@ -172,7 +173,8 @@ async def generated(
         dataclasses.replace(
             request,
             prompt_token_ids=(*prompt, *begun),
-            max_tokens=request.max_tokens - limit,
+            # The closing of a thought counts too, so that a planned length holds.
+            max_tokens=max(1, request.max_tokens - len(begun)),
         )
     )
     whole = dataclasses.replace(

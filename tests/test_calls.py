@@ -202,7 +202,12 @@ def test_a_thought_takes_no_more_than_its_tokens_and_the_answer_follows_it(
     end = thinker.tokenizer.convert_tokens_to_ids("</think>")
     assert len(requests) == (2 if len(whole) >= limit else 1)
     assert made.is_thought_cut == (len(whole) >= limit and end not in whole[:limit])
-    assert made.num_completion_tokens <= budget.max_tokens
+    # The closing counts too, so that a planned length holds.
+    assert len(made.token_ids) <= budget.max_tokens
+    first = requests[0].prompt_token_ids
+    assert all(
+        len(r.prompt_token_ids) + r.max_tokens <= len(first) + budget.max_tokens for r in requests
+    )
     assert ("so " * 50).startswith(made.reasoning)
     assert not answer.has_stray_marker
 
