@@ -6,9 +6,10 @@ Two cores take up to 90 minutes at the sizes that are set; `--full` takes the fu
 Real engines, real Ray, real training: preflight, scores, selection, rationales, dataset, training,
 and an evaluation before and after it. The problems are GSM8K's (trained on its train file, held out
 from its test file), AQuA's (its dev file; held out is its test file as AGIEval prints it) and two
-of AGIEval's sets, each cut in two halves that share no passage. `--data` holds the files under the
-names gsm8k_train.jsonl, gsm8k_test.jsonl, aqua_dev.jsonl and agieval_SET.jsonl; nothing of them
-belongs in a repository.
+of AGIEval's sets, which are scored under every strategy in a run of their own and held out from
+training, since AGIEval is for evaluation. `--data` holds the files under the names
+gsm8k_train.jsonl, gsm8k_test.jsonl, aqua_dev.jsonl and agieval_SET.jsonl; nothing of them belongs
+in a repository.
 
 A run that was interrupted goes on if it is started again; its seconds are then those of the last
 start alone. The last line on stdout is one JSON document, which OUT/summary.json holds too.
@@ -44,6 +45,7 @@ from benchmarks.pairs.settings import (
     check_directories,
     engine_settings,
     row_settings,
+    scored_settings,
     size_settings,
     task_settings,
 )
@@ -65,11 +67,10 @@ from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, write_summary
 from ray_jobs.cluster import is_cpu_build
 from ray_jobs.evaluation import score_model
-from ray_jobs.pipeline import run_all
+from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.run import open_run
 from train.launch import train_student, trained_student
 
-NUM_TASKS = 4
 ENGINE_STAGES = {"scores": "student", "rationales": "teacher"}
 """Stages whose engines a dataset needs, and the engine of each."""
 
@@ -81,6 +82,8 @@ class Pair:
     out: Path
     overrides: tuple[str, ...]
     """Settings beside `pair.toml`."""
+    scored: tuple[str, ...]
+    """Further ones of the run that only scores."""
     sizes: Sizes
 
 
@@ -147,14 +150,18 @@ def _pair(options: argparse.Namespace) -> Pair:
         f"student.model={options.student}",
         f"teacher.model={options.teacher}",
         f"run_dir={options.out / 'run'}",
-        *size_settings(sizes, NUM_TASKS),
-        *task_settings(options.data, agieval, options.out / "tasks"),
+        *size_settings(sizes),
+        *task_settings(options.data, agieval),
         *engine_settings(
             on_gpu=not is_cpu_build(), kv_cache_bytes=options.kv_cache_bytes, bind=options.bind
         ),
         *options.overrides,
     ]
-    return Pair(out=options.out, overrides=tuple(settings), sizes=sizes)
+    scored = [
+        f"run_dir={options.out / 'scored'}",
+        *scored_settings(options.data, agieval, sizes),
+    ]
+    return Pair(out=options.out, overrides=tuple(settings), scored=tuple(scored), sizes=sizes)
 
 
 def measure(pair: Pair) -> Figures:
@@ -164,10 +171,17 @@ def measure(pair: Pair) -> Figures:
     ask_first(config, prints_facts=True)
     with open_run(config, show_stage) as run:
         summary = run_all(run)
-        figures = _dataset_figures(run.ledger)
+        selections = committed_rows(run.ledger, "selections", Selection)
+        teaching = _teaching(run.ledger)
         models = {"before": held_out_figures(score_model(run, "before"))}
         longest = max((len(e.input_ids) for e in _examples(run.ledger)), default=0)
         seconds = dict(run.seconds)
+    with open_run(load_config(CONFIG, (*pair.overrides, *pair.scored)), show_stage) as run:
+        read_tasks(run)
+        score_student(run)
+        select_strategies(run)
+        selections += committed_rows(run.ledger, "selections", Selection)
+        seconds["scores of AGIEval"] = run.seconds["scores"]
     if pair.sizes.steps and summary.rows:
         rows = row_settings(pair.sizes, longest)
         overrides = [*pair.overrides, *rows]
@@ -183,7 +197,11 @@ def measure(pair: Pair) -> Figures:
             seconds |= {k: v for k, v in run.seconds.items() if k.startswith("evaluation after")}
     seconds["total"] = time.monotonic() - started
     replicas = {stage: getattr(config, role).replicas for stage, role in ENGINE_STAGES.items()}
-    return figures | {
+    return {
+        "scoring": scoring_figures(selections),
+        "choices": choice_figures(selections),
+        "undecided": undecided_figures(selections),
+        "teaching": teaching,
         "held_out": models,
         "rows_by_task": summary.rows_by_task,
         "longest_example": longest,
@@ -193,20 +211,14 @@ def measure(pair: Pair) -> Figures:
     }
 
 
-def _dataset_figures(ledger: Ledger) -> dict[str, Any]:
-    selections = committed_rows(ledger, "selections", Selection)
+def _teaching(ledger: Ledger) -> Any:
     rejections = [
         rejection
         for receipt in ledger.committed("rationales")
         if receipt.rejections is not None
         for rejection in read_records(ledger.run_dir, receipt.rejections, Rejection)
     ]
-    return {
-        "scoring": scoring_figures(selections),
-        "choices": choice_figures(selections),
-        "undecided": undecided_figures(selections),
-        "teaching": teaching_figures(committed_rows(ledger, "rationales", Rationale), rejections),
-    }
+    return teaching_figures(committed_rows(ledger, "rationales", Rationale), rejections)
 
 
 def _examples(ledger: Ledger) -> list[Example]:

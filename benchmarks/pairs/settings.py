@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pairs.halves import write_halves
-
 CONFIG = Path(__file__).with_name("pair.toml")
+_NUM_TRAINED, _NUM_HELD_OUT = 2, 4
+"""Tasks in `pair.toml`."""
 NEEDED = ("gsm8k_train.jsonl", "gsm8k_test.jsonl", "aqua_dev.jsonl", "agieval_aqua-rat.jsonl")
 
 
@@ -86,16 +87,11 @@ def agieval_file(name: str) -> str:
     return f"agieval_{name}.jsonl"
 
 
-def task_settings(data: Path, agieval: tuple[str, str], folder: Path) -> list[str]:
-    """The settings of the task files; AGIEval's sets are halved into a folder.
-
-    Raises:
-        ValueError: a file cannot be halved.
-    """
+def task_settings(data: Path, agieval: tuple[str, str]) -> list[str]:
+    """The settings of the task files, of which AGIEval's are held out as a whole."""
     trained = {"gsm8k": data / "gsm8k_train.jsonl", "aqua": data / "aqua_dev.jsonl"}
     held_out = {"gsm8k": data / "gsm8k_test.jsonl", "aqua": data / agieval_file("aqua-rat")}
-    for name in agieval:
-        trained[name], held_out[name] = write_halves(data / agieval_file(name), folder)
+    held_out |= {name: data / agieval_file(name) for name in agieval}
     return [
         f"{place}.{number}.{key}={value}"
         for place, files in (("tasks", trained), ("evaluation.tasks", held_out))
@@ -104,7 +100,18 @@ def task_settings(data: Path, agieval: tuple[str, str], folder: Path) -> list[st
     ]
 
 
-def size_settings(sizes: Sizes, num_tasks: int) -> list[str]:
+def scored_settings(data: Path, agieval: tuple[str, str], sizes: Sizes) -> list[str]:
+    """The settings of a run that scores AGIEval's sets under every strategy, and makes no row."""
+    files = {name: json.dumps(str(data / agieval_file(name))) for name in agieval}
+    tasks = [
+        f'{{name = "{name}", format = "agieval", path = {path}, split = "test", '
+        f"rows_per_task = {sizes.scored}}}"
+        for name, path in files.items()
+    ]
+    return [f"tasks=[{', '.join(tasks)}]", "evaluation.tasks=[]"]
+
+
+def size_settings(sizes: Sizes) -> list[str]:
     """The settings of the sizes."""
     settings = [
         f"selection.scored_problems={sizes.scored}",
@@ -115,7 +122,10 @@ def size_settings(sizes: Sizes, num_tasks: int) -> list[str]:
         f"evaluation.max_tokens={sizes.max_tokens}",
         f"training.num_steps={max(1, sizes.steps)}",
     ]
-    for place, rows in (("tasks", sizes.rows), ("evaluation.tasks", sizes.held_out)):
+    for place, num_tasks, rows in (
+        ("tasks", _NUM_TRAINED, sizes.rows),
+        ("evaluation.tasks", _NUM_HELD_OUT, sizes.held_out),
+    ):
         if rows is not None:
             settings += [f"{place}.{number}.rows_per_task={rows}" for number in range(num_tasks)]
     return settings

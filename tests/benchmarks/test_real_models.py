@@ -55,9 +55,13 @@ def test_a_pair_goes_from_its_files_to_its_tables(
     assert {each["num_scored"] for each in figures["scoring"]} == {4}
     assert len(figures["scoring"]) == 4 * 6
     assert figures["undecided"]["num_cells"] == 4 * 6 * 4
-    assert {each["num_problems"] for each in figures["teaching"]} == {6}
+    assert {each["task"]: each["num_problems"] for each in figures["teaching"]} == {
+        "gsm8k": 6,
+        "aqua": 6,
+    }
     accepted = sum(each["num_accepted"] for each in figures["teaching"])
     assert sum(figures["rows_by_task"].values()) == accepted > 0
+    assert not {"sat-en", "lsat-ar"} & figures["rows_by_task"].keys()  # AGIEval trains nobody
     assert figures["held_out"]["before"]["all"]["num_problems"] == 4 * 5
     assert {"scores", "rationales", "evaluation before", "total"} <= set(figures["seconds"])
     for title in ("under every strategy", "The choices", "The teacher's answers", "Held-out"):

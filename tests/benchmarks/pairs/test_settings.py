@@ -17,6 +17,7 @@ from benchmarks.pairs.settings import (
     check_directories,
     engine_settings,
     row_settings,
+    scored_settings,
     size_settings,
     task_settings,
 )
@@ -50,7 +51,7 @@ def write_published(folder: Path, num_rows: int = 12) -> Path:
 
 @pytest.mark.parametrize("sizes", [SMALL, FULL])
 @pytest.mark.parametrize("on_gpu", [False, True])
-def test_the_settings_make_a_config_of_four_tasks_that_are_all_held_out(
+def test_the_settings_make_a_config_that_holds_out_every_set_of_agieval(
     tmp_path: Path, sizes: Sizes, on_gpu: bool
 ) -> None:
     data = write_published(tmp_path / "data")
@@ -59,20 +60,24 @@ def test_the_settings_make_a_config_of_four_tasks_that_are_all_held_out(
         f"student.model={model}",
         f"teacher.model={model}",
         f"run_dir={tmp_path / 'run'}",
-        *size_settings(sizes, 4),
-        *task_settings(data, SETS, tmp_path / "tasks"),
+        *size_settings(sizes),
+        *task_settings(data, SETS),
         *engine_settings(on_gpu=on_gpu, kv_cache_bytes=1 << 28, bind=None),
         *row_settings(sizes, 0),
     ]
     config = load_config(CONFIG, settings)
     trained, held_out = config.tasks, config.evaluation.tasks
-    names = ["gsm8k", "aqua", *SETS]
-    assert [t.name for t in trained] == [t.name for t in held_out] == names
+    assert [t.name for t in trained] == ["gsm8k", "aqua"]
+    assert [t.name for t in held_out] == ["gsm8k", "aqua", *SETS]
+    assert not any("agieval" in t.path for t in trained)
     assert {t.rows_per_task for t in trained} == {sizes.rows}
     assert {t.rows_per_task for t in held_out} == {sizes.held_out}
     assert not {t.path for t in trained} & {t.path for t in held_out}
     assert config.training.seq_len == sizes.seq_len
     assert (config.student.engine, config.teacher.engine) == ("vllm", "vllm")
+    scored = load_config(CONFIG, [*settings, *scored_settings(data, SETS, sizes)])
+    assert [t.name for t in scored.tasks] == list(SETS) and not scored.evaluation.tasks
+    assert {t.rows_per_task for t in scored.tasks} == {sizes.scored}
 
 
 @given(st.integers(0, 5000), st.integers(1, 20))
