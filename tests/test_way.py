@@ -15,7 +15,7 @@ from tests.way import PACKAGES, PROBLEMS, ROOT, Way, way_of
 
 WAY = """
 file                                           gsm8k   jsonl
-orca2_gen/calls.py                               122     122
+orca2_gen/calls.py                               124     124
 orca2_gen/chat/chat.py                            29      29
 orca2_gen/chat/encode.py                          84      84
 orca2_gen/chat/load.py                           126     126
@@ -84,7 +84,7 @@ ray_jobs/engines/actor.py                        175     175
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          124     124
 orca2_gen: files                                  58      61
-orca2_gen: lines                                3327    3479
+orca2_gen: lines                                3329    3481
 ray_jobs: files                                    4       4
 ray_jobs: lines                                  404     404
 """
