@@ -22,7 +22,7 @@ from typing import Any
 from orca2_gen.chat import Chat, encode_conversation, load_chat
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import show_stage
-from orca2_gen.dataset import DatasetPlan, write_dataset
+from orca2_gen.dataset.write import DatasetPlan, write_dataset
 from orca2_gen.microworld.corpus import draw_chat
 from orca2_gen.microworld.instructions import microworld_strategies
 from orca2_gen.preparation.prepare import Wish, prepare

@@ -11,10 +11,10 @@ from orca2_gen.chat import Rendering
 from orca2_gen.config.arguments import engine_rendering, task_source
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset import DatasetPlan, write_dataset
+from orca2_gen.dataset.manifest import DatasetSummary
+from orca2_gen.dataset.write import DatasetPlan, write_dataset
 from orca2_gen.erasure import erase
 from orca2_gen.lengths import length_budget, plan_length
-from orca2_gen.manifest import DatasetSummary
 from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records

@@ -24,9 +24,9 @@ from orca2_gen.config.arguments import (
 )
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.dataset import DatasetPlan
+from orca2_gen.dataset.manifest import DatasetSummary
+from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.manifest import DatasetSummary
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
 from orca2_gen.tasks.soundness import notes_on

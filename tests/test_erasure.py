@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt, load_chat
-from orca2_gen.erasure import erase, is_erased, prove
+from orca2_gen.dataset.proof import is_erased, prove
+from orca2_gen.erasure import erase
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.provenance.lineage import example_faults
 from orca2_gen.rationales import teach

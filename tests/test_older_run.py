@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.dataset.manifest import checked_manifest
+from orca2_gen.dataset.shards import read_examples
 from orca2_gen.provenance import stage_keys
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.recorded import VERSIONS

@@ -29,10 +29,14 @@ orca2_gen/chat/templates.py                      163     163
 orca2_gen/chat/thinking.py                       106     106
 orca2_gen/config/arguments.py                     11      11
 orca2_gen/config/load.py                           9       9
-orca2_gen/dataset.py                             179     179
+orca2_gen/dataset/card.py                         19      19
+orca2_gen/dataset/manifest.py                     38      38
+orca2_gen/dataset/proof.py                        33      33
+orca2_gen/dataset/shards.py                       33      33
+orca2_gen/dataset/write.py                       127     127
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
-orca2_gen/erasure.py                              86      86
+orca2_gen/erasure.py                              53      53
 orca2_gen/grading/announcements.py                80      80
 orca2_gen/grading/answers.py                      19      26
 orca2_gen/grading/choices.py                       -      28
@@ -46,7 +50,6 @@ orca2_gen/grading/plain_notation.py                7       -
 orca2_gen/grading/questions.py                     8       8
 orca2_gen/grading/verdicts.py                     12       3
 orca2_gen/lengths.py                              83      83
-orca2_gen/manifest.py                             38      38
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/rationales.py                          115     115
@@ -83,7 +86,7 @@ ray_jobs/dispatch/unit_receipts.py                58      58
 ray_jobs/engines/actor.py                        175     175
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          124     124
-orca2_gen: files                                  58      61
+orca2_gen: files                                  61      64
 orca2_gen: lines                                3329    3481
 ray_jobs: files                                    4       4
 ray_jobs: lines                                  404     404

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.chat import PLAIN, load_chat
-from orca2_gen.manifest import Manifest, checked_manifest
+from orca2_gen.dataset.manifest import Manifest, checked_manifest
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.json_files import read_json

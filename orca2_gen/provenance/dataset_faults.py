@@ -14,9 +14,11 @@ from orca2_gen.chat.rendered_texts import TEXT_KEYS
 from orca2_gen.config.arguments import engine_rendering
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset import RowCounts, card_of, state_of
-from orca2_gen.erasure import is_erased, is_told_cautiously, prove
-from orca2_gen.manifest import Manifest, read_manifest
+from orca2_gen.dataset.card import card_of
+from orca2_gen.dataset.manifest import Manifest, read_manifest
+from orca2_gen.dataset.proof import is_erased, is_told_cautiously, prove
+from orca2_gen.dataset.shards import state_of
+from orca2_gen.dataset.write import RowCounts
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.recorded import Recorded

@@ -19,7 +19,8 @@ from orca2_gen.chat import (
     opens_thought,
     shape_of,
 )
-from orca2_gen.erasure import erase, prove
+from orca2_gen.dataset.proof import prove
+from orca2_gen.erasure import erase
 from orca2_gen.records import Example, Rationale
 from orca2_gen.strategies import Strategies
 from tests.chat.collection import directory, rendering, shapes

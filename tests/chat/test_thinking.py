@@ -25,7 +25,8 @@ from orca2_gen.chat import (
     split_thought,
     template_ids,
 )
-from orca2_gen.erasure import erase, is_erased
+from orca2_gen.dataset.proof import is_erased
+from orca2_gen.erasure import erase
 from orca2_gen.rationales import Asking, Thoughts, teach
 from orca2_gen.records import Completion, Example, Message, Problem, Rationale
 from orca2_gen.scripted_engine import ScriptedEngine

@@ -28,7 +28,7 @@ from orca2_gen.run_directory.lock import run_lock
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.run_directory.unlisted import set_aside_unlisted, unlisted_files
 from orca2_gen.strategies import load_strategies
-from tests.test_dataset import build
+from tests.dataset.test_write import build
 
 CALLS = ("fsync", "replace", "rename", "link", "unlink", "truncate", "ftruncate", "mkdir")
 """Functions of `os` with which the commit protocol changes the disk."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from orca2_gen.dataset import checked_manifest
+from orca2_gen.dataset.manifest import checked_manifest
 from orca2_gen.exit_codes import USAGE
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.claim import MARK
@@ -127,7 +127,8 @@ READERS = {
     "print(datasets.load_from_disk({dataset!r})['problem_id'][:])",
     "a trainer": "from train.examples import load_examples; "
     "load_examples(Path({dataset!r}), prompts='erased', model_dir=Path({tokenizer!r}))",
-    "a reader": "from orca2_gen.dataset import *; d = Path({dataset!r}); "
+    "a reader": "from orca2_gen.dataset.manifest import checked_manifest; "
+    "from orca2_gen.dataset.shards import read_examples; d = Path({dataset!r}); "
     "list(read_examples(d, checked_manifest(d)))",
     "verify": "import sys; sys.argv = ['orca2', 'verify', {run!r}]; "
     "from orca2_gen.cli import main; main()",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from orca2_gen.config.load import engine_directory
-from orca2_gen.dataset import checked_manifest, read_examples
+from orca2_gen.dataset.manifest import checked_manifest
+from orca2_gen.dataset.shards import read_examples
 from orca2_gen.erasure import erase
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
@@ -189,7 +190,7 @@ def rewrite_dataset(
 ) -> None:
     """A dataset of these rows with a whole manifest that says `prompts`, be it a lie."""
     from orca2_gen.config.load import engine_directory
-    from orca2_gen.dataset import DatasetPlan
+    from orca2_gen.dataset.write import DatasetPlan
 
     entry = write_records(run_dir, "examples-other/all.arrow", rows, Example)
     plan = DatasetPlan(

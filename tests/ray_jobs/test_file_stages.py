@@ -15,7 +15,7 @@ from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.erasure import prove
+from orca2_gen.dataset.proof import prove
 from orca2_gen.lengths import length_budget
 from orca2_gen.prompts import user_text
 from orca2_gen.provenance.inputs import read_inputs

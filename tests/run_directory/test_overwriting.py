@@ -8,7 +8,7 @@ import pytest
 from orca2_gen.chat import Chat
 from orca2_gen.run_directory.unlisted import SET_ASIDE
 from orca2_gen.strategies import Strategies
-from tests.test_dataset import build, contents
+from tests.dataset.test_write import build, contents
 
 SHARD = "data-00000-of-00003.arrow"
 

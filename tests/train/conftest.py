@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from orca2_gen.chat import Chat, encode_conversation
-from orca2_gen.dataset import DatasetPlan
+from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import write_records

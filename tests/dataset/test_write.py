@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import Chat
-from orca2_gen.dataset import DatasetPlan, DatasetSummary, checked_manifest, read_examples
+from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest
+from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import FileEntry, write_records
 from orca2_gen.strategies import Strategies

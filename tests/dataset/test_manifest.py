@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.manifest import checked_manifest, read_manifest
+from orca2_gen.dataset.manifest import checked_manifest, read_manifest
 from orca2_gen.run_directory.arrow_files import DamagedFile
 
-OLDER = Path(__file__).with_name("older_run") / "RUN" / "dataset"
+OLDER = Path(__file__).parents[1] / "older_run" / "RUN" / "dataset"
 BODY: dict[str, Any] = json.loads((OLDER / "manifest.json").read_text())
 
 

@@ -22,8 +22,10 @@ from typing import Any
 import pyarrow as pa
 
 from orca2_gen.chat import Chat
-from orca2_gen.erasure import ErasureProof, prove
-from orca2_gen.manifest import MANIFEST_VERSION, DatasetSummary, Manifest, checked_manifest
+from orca2_gen.dataset.card import card_of
+from orca2_gen.dataset.manifest import MANIFEST_VERSION, DatasetSummary, checked_manifest
+from orca2_gen.dataset.proof import ErasureProof, prove
+from orca2_gen.dataset.shards import features_of, shard_table, state_of
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
     FileEntry,
@@ -32,7 +34,6 @@ from orca2_gen.run_directory.arrow_files import (
 )
 from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.overwriting import make_way, way_is_used
-from orca2_gen.run_directory.record_tables import to_table
 from orca2_gen.strategies import Strategies
 
 
@@ -117,7 +118,7 @@ def write_dataset(
     for index in range(num_shards):
         shard = list(itertools.islice(examples, plan.examples_per_shard))
         shard_name = f"data-{index:05d}-of-{num_shards:05d}.arrow"
-        files.append(_write_stream(root, shard_name, _shard_table(shard, plan.has_reasoning)))
+        files.append(_write_stream(root, shard_name, shard_table(shard, plan.has_reasoning)))
         counted.add(shard)
     summary = counted.summary(str(root), num_shards, plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
@@ -150,50 +151,20 @@ def _digest(plan: DatasetPlan) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def read_examples(root: Path, manifest: Manifest) -> Iterator[Example]:
-    """The examples of a dataset directory, shard by shard, each checked before it is read."""
-    for entry in manifest.files:
-        yield from read_records(root, entry, Example)
-
-
 def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
     for entry in entries:
         yield from read_records(run_dir, entry, Example)
 
 
-def _shard_table(examples: Sequence[Example], has_reasoning: bool) -> pa.Table:
-    """The rows of a shard; messages are of role and content alone unless thoughts are kept."""
-    table = to_table(examples, Example)
-    if has_reasoning:
-        return table
-    column = table.schema.get_field_index("messages")
-    messages = table.column(column).combine_chunks()
-    turns = messages.values
-    names = [field.name for field in turns.type if field.name != "reasoning"]
-    plain = pa.StructArray.from_arrays(
-        [turns.field(name) for name in names],
-        fields=[turns.type.field(name) for name in names],
-    )
-    item = pa.field("item", plain.type, False)
-    kept = pa.ListArray.from_arrays(messages.offsets, plain, type=pa.list_(item))
-    return table.set_column(column, pa.field("messages", kept.type, False), kept)
-
-
 def _write_stream(root: Path, name: str, table: pa.Table) -> FileEntry:
     # Without the features in the schema, `datasets` would guess another type for messages.
-    schema = _features(table.schema).arrow_schema
+    schema = features_of(table.schema).arrow_schema
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in table.cast(schema).to_batches(max_chunksize=1000):
             writer.write_batch(batch)
     body = sink.getvalue().to_pybytes()
     return _write(root, name, body, rows=table.num_rows)
-
-
-def _features(schema: pa.Schema) -> Any:
-    from datasets import Features
-
-    return Features.from_arrow_schema(schema)
 
 
 def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
@@ -222,49 +193,13 @@ def _proof(
 def _write_descriptions(
     root: Path, files: Sequence[FileEntry], summary: DatasetSummary, plan: DatasetPlan
 ) -> list[FileEntry]:
-    features = _features(_shard_table((), plan.has_reasoning).schema)
+    features = features_of(shard_table((), plan.has_reasoning).schema)
     about_features = {"features": features.to_dict(), "dataset_name": plan.name}
     return [
         _write(root, "state.json", _json(state_of(files))),
         _write(root, "dataset_info.json", _json(about_features)),
         _write(root, "README.md", card_of(summary, plan.name)),
     ]
-
-
-def state_of(files: Sequence[FileEntry]) -> dict[str, Any]:
-    """The contents of state.json, from which `load_from_disk` takes the shards and their order."""
-    return {
-        "_data_files": [{"filename": entry.path} for entry in files],
-        "_fingerprint": hashlib.sha256(
-            "".join(entry.sha256 for entry in files).encode()
-        ).hexdigest()[:16],
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": None,
-    }
-
-
-def card_of(summary: DatasetSummary, name: str) -> bytes:
-    """The card of a dataset, README.md."""
-    from huggingface_hub import DatasetCard, DatasetCardData
-
-    rows = "\n".join(f"| {task} | {count} |" for task, count in summary.rows_by_task.items())
-    about = {
-        "erased": "Every row's system message is the cautious one; manifest.json holds the proof.",
-        "instruction_kept": "Rows keep their strategy's instruction: this is an ablation.",
-    }[summary.prompts]
-    card = DatasetCardData(
-        language="en", pretty_name=name, tags=["orca2-gen", "reasoning", "distillation"]
-    )
-    content = (
-        f"---\n{card.to_yaml()}\n---\n\n# {name}\n\nMade by orca2-gen. {about}\n\n"
-        f"{summary.rows} rows, {summary.trained_tokens} trained tokens of "
-        f"{summary.input_tokens}.\n\n"
-        f"| task | rows |\n|---|---|\n{rows}\n"
-    )
-    return str(DatasetCard(content)).encode()
 
 
 def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:

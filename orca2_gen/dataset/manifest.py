@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from orca2_gen.chat import Rendering
-from orca2_gen.erasure import ErasureProof
+from orca2_gen.dataset.proof import ErasureProof
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
 

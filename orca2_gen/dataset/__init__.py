@@ -1,0 +1,1 @@
+"""Committed examples -> a directory that trainers read, and what is proved about it."""
