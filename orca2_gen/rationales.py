@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,17 +12,12 @@ from orca2_gen.engine import Engine
 from orca2_gen.grading.grade import graded
 from orca2_gen.grading.verdicts import Grade
 from orca2_gen.prompts import user_text
+from orca2_gen.quoting import quotes_instruction
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies
 
 ACCEPTANCE_VERSION = 3
 """Raise it with every change to what is accepted: part of the stage keys."""
-
-QUOTED_WORDS = 8
-"""Words in a row; a rationale that repeats as many of its instruction would teach it after all."""
-
-
-FEWEST_WORDS = 5
 
 Thoughts = Literal["keep", "drop", "refuse"]
 
@@ -152,25 +146,3 @@ def fault_of(
     if verify and verdict.outcome != "correct":
         return verdict.outcome
     return "unparsed" if verdict.outcome == "unparsed" else None
-
-
-def quotes_instruction(text: str, instruction: str, user: str) -> bool:
-    """Whether the text repeats QUOTED_WORDS words in a row of the instruction, or a shorter one
-    whole.
-
-    Words that the user said do not count.
-    """
-    told, heard, said = _words(instruction), _words(user), _words(text)
-    if len(told) < FEWEST_WORDS:
-        return False  # such words are everybody's ("Explain.")
-    length = min(QUOTED_WORDS, len(told))
-    return not (_runs(told, length) - _runs(heard, length)).isdisjoint(_runs(said, length))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-def _runs(words: list[str], length: int) -> set[tuple[str, ...]]:
-    starts = range(len(words) - length + 1) if length else ()
-    return {tuple(words[i : i + length]) for i in starts}

@@ -5,13 +5,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat, template_ids
 from orca2_gen.engine import Request
 from orca2_gen.prompts import prompt_messages, user_text
-from orca2_gen.rationales import FEWEST_WORDS, QUOTED_WORDS, Asking, quotes_instruction, teach
+from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
@@ -173,36 +173,6 @@ def test_an_open_answer_that_is_finished_and_quotes_nothing_is_kept_unverified(
         assert isinstance(result, Rationale) and result.text == text
     else:
         assert isinstance(result, Rejection) and result.reason == reason
-
-
-words = st.lists(st.sampled_from(["red", "blue", "green", "grey", "pink"]), min_size=1, max_size=20)
-
-
-@given(instruction=words, before=words, after=words)
-def test_a_text_that_holds_the_whole_instruction_always_quotes_it(
-    instruction: list[str], before: list[str], after: list[str]
-) -> None:
-    assume(len(instruction) >= FEWEST_WORDS)
-    text = " ".join([*before, *instruction, *after])
-    assert quotes_instruction(text, " ".join(instruction), "")
-    assert not quotes_instruction(text, " ".join(instruction), " ".join(instruction))
-
-
-def test_fewer_words_in_a_row_than_a_quotation_has_are_no_quotation() -> None:
-    instruction = "one two three four five six seven eight nine ten"
-    assert not quotes_instruction(
-        " ".join(instruction.split()[: QUOTED_WORDS - 1]), instruction, ""
-    )
-    assert quotes_instruction(" ".join(instruction.split()[:QUOTED_WORDS]), instruction, "")
-    assert not quotes_instruction("anything at all", "", "")
-
-
-@pytest.mark.parametrize("said", ["Explain.", "Verify.", "In one sentence."])
-def test_a_few_words_that_anybody_says_are_no_quotation(said: str) -> None:
-    assert not quotes_instruction(f"I will. {said} The answer is nine.", said, "")
-    assert quotes_instruction(
-        "I see: answer from these lines alone. Nine.", "Answer from these lines alone.", ""
-    )
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.rationales import quotes_instruction
+from orca2_gen.quoting import quotes_instruction
 from orca2_gen.records import Problem
 from orca2_gen.strategies import Strategies
 from orca2_gen.tasks.taxonomy import load_taxonomy
