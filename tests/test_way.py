@@ -17,7 +17,7 @@ WAY = """
 file                                           gsm8k   jsonl
 orca2_gen/calls.py                               124     124
 orca2_gen/chat/chat.py                            29      29
-orca2_gen/chat/encode.py                         140     140
+orca2_gen/chat/encode.py                         153     153
 orca2_gen/chat/load.py                           126     126
 orca2_gen/chat/markers.py                         31      31
 orca2_gen/chat/parting.py                         92      92
@@ -33,7 +33,7 @@ orca2_gen/dataset/card.py                         19      19
 orca2_gen/dataset/manifest.py                     38      38
 orca2_gen/dataset/proof.py                        45      45
 orca2_gen/dataset/shards.py                       98      98
-orca2_gen/dataset/write.py                       162     162
+orca2_gen/dataset/write.py                       168     168
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
 orca2_gen/erasure.py                              53      53
@@ -88,7 +88,7 @@ ray_jobs/engines/actor.py                        175     175
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          124     124
 orca2_gen: files                                  62      65
-orca2_gen: lines                                3555    3707
+orca2_gen: lines                                3574    3726
 ray_jobs: files                                    4       4
 ray_jobs: lines                                  404     404
 """

@@ -10,7 +10,9 @@ sentencepiece makes one token of a space and the word that follows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 from orca2_gen.chat.chat import Chat, Parts, contents_of, parts_of, shape_of
@@ -21,6 +23,10 @@ from orca2_gen.records import Message
 ENCODING_VERSION = 1
 """Raise it with every change that can alter an id of a conversation: part of the stage keys. What
 alters only conversations of some templates is a version in rendered_texts.py."""
+
+
+TEXTS_PER_PART = 128
+"""Texts that a thread encodes in one call."""
 
 
 class ControlTokenError(ValueError):
@@ -101,18 +107,33 @@ def encode_conversation(chat: Chat, messages: Sequence[Message]) -> Encoded:
 def encode_conversations(
     chat: Chat, conversations: Sequence[Sequence[Message]]
 ) -> list[Encoded | ValueError]:
-    """What `encode_conversation` gives for each, or the error that it raises, in one call of the
-    tokenizer.
+    """What `encode_conversation` gives for each, or the error that it raises.
+
+    Equal texts are encoded once, and different ones on all cores.
     """
     planned = [_planned(chat, messages) for messages in conversations]
     pieces = chain.from_iterable(chain(*plan) for plan in planned if isinstance(plan, tuple))
     texts = list(dict.fromkeys(piece for piece in pieces if isinstance(piece, str)))
-    made = chat.data_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    ids = {text: encoding.ids for text, encoding in zip(texts, made, strict=True)}
+    ids = dict(zip(texts, _encoded(chat, texts), strict=True))
     faults = {text: fault for text in texts if (fault := _control_fault(chat, text, ids[text]))}
     return [
         plan if isinstance(plan, ValueError) else _looked_up(*plan, ids, faults) for plan in planned
     ]
+
+
+def _encoded(chat: Chat, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text."""
+
+    def encode(part: Sequence[str]) -> list[list[int]]:
+        # The tokenizer's own threads are off, for the forks of others, and it frees Python's lock.
+        made = chat.data_tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        return [encoding.ids for encoding in made]
+
+    parts = [
+        texts[start : start + TEXTS_PER_PART] for start in range(0, len(texts), TEXTS_PER_PART)
+    ]
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        return list(chain.from_iterable(pool.map(encode, parts)))
 
 
 def _planned(

@@ -122,16 +122,8 @@ def write_dataset(
         return kept
     make_way(run_dir, say)
     counted = RowCounts()
-    schema = shard_schema(plan.has_reasoning)
-    rows = RowSource(tables=_tables(run_dir, plan.examples, schema))
-    num_rows = sum(entry.rows for entry in plan.examples)
-    num_shards = max(1, -(-num_rows // plan.examples_per_shard))
-    files = []
-    for index in range(num_shards):
-        name = f"data-{index:05d}-of-{num_shards:05d}.arrow"
-        shard = _batches(rows, plan.examples_per_shard)
-        files.append(_write_shard(root, name, shard, schema, counted))
-    summary = counted.summary(str(root), num_shards, plan.prompts)
+    files = write_shards(run_dir, plan, root, counted)
+    summary = counted.summary(str(root), len(files), plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
     descriptions = _write_descriptions(root, files, summary, plan)
     manifest = {
@@ -150,6 +142,22 @@ def write_dataset(
     write_bytes(root / "manifest.json", _json(manifest))
     way_is_used(run_dir)
     return summary
+
+
+def write_shards(
+    run_dir: Path, plan: DatasetPlan, root: Path, counted: RowCounts
+) -> list[FileEntry]:
+    """Writes the plan's examples as shards in `root`, counting their rows; returns the entries."""
+    schema = shard_schema(plan.has_reasoning)
+    rows = RowSource(tables=_tables(run_dir, plan.examples, schema))
+    num_rows = sum(entry.rows for entry in plan.examples)
+    num_shards = max(1, -(-num_rows // plan.examples_per_shard))
+    files = []
+    for index in range(num_shards):
+        name = f"data-{index:05d}-of-{num_shards:05d}.arrow"
+        shard = _batches(rows, plan.examples_per_shard)
+        files.append(_write_shard(root, name, shard, schema, counted))
+    return files
 
 
 def _digest(plan: DatasetPlan, layout: int) -> str:
