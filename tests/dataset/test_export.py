@@ -17,6 +17,7 @@ from orca2_gen.chat import Chat
 from orca2_gen.dataset.export import dataset_directory, export
 from orca2_gen.dataset.export_files import FORMATS, Bounds, Format, row_groups
 from orca2_gen.dataset.export_manifest import read_export
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.dataset.shapes import SHAPES, THOUGHT, Shape
 from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import DamagedFile, write_records
@@ -324,3 +325,11 @@ def test_the_manifest_lists_every_file_of_the_export(tmp_path: Path, source: Pat
         names = {entry.path for entry in made.listed}
         assert {"export.json", *names} == set(os.listdir(tmp_path / shape))
         assert ("dataset_info.json" in names) == (shape in ("sharegpt", "alpaca"))
+
+
+def test_the_dataset_of_an_older_version_is_exported(tmp_path: Path) -> None:
+    older = dataset_directory(Path(__file__).parents[1] / "older_run" / "RUN")
+    rows = list(read_examples(older, checked_manifest(older)))
+    for shape in SHAPES:
+        export(older, tmp_path / shape, shape=shape, format="parquet")
+        assert read(tmp_path / shape, "parquet") == [wanted(row, shape) for row in rows]
