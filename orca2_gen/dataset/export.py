@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +41,7 @@ from orca2_gen.dataset.export_manifest import (
 )
 from orca2_gen.dataset.export_place import claimable, export_place
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
+from orca2_gen.dataset.retokenised import rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
@@ -52,6 +54,15 @@ class _Counts:
     tasks: Counter[str] = field(default_factory=Counter)
     input_tokens: int = 0
     trained_tokens: int = 0
+    num_others: int = 0
+    """Rows whose text gives other tokens."""
+    first_other: str = ""
+
+    def add_others(self, names: Iterator[str]) -> None:
+        """Counts rows whose text gives other tokens."""
+        for name in names:
+            self.first_other = self.first_other if self.num_others else name
+            self.num_others += 1
 
     def add(self, batch: pa.RecordBatch) -> None:
         for each in pc.value_counts(batch.column("task")):
@@ -79,9 +90,24 @@ def dataset_directory(given: Path) -> Path:
 
 
 def export(
-    root: Path, out: Path, *, shape: Shape, format: Format, bounds: Bounds = BOUNDS
+    root: Path,
+    out: Path,
+    *,
+    shape: Shape,
+    format: Format,
+    bounds: Bounds = BOUNDS,
+    tokenizer: Any = None,
 ) -> ExportManifest:
     """Writes the rows of a dataset directory to OUT, in one step for readers.
+
+    Args:
+        root: the dataset directory.
+        out: the directory to write.
+        shape: what a row becomes.
+        format: the files' format.
+        bounds: the most of a row group and of a file.
+        tokenizer: transformers' tokenizer of the student, to compare texts with; None compares
+            nothing.
 
     Raises:
         ValueError: there is no whole dataset, a row does not fit the shape, or OUT is somebody's.
@@ -93,20 +119,32 @@ def export(
     if not sum(entry.rows for entry in manifest.files):
         raise ValueError(f"{root} holds no rows, so there is nothing to export")
     counts = _Counts()
+    is_compared = tokenizer is not None and shape != "tokens"
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
         schema = shape_schema(shape, first.schema)
+
+        def shaped_and_compared(batch: pa.RecordBatch) -> pa.RecordBatch:
+            made = _shaped(root, batch, shape, schema)
+            if is_compared:
+                counts.add_others(rows_of_other_tokens(tokenizer, batch))
+            return made
+
         entries = write_files(
             folder,
             out,
-            (_shaped(root, batch, shape, schema) for batch in _both(first, shards)),
+            (shaped_and_compared(batch) for batch in _both(first, shards)),
             schema=schema,
             format=format,
             bounds=bounds,
         )
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
+        if is_compared:
+            made = dataclasses.replace(
+                made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
+            )
         descriptions = [_write(folder, out, CARD, export_card(made, schema, counts.tasks))]
         info = dataset_description(shape, [entry.path for entry in entries])
         if info is not None:
