@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option("--shape", type=click.Choice(get_args(Shape)), default="messages", show_default=True)
 @click.option(
-    "--compare/--no-compare",
-    default=True,
-    show_default=True,
-    help="Count the rows whose text gives other tokens. It takes most of the time.",
+    "--no-compare",
+    is_flag=True,
+    help="Do not count the rows whose text gives other tokens, which takes most of the time.",
 )
-def export(given: Path, out: Path, format_: Format, shape: Shape, compare: bool) -> None:
+def export(given: Path, out: Path, format_: Format, shape: Shape, no_compare: bool) -> None:
     """Write the rows of RUN's dataset to the directory OUT, in a shape that another trainer reads.
 
     RUN is a run directory or a dataset directory. OUT is new, empty, or an earlier export, which is
@@ -46,7 +45,7 @@ def export(given: Path, out: Path, format_: Format, shape: Shape, compare: bool)
 
     root = exporting.dataset_directory(given)
     chat = None
-    if compare and shape != "tokens":
+    if not no_compare and shape != "tokens":
         try:
             chat = _chat_of(root)
         except ValueError as error:

@@ -119,29 +119,22 @@ def export(
     if not sum(entry.rows for entry in manifest.files):
         raise ValueError(f"{root} holds no rows, so there is nothing to export")
     counts = _Counts()
-    is_compared = tokenizer is not None and shape != "tokens"
+    compared = None if shape == "tokens" else tokenizer
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
         schema = shape_schema(shape, first.schema)
-
-        def shaped_and_compared(batch: pa.RecordBatch) -> pa.RecordBatch:
-            made = _shaped(root, batch, shape, schema)
-            if is_compared:
-                counts.add_others(rows_of_other_tokens(tokenizer, batch))
-            return made
-
         entries = write_files(
             folder,
             out,
-            (shaped_and_compared(batch) for batch in _both(first, shards)),
+            _shaped(root, _both(first, shards), shape, schema, compared, counts),
             schema=schema,
             format=format,
             bounds=bounds,
         )
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
-        if is_compared:
+        if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
@@ -181,14 +174,26 @@ def _both(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[p
     yield from others
 
 
-def _shaped(root: Path, batch: pa.RecordBatch, shape: Shape, schema: pa.Schema) -> pa.RecordBatch:
-    try:
-        return shaped(batch, shape, schema)
-    except pa.ArrowInvalid as error:  # an id of more than 32 bits
-        first = str(error).partition("\n")[0][:200]
-        raise DamagedFile(f"{root}: {first}; make the dataset again") from None
-    except ValueError as error:
-        raise ValueError(f"{root}: the row {error}") from None
+def _shaped(
+    root: Path,
+    batches: Iterator[pa.RecordBatch],
+    shape: Shape,
+    schema: pa.Schema,
+    tokenizer: Any,
+    counts: _Counts,
+) -> Iterator[pa.RecordBatch]:
+    """The rows in the shape; those of other tokens are counted if there is a tokenizer."""
+    for batch in batches:
+        try:
+            made = shaped(batch, shape, schema)
+        except pa.ArrowInvalid as error:  # an id of more than 32 bits
+            first = str(error).partition("\n")[0][:200]
+            raise DamagedFile(f"{root}: {first}; make the dataset again") from None
+        except ValueError as error:
+            raise ValueError(f"{root}: the row {error}") from None
+        if tokenizer is not None:
+            counts.add_others(rows_of_other_tokens(tokenizer, batch))
+        yield made
 
 
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:
