@@ -32,7 +32,9 @@ def rows_of_other_tokens(tokenizer: Any, batch: pa.RecordBatch) -> Iterator[str]
     for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
         part = batch.slice(start, _ROWS_AT_ONCE)
         texts = [_rendered(tokenizer, messages) for messages in messages_in(part)]
-        encoded = tokenizer([text or "" for text in texts], add_special_tokens=False)["input_ids"]
+        encoded = tokenizer(
+            [text or "" for text in texts], add_special_tokens=False, verbose=False
+        )["input_ids"]
         own = part.column("input_ids").to_pylist()
         names = part.column("problem_id").to_pylist()
         for name, text, ids, found in zip(names, texts, own, encoded, strict=True):
