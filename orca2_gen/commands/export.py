@@ -84,6 +84,8 @@ def _chat_of(root: Path) -> Chat:
     manifest = read_manifest(root)
     rendering = manifest.rendering or engine_rendering(config.student, config.template_date)
     directory = engine_directory(config.student)
+    if not Path(directory).is_dir():
+        raise ValueError(f"the run's student is not at {directory} any more")
     chat = loaded_chat("student", directory, rendering, load_chat)
     digest = chat.digest if manifest.rendering else chat.undated_digest
     if digest != manifest.tokenizer_digest:
