@@ -1,0 +1,137 @@
+"""What stands beside an export's rows: its card, README.md, and LLaMA-Factory's dataset_info.json.
+
+The card's `configs` tell `datasets.load_dataset(OUT)` which files are rows; its features keep a
+JSONL file from being guessed at, where a text may look like a date.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from orca2_gen.dataset.export_manifest import ExportManifest
+from orca2_gen.dataset.shapes import THOUGHT
+
+NAME = "orca2"
+"""The name of the rows in dataset_info.json."""
+
+_READERS = {
+    "messages": """\
+- TRL: `SFTConfig(assistant_only_loss=True)`, with a template that marks the answer
+  (`{% generation %}`). Without it TRL trains the prompts too: export `prompt_completion` then.
+- axolotl: `path: OUT`, `type: chat_template`, `field_messages: messages`.""",
+    "prompt_completion": """\
+- TRL: `SFTTrainer` with its defaults: the loss is on the completion only.""",
+    "tokens": """\
+- TRL: `SFTTrainer` with its defaults: it takes `labels` as they are.
+- transformers: `Trainer` with `DataCollatorForSeq2Seq`.
+- axolotl: `path: OUT`, no `type`.""",
+    "sharegpt": """\
+- LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
+- axolotl: `path: OUT`, `type: chat_template`, `field_messages: conversations`,
+  `message_property_mappings: {role: from, content: value}`.""",
+    "alpaca": """\
+- LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
+- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.""",
+}
+_PROMPTS = {
+    "erased": "Every row's system message is the cautious one: the strategy's instruction is gone.",
+    "instruction_kept": "Rows keep their strategy's instruction: this is an ablation.",
+    "foreign": "The rows' prompts come from elsewhere, and nothing is known of them.",
+}
+
+
+def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, int]) -> bytes:
+    """The card of an export whose descriptions are not listed yet."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    card = DatasetCardData(
+        language="en",
+        pretty_name=f"orca2-gen {manifest.shape}",
+        tags=["orca2-gen", "reasoning", "distillation"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": f"train-*.{manifest.format}"}],
+            }
+        ],
+        dataset_info={"features": [_described(column) for column in schema]},
+    )
+    thought = ""
+    if THOUGHT in str(schema):
+        thought = (
+            f"A thought stands under `{THOUGHT}`, which is empty where a message has none. "
+            "LLaMA-Factory does not read it; gpt-oss's template reads `thinking`, Gemma 4's "
+            "`reasoning`: rename it for them.\n\n"
+        )
+    if manifest.other_tokens:
+        thought += (
+            f"The texts of {manifest.other_tokens} rows, e.g. `{manifest.other_tokens_in}`, give "
+            "other tokens where a trainer renders and tokenises them with the student's own "
+            "template than the dataset trains.\n\n"
+        )
+    counts = "\n".join(f"| {task} | {count} |" for task, count in sorted(tasks.items()))
+    about = _PROMPTS.get(manifest.prompts, f"Prompts: {manifest.prompts}.")
+    content = (
+        f"---\n{card.to_yaml()}\n---\n\n# Rows of the shape `{manifest.shape}`\n\n"
+        f"Exported by {manifest.made_by} from a dataset whose manifest has the digest "
+        f"`{manifest.source_digest}`. {about}\n\n"
+        f"{manifest.rows} rows; in the dataset, {manifest.trained_tokens} of "
+        f"{manifest.input_tokens} tokens have a loss. export.json lists every file with its "
+        f"SHA-256; `orca2 verify` checks them.\n\n{thought}"
+        f"Load them with `datasets.load_dataset(OUT)`, where OUT is this directory.\n\n"
+        f"{_READERS[manifest.shape]}\n\n"
+        f"| task | rows |\n|---|---|\n{counts}\n"
+    )
+    return str(DatasetCard(content)).encode()
+
+
+def _described(column: pa.Field) -> dict[str, Any]:
+    """A column in the words of a card, which all versions of `datasets` read."""
+    return {"name": column.name, **_type_of(column.type)}
+
+
+def _type_of(type_: pa.DataType) -> dict[str, Any]:
+    if not pa.types.is_list(type_):
+        return {"dtype": str(type_)}
+    item = type_.value_type
+    if pa.types.is_struct(item):
+        return {"list": [_described(field) for field in item]}
+    inner = _type_of(item)
+    return {"sequence": inner.get("dtype", inner)}
+
+
+def dataset_description(shape: str, files: list[str]) -> dict[str, Any] | None:
+    """The contents of dataset_info.json; None for a shape that LLaMA-Factory reads otherwise."""
+    described: dict[str, dict[str, Any]] = {
+        "alpaca": {
+            "formatting": "alpaca",
+            "columns": {
+                "prompt": "instruction",
+                "query": "input",
+                "response": "output",
+                "system": "system",
+                "history": "history",
+            },
+        },
+        "sharegpt": {
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations"},
+            # What is not named here counts as absent once `tags` is there.
+            "tags": {
+                "role_tag": "from",
+                "content_tag": "value",
+                "user_tag": "human",
+                "assistant_tag": "gpt",
+                "observation_tag": "observation",
+                "function_tag": "function_call",
+                "system_tag": "system",
+            },
+        },
+    }
+    if shape not in described:
+        return None
+    # A folder's files are read in any order and may be nothing but rows; the card names them all.
+    place = {"file_name": files[0]} if len(files) == 1 else {"script_url": "."}
+    return {NAME: {**place, **described[shape]}}
