@@ -21,7 +21,9 @@ from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
+from orca2_gen.tasks.copies import matches_file
 from orca2_gen.tasks.counts import FELL_SHORT, PASSED_OVER, reason_counts
+from orca2_gen.tasks.matches import read_matches
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.sampling import Sample
 from orca2_gen.tasks.soundness import no_rows
@@ -66,11 +68,13 @@ def _read_units(
         for room in lease.rooms
     ]
     source = task_source(task)
+    matches = read_matches(matches_file(lease.copies, task.name)) if lease.copies else []
     read = read_task(
         source,
         inputs.taxonomy,
         held_out=[task_source(other) for other in config.evaluation.tasks],
         fits=lambda p: isinstance(plan_length(p, strategies, budgets, lease.stage), Problem),
+        copies={match.ordinal: match for match in matches},
         stage=lease.stage,
     )
     counts = _sample_counts(read.sample) if read.sample else {}

@@ -15,7 +15,7 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.records import Role
 from orca2_gen.selection.blocks import Rule
 from orca2_gen.strategies import Strategies
-from orca2_gen.tasks.read import TaskSource
+from orca2_gen.tasks.source import TaskSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
