@@ -1,16 +1,19 @@
 """Copies among the rows of all tasks, found by Ray tasks before any row is read for good.
 
-    each task's files -> fingerprints of its rows -> copies of all tasks -> matches of each task
+    a task's files, by shares  -> fingerprints of its rows
+    fingerprints of all tasks  -> exact copies, and held-out questions under other names
+    fingerprints of a range    -> signatures, in bands
+    bands of all rows          -> pairs that may be near-duplicates -> those that are
+    all of these               -> matches of each task
 
 All of it lies in one folder of the run directory, which is gone when the problems are committed.
-The driver learns counts only.
+The driver learns numbers of rows only.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +24,15 @@ import ray
 from ray.exceptions import RayTaskError
 
 from orca2_gen.config.arguments import task_source
-from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.provenance.inputs import Inputs, TaskWatch
-from orca2_gen.tasks.copies import write_copies
+from orca2_gen.tasks.comparison import Comparison, compare
+from orca2_gen.tasks.copies import NEAR_LIST
 from orca2_gen.tasks.duplicates import TaskFingerprints
 from orca2_gen.tasks.files import task_files
 from orca2_gen.tasks.fingerprints import Share, fingerprints, write_fingerprints
 from orca2_gen.tasks.formats import suffixes
-from orca2_gen.tasks.matches import CONTAMINATED, DUPLICATE
+from orca2_gen.tasks.matches import CONTAMINATED, DUPLICATE, NEAR
 from ray_jobs.dispatch.receipts import unwrapped
 from ray_jobs.run import Run
 
@@ -59,8 +62,7 @@ def found_copies(run: Run) -> Iterator[Path | None]:
     """
     for left in run.run_dir.glob(f"{FOLDER}*"):  # of a driver that died: we hold the lock
         shutil.rmtree(left, ignore_errors=True)
-    asked = run.config.decontaminate
-    if asked is None or not (asked.duplicates or run.config.held_out):
+    if run.config.decontaminate is None or not run.config.decontaminate.is_on:
         yield None
         return
     folder = run.run_dir / f"{FOLDER}{run.driver}"
@@ -73,35 +75,41 @@ def found_copies(run: Run) -> Iterator[Path | None]:
 
 
 def _find(run: Run, folder: Path) -> None:
-    config, inputs = ray.put(run.config), ray.put(run.inputs)
+    asked = run.config.decontaminate
+    assert asked is not None
+    inputs = ray.put(run.inputs)
     trained = _reads(run.config.tasks, folder, "task")
     held_out = _reads(run.config.held_out, folder, "held-out")
     every = [*trained, *held_out]
-    read_share, compare = _remote(_fingerprinted), _remote(_compared)
     with run.track("decontamination", None):
-        counts = _results([read_share.remote(inputs, read) for read in every])
-        num_rows: Counter[Path] = Counter()
-        for read, num in zip(every, counts, strict=True):
-            num_rows[read.path.parent] += num
-        found = _results(
-            [compare.remote(config, folder, _files(trained), _files(held_out))],
-        )[0]
-    num_trained = sum(num_rows[path] for path in {read.path.parent for read in trained})
-    num_held_out = num_rows.total() - num_trained
+        counts = remote_results(_fingerprinted, [(inputs, read) for read in every])
+        comparison = Comparison(
+            folder=folder,
+            trained=_files(trained),
+            held_out=_files(held_out),
+            duplicates=asked.duplicates,
+            near=asked.near,
+            near_list=run.run_dir / NEAR_LIST,
+        )
+        found = compare(comparison, remote_results)
+    num_trained = sum(counts[: len(trained)])
+    said = f"{found[DUPLICATE]} duplicates, {found[CONTAMINATED]} contaminated"
+    if asked.near != "ignore":
+        said += f", {found[NEAR]} near-duplicates"
     run.say(
-        f"decontamination: {num_trained:,} rows compared with each other and {num_held_out:,} "
-        f"held out: {found[DUPLICATE]} duplicates, {found[CONTAMINATED]} contaminated"
+        f"decontamination: {num_trained:,} rows compared with each other and "
+        f"{sum(counts) - num_trained:,} held out: {said}"
     )
 
 
 def _reads(tasks: Sequence[TaskConfig], folder: Path, word: str) -> list[_Read]:
     found = []
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     for index, task in enumerate(tasks):
         place = folder / f"{word}-{index:06d}"
         place.mkdir()
         files = task_files(Path(task.path), suffixes(task.format))
         num_bytes = sum(file.path.stat().st_size for file in files)
-        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         num_shares = max(1, min(cores, math.ceil(num_bytes / _SHARE_BYTES)))
         for share in range(num_shares):
             path = place / f"{share:06d}.arrow"
@@ -109,22 +117,27 @@ def _reads(tasks: Sequence[TaskConfig], folder: Path, word: str) -> list[_Read]:
     return found
 
 
-def _files(reads: Sequence[_Read]) -> list[TaskFingerprints]:
+def _files(reads: Sequence[_Read]) -> tuple[TaskFingerprints, ...]:
+    """The fingerprints of each task."""
     by_task: dict[Path, list[_Read]] = {}
     for read in reads:
         by_task.setdefault(read.path.parent, []).append(read)
-    return [
-        TaskFingerprints(task=of_task[0].task.name, files=tuple(read.path for read in of_task))
-        for of_task in by_task.values()
-    ]
+    return tuple(
+        TaskFingerprints(task=of[0].task.name, files=tuple(read.path for read in of))
+        for of in by_task.values()
+    )
 
 
-def _remote(function: Callable[..., Any]) -> Any:
-    # A share that is written twice holds the same rows.
-    return ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+def remote_results(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The results of calls of a function, each in a Ray task.
 
+    A call may run again after its process was lost: it writes the same file.
 
-def _results(refs: list[Any]) -> list[Any]:
+    Raises:
+        Exception: the first remote exception itself.
+    """
+    remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+    refs = [remote.remote(*call) for call in calls]
     try:
         return list(ray.get(refs))
     except RayTaskError as error:
@@ -144,14 +157,3 @@ def _fingerprinted(inputs: Inputs, read: _Read) -> int:
         raise
     watch.check()
     return num_rows
-
-
-def _compared(
-    config: Config,
-    folder: Path,
-    trained: list[TaskFingerprints],
-    held_out: list[TaskFingerprints],
-) -> Counter[str]:
-    """The number of copies by reason, whose matches are written."""
-    assert config.decontaminate is not None
-    return write_copies(folder, trained, held_out, duplicates=config.decontaminate.duplicates)

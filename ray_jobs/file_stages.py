@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca2_gen.chat import Rendering
-from orca2_gen.config.arguments import engine_rendering, task_source
+from orca2_gen.config.arguments import engine_rendering, removes_near, task_source
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.manifest import DatasetSummary
@@ -22,8 +22,8 @@ from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
 from orca2_gen.tasks.copies import matches_file
-from orca2_gen.tasks.counts import FELL_SHORT, PASSED_OVER, reason_counts
-from orca2_gen.tasks.matches import read_matches
+from orca2_gen.tasks.counts import FELL_SHORT, NEAR_DUPLICATES, PASSED_OVER, reason_counts
+from orca2_gen.tasks.matches import NEAR, read_matches
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.sampling import Sample
 from orca2_gen.tasks.soundness import no_rows
@@ -69,12 +69,13 @@ def _read_units(
     ]
     source = task_source(task)
     matches = read_matches(matches_file(lease.copies, task.name)) if lease.copies else []
+    near = {} if removes_near(config) else {m.problem_id: m for m in matches if m.reason == NEAR}
     read = read_task(
         source,
         inputs.taxonomy,
         held_out=[task_source(other) for other in config.evaluation.tasks],
         fits=lambda p: isinstance(plan_length(p, strategies, budgets, lease.stage), Problem),
-        copies={match.ordinal: match for match in matches},
+        copies={m.ordinal: m for m in matches if m.problem_id not in near},
         stage=lease.stage,
     )
     counts = _sample_counts(read.sample) if read.sample else {}
@@ -94,6 +95,8 @@ def _read_units(
         rejected = [row for row in planned if isinstance(row, Rejection)]
         accepted = [row for row in planned if isinstance(row, Problem)]
         of_unit |= reason_counts(rejected)
+        if num_near := sum(problem.problem_id in near for problem in accepted):
+            of_unit |= {NEAR_DUPLICATES: num_near}
         if num_open := sum(problem.answer_type == "open" for problem in accepted):
             of_unit |= {OPEN: num_open}
         name = UnitName(

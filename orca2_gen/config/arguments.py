@@ -72,6 +72,11 @@ def task_source(task: TaskConfig) -> TaskSource:
     return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
 
 
+def removes_near(config: Config) -> bool:
+    """Whether near-duplicates are rejected."""
+    return config.decontaminate is not None and config.decontaminate.near == "remove"
+
+
 def evaluation_rooms(config: Config) -> tuple[Room, ...]:
     """The room that a held-out problem's prompts must fit in."""
     longest = config.evaluation.max_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,5 +55,19 @@ class DecontaminateConfig(Section):
     contamination: bool = True
     """Whether a row is rejected whose question, choices and gold answer are those of a row of
     `[[evaluation.tasks]]` or `[[decontaminate.files]]`, also where it names other people."""
+    near: Literal["ignore", "report", "remove"] = "report"
+    """What becomes of a row that differs from another, or from a held-out one, in a few words while
+    numbers, choices and gold answer agree: `"report"` counts it and names its partner in
+    RUN/near_duplicates.jsonl, `"remove"` rejects it."""
     files: Annotated[tuple[HeldOutFile, ...], FROM_LIST] = ()
     """Files of held-out problems beside those of evaluation."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether rows are compared at all."""
+        return self.duplicates or self.contamination or self.near != "ignore"
+
+    @property
+    def removes(self) -> bool:
+        """Whether a row may be rejected as a copy."""
+        return self.duplicates or self.contamination or self.near == "remove"

@@ -239,7 +239,7 @@ def _reading(
 def _copies(config: Config, inputs: Inputs) -> dict[str, Any]:
     """The determinants of which rows are copies; none where no row is rejected for it."""
     asked = config.decontaminate
-    if asked is None or not (asked.duplicates or asked.contamination):
+    if asked is None or not asked.removes:
         return {}
     fields = {"format", "answer_type", "columns"}
     held_out = [
@@ -250,6 +250,7 @@ def _copies(config: Config, inputs: Inputs) -> dict[str, Any]:
         "copies": {
             "version": COPIES_VERSION,
             "duplicates": asked.duplicates,
+            **({"near": "remove"} if asked.near == "remove" else {}),
             "held_out": sorted(held_out, key=json.dumps),
         }
     }

@@ -31,7 +31,8 @@ def renamed_copies(
     for task in trained:
         table = task.table(_COLUMNS)
         words = lists(table["words"])
-        yield from known.repeated_in(table, words, frequencies(words), start)
+        often = frequencies(words, table["terms"].to_numpy())
+        yield from known.repeated_in(table, words, often, start)
         start += len(table)
 
 
@@ -42,8 +43,10 @@ class _HeldOut:
         table = all_rows(tasks, _COLUMNS)
         rare = []
         for task in tasks:
-            words = lists(task.table(["words"])["words"])
-            rare.append(frequencies(words).are_rare(trigrams(words).values))
+            own = task.table(["terms", "words"])
+            words = lists(own["words"])
+            often = frequencies(words, own["terms"].to_numpy())
+            rare.append(often.are_rare(trigrams(words).values))
         self._ids: list[str] = table["problem_id"].to_pylist()
         self._terms = table["terms"].to_numpy()
         self._words = lists(table["words"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,17 @@ import pyarrow as pa
 
 from orca2_gen.tasks.contamination import renamed_copies
 from orca2_gen.tasks.duplicates import Found, TaskFingerprints, exact_copies
-from orca2_gen.tasks.matches import CONTAMINATED, DUPLICATE, Match, write_matches
+from orca2_gen.tasks.matches import (
+    CONTAMINATED,
+    DUPLICATE,
+    NEAR,
+    Match,
+    write_list,
+    write_matches,
+)
+
+NEAR_LIST = "near_duplicates.jsonl"
+"""File of a run directory with the near-duplicates that stay."""
 
 
 def copies(
@@ -52,24 +62,22 @@ def matches_of_tasks(
 
 
 def write_copies(
-    folder: Path,
-    trained: Sequence[TaskFingerprints],
-    held_out: Sequence[TaskFingerprints],
-    *,
-    duplicates: bool,
+    folder: Path, trained: Sequence[TaskFingerprints], found: Sequence[Found]
 ) -> Counter[str]:
     """Writes `TASK.matches` for every task and returns the number of matches by reason."""
-    found = copies(trained, held_out, duplicates=duplicates)
-    for task, matches in matches_of_tasks(trained, found):
+    for task, matches in matches_of_tasks(trained, sorted(found, key=lambda each: each.row)):
         write_matches(matches, matches_file(folder, task))
-    return count_reasons(found)
+    return Counter(each.reason for each in found)
+
+
+def write_near_list(
+    trained: Sequence[TaskFingerprints], found: Sequence[Found], path: Path
+) -> None:
+    """Writes the near-duplicates among the rows for people, by task and row."""
+    near = sorted((each for each in found if each.reason == NEAR), key=lambda each: each.row)
+    write_list([match for _, matches in matches_of_tasks(trained, near) for match in matches], path)
 
 
 def matches_file(folder: Path, task: str) -> Path:
     """The file of a task's matches."""
     return folder / f"{task}.matches"
-
-
-def count_reasons(found: Iterable[Found]) -> Counter[str]:
-    """The number of rows by reason."""
-    return Counter(each.reason for each in found)

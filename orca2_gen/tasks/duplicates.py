@@ -6,14 +6,14 @@ Of several rows the one with the smallest problem id stays; none stays that a he
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.tasks.fingerprints import lists, read_fingerprints
+from orca2_gen.tasks.fingerprints import lists, mapped_table, read_fingerprints, write_table
 from orca2_gen.tasks.matches import CONTAMINATED, DUPLICATE
 
 
@@ -27,6 +27,26 @@ class Found:
     similarity: float = 1.0
 
 
+_FOUND = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("partner", pa.string()),
+        ("similarity", pa.float64()),
+    ]
+)
+
+
+def write_found(found: Sequence[Found], path: Path) -> None:
+    """Writes rows and what they repeat into a new Arrow file."""
+    write_table(pa.Table.from_pylist([asdict(each) for each in found], schema=_FOUND), path)
+
+
+def read_found(path: Path) -> list[Found]:
+    """The rows of a file, and what they repeat."""
+    return [Found(**row) for row in mapped_table(path).to_pylist()]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFingerprints:
     """The fingerprints of a task's rows, in the files of its shares."""
@@ -35,15 +55,13 @@ class TaskFingerprints:
     files: tuple[Path, ...]
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """These columns, in reading order; of rows with one id, only the first.
+        """These columns, file by file; of rows with one id, only the first in reading order.
 
         The others are rejected for their id, whatever they ask.
         """
         needed = list(dict.fromkeys([*columns, "problem_id", "ordinal"]))
         parts = [read_fingerprints(path, needed) for path in self.files]
         table = pa.concat_tables(parts)
-        if len(parts) > 1:
-            table = table.take(pc.sort_indices(table["ordinal"]))
         if pc.count_distinct(table["problem_id"]).as_py() < len(table):
             first = table.group_by("problem_id").aggregate([("ordinal", "min")])["ordinal_min"]
             table = table.filter(pc.is_in(table["ordinal"], first))

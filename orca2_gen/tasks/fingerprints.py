@@ -131,8 +131,18 @@ def write_fingerprints(found: Iterator[Fingerprint], path: Path) -> int:
 
 def read_fingerprints(path: Path, columns: list[str]) -> pa.Table:
     """Some columns of a file, mapped rather than read."""
-    table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
-    return table.select(columns)
+    return mapped_table(path).select(columns)
+
+
+def mapped_table(path: Path) -> pa.Table:
+    """The table of an Arrow file, mapped rather than read."""
+    return pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes a table into a new Arrow file."""
+    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

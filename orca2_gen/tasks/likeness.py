@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
+from itertools import compress
 
 from orca2_gen.tasks.fingerprints import NAME_BIT, word_hash
 
 LEAST_ALIKE = 0.5
 """Share of common words from which two questions are alike."""
 _WINDOW = 10
-_LEAST_IN_WINDOW = 0.6
+_LEAST_BESIDE_PASSAGE = 0.75
+"""The same where most of a question is a passage or a template."""
+_LEAST_WORDS = 3
+_LEAST_IN_WINDOW = 0.5
 """Share of any ten words in a row that the other question has at the same place: questions about
 one passage are alike in the passage only."""
+Told = tuple[Sequence[bool], Sequence[bool]]
 _LONGEST_NAME = 3
 """Words of a name that another of fewer or more words may take the place of."""
 _PRONOUN = 1
@@ -64,16 +69,23 @@ def _is_same_or_name(word: int, other: int) -> bool:
     return (word | other) >= NAME_BIT or word == other
 
 
-def likeness(question: Sequence[int], other: Sequence[int]) -> float:
-    """The share of both questions' words that both have; 0.0 if a part of one is not alike."""
+def likeness(question: Sequence[int], other: Sequence[int], told: Told) -> float:
+    """The share of both questions' words that both have; 0.0 if a part of one is not alike.
+
+    Args:
+        question: hashes of its words.
+        other: the same of another question.
+        told: which words of the one and of the other tell it from other rows.
+    """
     left, right = _plain(question), _plain(other)
-    words, others = set(left), set(right)
+    words, others = set(compress(left, told[0])), set(compress(right, told[1]))
     alike = len(words & others) / max(1, len(words | others))
-    if alike < LEAST_ALIKE:
+    is_own = all(2 * sum(told_of) >= len(told_of) for told_of in told)
+    least = LEAST_ALIKE if is_own else _LEAST_BESIDE_PASSAGE
+    if alike < least or min(len(words), len(others)) < _LEAST_WORDS:
         return 0.0
-    blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
     in_left, in_right = bytearray(len(left)), bytearray(len(right))
-    for block in blocks:
+    for block in SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
         in_left[block.a : block.a + block.size] = b"\1" * block.size
         in_right[block.b : block.b + block.size] = b"\1" * block.size
     return alike if min(_worst(in_left), _worst(in_right)) >= _LEAST_IN_WINDOW else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from orca2_gen.records import Rejection
+from orca2_gen.run_directory.arrow_files import write_bytes
 
 COPIES_VERSION = 1
 """Raise it with every change that can alter which rows are copies: part of the stage keys."""
@@ -67,3 +69,18 @@ def read_matches(path: Path) -> list[Match]:
     with pa.OSFile(os.fspath(path), "rb") as stream:
         table = pa.ipc.open_file(stream).read_all()
     return [Match(**row) for row in table.to_pylist()]
+
+
+def write_list(matches: Iterable[Match], path: Path) -> None:
+    """Writes a line of JSON for each match, for people: row, partner, and how alike they are."""
+    lines = [
+        json.dumps(
+            {
+                "problem_id": match.problem_id,
+                "partner": match.partner,
+                "similarity": round(match.similarity, 4),
+            }
+        )
+        for match in matches
+    ]
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())

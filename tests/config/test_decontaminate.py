@@ -56,7 +56,15 @@ def test_what_rejects_no_copy_is_no_part_of_a_key(write_config: Write) -> None:
     off = keys(file, "decontaminate.duplicates=false", "decontaminate.contamination=false")
     config = load_config(file).model_copy(update={"decontaminate": None})
     assert off == stage_keys(stage_determinants(config, read_inputs(config)))
+    assert off == keys(
+        file,
+        "decontaminate.duplicates=false",
+        "decontaminate.contamination=false",
+        "decontaminate.near=ignore",
+    )
     on = keys(file)
+    assert on == keys(file, "decontaminate.near=ignore")
+    assert on["problems"] != keys(file, "decontaminate.near=remove")["problems"]
     assert on["problems"] != off["problems"]
     assert on["evaluation_problems"] == off["evaluation_problems"]
 

@@ -13,6 +13,8 @@ from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rejection
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import read_unit
+from orca2_gen.tasks.copies import NEAR_LIST
+from orca2_gen.tasks.counts import counts_by_task
 from ray_jobs.decontamination import FOLDER
 from ray_jobs.pipeline import read_tasks, run_all
 from ray_jobs.run import open_run
@@ -82,7 +84,7 @@ def test_copies_become_rejections_with_the_partners_id(config_file: Path) -> Non
     assert len(accepted) == 35 - 4
     assert (
         "decontamination: 35 rows compared with each other and 2 held out: "
-        "2 duplicates, 2 contaminated"
+        "2 duplicates, 2 contaminated, 0 near-duplicates"
     ) in lines
     assert verify(run.run_dir).findings == []
     assert list(run.run_dir.glob(f"{FOLDER}*")) == []
@@ -107,11 +109,44 @@ def test_a_copy_is_no_worked_example_either(config_file: Path) -> None:
 
 
 def test_without_the_section_every_row_is_a_problem(config_file: Path) -> None:
-    sets = ["decontaminate.duplicates=false", "decontaminate.contamination=false"]
+    sets = [f"decontaminate.{key}=false" for key in ("duplicates", "contamination")]
+    sets.append("decontaminate.near=ignore")
     with open_run(load_config(config_file, sets), quiet) as run:
         read_tasks(run)
     accepted, rejected = committed(run.ledger)
     assert (len(accepted), rejected) == (35, [])
+
+
+LONG = (
+    "A ferry leaves the northern harbour every morning and carries visitors across the strait to a "
+    "small island where a keeper sells lamps made of green glass. Who sells them?"
+)
+
+
+@pytest.mark.parametrize("near", ["report", "remove"])
+def test_near_duplicates_are_counted_and_named_or_rejected(
+    config_file: Path, tmp_path: Path, near: str
+) -> None:
+    other = LONG.replace("every", "each").replace("small", "tiny")
+    write_rows(tmp_path / "letters.jsonl", ("l-1", LONG, "keeper"), ("l-2", other, "keeper"))
+    lines: list[str] = []
+    config = load_config(config_file, [f"decontaminate.near={near}"])
+    with open_run(config, quiet, lines.append) as run:
+        read_tasks(run)
+    accepted, rejected = committed(run.ledger)
+    stays = near == "report"
+    assert ("letters/train/l-2" in {row.problem_id for row in accepted}) == stays
+    listed = run.run_dir / NEAR_LIST
+    if stays:
+        assert counts_by_task(run.ledger, "problems")["letters"].near_duplicates == 1
+        assert any("1 of the accepted nearly repeat another row" in line for line in lines)
+        [said] = map(json.loads, listed.read_text().splitlines())
+        assert (said["problem_id"], said["partner"]) == ("letters/train/l-2", "letters/train/l-1")
+    else:
+        [row] = [row for row in rejected if row.reason == "near_duplicate"]
+        assert "nearly the same question as letters/train/l-1 (alike by 0." in row.detail
+        assert not listed.exists()
+    assert verify(run.run_dir).findings == []
 
 
 def test_what_a_dead_driver_left_is_removed(config_file: Path) -> None:
