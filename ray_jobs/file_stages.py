@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca2_gen.chat import Rendering
-from orca2_gen.config.arguments import engine_rendering, removes_near, task_source
+from orca2_gen.config.arguments import (
+    engine_rendering,
+    held_out_tasks,
+    removes_near,
+    task_source,
+)
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.manifest import DatasetSummary
@@ -41,7 +46,7 @@ def read_problems(
         ChangedInput: a file that is read has changed since the run began.
         ValueError: the files cannot be read to their end, or hold no row.
     """
-    held_out = config.evaluation.tasks if lease.task.few_shot is not None else ()
+    held_out = held_out_tasks(config) if lease.task.few_shot is not None else ()
     watch = TaskWatch(inputs, (lease.task, *held_out))
     made: deque[Receipt] = deque()
     try:
@@ -73,7 +78,7 @@ def _read_units(
     read = read_task(
         source,
         inputs.taxonomy,
-        held_out=[task_source(other) for other in config.evaluation.tasks],
+        held_out=[task_source(other) for other in held_out_tasks(config)],
         fits=lambda p: isinstance(plan_length(p, strategies, budgets, lease.stage), Problem),
         copies={m.ordinal: m for m in matches if m.problem_id not in near},
         stage=lease.stage,

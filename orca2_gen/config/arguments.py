@@ -72,6 +72,11 @@ def task_source(task: TaskConfig) -> TaskSource:
     return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
 
 
+def held_out_tasks(config: Config) -> tuple[TaskConfig, ...]:
+    """The tasks whose questions no worked example asks."""
+    return config.held_out or config.evaluation.tasks
+
+
 def removes_near(config: Config) -> bool:
     """Whether near-duplicates are rejected."""
     return config.decontaminate is not None and config.decontaminate.near == "remove"

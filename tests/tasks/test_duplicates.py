@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.records import Problem
-from orca2_gen.tasks.copies import copies
+from orca2_gen.records import Problem, Rejection
+from orca2_gen.tasks.copies import copies, matches_of_tasks
 from orca2_gen.tasks.matches import CONTAMINATED, DUPLICATE
+from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.source import TaskSource
 from tests.tasks.copying import found_matches, found_partners, problem, task_fingerprints
 from tests.tasks.reading import published
+from tests.tasks.test_sampling import SLOW_FINE
 
 QUESTIONS = st.sampled_from(["How many?", "how  many ?", "How many are 1,000?", "Why?"])
 ROWS = st.lists(
@@ -85,6 +89,31 @@ def test_a_row_is_contaminated_iff_a_held_out_row_is_its_equal(
             assert found[row.problem_id] == (CONTAMINATED, min(equal))
         else:
             assert found.get(row.problem_id, (DUPLICATE,))[0] == DUPLICATE
+
+
+@SLOW_FINE
+@given(rows=ROWS, held=ROWS)
+def test_every_row_is_a_problem_or_a_rejection_and_none_is_both(
+    tmp_path: Path,
+    rows: list[tuple[str, str, str, tuple[str, ...]]],
+    held: list[tuple[str, str, str, tuple[str, ...]]],
+) -> None:
+    sources = []
+    for split, of_split in (("train", rows), ("test", held)):
+        path = tmp_path / f"{split}.jsonl"
+        texts = [{"question": question, "answer": gold} for _, question, gold, _ in of_split]
+        path.write_text("".join(json.dumps(text) + "\n" for text in texts))
+        sources.append(TaskSource(name="t", format="jsonl", path=path, split=split))
+    tasks = [task_fingerprints(tmp_path, source) for source in sources]
+    [(_, matches)] = matches_of_tasks(tasks[:1], copies(tasks[:1], tasks[1:]))
+    read = list(read_task(sources[0], copies={match.ordinal: match for match in matches}).rows)
+    assert Counter(row.problem_id for row in read) == Counter(
+        f"t/train/{place}" for place in range(len(rows))
+    )
+    rejected = {row.problem_id: row.reason for row in read if isinstance(row, Rejection)}
+    assert rejected == {match.problem_id: match.reason for match in matches}
+    whole = {row.problem_id: row for row in read_task(sources[0]).rows}
+    assert all(whole[row.problem_id] == row for row in read if isinstance(row, Problem))
 
 
 ROW = problem("t/b", "Which of 3 is it, 1,000 or 2?", "A", ("red", "blue"))
