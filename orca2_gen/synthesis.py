@@ -17,7 +17,8 @@ from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import final_text
 from orca2_gen.records import Problem, Rationale
-from orca2_gen.run_directory.arrow_files import read_records, write_bytes
+from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 

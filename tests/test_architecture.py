@@ -104,6 +104,7 @@ MAY_IMPORT = {
         "grading_speed": "marked_answers",
         "real_models": "pairs",
         "selection_savings": "selection",
+        "shard_bandwidth": "",
         "thinking_microworld": "",
     },
 }

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat, encode_prompt, load_chat
-from orca2_gen.dataset.proof import is_erased, prove
 from orca2_gen.erasure import erase
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.provenance.lineage import example_faults
 from orca2_gen.rationales import teach
-from orca2_gen.records import Example, Message, Problem, Rationale, Rejection, Shot
+from orca2_gen.records import Example, Problem, Rationale, Rejection, Shot
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
 from tests.chat.test_encode import texts
 from tests.conftest import STRATEGY_NAMES
+from tests.dataset.batches import proof_over
 from tests.test_lengths import unigram
 from tests.test_rationales import ASKING
 
@@ -58,7 +58,7 @@ def test_an_erased_examples_prompt_is_the_cautious_encoding_and_nothing_else(
     expected = encode_prompt(chat, prompt_messages(strategies.cautious_message, user))
     assert example.input_ids[: example.num_prompt_tokens] == expected
     assert [m.content for m in example.messages] == [strategies.cautious_message, user, text]
-    assert prove([example], chat=chat, strategies=strategies).holds
+    assert proof_over([example], chat=chat, strategies=strategies).holds
 
 
 @pytest.mark.parametrize("strategy", STRATEGY_NAMES)
@@ -99,7 +99,7 @@ def test_a_taught_problem_is_proved_with_its_examples_as_without(
     ]
     expected = encode_prompt(chat, prompt_messages(strategies.cautious_message, user))
     assert example.input_ids[: example.num_prompt_tokens] == expected
-    assert prove([example], chat=chat, strategies=strategies).holds
+    assert proof_over([example], chat=chat, strategies=strategies).holds
     assert list(example_faults(example, rationale)) == []
 
 
@@ -110,54 +110,7 @@ def test_a_kept_instruction_is_kept_and_not_proved(
     rationale = rationale_of(strategies, strategy=strategy)
     example = erased(chat, strategies, rationale, "instruction_kept")
     assert example.messages[0].content == rationale.system
-    assert not prove([example], chat=chat, strategies=strategies).holds
-
-
-def test_the_empty_dataset_is_proved(chatml: Chat, strategies: Strategies) -> None:
-    assert prove([], chat=chatml, strategies=strategies).holds
-
-
-@given(data=st.data())
-def test_one_changed_id_is_found(chat: Chat, strategies: Strategies, data: st.DataObject) -> None:
-    example = erased(chat, strategies, rationale_of(strategies))
-    position = data.draw(st.integers(0, len(example.input_ids) - 1))
-    ids = list(example.input_ids)
-    ids[position] += data.draw(st.sampled_from([-1, 1]))
-    changed = dataclasses.replace(example, input_ids=tuple(ids))
-    assert not prove([example, changed], chat=chat, strategies=strategies).holds
-
-
-@given(data=st.data())
-def test_a_changed_message_or_prompt_length_is_found(
-    chat: Chat, strategies: Strategies, data: st.DataObject
-) -> None:
-    example = erased(chat, strategies, rationale_of(strategies))
-    messages = list(example.messages)
-    turn = data.draw(st.integers(0, 2))
-    messages[turn] = dataclasses.replace(messages[turn], content=messages[turn].content + " x")
-    shifted = example.num_prompt_tokens + data.draw(st.sampled_from([-1, 1]))
-    extra = Message(role="user", content=strategies.instructions["step_by_step"])
-    for changed in (
-        dataclasses.replace(example, messages=tuple(messages)),
-        dataclasses.replace(example, messages=(extra, *example.messages)),
-        dataclasses.replace(example, messages=example.messages[1:]),
-        dataclasses.replace(example, num_prompt_tokens=shifted),
-        dataclasses.replace(example, input_ids=(*example.input_ids, 5)),
-    ):
-        assert not is_erased(changed, chat=chat, strategies=strategies)
-
-
-def test_the_proof_names_tokenizer_and_texts(chat: Chat, strategies: Strategies) -> None:
-    proof = prove(
-        [erased(chat, strategies, rationale_of(strategies))], chat=chat, strategies=strategies
-    )
-    assert (proof.num_examples, proof.num_proved, proof.tokenizer_digest) == (1, 1, chat.digest)
-    assert set(proof.instructions_sha256) == set(strategies.names)
-    changed = dataclasses.replace(strategies, cautious_message="Be quick.")
-    assert (
-        prove([], chat=chat, strategies=changed).cautious_message_sha256
-        != proof.cautious_message_sha256
-    )
+    assert not proof_over([example], chat=chat, strategies=strategies).holds
 
 
 def test_an_example_longer_than_the_students_context_is_rejected(

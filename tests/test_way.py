@@ -17,7 +17,7 @@ WAY = """
 file                                           gsm8k   jsonl
 orca2_gen/calls.py                               124     124
 orca2_gen/chat/chat.py                            29      29
-orca2_gen/chat/encode.py                          84      84
+orca2_gen/chat/encode.py                         153     153
 orca2_gen/chat/load.py                           126     126
 orca2_gen/chat/markers.py                         31      31
 orca2_gen/chat/parting.py                         92      92
@@ -31,9 +31,9 @@ orca2_gen/config/arguments.py                     11      11
 orca2_gen/config/load.py                           9       9
 orca2_gen/dataset/card.py                         19      19
 orca2_gen/dataset/manifest.py                     38      38
-orca2_gen/dataset/proof.py                        33      33
-orca2_gen/dataset/shards.py                       33      33
-orca2_gen/dataset/write.py                       127     127
+orca2_gen/dataset/proof.py                        45      45
+orca2_gen/dataset/shards.py                       98      98
+orca2_gen/dataset/write.py                       168     168
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
 orca2_gen/erasure.py                              53      53
@@ -54,8 +54,9 @@ orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/rationales.py                          115     115
 orca2_gen/records.py                              14      14
-orca2_gen/run_directory/arrow_files.py           143     143
+orca2_gen/run_directory/arrow_files.py           142     142
 orca2_gen/run_directory/digests.py                19      19
+orca2_gen/run_directory/durable_files.py          59      59
 orca2_gen/run_directory/json_files.py             18      18
 orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          99      99
@@ -86,8 +87,8 @@ ray_jobs/dispatch/unit_receipts.py                58      58
 ray_jobs/engines/actor.py                        175     175
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          124     124
-orca2_gen: files                                  61      64
-orca2_gen: lines                                3329    3481
+orca2_gen: files                                  62      65
+orca2_gen: lines                                3574    3726
 ray_jobs: files                                    4       4
 ray_jobs: lines                                  404     404
 """

@@ -32,8 +32,9 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from orca2_gen.provenance.recorded import differences
-from orca2_gen.run_directory.arrow_files import DamagedFile, sync_directory, temporary_name
+from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
+from orca2_gen.run_directory.durable_files import sync_directory, temporary_name
 from orca2_gen.run_directory.json_files import read_json
 from train.ranks import rank, wait_for_ranks
 from train.state_reader import read_state

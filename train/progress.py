@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orca2_gen.run_directory.arrow_files import DamagedFile, write_bytes
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
 if TYPE_CHECKING:

@@ -10,7 +10,10 @@ sentencepiece makes one token of a space and the word that follows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 from orca2_gen.chat.chat import Chat, Parts, contents_of, parts_of, shape_of
 from orca2_gen.chat.rows import answer_texts
@@ -22,8 +25,18 @@ ENCODING_VERSION = 1
 alters only conversations of some templates is a version in rendered_texts.py."""
 
 
+TEXTS_PER_PART = 128
+"""Texts that a thread encodes in one call."""
+
+
 class ControlTokenError(ValueError):
     """The data tokenizer turned data into a control token: the row must be rejected, not sent."""
+
+
+Encoded = tuple[tuple[int, ...], int]
+"""A conversation's token ids, and how many of them are the prompt."""
+Piece = tuple[int, ...] | str
+"""A part of a conversation: ids of the template, or data that is still text."""
 
 
 def encode_text(chat: Chat, text: str) -> list[int]:
@@ -33,12 +46,16 @@ def encode_text(chat: Chat, text: str) -> list[int]:
         ControlTokenError: the ids contain one that only the template may use.
     """
     ids: list[int] = chat.data_tokenizer.encode(text, add_special_tokens=False).ids
-    if not chat.control_ids.isdisjoint(ids):
-        found = sorted(chat.control_ids.intersection(ids))
-        raise ControlTokenError(
-            f"text of {len(text)} characters encodes to control token ids {found}"
-        )
+    if (error := _control_fault(chat, text, ids)) is not None:
+        raise error
     return ids
+
+
+def _control_fault(chat: Chat, text: str, ids: Sequence[int]) -> ControlTokenError | None:
+    if chat.control_ids.isdisjoint(ids):
+        return None
+    found = sorted(chat.control_ids.intersection(ids))
+    return ControlTokenError(f"text of {len(text)} characters encodes to control token ids {found}")
 
 
 def encode_prompt(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -46,6 +63,16 @@ def encode_prompt(chat: Chat, messages: Sequence[Message]) -> tuple[int, ...]:
 
     Thoughts of earlier turns are there if the template keeps them.
     """
+    return _ids(chat, _prompt_pieces(chat, messages))
+
+
+def _ids(chat: Chat, pieces: Sequence[Piece]) -> tuple[int, ...]:
+    """The token ids of pieces, whose data is encoded."""
+    encoded = (encode_text(chat, piece) if isinstance(piece, str) else piece for piece in pieces)
+    return tuple(chain.from_iterable(encoded))
+
+
+def _prompt_pieces(chat: Chat, messages: Sequence[Message]) -> list[Piece]:
     parts = parts_of(messages)
     if REASONING in parts:
         try:
@@ -66,15 +93,86 @@ def _without_thoughts(chat: Chat, parts: Parts) -> Shape:
         return shape_of(chat, tuple(part for part in parts if part != REASONING))
 
 
-def encode_conversation(chat: Chat, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
+def encode_conversation(chat: Chat, messages: Sequence[Message]) -> Encoded:
     """Token ids of a conversation through its end-of-turn token, and how many are the prompt.
 
     The prompt's ids equal `encode_prompt` of all but the last message: training sees what
     generation sees. The rest are those of the template's own text (rows.py).
     """
+    prompt, answer = _conversation_pieces(chat, messages)
+    ids = _ids(chat, prompt)
+    return (*ids, *_ids(chat, answer)), len(ids)
+
+
+def encode_conversations(
+    chat: Chat, conversations: Sequence[Sequence[Message]]
+) -> list[Encoded | ValueError]:
+    """What `encode_conversation` gives for each, or the error that it raises.
+
+    Equal texts are encoded once, and different ones on all cores.
+    """
+    planned = [_planned(chat, messages) for messages in conversations]
+    pieces = chain.from_iterable(chain(*plan) for plan in planned if isinstance(plan, tuple))
+    texts = list(dict.fromkeys(piece for piece in pieces if isinstance(piece, str)))
+    ids = dict(zip(texts, _encoded(chat, texts), strict=True))
+    faults = {text: fault for text in texts if (fault := _control_fault(chat, text, ids[text]))}
+    return [
+        plan if isinstance(plan, ValueError) else _looked_up(*plan, ids, faults) for plan in planned
+    ]
+
+
+def _encoded(chat: Chat, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text."""
+
+    def encode(part: Sequence[str]) -> list[list[int]]:
+        # The tokenizer's own threads are off, for the forks of others, and it frees Python's lock.
+        made = chat.data_tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        return [encoding.ids for encoding in made]
+
+    parts = [
+        texts[start : start + TEXTS_PER_PART] for start in range(0, len(texts), TEXTS_PER_PART)
+    ]
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        return list(chain.from_iterable(pool.map(encode, parts)))
+
+
+def _planned(
+    chat: Chat, messages: Sequence[Message]
+) -> tuple[list[Piece], list[Piece]] | ValueError:
+    try:
+        return _conversation_pieces(chat, messages)
+    except ValueError as error:
+        return error
+
+
+def _looked_up(
+    prompt: Sequence[Piece],
+    answer: Sequence[Piece],
+    ids: Mapping[str, Sequence[int]],
+    faults: Mapping[str, ControlTokenError],
+) -> Encoded | ValueError:
+    """A conversation whose data is encoded already."""
+    joined: list[int] = []
+    num_prompt_tokens = 0
+    for place, piece in enumerate(chain(prompt, answer)):
+        if isinstance(piece, str):
+            if piece in faults:
+                return faults[piece]
+            joined += ids[piece]
+        else:
+            joined += piece
+        if place == len(prompt) - 1:
+            num_prompt_tokens = len(joined)
+    return tuple(joined), num_prompt_tokens
+
+
+def _conversation_pieces(
+    chat: Chat, messages: Sequence[Message]
+) -> tuple[list[Piece], list[Piece]]:
+    """The pieces of the prompt, and of the answer with the end of its turn."""
     answer = messages[-1]
     assert answer.role == "assistant"
-    prompt = encode_prompt(chat, messages[:-1])
+    prompt = _prompt_pieces(chat, messages[:-1])
     thought = (REASONING,) if answer.reasoning else ()
     earlier = tuple(message.role for message in messages[:-1])
     texts = answer_texts(chat, (*earlier, *thought, "assistant"))
@@ -91,7 +189,7 @@ def encode_conversation(chat: Chat, messages: Sequence[Message]) -> tuple[tuple[
     ends = [position for position, token in enumerate(closing) if token in chat.end_ids]
     # A template that closes a turn without an end token would teach the model never to stop.
     ending = closing[: ends[0] + 1] if ends else (*closing, chat.end_id)
-    return (*prompt, *made, *ending), len(prompt)
+    return prompt, [*made, ending]
 
 
 def template_ids(chat: Chat, text: str) -> tuple[int, ...]:
@@ -114,18 +212,18 @@ def _first_ids(chat: Chat, text: str) -> tuple[int, ...]:
 
 def _joined(
     chat: Chat, texts: Sequence[str], said: Sequence[str], *, is_begun: bool = False
-) -> tuple[int, ...]:
-    """Token ids of a template's texts around what is said.
+) -> list[Piece]:
+    """The pieces of a template's texts around what is said.
 
     `is_begun` says that something of the conversation comes before them.
     """
     first, *others = texts
     kept = first.rstrip(" ")
-    ids = list(template_ids(chat, kept) if is_begun else _first_ids(chat, kept))
+    pieces: list[Piece] = [template_ids(chat, kept) if is_begun else _first_ids(chat, kept)]
     space = first.removeprefix(kept)
     for content, text in zip(said, others, strict=True):
-        ids += encode_text(chat, space + content)
+        pieces.append(space + content)
         kept = text.rstrip(" ")
-        ids += template_ids(chat, kept)
+        pieces.append(template_ids(chat, kept))
         space = text.removeprefix(kept)
-    return (*ids, *template_ids(chat, space))
+    return [*pieces, template_ids(chat, space)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from pydantic import TypeAdapter
 
 from orca2_gen.chat import Rendering
 from orca2_gen.dataset.proof import ErasureProof
+from orca2_gen.dataset.shards import examples_in, read_shard
+from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
 
@@ -114,6 +117,13 @@ def read_manifest(root: Path) -> Manifest:
         raise DamagedFile(f"{error}; {_AGAIN}") from error
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return dataclasses.replace(manifest, digest=digest)
+
+
+def read_examples(root: Path, manifest: Manifest) -> Iterator[Example]:
+    """The examples of a dataset directory, shard by shard, each checked before it is read."""
+    for entry in manifest.files:
+        for batch in read_shard(root, entry):
+            yield from examples_in(batch)
 
 
 _AGAIN = "make the dataset again with `orca2 run`"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orca2_gen.chat import Chat, encode_conversation
-from orca2_gen.records import Example
+import pyarrow as pa
+
+from orca2_gen.chat import Chat, encode_conversations
+from orca2_gen.dataset.shards import messages_in
+from orca2_gen.records import Message
 from orca2_gen.strategies import Strategies
 
 
@@ -29,30 +32,44 @@ class ErasureProof:
         return self.num_proved == self.num_examples
 
 
-def is_erased(example: Example, *, chat: Chat, strategies: Strategies) -> bool:
-    """Whether ids and text are exactly the cautious message, one user message and its answer."""
-    if not is_told_cautiously(example, strategies):
-        return False
-    try:
-        encoded = encode_conversation(chat, example.messages)
-    except ValueError:  # a control token, or a thought of a student that has no markers
-        return False
-    return (example.input_ids, example.num_prompt_tokens) == encoded
+def are_erased(batch: pa.RecordBatch, *, chat: Chat, strategies: Strategies) -> list[bool]:
+    """For each row of a shard's batch, whether ids and text are exactly the cautious message, one
+    user message and its answer.
+    """
+    conversations = messages_in(batch)
+    are_told = [is_told_cautiously(messages, strategies) for messages in conversations]
+    told = [messages for messages, is_told in zip(conversations, are_told, strict=True) if is_told]
+    encoded = iter(encode_conversations(chat, told))
+    starts = batch.column("input_ids").offsets.to_pylist()
+    ids = batch.column("input_ids").values.to_numpy(zero_copy_only=False)
+    lengths = batch.column("num_prompt_tokens").to_pylist()
+    found = []
+    for is_told, start, end, length in zip(are_told, starts, starts[1:], lengths, strict=False):
+        # An error is a control token, or a thought of a student that has no markers.
+        wanted = next(encoded) if is_told else None
+        found.append(wanted == (tuple(ids[start:end].tolist()), length))
+    return found
 
 
-def is_told_cautiously(example: Example, strategies: Strategies) -> bool:
+def is_told_cautiously(messages: Sequence[Message], strategies: Strategies) -> bool:
     """Whether the texts are the cautious message, one user message and its answer."""
-    roles = [message.role for message in example.messages]
-    is_row = roles == ["system", "user", "assistant"]
-    return is_row and example.messages[0].content == strategies.cautious_message
+    is_row = [message.role for message in messages] == ["system", "user", "assistant"]
+    return is_row and messages[0].content == strategies.cautious_message
 
 
-def prove(examples: Iterable[Example], *, chat: Chat, strategies: Strategies) -> ErasureProof:
-    """The proof over a dataset; it holds iff every example is erased."""
+def prove(batches: Iterable[pa.RecordBatch], *, chat: Chat, strategies: Strategies) -> ErasureProof:
+    """The proof over a dataset; it holds iff every row is erased."""
     num_examples = num_proved = 0
-    for example in examples:
-        num_examples += 1
-        num_proved += is_erased(example, chat=chat, strategies=strategies)
+    for batch in batches:
+        num_examples += batch.num_rows
+        num_proved += sum(are_erased(batch, chat=chat, strategies=strategies))
+    return proof_of(num_examples, num_proved, chat=chat, strategies=strategies)
+
+
+def proof_of(
+    num_examples: int, num_proved: int, *, chat: Chat, strategies: Strategies
+) -> ErasureProof:
+    """The proof of so many rows, of which so many are erased."""
     return ErasureProof(
         num_examples=num_examples,
         num_proved=num_proved,

@@ -4,35 +4,41 @@
     RUN/dataset/{state.json,dataset_info.json,README.md}
     RUN/dataset/manifest.json              written last: sizes, digests and the proof of erasure
 
-A trainer reads the manifest before it maps anything; see manifest.py.
+A trainer reads the manifest before it maps anything; see manifest.py. Whatever its size, one batch
+of a shard and one unit of examples are in memory at a time.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orca2_gen.chat import Chat
 from orca2_gen.dataset.card import card_of
 from orca2_gen.dataset.manifest import MANIFEST_VERSION, DatasetSummary, checked_manifest
 from orca2_gen.dataset.proof import ErasureProof, prove
-from orca2_gen.dataset.shards import features_of, shard_table, state_of
-from orca2_gen.records import Example
-from orca2_gen.run_directory.arrow_files import (
-    FileEntry,
-    read_records,
-    write_bytes,
+from orca2_gen.dataset.shards import (
+    ROWS_PER_BATCH,
+    SHARD_LAYOUT,
+    features_of,
+    read_shard,
+    shard_schema,
+    state_of,
+    to_shard,
 )
+from orca2_gen.records import Example
+from orca2_gen.run_directory.arrow_files import FileEntry, read_table
 from orca2_gen.run_directory.digests import tokenizer_files_digest
+from orca2_gen.run_directory.durable_files import durable_file, write_bytes
 from orca2_gen.run_directory.overwriting import make_way, way_is_used
 from orca2_gen.strategies import Strategies
 
@@ -61,12 +67,13 @@ class RowCounts:
     input_tokens: int = 0
     trained_tokens: int = 0
 
-    def add(self, examples: Sequence[Example]) -> None:
-        """Counts these rows too."""
-        self.by_task.update(example.task for example in examples)
-        self.input_tokens += sum(len(example.input_ids) for example in examples)
-        self.trained_tokens += sum(
-            len(example.input_ids) - example.num_prompt_tokens for example in examples
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Counts the rows of a shard's batch too."""
+        input_tokens = len(batch.column("input_ids").flatten())
+        self.by_task.update(batch.column("task").to_pylist())
+        self.input_tokens += input_tokens
+        self.trained_tokens += input_tokens - (
+            pc.sum(batch.column("num_prompt_tokens")).as_py() or 0
         )
 
     def summary(self, directory: str, shards: int, prompts: str) -> DatasetSummary:
@@ -106,21 +113,17 @@ def write_dataset(
         ValueError: an example is not erased although the plan says so; no manifest is written then.
     """
     root = run_dir / "dataset"
-    digest = _digest(plan)
+    digest = _digest(plan, SHARD_LAYOUT)
     if (kept := _unchanged(root, digest)) is not None:
+        return kept
+    if (kept := _unchanged(root, _digest(plan, 1))) is not None:
+        # A training of it may be under way, which no other dataset can continue.
+        say(f"{root} is of an older version, without labels; remove it and run again to get them")
         return kept
     make_way(run_dir, say)
     counted = RowCounts()
-    num_rows = sum(entry.rows for entry in plan.examples)
-    num_shards = max(1, -(-num_rows // plan.examples_per_shard))
-    examples = _read(run_dir, plan.examples)
-    files = []
-    for index in range(num_shards):
-        shard = list(itertools.islice(examples, plan.examples_per_shard))
-        shard_name = f"data-{index:05d}-of-{num_shards:05d}.arrow"
-        files.append(_write_stream(root, shard_name, shard_table(shard, plan.has_reasoning)))
-        counted.add(shard)
-    summary = counted.summary(str(root), num_shards, plan.prompts)
+    files = write_shards(run_dir, plan, root, counted)
+    summary = counted.summary(str(root), len(files), plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
     descriptions = _write_descriptions(root, files, summary, plan)
     manifest = {
@@ -141,36 +144,93 @@ def write_dataset(
     return summary
 
 
-def _digest(plan: DatasetPlan) -> str:
-    """A hash of the plan without the names of its files."""
+def write_shards(
+    run_dir: Path, plan: DatasetPlan, root: Path, counted: RowCounts
+) -> list[FileEntry]:
+    """Writes the plan's examples as shards in `root`, counting their rows; returns the entries."""
+    schema = shard_schema(plan.has_reasoning)
+    rows = RowSource(tables=_tables(run_dir, plan.examples, schema))
+    num_rows = sum(entry.rows for entry in plan.examples)
+    num_shards = max(1, -(-num_rows // plan.examples_per_shard))
+    files = []
+    for index in range(num_shards):
+        name = f"data-{index:05d}-of-{num_shards:05d}.arrow"
+        shard = _batches(rows, plan.examples_per_shard)
+        files.append(_write_shard(root, name, shard, schema, counted))
+    return files
+
+
+def _digest(plan: DatasetPlan, layout: int) -> str:
+    """A hash of the plan, without the names of its files, and of the shards' layout."""
     # Names tell drivers and attempts; units count by their content alone.
     contents = tuple(dataclasses.replace(entry, path="") for entry in plan.examples)
     body = dataclasses.asdict(dataclasses.replace(plan, examples=contents))
+    if layout > 1:
+        body["layout"] = layout  # older plans had no such key
     if not plan.has_reasoning:
         del body["has_reasoning"]  # older plans had no such key
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _read(run_dir: Path, entries: Sequence[FileEntry]) -> Iterator[Example]:
+@dataclass(kw_only=True, slots=True)
+class RowSource:
+    """Rows that come in tables of any size and leave in others."""
+
+    tables: Iterator[pa.Table]
+    left: pa.Table | None = None
+
+    def take(self, most: int) -> pa.Table | None:
+        """The next rows, `most` of them unless fewer are left; None if none is."""
+        taken, num_rows = [], 0
+        while num_rows < most:
+            table = self.left if self.left is not None else next(self.tables, None)
+            if table is None:
+                break
+            part = table.slice(0, most - num_rows)
+            self.left = table.slice(part.num_rows) if part.num_rows < table.num_rows else None
+            taken.append(part)
+            num_rows += part.num_rows
+        return pa.concat_tables(taken) if num_rows else None
+
+
+def _tables(run_dir: Path, entries: Sequence[FileEntry], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of a shard, a table for each unit of examples."""
     for entry in entries:
-        yield from read_records(run_dir, entry, Example)
+        yield pa.Table.from_batches([to_shard(read_table(run_dir, entry, Example), schema)])
 
 
-def _write_stream(root: Path, name: str, table: pa.Table) -> FileEntry:
-    # Without the features in the schema, `datasets` would guess another type for messages.
-    schema = features_of(table.schema).arrow_schema
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in table.cast(schema).to_batches(max_chunksize=1000):
-            writer.write_batch(batch)
-    body = sink.getvalue().to_pybytes()
-    return _write(root, name, body, rows=table.num_rows)
+def _batches(rows: RowSource, num_rows: int) -> Iterator[pa.RecordBatch]:
+    """The batches of a shard of so many rows, or of all that are left."""
+    while num_rows and (table := rows.take(min(num_rows, ROWS_PER_BATCH))) is not None:
+        num_rows -= table.num_rows
+        yield from table.combine_chunks().to_batches()
 
 
-def _write(root: Path, name: str, body: bytes, rows: int = 0) -> FileEntry:
+def _write_shard(
+    root: Path,
+    name: str,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    counted: RowCounts,
+) -> FileEntry:
+    """Writes a shard batch by batch, counting its rows, and returns its entry."""
+    num_rows = 0
+    with durable_file(root / name) as writer:
+        with pa.ipc.new_stream(writer, schema) as stream:
+            for batch in batches:
+                stream.write_batch(batch)
+                num_rows += batch.num_rows
+                counted.add(batch)
+        entry = FileEntry(
+            path=name, rows=num_rows, bytes=writer.num_bytes, sha256=writer.hash.hexdigest()
+        )
+    return entry
+
+
+def _write(root: Path, name: str, body: bytes) -> FileEntry:
     write_bytes(root / name, body)
     digest = hashlib.sha256(body).hexdigest()
-    return FileEntry(path=name, rows=rows, bytes=len(body), sha256=digest)
+    return FileEntry(path=name, rows=0, bytes=len(body), sha256=digest)
 
 
 def _proof(
@@ -179,8 +239,8 @@ def _proof(
     """The proof over the written files; None if the plan keeps instructions."""
     if prompts != "erased":
         return None
-    examples = (example for entry in files for example in read_records(root, entry, Example))
-    proof = prove(examples, chat=chat, strategies=strategies)
+    batches = (batch for entry in files for batch in read_shard(root, entry))
+    proof = prove(batches, chat=chat, strategies=strategies)
     if not proof.holds:
         raise ValueError(
             f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} "
@@ -193,8 +253,8 @@ def _proof(
 def _write_descriptions(
     root: Path, files: Sequence[FileEntry], summary: DatasetSummary, plan: DatasetPlan
 ) -> list[FileEntry]:
-    features = features_of(shard_table((), plan.has_reasoning).schema)
-    about_features = {"features": features.to_dict(), "dataset_name": plan.name}
+    features = features_of(shard_schema(plan.has_reasoning))
+    about_features = {"features": features, "dataset_name": plan.name}
     return [
         _write(root, "state.json", _json(state_of(files))),
         _write(root, "dataset_info.json", _json(about_features)),

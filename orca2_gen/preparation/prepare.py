@@ -21,7 +21,7 @@ from orca2_gen.preparation.new_rows import new_rows
 from orca2_gen.preparation.pretrained import KEY, Pretrained, read_pretrained
 from orca2_gen.preparation.tokens import Vocabulary, read_template, read_vocabulary, save_tokenizer
 from orca2_gen.preparation.weight_files import copy_file, write_weights
-from orca2_gen.run_directory.arrow_files import sync_directory, write_bytes
+from orca2_gen.run_directory.durable_files import sync_directory, write_bytes
 from orca2_gen.run_directory.regular_files import read_regular
 
 _TERMS = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "COPYING*")

@@ -9,26 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.chat import Chat, load_chat, rendered_texts
+from orca2_gen.chat import load_chat, rendered_texts
 from orca2_gen.chat.rendered_texts import TEXT_KEYS
 from orca2_gen.config.arguments import engine_rendering
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.card import card_of
 from orca2_gen.dataset.manifest import Manifest, read_manifest
-from orca2_gen.dataset.proof import is_erased, is_told_cautiously, prove
-from orca2_gen.dataset.shards import state_of
-from orca2_gen.dataset.write import RowCounts
+from orca2_gen.dataset.shards import features_of, read_shard, schema_of, state_of
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
+from orca2_gen.provenance.dataset_rows import DatasetRows, Prover, row_faults
 from orca2_gen.provenance.recorded import Recorded
-from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
     check_file,
-    read_records,
-    read_table,
 )
 from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.json_files import read_json
@@ -64,39 +60,39 @@ def check_dataset(
     if faults:
         return
     found.findings += _description_faults(root, manifest, found)
-    rows: list[Example] = []
-    for entry in manifest.files:
-        try:
-            rows += read_records(root, entry, Example)
-        except DamagedFile as error:
-            found.findings.append(str(error))
-            return
-    ids = Counter(example.problem_id for example in rows)
-    if ids != examples:
+    prover = _prover(manifest, config, strategies, recorded, found)
+    rows = DatasetRows()
+    try:
+        for entry in manifest.files:
+            for batch in read_shard(root, entry):
+                rows.add(batch, prover)
+    except DamagedFile as error:
+        found.findings.append(str(error))
+        return
+    if rows.ids != examples:
         found.findings.append(
-            f"dataset: holds {ids.total()} rows whose ids are not those of the {examples.total()} "
-            "examples"
+            f"dataset: holds {rows.ids.total()} rows whose ids are not those of the "
+            f"{examples.total()} examples"
         )
-    found.table.append(("dataset", examples.total(), len(rows), 0, 0))
+    found.table.append(("dataset", examples.total(), rows.ids.total(), 0, 0))
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
-    if manifest.prompts != "erased":
-        found.notes.append(
-            f"dataset: prompts are {manifest.prompts}, so there is no erasure to prove"
-        )
-        return
-    found.findings += _proof_faults(manifest, rows, config, strategies, recorded, found)
+    found.findings += row_faults(manifest, rows, prover)
 
 
-def _proof_faults(
+def _prover(
     manifest: Manifest,
-    rows: list[Example],
     config: Config,
     strategies: Strategies,
     recorded: Recorded,
     found: Verification,
-) -> Iterator[str]:
-    """A line for each way in which the rows are not erased, or not as the manifest proves."""
+) -> Prover | None:
+    """How to prove the rows; None, with a note, if there is no erasure to prove."""
+    if manifest.prompts != "erased":
+        found.notes.append(
+            f"dataset: prompts are {manifest.prompts}, so there is no erasure to prove"
+        )
+        return None
     rendering = manifest.rendering or engine_rendering(config.student, config.template_date)
     chat = load_chat(engine_directory(config.student), rendering)
     if manifest.rendering is None:
@@ -105,19 +101,16 @@ def _proof_faults(
     before = recorded.stages.get("examples", {}).get("rendered", {})
     is_recorded = all(rendered.get(name) == before.get(name) for name in TEXT_KEYS)
     if manifest.rendering is not None and not is_recorded:
-        yield (
+        found.findings.append(
             "dataset: its manifest says that the chat template rendered otherwise than the run "
             "recorded; make the run again in another run_dir"
         )
-    if rendered.get("encoding", 1) == before.get("encoding", 1):
-        yield from _erasure_faults(manifest, rows, chat, strategies)
-        return
-    found.notes.append(
-        "dataset: an older version encoded its rows, so their texts are proved, not their ids"
-    )
-    untold = [e.problem_id for e in rows if not is_told_cautiously(e, strategies)]
-    if untold:
-        yield f"dataset: {len(untold)} prompts are not erased, e.g. {untold[0]}"
+    by_ids = rendered.get("encoding", 1) == before.get("encoding", 1)
+    if not by_ids:
+        found.notes.append(
+            "dataset: an older version encoded its rows, so their texts are proved, not their ids"
+        )
+    return Prover(chat=chat, strategies=strategies, by_ids=by_ids)
 
 
 def _file_fault(root: Path, entry: FileEntry) -> str:
@@ -155,7 +148,7 @@ def _description_faults(root: Path, manifest: Manifest, found: Verification) -> 
     for key, value in state_of(manifest.files).items():
         if not isinstance(state, dict) or key not in state or state[key] != value:
             yield f"{root / STATE}: {key} is not that of the {len(manifest.files)} shards listed"
-    if not isinstance(about, dict) or about.get("features") != _features(root, manifest):
+    if not isinstance(about, dict) or not _are_features(about.get("features"), root, manifest):
         yield f"{root / INFO}: its features are not the columns of the shards"
         return
     if manifest.summary is None:
@@ -179,32 +172,33 @@ def _description_faults(root: Path, manifest: Manifest, found: Verification) -> 
             yield line
 
 
-def _features(root: Path, manifest: Manifest) -> Any:
+def _are_features(said: Any, root: Path, manifest: Manifest) -> bool:
+    """Whether these are the features of the shards; older versions told them in newer words."""
     from datasets import Features
 
     # Rows of an older version may lack columns, so the shards themselves say which there are.
     try:
-        schema = read_table(root, manifest.files[0], Example).schema
-        return Features.from_arrow_schema(schema).to_dict()
+        schemas = [schema_of(root, entry) for entry in manifest.files]
+        newer = Features.from_arrow_schema(schemas[0]).to_dict()
+        is_one = all(schema.equals(schemas[0]) for schema in schemas)
+        return is_one and said in (features_of(schemas[0]), newer)
     except (DamagedFile, IndexError, ValueError, TypeError, KeyError):
-        return None
+        return False
 
 
 def _manifest_faults(
     manifest: Manifest,
-    rows: list[Example],
+    rows: DatasetRows,
     config: Config,
     recorded: Recorded,
     ledger: Ledger,
 ) -> Iterator[str]:
-    counted = RowCounts()
-    counted.add(rows)
-    summary = counted.summary("dataset", len(manifest.files), manifest.prompts)
+    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
     if manifest.summary != summary:
         said = manifest.summary.rows if manifest.summary is not None else "no"
         yield (
-            f"dataset: its manifest counts {said} rows, its files hold {len(rows)}, or its summary "
-            "differs from them otherwise"
+            f"dataset: its manifest counts {said} rows, its files hold {rows.ids.total()}, or its "
+            "summary differs from them otherwise"
         )
     keys = {receipt.stage_key for receipt in ledger.committed("examples")}
     if keys and manifest.examples_key not in keys:
@@ -236,15 +230,3 @@ def _check_tokenizer(
             f"{directory}: a file of the tokenizer has changed since the run; what it encodes is "
             "compared with the rows"
         )
-
-
-def _erasure_faults(
-    manifest: Manifest, rows: list[Example], chat: Chat, strategies: Strategies
-) -> Iterator[str]:
-    if manifest.tokenizer_digest != chat.digest:
-        yield "dataset: was encoded with a tokenizer or template other than the student's"
-    if manifest.proof != prove(rows, chat=chat, strategies=strategies):
-        yield "dataset: the proof in its manifest is not the proof of its rows"
-    unproved = [e.problem_id for e in rows if not is_erased(e, chat=chat, strategies=strategies)]
-    if unproved:
-        yield f"dataset: {len(unproved)} prompts are not erased, e.g. {unproved[0]}"

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.provenance.stage_keys import PREVIOUS
-from orca2_gen.run_directory.arrow_files import (
-    DamagedFile,
-    check_file,
-    inside,
-    sync_directory,
-    write_bytes,
-)
+from orca2_gen.run_directory.arrow_files import DamagedFile, check_file, inside
+from orca2_gen.run_directory.durable_files import sync_directory, write_bytes
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import STAGES, Receipt
 

@@ -19,12 +19,7 @@ import pyarrow as pa
 
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.records import Rejection
-from orca2_gen.run_directory.arrow_files import (
-    DamagedFile,
-    FileEntry,
-    read_table,
-    rows_digest,
-)
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table, rows_digest
 from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.ledger_lines import DamagedLedger, ledger_lines, line_fault
 from orca2_gen.run_directory.regular_files import open_regular

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from orca2_gen.run_directory.arrow_files import DamagedFile, write_bytes
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.json_files import parsed, read_json
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import STAGES

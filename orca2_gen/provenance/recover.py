@@ -16,7 +16,7 @@ from orca2_gen.provenance.proofs import Name, find_proofs
 from orca2_gen.provenance.recorded import Recorded, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS
 from orca2_gen.provenance.standing import standing_units
-from orca2_gen.run_directory.arrow_files import write_bytes
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.ledger import Ledger, Tip, read_ledger, stage_key
 from orca2_gen.run_directory.ledger_lines import DamagedLedger, encoded_lines
 from orca2_gen.run_directory.lock import run_lock

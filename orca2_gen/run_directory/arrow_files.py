@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -22,6 +20,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.record_tables import (
     check_schema,
     column_with_nulls,
@@ -131,6 +130,36 @@ def read_table(root: Path, entry: FileEntry, record: type[Any] | None = None) ->
     return table
 
 
+def read_batches(
+    root: Path, entry: FileEntry, check: Callable[[pa.Schema], None]
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a listed Arrow stream, one in memory at a time, each fully validated.
+
+    Args:
+        root: the directory of the list.
+        entry: the file's line in it.
+        check: raises ValueError for columns that the rows may not have.
+
+    Raises:
+        DamagedFile: as `read_table`.
+    """
+    path = root / entry.path
+    check_file(root, entry)
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            check_unpacked(mapped.read_buffer(), entry.rows)
+        # Mapped pages would count as memory of ours, so the rows are read and not mapped.
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            check(reader.schema)
+            for batch in reader:
+                batch.validate(full=True)
+                if name := column_with_nulls(pa.Table.from_batches([batch])):
+                    raise ValueError(f"the column {name!r} has a null")
+                yield batch
+    except (ValueError, pa.ArrowException, OSError) as error:
+        raise DamagedFile(f"{path} {_continued(error)}") from None
+
+
 def _continued(error: Exception) -> str:
     """The error as the rest of a sentence that begins with a file's name."""
     first = str(error).partition("\n")[0][:200]
@@ -200,46 +229,3 @@ def inside(root: Path, path: str) -> Path:
             f"{path!r} leads out of {root}; a list may only name files below its own directory"
         )
     return joined
-
-
-def write_bytes(path: Path, body: bytes) -> None:
-    """Writes a file durably: temporary name beside it, fsync, rename, fsync of the directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    try:
-        with naming(path, len(body)):
-            with open(temporary, "wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_directory(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def naming(path: Path, num_bytes: int) -> Iterator[None]:
-    """Adds file and size to the error of a failed write; the system's error names neither."""
-    try:
-        yield
-    except OSError as error:
-        text = f"{error.strerror or error} while writing {num_bytes} bytes"
-        raise OSError(error.errno, text, str(path)) from error
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no reader takes for a file and no other process uses."""
-    return path.with_name(
-        f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    )
-
-
-def sync_directory(path: Path) -> None:
-    """Makes a rename inside the directory durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

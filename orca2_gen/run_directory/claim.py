@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from orca2_gen.run_directory.arrow_files import sync_directory
+from orca2_gen.run_directory.durable_files import sync_directory
 from orca2_gen.run_directory.regular_files import open_regular, read_regular
 
 MARK = ".orca2-run"

@@ -25,13 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.run_directory.arrow_files import (
-    R,
-    naming,
-    read_records,
-    sync_directory,
-    write_bytes,
-)
+from orca2_gen.run_directory.arrow_files import R, read_records
+from orca2_gen.run_directory.durable_files import naming, sync_directory, write_bytes
 from orca2_gen.run_directory.ledger_lines import (
     MOST_LINE_BYTES,
     damaged,

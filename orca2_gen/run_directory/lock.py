@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.run_directory.arrow_files import DamagedFile, temporary_name, write_bytes
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.durable_files import temporary_name, write_bytes
 from orca2_gen.run_directory.regular_files import UnusableFile, open_regular, read_regular
 
 TOUCH_SECONDS = 5.0

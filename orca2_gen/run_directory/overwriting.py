@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.run_directory.arrow_files import write_bytes
 from orca2_gen.run_directory.digests import file_digest
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.regular_files import read_regular
 from orca2_gen.run_directory.unlisted import SET_ASIDE, set_aside
 

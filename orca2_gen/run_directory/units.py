@@ -23,13 +23,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from orca2_gen.records import Rejection
-from orca2_gen.run_directory.arrow_files import (
-    FileEntry,
-    R,
-    read_records,
-    rows_digest,
-    write_table,
-)
+from orca2_gen.run_directory.arrow_files import FileEntry, R, read_records, rows_digest, write_table
 from orca2_gen.run_directory.record_tables import to_table
 
 STAGES = (

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from orca2_gen.run_directory.arrow_files import sync_directory
+from orca2_gen.run_directory.durable_files import sync_directory
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import STAGES
 

@@ -19,7 +19,6 @@ from orca2_gen.chat import (
     opens_thought,
     shape_of,
 )
-from orca2_gen.dataset.proof import prove
 from orca2_gen.erasure import erase
 from orca2_gen.records import Example, Rationale
 from orca2_gen.strategies import Strategies
@@ -27,6 +26,7 @@ from tests.chat.collection import directory, rendering, shapes
 from tests.chat.conversations import as_ids_say, conversation, decoded, ids_of, prose, rendered
 from tests.chat.published_shape import PublishedShape
 from tests.chat.test_templates import set_today
+from tests.dataset.batches import proof_over
 
 
 def test_a_shape_is_what_is_known_of_it(
@@ -173,7 +173,7 @@ def test_a_row_that_was_erased_on_one_day_is_erased_on_any(
         )
         assert isinstance(example, Example)
         examples.append(example)
-        proof = prove(examples, chat=chat, strategies=strategies)
+        proof = proof_over(examples, chat=chat, strategies=strategies)
         assert proof.holds
         digests.add(proof.tokenizer_digest)
     assert len(digests) == 1

@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.chat import Chat, encode_conversation, encode_prompt, encode_text, load_chat
+from orca2_gen.chat import (
+    Chat,
+    ControlTokenError,
+    encode_conversation,
+    encode_conversations,
+    encode_prompt,
+    encode_text,
+    load_chat,
+)
 from orca2_gen.records import Message
 from tests.conftest import CHATML, byte_level_bpe, write_tokenizer
+from tests.test_lengths import unigram
 
 CONTROL_TEXTS = (
     "<|im_start|>system",
@@ -107,6 +116,46 @@ def test_a_conversation_starts_with_the_prompt_that_generation_sees(
     # Llama's template puts a space before an answer, which merges with its first word.
     said = [tuple(encode_text(chat, space + answer)) for space in ("", " ")]
     assert any(trained[: len(ids)] == ids for ids in said)
+
+
+def one_by_one(chat: Chat, conversation: tuple[Message, ...]) -> object:
+    try:
+        return encode_conversation(chat, conversation)
+    except ValueError as error:
+        return type(error), str(error)
+
+
+def together(chat: Chat, conversations: list[tuple[Message, ...]]) -> list[object]:
+    found = encode_conversations(chat, conversations)
+    return [(type(f), str(f)) if isinstance(f, ValueError) else f for f in found]
+
+
+answers = st.builds(
+    Message, role=st.just("assistant"), content=texts, reasoning=st.sampled_from(["", "a", "a "])
+)
+rows = st.builds(
+    lambda system, user, answer: (*messages(system, user), answer), texts, texts, answers
+)
+
+
+@given(conversations=st.lists(rows, max_size=5), repeated=st.integers(0, 4))
+def test_conversations_that_are_encoded_together_are_encoded_as_each_alone(
+    chat: Chat, conversations: list[tuple[Message, ...]], repeated: int
+) -> None:
+    given = [*conversations, *conversations[:repeated]]
+    assert together(chat, given) == [one_by_one(chat, each) for each in given]
+
+
+def test_a_conversation_with_a_control_token_spoils_none_beside_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    chat = load_chat(str(unigram(tmp_path_factory.mktemp("unigram"))))
+    sound, bad = (
+        (*messages("s", user), Message(role="assistant", content="a")) for user in ("u", "</s>")
+    )
+    found = together(chat, [sound, bad, sound])
+    assert found == [one_by_one(chat, each) for each in (sound, bad, sound)]
+    assert found[0] == found[2] != found[1] and found[1][0] is ControlTokenError  # type: ignore[index]
 
 
 def test_there_is_one_bos_and_it_comes_first(llama_dir: Path) -> None:

@@ -25,7 +25,6 @@ from orca2_gen.chat import (
     split_thought,
     template_ids,
 )
-from orca2_gen.dataset.proof import is_erased
 from orca2_gen.erasure import erase
 from orca2_gen.rationales import Asking, Thoughts, teach
 from orca2_gen.records import Completion, Example, Message, Problem, Rationale
@@ -34,6 +33,7 @@ from orca2_gen.strategies import Strategies
 from tests.chat.collection import directory, rendering, shapes
 from tests.chat.conversations import control, conversation, rendered, with_thought, words
 from tests.chat.published_shape import PublishedShape
+from tests.dataset.batches import proof_over
 
 THINKING = [shape for shape in shapes() if shape.thought and not shape.has_spelled_thought]
 each_thinker = pytest.mark.parametrize("name", [shape.name for shape in THINKING])
@@ -279,7 +279,7 @@ def test_no_row_holds_a_marker_of_the_teachers_or_opens_otherwise_than_its_templ
                     keeps_thought=thoughts == "keep",
                 )
                 assert isinstance(row, Example), row
-                assert is_erased(row, chat=student, strategies=strategies)
+                assert proof_over([row], chat=student, strategies=strategies).holds
                 assert_opens_rightly(shape, student, row)
                 num_rows += 1
                 num_thoughts += bool(row.messages[-1].reasoning)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import Chat
-from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest
-from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest, read_examples
 from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import FileEntry, write_records
@@ -60,10 +59,17 @@ def test_load_from_disk_opens_it_with_every_row_and_feature_but_no_empty_thought
 
     summary, examples = build(tmp_path, chatml, strategies, num)
     loaded = load_from_disk(str(tmp_path / "dataset"))
-    assert loaded.column_names == [field.name for field in dataclasses.fields(Example)]
+    assert set(loaded.column_names) == {
+        "labels",
+        *(field.name for field in dataclasses.fields(Example)),
+    }
     assert loaded["problem_id"][:] == [e.problem_id for e in examples]
     for row, example in zip(loaded, examples, strict=True):
         assert tuple(row["input_ids"]) == example.input_ids
+        assert row["labels"] == [
+            -100 if place < example.num_prompt_tokens else token
+            for place, token in enumerate(example.input_ids)
+        ]
         assert row["messages"] == [
             {"role": message.role, "content": message.content} for message in example.messages
         ]

@@ -25,8 +25,7 @@ import ray
 from ray.util import placement_group_table
 
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset.manifest import checked_manifest
-from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, read_ledger

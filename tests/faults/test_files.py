@@ -128,7 +128,7 @@ READERS = {
     "a trainer": "from train.examples import load_examples; "
     "load_examples(Path({dataset!r}), prompts='erased', model_dir=Path({tokenizer!r}))",
     "a reader": "from orca2_gen.dataset.manifest import checked_manifest; "
-    "from orca2_gen.dataset.shards import read_examples; d = Path({dataset!r}); "
+    "from orca2_gen.dataset.manifest import read_examples; d = Path({dataset!r}); "
     "list(read_examples(d, checked_manifest(d)))",
     "verify": "import sys; sys.argv = ['orca2', 'verify', {run!r}]; "
     "from orca2_gen.cli import main; main()",

@@ -13,8 +13,7 @@ import pytest
 
 from orca2_gen.chat import load_chat
 from orca2_gen.config.load import load_config
-from orca2_gen.dataset.manifest import checked_manifest
-from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Problem, Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records

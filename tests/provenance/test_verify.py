@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from orca2_gen.config.load import engine_directory
-from orca2_gen.dataset.manifest import checked_manifest
-from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.erasure import erase
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify

@@ -15,7 +15,6 @@ from orca2_gen.chat import encode_text, load_chat
 from orca2_gen.config.arguments import rooms
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset.proof import prove
 from orca2_gen.lengths import length_budget
 from orca2_gen.prompts import user_text
 from orca2_gen.provenance.inputs import read_inputs
@@ -34,6 +33,7 @@ from orca2_gen.tasks.pools import question_key
 from ray_jobs.dispatch.leases import DecidedGroup, ReadLease, UnitLease
 from ray_jobs.file_stages import erase_rationales, read_problems, select_strategy
 from tests.conftest import NUM_BAD, NUM_SUMS, Write, rule_of
+from tests.dataset.batches import proof_over
 from tests.provenance.test_lineage import change_first_row
 from tests.test_rationales import ASKING
 
@@ -203,7 +203,7 @@ def test_a_few_shot_run_follows_from_its_rows_and_is_proved(
     chat = load_chat(engine_directory(config.student))
     assert len(examples) == NUM_SUMS
     assert all("Example 3:" in example.messages[1].content for example in examples)
-    assert prove(examples, chat=chat, strategies=strategies).holds
+    assert proof_over(examples, chat=chat, strategies=strategies).holds
 
 
 def test_an_example_that_was_changed_after_the_teacher_saw_it_is_found(

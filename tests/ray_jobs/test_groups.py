@@ -12,8 +12,7 @@ import pytest
 
 from orca2_gen.calls import compose
 from orca2_gen.config.load import load_config
-from orca2_gen.dataset.manifest import checked_manifest
-from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records

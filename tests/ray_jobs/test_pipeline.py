@@ -15,8 +15,7 @@ import psutil
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest
-from orca2_gen.dataset.shards import read_examples
+from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest, read_examples
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify

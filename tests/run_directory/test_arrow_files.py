@@ -17,13 +17,8 @@ from hypothesis import strategies as st
 from orca2_gen import records
 from orca2_gen.records import Example, Message, Rejection
 from orca2_gen.run_directory import arrow_files
-from orca2_gen.run_directory.arrow_files import (
-    DamagedFile,
-    FileEntry,
-    read_records,
-    write_bytes,
-    write_records,
-)
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records, write_records
+from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.record_tables import to_table
 
 CLASSES = [c for c in vars(records).values() if dataclasses.is_dataclass(c)]
