@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from orca2_gen.records import Rejection
-from orca2_gen.run_directory.arrow_files import write_bytes
+from orca2_gen.run_directory.durable_files import write_bytes
 
 COPIES_VERSION = 1
 """Raise it with every change that can alter which rows are copies: part of the stage keys."""
