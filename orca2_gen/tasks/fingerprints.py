@@ -25,8 +25,11 @@ from orca2_gen.tasks.statements import Statement
 
 NAME_BIT = 1 << 31
 """Set in the hash of a word that is written like a name."""
-A_NUMBER = 0
-"""Stands for every number among the words."""
+A_NUMBER, A_PRONOUN = 0, 1
+"""Stand for every number and for every pronoun that changes with a name."""
+_PRONOUNS = frozenset(
+    ("he", "him", "his", "himself", "she", "her", "hers", "herself", "they", "them", "their")
+)
 ROWS_PER_BATCH = 4096
 _MOST_NAMES = 0.6
 """Share of words with a capital above which the text says nothing about names."""
@@ -57,7 +60,7 @@ class Fingerprint:
     terms: int
     """Hash of the numbers in the question, the choices and all gold answers."""
     words: tuple[int, ...]
-    """Hash of each word of the question in order, with A_NUMBER for each number."""
+    """Hash of each word of the question in order, A_NUMBER and A_PRONOUN among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,11 +102,17 @@ def _words(found: Iterable[str]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1 << 17)
 def word_hash(word: str) -> int:
-    """The hash of a word, with NAME_BIT if it begins with a capital; A_NUMBER for a number."""
+    """The hash of a word, with NAME_BIT if it begins with a capital.
+
+    A_NUMBER stands for every number, and A_PRONOUN for the pronouns that change with a name.
+    """
     if is_number(word):
         return A_NUMBER
-    body = blake2b(word.casefold().encode(), digest_size=4).digest()
-    return int.from_bytes(body, "big") % (NAME_BIT - 1) + 1 | NAME_BIT * word[0].isupper()
+    folded = word.casefold()
+    if folded in _PRONOUNS:
+        return A_PRONOUN
+    body = blake2b(folded.encode(), digest_size=4).digest()
+    return int.from_bytes(body, "big") % (NAME_BIT - 2) + 2 | NAME_BIT * word[0].isupper()
 
 
 def _hash(*texts: str) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import compress
 
-from orca2_gen.tasks.fingerprints import NAME_BIT, word_hash
+from orca2_gen.tasks.fingerprints import NAME_BIT
 
 LEAST_ALIKE = 0.5
 """Share of common words from which two questions are alike."""
@@ -19,54 +21,59 @@ _LEAST_IN_WINDOW = 0.5
 one passage are alike in the passage only."""
 Told = tuple[Sequence[bool], Sequence[bool]]
 _LONGEST_NAME = 3
-"""Words of a name that another of fewer or more words may take the place of."""
-_PRONOUN = 1
-_GENDERED = ("he", "him", "his", "himself", "she", "her", "hers", "herself")
-_PRONOUNS = frozenset(map(word_hash, (*_GENDERED, "they", "them", "their")))
+"""Words of a name that may stand in the place of another's."""
+_MOST_NAMES = 10
+"""Names that are looked for where a name has more words than the one in its place."""
+_FIRST_SYMBOL = 0xF0000  # private to whoever uses it: no text is compared, only hashes
 
 
 def is_renamed(question: Sequence[int], other: Sequence[int]) -> bool:
     """Whether two questions, given by the hashes of their words, differ in names alone.
 
-    A name is a word that one of them writes with a capital; with a name, a pronoun may change.
-    Wherever a name stands, the other question has the same word in its place.
+    A name is a word that one of them writes with a capital. Wherever it stands, the other question
+    has the same in its place.
     """
-    left, right = _without_gender(question), _without_gender(other)
-    if not any(word >= NAME_BIT for word in left):
-        left, right = right, left
-    if len(left) == len(right) and _agree([(left, right)]):
-        return True
-    matcher = SequenceMatcher(None, _plain(left), _plain(right), autojunk=False)
-    return _agree((left[a:b], right[c:d]) for _, a, b, c, d in matcher.get_opcodes())
+    if not any(word >= NAME_BIT for word in question):
+        question, other = other, question
+    if len(question) == len(other):
+        return _is_word_for_word(question, other)
+    return _has_longer_names(question, _plain(other))
 
 
-def _without_gender(words: Sequence[int]) -> list[int]:
-    return [_PRONOUN if word & (NAME_BIT - 1) in _PRONOUNS else word for word in words]
-
-
-def _agree(parts: Iterable[tuple[list[int], list[int]]]) -> bool:
-    """Whether the other question has the same words for each word, others only for a name."""
-    stands_for: dict[int, list[int]] = {}
-    for left, right in parts:
-        if len(left) == len(right):
-            pairs = [(word, [other]) for word, other in zip(left, right, strict=True)]
-        elif left and right and max(len(left), len(right)) <= _LONGEST_NAME:
-            if not all(word >= NAME_BIT for word in left):
-                return False
-            pairs = [(left[0], right), *((word, list[int]()) for word in left[1:])]
-        else:
+def _is_word_for_word(question: Sequence[int], other: Sequence[int]) -> bool:
+    stands_for: dict[int, int] = {}
+    for word, written in zip(question, other, strict=True):
+        plain = written & (NAME_BIT - 1)
+        if (word | written) < NAME_BIT and word != plain:
             return False
-        for word, others in pairs:
-            if len(others) == 1 and not _is_same_or_name(word, others[0]):
-                return False
-            plain = _plain(others)
-            if stands_for.setdefault(word, plain) != plain:
-                return False
+        if stands_for.setdefault(word, plain) != plain:
+            return False
     return True
 
 
-def _is_same_or_name(word: int, other: int) -> bool:
-    return (word | other) >= NAME_BIT or word == other
+def _has_longer_names(question: Sequence[int], other: list[int]) -> bool:
+    """Whether the other question has some words, the same everywhere, for each name it has not as
+    often.
+    """
+    symbols: dict[int, str] = {}
+    names: dict[int, str] = {}
+    in_question, in_other = Counter(_plain(question)), Counter(other)
+    pattern = ""
+    for word in question:
+        plain = word & (NAME_BIT - 1)
+        if word < NAME_BIT or in_question[plain] == in_other[plain]:
+            pattern += _symbol(symbols, plain)
+        elif word in names:
+            pattern += f"(?P={names[word]})"
+        else:
+            names[word] = f"name{len(names)}"
+            pattern += f"(?P<{names[word]}>.{{0,{_LONGEST_NAME}}})"
+    text = "".join(_symbol(symbols, word) for word in other)
+    return len(names) <= _MOST_NAMES and re.fullmatch(pattern, text) is not None
+
+
+def _symbol(symbols: dict[int, str], word: int) -> str:
+    return symbols.setdefault(word, chr(_FIRST_SYMBOL + len(symbols)))
 
 
 def likeness(question: Sequence[int], other: Sequence[int], told: Told) -> float:

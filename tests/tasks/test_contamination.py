@@ -24,16 +24,17 @@ MICROWORLD = Path(__file__).parents[2] / "orca2_gen" / "microworld" / "tasks"
 Change = Callable[[str, random.Random], str]
 
 
-def renamed(text: str, rng: random.Random) -> str:
+def renamed(text: str, rng: random.Random, names: list[str] = NAMES) -> str:
     """The text with another name for each word with a capital that does not begin a sentence."""
     inside = set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]+", text)) - {"I"}
-    new = {name: rng.choice(NAMES) for name in sorted(inside)}
+    new = {name: rng.choice(names) for name in sorted(inside)}
     return re.sub(r"\b[A-Z][a-z]+\b", lambda found: new.get(found[0], found[0]), text)
 
 
 CHANGES: dict[str, Change] = {
     "case": lambda text, rng: rng.choice([str.upper, str.lower, str.title])(text),
     "names": renamed,
+    "longer names": lambda text, rng: renamed(text, rng, ["Mary Ann", "Jo", "Mr. van Stone"]),
     "names and case": lambda text, rng: rng.choice([str.upper, str.lower])(renamed(text, rng)),
     "spaces": lambda text, rng: text.replace(" ", rng.choice(["  ", "\n", "\u00a0"])),
     "full width": lambda text, rng: "".join(
@@ -65,7 +66,9 @@ def test_the_test_file_of_gsm8k_is_found_whole_among_its_training_rows(
     found = copies([task], [task_fingerprints(tmp_path, held)])
     ids = task.table(["problem_id"])["problem_id"].to_pylist()
     wanted = {f"g/train/hidden-{place}" for place in range(len(hidden))}
-    assert {ids[each.row] for each in found} == wanted
+    least = 0.99 if change == "longer names" else 1  # a name may be a word of the text as well
+    assert {ids[each.row] for each in found} <= wanted
+    assert len(found) >= least * len(wanted)
     assert {each.reason for each in found} == {CONTAMINATED}
 
 
