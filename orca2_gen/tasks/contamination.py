@@ -8,13 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from orca2_gen.tasks.duplicates import Found, TaskFingerprints, all_rows
-from orca2_gen.tasks.fingerprints import Lists, lists
+from orca2_gen.tasks.fingerprints import A_NUMBER, Lists, lists
 from orca2_gen.tasks.likeness import is_renamed
 from orca2_gen.tasks.matches import CONTAMINATED
 from orca2_gen.tasks.trigrams import Frequencies, frequencies, trigrams
 
 LEAST_COMMON = 3
 """Rare runs of three words that two questions must share to be looked at."""
+_LEAST_EVIDENCE = 7
+"""Rare runs in common and twice the numbers of a question that may be another's but for names: a
+short one without numbers (`Which river is at the home of Ann?`) may be a template for names."""
 _ROWS_AT_ONCE = 65_536
 _COLUMNS = ("problem_id", "terms", "words")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -67,16 +70,19 @@ class _HeldOut:
             rows = candidates[first : first + _ROWS_AT_ONCE]
             asked = words.only(rows)
             partners: dict[int, str] = {}
-            for row, other in self._alike(asked, terms[rows], often):
-                if is_renamed(self._words.of(other).tolist(), asked.of(row).tolist()):
+            for row, other, num_common in self._alike(asked, terms[rows], often):
+                words_of_row = asked.of(row).tolist()
+                if num_common + 2 * words_of_row.count(A_NUMBER) < _LEAST_EVIDENCE:
+                    continue
+                if is_renamed(self._words.of(other).tolist(), words_of_row):
                     partners[row] = min(self._ids[other], partners.get(row, self._ids[other]))
             for row, partner in partners.items():
                 yield Found(row=start + int(rows[row]), reason=CONTAMINATED, partner=partner)
 
     def _alike(
         self, asked: Lists, terms: np.ndarray, often: Frequencies
-    ) -> Iterator[tuple[int, int]]:
-        """Pairs of a row and a held-out row that share enough rare runs."""
+    ) -> Iterator[tuple[int, int, int]]:
+        """Pairs of a row and a held-out row that share rare runs, and the number of these."""
         runs = trigrams(asked)
         is_rare = often.are_rare(runs.values)
         rows = runs.rows[is_rare]
@@ -86,7 +92,9 @@ class _HeldOut:
         places = np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
         pairs = np.stack([np.repeat(rows, lengths), self._rows[places]], axis=1)
         found, counts = np.unique(pairs, axis=0, return_counts=True)
-        yield from map(tuple, found[counts >= LEAST_COMMON].tolist())
+        enough = counts >= LEAST_COMMON
+        rows_of_pairs, others = found[enough].T.tolist() if enough.any() else ([], [])
+        yield from zip(rows_of_pairs, others, counts[enough].tolist(), strict=True)
 
 
 def _mixed(runs: np.ndarray, terms: np.ndarray) -> np.ndarray:

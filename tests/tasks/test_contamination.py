@@ -134,6 +134,17 @@ def test_a_template_loses_only_rows_that_are_equal() -> None:
     }
 
 
+def test_a_short_question_about_another_name_stays() -> None:
+    asked, held = (
+        [
+            problem(f"t/{split}/{place}", f"At which river does {name}{end} live?", "Tofis")
+            for place, name in enumerate(NAMES[:5])
+        ]
+        for split, end in (("train", "o"), ("test", ""))
+    )
+    assert found_partners({"t": asked}, {"t": held}) == {}
+
+
 def test_a_passage_with_another_question_stays() -> None:
     passage = "The Tofis rises in the hills above Pogon and reaches the sea at Mevat in the west. "
     held = problem("t/test/1", passage + "Does the river pass a town before Mevat?", "yes")
