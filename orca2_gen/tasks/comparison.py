@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from orca2_gen.tasks.copies import copies, write_copies, write_near_list
-from orca2_gen.tasks.duplicates import TaskFingerprints, read_found, write_found
+from orca2_gen.tasks.duplicates import TaskFingerprints, all_rows, read_found, write_found
 from orca2_gen.tasks.fingerprints import lists
 from orca2_gen.tasks.near_duplicates import (
     NUM_BANDS,
@@ -89,7 +89,7 @@ def _compare_nearly(comparison: Comparison, lengths: Sequence[int], results: Res
     candidates = [comparison.file(f"candidates-{each[0]}") for each in bands]
     results(_write_candidates, [(signed, *each) for each in zip(bands, candidates, strict=True)])
     pairs = comparison.file("candidates")
-    [num_pairs] = results(_write_all_candidates, [(candidates, pairs)])
+    [num_pairs] = results(_write_all_candidates, [(comparison, candidates, pairs)])
     places = range(0, num_pairs, _PAIRS_PER_CALL)
     alike = [comparison.file(f"pairs-{first}") for first in places]
     results(
@@ -135,9 +135,11 @@ def _write_candidates(signed: Sequence[Path], bands: Sequence[int], path: Path) 
     write_candidates(pairs_in_bands(signed, bands), path)
 
 
-def _write_all_candidates(files: Sequence[Path], path: Path) -> int:
-    """The number of different pairs in all files."""
+def _write_all_candidates(comparison: Comparison, files: Sequence[Path], path: Path) -> int:
+    """The number of different pairs in all files, exact copies apart."""
     pairs = np.unique(np.concatenate([read_candidates(file) for file in files]), axis=0)
+    copy = all_rows(comparison.tasks, ["copy"])["copy"].to_numpy()
+    pairs = pairs[copy[pairs[:, 0]] != copy[pairs[:, 1]]]
     write_candidates(pairs, path)
     return len(pairs)
 
