@@ -85,6 +85,7 @@ def test_a_number_has_one_plain_form(written: str, plain: str) -> None:
         ("\u201cIt\u2019s\u201d \u2212 5\u20137", ['"', "It", "'", "s", '"', "-", "5", "-", "7"]),
         ("\u82b1\u8272 ok", ["\u82b1", "\u8272", "ok"]),
         ("\u0661\u0662", ["12"]),
+        ("\u00bd cup", ["1", "/", "2", "cup"]),
     ],
 )
 def test_every_character_but_white_space_is_part_of_a_token(text: str, found: list[str]) -> None:
