@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca2_gen.chat import Rendering
-from orca2_gen.config.arguments import engine_rendering, task_source
+from orca2_gen.config.arguments import (
+    engine_rendering,
+    held_out_tasks,
+    removes_near,
+    task_source,
+)
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.manifest import DatasetSummary
@@ -21,7 +26,9 @@ from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
-from orca2_gen.tasks.counts import FELL_SHORT, PASSED_OVER, reason_counts
+from orca2_gen.tasks.copies import matches_file
+from orca2_gen.tasks.counts import FELL_SHORT, NEAR_DUPLICATES, PASSED_OVER, reason_counts
+from orca2_gen.tasks.matches import NEAR, read_matches
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.sampling import Sample
 from orca2_gen.tasks.soundness import no_rows
@@ -39,7 +46,7 @@ def read_problems(
         ChangedInput: a file that is read has changed since the run began.
         ValueError: the files cannot be read to their end, or hold no row.
     """
-    held_out = config.evaluation.tasks if lease.task.few_shot is not None else ()
+    held_out = held_out_tasks(config) if lease.task.few_shot is not None else ()
     watch = TaskWatch(inputs, (lease.task, *held_out))
     made: deque[Receipt] = deque()
     try:
@@ -66,11 +73,14 @@ def _read_units(
         for room in lease.rooms
     ]
     source = task_source(task)
+    matches = read_matches(matches_file(lease.copies, task.name)) if lease.copies else []
+    near = {} if removes_near(config) else {m.problem_id: m for m in matches if m.reason == NEAR}
     read = read_task(
         source,
         inputs.taxonomy,
-        held_out=[task_source(other) for other in config.evaluation.tasks],
+        held_out=[task_source(other) for other in held_out_tasks(config)],
         fits=lambda p: isinstance(plan_length(p, strategies, budgets, lease.stage), Problem),
+        copies={m.ordinal: m for m in matches if m.problem_id not in near},
         stage=lease.stage,
     )
     counts = _sample_counts(read.sample) if read.sample else {}
@@ -90,6 +100,8 @@ def _read_units(
         rejected = [row for row in planned if isinstance(row, Rejection)]
         accepted = [row for row in planned if isinstance(row, Problem)]
         of_unit |= reason_counts(rejected)
+        if num_near := sum(problem.problem_id in near for problem in accepted):
+            of_unit |= {NEAR_DUPLICATES: num_near}
         if num_open := sum(problem.answer_type == "open" for problem in accepted):
             of_unit |= {OPEN: num_open}
         name = UnitName(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayTaskError
@@ -31,6 +32,7 @@ from orca2_gen.run_directory.units import Receipt
 from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
 from orca2_gen.tasks.soundness import notes_on
 from ray_jobs import file_stages
+from ray_jobs.decontamination import found_copies
 from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
 from ray_jobs.dispatch.receipts import check_task, unwrapped
 from ray_jobs.overlapped import score_and_teach
@@ -73,8 +75,10 @@ def _is_overlapped(run: Run) -> bool:
 
 
 def read_tasks(run: Run) -> None:
-    """Commits every task file as problems that fit all engines."""
-    read_task_files(run, "problems", run.config.tasks, rooms(run.config, run.inputs.strategies))
+    """Commits every task file as problems that fit all engines, none of them a copy."""
+    room = rooms(run.config, run.inputs.strategies)
+    with found_copies(run) as copies:
+        read_task_files(run, "problems", run.config.tasks, room, copies)
 
 
 def score_student(run: Run) -> None:
@@ -169,7 +173,11 @@ def build_dataset(run: Run) -> DatasetSummary:
 
 
 def read_task_files(
-    run: Run, stage: str, tasks: Sequence[TaskConfig], rooms: tuple[Room, ...]
+    run: Run,
+    stage: str,
+    tasks: Sequence[TaskConfig],
+    rooms: tuple[Room, ...],
+    copies: Path | None = None,
 ) -> None:
     """Commits the rows of every task, and says of each how many were accepted and rejected.
 
@@ -187,6 +195,7 @@ def read_task_files(
             stage_key=run.keys[stage],
             driver=run.driver,
             committed=committed,
+            copies=copies,
         )
         for task in tasks
     ]

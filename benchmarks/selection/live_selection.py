@@ -93,7 +93,9 @@ def _config(run_dir: Path, method: str, delta: float, block_size: int) -> Config
         ],
     )
     held_out = [t.model_copy(update={"name": t.name + HELD_OUT}) for t in config.evaluation.tasks]
-    return config.model_copy(update={"tasks": (*config.tasks, *held_out)})
+    # Held-out tasks are read as tasks on purpose: they are no copies here.
+    update = {"tasks": (*config.tasks, *held_out), "decontaminate": None}
+    return config.model_copy(update=update)
 
 
 def _score(

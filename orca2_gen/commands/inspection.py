@@ -41,8 +41,9 @@ def tasks(
     That is its problems by answer type, the rows passed over, and the rejections with their
     reasons. The exit code is 3 if one of them holds no problem.
     """
-    from orca2_gen.tasks.read import TaskSource, read_task
+    from orca2_gen.tasks.read import read_task
     from orca2_gen.tasks.soundness import check_sound, notes_on
+    from orca2_gen.tasks.source import TaskSource
     from orca2_gen.tasks.taxonomy import load_taxonomy
 
     branches, mapping = load_taxonomy(taxonomy), _columns(columns)

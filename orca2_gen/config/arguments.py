@@ -15,7 +15,7 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.records import Role
 from orca2_gen.selection.blocks import Rule
 from orca2_gen.strategies import Strategies
-from orca2_gen.tasks.read import TaskSource
+from orca2_gen.tasks.source import TaskSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +70,16 @@ def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
 def task_source(task: TaskConfig) -> TaskSource:
     """The TaskSource of a task."""
     return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
+
+
+def held_out_tasks(config: Config) -> tuple[TaskConfig, ...]:
+    """The tasks whose questions no worked example asks."""
+    return config.held_out or config.evaluation.tasks
+
+
+def removes_near(config: Config) -> bool:
+    """Whether near-duplicates are rejected."""
+    return config.decontaminate is not None and config.decontaminate.near == "remove"
 
 
 def evaluation_rooms(config: Config) -> tuple[Room, ...]:

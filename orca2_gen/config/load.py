@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orca2_gen.config.decontaminate import DecontaminateConfig
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.engine_arguments import argument_models
 from orca2_gen.config.paths import check_paths, resolve_paths
@@ -38,7 +39,8 @@ def load_config(
     """The checked Config of a file; every path in it is absolute and exists on this machine.
 
     It has a template_date: its own, else the one that `source` or its run directory recorded, else
-    today. So it has a scoring.ask_again; a record without one is of a version that never asked.
+    today. So it has a scoring.ask_again and a section decontaminate; a record without one is of a
+    version that never asked and rejected no copies.
 
     Args:
         path: a TOML file, or a `config.json` that a run recorded.
@@ -55,20 +57,37 @@ def load_config(
         _check_accuracies(config)
     except ValueError as error:
         raise ValueError(f"config {path}: {error}") from error
-    return _dated(_asking(config, Path(path), source), source)
+    config = _decontaminating(_asking(config, Path(path), source), Path(path), source)
+    return _dated(config, source)
 
 
 def _asking(config: Config, path: Path, source: Path | None) -> Config:
     if config.scoring.ask_again is not None:
         return config
+    recorded = _run_of(config, path, source)
+    ask_again = "answer" if recorded is None else recorded.scoring.ask_again or "none"
+    scoring = config.scoring.model_copy(update={"ask_again": ask_again})
+    return config.model_copy(update={"scoring": scoring})
+
+
+def _decontaminating(config: Config, path: Path, source: Path | None) -> Config:
+    if config.decontaminate is not None:
+        return config
+    recorded = _run_of(config, path, source)
+    found = DecontaminateConfig() if recorded is None else recorded.decontaminate
+    return config.model_copy(update={"decontaminate": found})
+
+
+def _run_of(config: Config, path: Path, source: Path | None) -> Config | None:
+    """The config of the run that this one takes its stages from, or continues; None if it is new.
+
+    That of a run that is forked or regraded may be the very file that is loaded.
+    """
     runs = [*([] if source is None else [source]), Path(config.run_dir)]
     records = [run_dir / "config.json" for run_dir in runs]
     if path.suffix == ".json":
-        records.insert(len(runs) - 1, path)  # the config of a run that is forked or regraded
-    recorded = next((r.scoring for r in map(_recorded, records) if r is not None), None)
-    ask_again = "answer" if recorded is None else recorded.ask_again or "none"
-    scoring = config.scoring.model_copy(update={"ask_again": ask_again})
-    return config.model_copy(update={"scoring": scoring})
+        records.insert(len(runs) - 1, path)
+    return next(filter(None, map(_recorded, records)), None)
 
 
 def _dated(config: Config, source: Path | None) -> Config:

@@ -57,11 +57,14 @@ def _places(raw: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for key in (*_KEYS, *_KEPT_RELATIVE):
         section = raw if len(key) == 1 else raw.get(key[0])
         found.append((".".join(key), section, key[-1]))
-    evaluation = raw.get("evaluation")
-    of_evaluation = evaluation.get("tasks") if isinstance(evaluation, dict) else None
-    for place, tasks in (("tasks", raw.get("tasks")), ("evaluation.tasks", of_evaluation)):
+    places = [("tasks", raw.get("tasks"))]
+    for above, below in (("evaluation", "tasks"), ("decontaminate", "files")):
+        held_out = raw.get(above)
+        listed = held_out.get(below) if isinstance(held_out, dict) else None
+        places.append((f"{above}.{below}", listed))
+    for at, tasks in places:
         for index, task in enumerate(tasks if isinstance(tasks, list) else []):
-            found.append((f"{place}.{index}.path", task, "path"))
+            found.append((f"{at}.{index}.path", task, "path"))
     for role in _ROLES:
         engine = raw.get(role)
         arguments = engine.get("engine_arguments") if isinstance(engine, dict) else None
@@ -102,8 +105,12 @@ def check_paths(config: Config) -> None:
 
 
 def task_paths(config: Config) -> list[tuple[str, str]]:
-    """(key, path) of every task, held-out ones last."""
-    places = (("tasks", config.tasks), ("evaluation.tasks", config.evaluation.tasks))
+    """(key, path) of every task, those of evaluation and other held-out files last."""
+    places = (
+        ("tasks", config.tasks),
+        ("evaluation.tasks", config.evaluation.tasks),
+        ("decontaminate.files", config.held_out_files),
+    )
     return [(f"{at}.{n}.path", task.path) for at, tasks in places for n, task in enumerate(tasks)]
 
 

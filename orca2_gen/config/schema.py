@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from orca2_gen.config.decontaminate import DecontaminateConfig
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.scoring import ScoringConfig
@@ -148,6 +149,8 @@ class Config(Section):
     """Problems of one committed unit outside scoring."""
     tasks: Annotated[tuple[TaskConfig, ...], FROM_LIST, Field(min_length=1)]
     """Files of problems, from which the dataset is made."""
+    decontaminate: DecontaminateConfig | None = None
+    """Which rows are rejected as copies. If not set, as in a section without keys."""
     student: EngineConfig
     """Model that the data is for."""
     teacher: EngineConfig
@@ -172,6 +175,23 @@ class Config(Section):
     """How the student is trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How a model is evaluated."""
+
+    @property
+    def held_out_files(self) -> tuple[TaskConfig, ...]:
+        """The tasks that read `decontaminate.files`."""
+        return tuple(file.task for file in self.decontaminate.files) if self.decontaminate else ()
+
+    @property
+    def held_out(self) -> tuple[TaskConfig, ...]:
+        """All that the dataset must hold no copy of."""
+        if self.decontaminate is None or not self.decontaminate.contamination:
+            return ()
+        return (*self.evaluation.tasks, *self.held_out_files)
+
+    @property
+    def every_task(self) -> tuple[TaskConfig, ...]:
+        """Every task that the config names: of the dataset, of evaluation, held out elsewhere."""
+        return (*self.tasks, *self.evaluation.tasks, *self.held_out_files)
 
     @property
     def judge_of_open(self) -> EngineConfig | None:

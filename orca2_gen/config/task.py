@@ -11,9 +11,27 @@ from pydantic import Field, field_validator, model_validator
 from orca2_gen.config.section import FROM_LIST, Name, PathText, Section
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.columns import ANSWERS, Columns, check_columns
-from orca2_gen.tasks.read import TaskSource, check_source
+from orca2_gen.tasks.source import TaskSource, check_source
 
 NumExamples = Annotated[int, Field(ge=1, le=16)]
+
+
+TaskFormat = Literal[
+    "jsonl",
+    "parquet",
+    "datasets",
+    "gsm8k",
+    "flan",
+    "natural_instructions",
+    "aqua",
+    "agieval",
+    "math",
+    "bbh",
+    "deepmind_mathematics",
+    "drop",
+    "race",
+    "crass",
+]
 
 
 class TaskConfig(Section):
@@ -21,22 +39,7 @@ class TaskConfig(Section):
 
     name: Name
     """Name of the task, unique in the config; part of problem ids and of file names."""
-    format: Literal[
-        "jsonl",
-        "parquet",
-        "datasets",
-        "gsm8k",
-        "flan",
-        "natural_instructions",
-        "aqua",
-        "agieval",
-        "math",
-        "bbh",
-        "deepmind_mathematics",
-        "drop",
-        "race",
-        "crass",
-    ]
+    format: TaskFormat
     """Format of the files."""
     path: PathText
     """File in the format, directory of such files, or directory that `datasets.save_to_disk`

@@ -71,11 +71,11 @@ def read_inputs(config: Config) -> Inputs:
         ValueError: a file cannot be read or does not fit the config; one line says which key.
     """
     inputs = read_texts(config)  # first: a mistake in the rest should not wait for large files
-    for task in (*config.tasks, *config.evaluation.tasks):
+    for task in config.every_task:
         check_sound(task_source(task))
     tasks: dict[tuple[str, str], str] = {
         (task.format, task.path): format_digest(task.format, Path(task.path))
-        for task in (*config.tasks, *config.evaluation.tasks)
+        for task in config.every_task
     }
     inputs = dataclasses.replace(inputs, tasks=tasks)
     # No row depends on the weights of a model that is asked nothing.

@@ -34,6 +34,7 @@ from orca2_gen.rationales import ACCEPTANCE_VERSION
 from orca2_gen.run_directory.ledger import stage_key
 from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK
 from orca2_gen.strategies import EMPTY, Strategies
+from orca2_gen.tasks.matches import COPIES_VERSION
 from orca2_gen.tasks.read import READER_VERSION
 
 PREVIOUS = {
@@ -53,7 +54,8 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
     strategies, selection = inputs.strategies, config.selection
     return {
         "problems": _reading(config, config.tasks, inputs, rooms(config, strategies))
-        | {"select_by": selection.select_by},
+        | {"select_by": selection.select_by}
+        | _copies(config, inputs),
         "scores": _scoring(config, inputs),
         "judgements": _judging(config, inputs),
         "selections": {
@@ -232,6 +234,26 @@ def _reading(
         ]
         found["few_shot"] = {"text": SHOTS_VERSION, "held_out": sorted(held_out, key=json.dumps)}
     return found
+
+
+def _copies(config: Config, inputs: Inputs) -> dict[str, Any]:
+    """The determinants of which rows are copies; none where no row is rejected for it."""
+    asked = config.decontaminate
+    if asked is None or not asked.removes:
+        return {}
+    fields = {"format", "answer_type", "columns"}
+    held_out = [
+        [inputs.tasks[task.format, task.path], task.model_dump(include=fields)]
+        for task in config.held_out
+    ]
+    return {
+        "copies": {
+            "version": COPIES_VERSION,
+            "duplicates": asked.duplicates,
+            **({"near": "remove"} if asked.near == "remove" else {}),
+            "held_out": sorted(held_out, key=json.dumps),
+        }
+    }
 
 
 def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:

@@ -20,6 +20,8 @@ READING = ("problems", "evaluation_problems")
 PASSED_OVER, FELL_SHORT = "passed_over", "fell_short"
 """Counts in the receipt of a task's first unit: rows that its sample left out, and tasks or
 categories of which it gave fewer problems than asked for."""
+NEAR_DUPLICATES = "near_duplicates"
+"""Count in the receipt of a unit: accepted rows that nearly repeat another row."""
 _REASON = "rejected."
 
 
@@ -33,6 +35,7 @@ class TaskCounts:
     rejected: int = 0
     passed_over: int = 0
     fell_short: int = 0
+    near_duplicates: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejections by reason; those of receipts that do not say are missing."""
 
@@ -43,6 +46,7 @@ class TaskCounts:
         self.rejected += counts["rejected"]
         self.passed_over += counts.get(PASSED_OVER, 0)
         self.fell_short += counts.get(FELL_SHORT, 0)
+        self.near_duplicates += counts.get(NEAR_DUPLICATES, 0)
         self.reasons.update(stated_reasons(receipt))
 
     @property
@@ -60,6 +64,11 @@ class TaskCounts:
             f"{self.accepted} accepted",
             f"{self.rejected} rejected" + (f" ({why})" if why else ""),
         ]
+        if self.near_duplicates:
+            parts.append(
+                f"{self.near_duplicates} of the accepted nearly repeat another row "
+                "(near_duplicates.jsonl says which)"
+            )
         if self.passed_over:
             parts.append(f"{self.passed_over} passed over by the sample")
         if self.fell_short:

@@ -25,6 +25,9 @@ class Candidate:
     category: str
     is_bad: bool
     """Whether it cannot become a problem; such a row has no readable task or category."""
+    is_copy: bool = False
+    """Whether it repeats another row. Copies that come before a row that is drawn are drawn with
+    it, to be rejected, and take nobody's place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +38,8 @@ class Shortfall:
     """`task` or `category`, and its name if it has one."""
     asked: int
     held: int
-    """Rows that it has: fewer than asked for, or enough, with some of those drawn rejected."""
+    """Rows that it has, copies apart: fewer than asked for, or enough, with some of those drawn
+    rejected."""
     rejected: int
 
     @property
@@ -70,9 +74,10 @@ def draw(
 ) -> Sample:
     """The sample: the first rows of each task by rank, and of those the first of each category.
 
-    Held in memory: the candidates drawn from each task (or category, if tasks have no limit) and a
-    count for each. A row that cannot be read has neither name, and is drawn among the rows that
-    have none.
+    Copies are no part of any quota: it is filled by other rows as long as there are some. Held in
+    memory: the candidates drawn from each task (or category, if tasks have no limit), its copies,
+    and a count for each. A row that cannot be read has neither name, and is drawn among the rows
+    that have none.
     """
     num_rows = 0
 
@@ -114,11 +119,16 @@ class _Quota:
 def _smallest(
     candidates: Iterable[Candidate], quota: _Quota
 ) -> tuple[list[Candidate], Counter[str]]:
-    """The first rows of each group by rank, and the number of rows of each group."""
+    """The first rows of each group by rank, and the number of rows of each group, copies apart."""
     heaps: dict[str, list[tuple[int, int, Candidate]]] = {}
+    copies: dict[str, list[tuple[int, int, Candidate]]] = {}
     held: Counter[str] = Counter()
     for candidate in candidates:
         group = quota.name(candidate)
+        if candidate.is_copy:
+            entry = (-candidate.rank, -candidate.ordinal, candidate)
+            copies.setdefault(group, []).append(entry)
+            continue
         held[group] += 1
         heap = heaps.setdefault(group, [])
         entry = (-candidate.rank, -candidate.ordinal, candidate)
@@ -126,7 +136,12 @@ def _smallest(
             heapq.heappush(heap, entry)
         elif entry > heap[0]:
             heapq.heapreplace(heap, entry)
-    return [entry[2] for heap in heaps.values() for entry in heap], held
+    kept = [entry[2] for heap in heaps.values() for entry in heap]
+    for group, found in copies.items():
+        heap = heaps.get(group, [])
+        is_full = len(heap) == quota.asked
+        kept += [entry[2] for entry in found if not is_full or entry > heap[0]]
+    return kept, held
 
 
 def _shortfalls(
@@ -136,6 +151,8 @@ def _shortfalls(
     rejected: Counter[str] = Counter()
     ranks: set[int] = set()
     for candidate in drawn if is_last else ():
+        if candidate.is_copy:
+            continue
         # Equal ranks mean equal ids: all but the first are rejected as duplicates.
         rejected[quota.name(candidate)] += candidate.is_bad or candidate.rank in ranks
         if not candidate.is_bad:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from orca2_gen.calls import Budget
@@ -72,6 +73,8 @@ class ReadLease:
     driver: str
     committed: frozenset[str]
     """Units that are not written again."""
+    copies: Path | None = None
+    """Folder of each task's matches (tasks/copies.py); None if copies are problems like others."""
     attempt: int = 1
 
     @property

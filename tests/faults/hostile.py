@@ -86,7 +86,7 @@ ROWS = (
     raw(29, "no_answer", '{"question": "What?", "answer": ""}'),
     raw(29, "no_answer", '{"question": "What?", "answer": " \\n "}'),
     row(29, "longer than any answer", "truncated", answer="long " * 10_000),
-    row(30, "Same"),
+    row(30, "Same", question="What is written with a capital?"),
     row(30, "same"),
     raw(30, "duplicate_id", '{"id": "same", "question": "Again?", "answer": "x"}'),
     row(30, "caf\u00e9"),

@@ -131,6 +131,7 @@ def assert_sound(
     assert found.notes == [] or not is_finished
     # I4: an engine that ends with a run that stopped may be writing, and the next driver tidies up.
     assert [str(path) for path in run_dir.rglob("*.tmp-*")] == [] or not is_finished
+    assert list(run_dir.glob(".fingerprints-*")) == [] or not is_finished
     assert not (run_dir / "driver.lock").exists()
     assert_nothing_runs()
     if unused_before is not None:

@@ -23,7 +23,8 @@ from orca2_gen.prompts import user_text
 from orca2_gen.records import Problem, StudentScore
 from orca2_gen.run_directory.ledger import committed_rows, read_ledger
 from orca2_gen.strategies import OWN_FILE, load_strategies
-from orca2_gen.tasks.read import TaskSource, read_task
+from orca2_gen.tasks.read import read_task
+from orca2_gen.tasks.source import TaskSource
 from ray_jobs.demo import CONFIG
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run

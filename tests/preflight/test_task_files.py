@@ -39,3 +39,17 @@ def test_rows_that_cannot_be_read_are_no_question_of_columns(
     for body in ("", "{not json\n", "[]\n"):
         (tmp_path / "sums.jsonl").write_text(body)
         check_task_files(load_config(file, ["tasks.0.columns={question='q', answer='a'}"]))
+
+
+def test_a_held_out_file_may_be_that_of_an_evaluation_and_never_that_of_a_task(
+    write_config: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "held.jsonl").write_text('{"question": "What?", "answer": "this"}\n')
+    sections = (
+        "[[evaluation.tasks]]\nname = 'e'\nformat = 'jsonl'\npath = 'held.jsonl'\n"
+        "[[decontaminate.files]]\nformat = 'jsonl'\npath = '{}'\n"
+    )
+    check_task_files(load_config(write_config(sections=sections.format("held.jsonl"))))
+    config = load_config(write_config(sections=sections.format("sums.jsonl")))
+    with pytest.raises(ValueError, match=r"decontaminate\.files\.0\.path: .* is read by tasks\.0"):
+        check_task_files(config)

@@ -187,15 +187,18 @@ def test_few_shot_is_in_the_keys_and_with_it_what_the_evaluation_asks(
     file = write_config(sections=sections)
     few_shot = "tasks.0.few_shot=[3, 5]"
     assert changed_stages(file, few_shot) == ALL
-    zero, few = file_keys(file), file_keys(file, few_shot)
-    assert few["problems"] != file_keys(file, "tasks.0.few_shot=[2, 5]")["problems"]
-    renamed = file_keys(file, few_shot, "evaluation.tasks.0.name=f")
+    off = "decontaminate.contamination=false"
+    on, zero, few = file_keys(file), file_keys(file, off), file_keys(file, off, few_shot)
+    few_shot_alone = (off, few_shot)
+    assert few["problems"] != file_keys(file, off, "tasks.0.few_shot=[2, 5]")["problems"]
+    renamed = file_keys(file, *few_shot_alone, "evaluation.tasks.0.name=f")
     assert {stage for stage in few if renamed[stage] != few[stage]} == {"evaluation_problems"}
     held_out.write_text(json.dumps({"question": "What is 1 + 2?", "answer": "3"}) + "\n")
-    changed = {stage for stage, key in file_keys(file).items() if key != zero[stage]}
+    changed = {stage for stage, key in file_keys(file, off).items() if key != zero[stage]}
     assert changed == {"evaluation_problems"}
-    changed = {stage for stage, key in file_keys(file, few_shot).items() if key != few[stage]}
-    assert changed == {"evaluation_problems"} | ALL
+    for before, sets in ((few, few_shot_alone), (on, ())):
+        changed = {stage for stage, key in file_keys(file, *sets).items() if key != before[stage]}
+        assert changed == {"evaluation_problems"} | ALL
 
 
 def test_a_run_without_forced_endings_has_the_keys_of_one_that_knows_none(

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orca2_gen.records import AnswerType, Problem, Rejection
-from orca2_gen.tasks.read import TaskSource, read_task
+from orca2_gen.tasks.read import read_task
+from orca2_gen.tasks.source import TaskSource
 from orca2_gen.tasks.taxonomy import NO_TAXONOMY, Taxonomy
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -14,8 +14,9 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Rejection
 from orca2_gen.tasks.formats import FORMATS
-from orca2_gen.tasks.read import TaskSource, read_task
+from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.soundness import check_sound
+from orca2_gen.tasks.source import TaskSource
 from tests.tasks.reading import (
     GOOD,
     SAMPLES,

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orca2_gen.records import Problem
+from orca2_gen.tasks.matches import Match
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.sampling import Sample
 from tests.tasks.reading import Found, line, problems, reasons, source
@@ -141,3 +142,36 @@ def test_what_is_wrong_with_a_file_is_never_passed_over(tmp_path: Path) -> None:
     found, sample = sampled(tmp_path, rows_per_task=1)
     assert reasons(found) == ["problem", "empty_file"]
     assert len(sample.ordinals) == 1 and sample.num_passed_over == 49
+
+
+@SLOW_FINE
+@given(rows=ROWS, limit=st.integers(1, 12), copied=st.sets(st.integers(0, 30)))
+def test_copies_take_nobodys_place_and_those_that_are_drawn_are_rejected(
+    tmp_path: Path, rows: list[tuple[int, str, bool]], limit: int, copied: set[int]
+) -> None:
+    path = write(tmp_path, [line(category=category) for _, category, _ in rows])
+    copies = {
+        place: Match(
+            ordinal=place,
+            problem_id=f"t/test/{place}",
+            reason="duplicate",
+            partner="t",
+            similarity=1,
+        )
+        for place in copied
+    }
+    for quota in ("rows_per_task", "rows_per_category"):
+        read = read_task(source(path, **{quota: limit}), copies=copies)
+        found, sample = list(read.rows), read.sample
+        assert sample is not None
+        left = [category for place, (_, category, _) in enumerate(rows) if place not in copied]
+        group = (lambda category: category) if quota.endswith("category") else (lambda _: "")
+        held = Counter(map(group, left))
+        got = Counter(group(row.category) for row in problems(found))
+        assert got == {name: min(num, limit) for name, num in held.items()}
+        assert len(found) + sample.num_passed_over == sample.num_rows == len(rows)
+        assert {short.held for short in sample.shortfalls} == {
+            num for num in held.values() if num < limit
+        }
+        without = read_task(source(path, **{quota: len(rows) + 1}), copies=copies)
+        assert reasons(list(without.rows)).count("duplicate") == len(copied & set(range(len(rows))))

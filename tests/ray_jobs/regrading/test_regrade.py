@@ -63,6 +63,8 @@ format = "jsonl"
 path = "held_out.jsonl"
 answer_type = "numeric"
 split = "test"
+[decontaminate]
+contamination = false  # the file is a copy of a task's
 """
 
 Verdict = Callable[[StudentScore], StudentScore]
