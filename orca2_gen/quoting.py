@@ -44,7 +44,7 @@ def instruction_runs(instructions: Iterable[str]) -> InstructionRuns:
 
 def repeated_runs(words: Sequence[str], instructions: InstructionRuns) -> set[Run]:
     """The runs of the instructions that stand in these words."""
-    found = set()
+    found: set[Run] = set()
     for length, runs in instructions.runs.items():
         half, pieces = _half(length), instructions.pieces[length]
         for start in range(0, len(words) - half + 1, half):

@@ -99,7 +99,10 @@ def _print_task(name: str, read: TaskRows, show: int) -> int:
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def verify(run_dir: Path) -> None:
-    """Check a run directory: every file, every id's path, the proof of erasure."""
+    """Check a run directory: every file, every id's path, the proof of erasure.
+
+    A dataset that was moved out of its run, or an export, is checked by its own files.
+    """
     from orca2_gen.console.tables import verification_table
     from orca2_gen.provenance.verify import verify as verify_run
 

@@ -55,11 +55,11 @@ def check_dataset(
     except ValueError as error:
         found.findings.append(str(error))
         return
-    faults = [fault for entry in manifest.listed if (fault := _file_fault(root, entry))]
-    found.findings += [*faults, *_unlisted(root, manifest, found)]
+    faults = [fault for entry in manifest.listed if (fault := file_fault(root, entry))]
+    found.findings += [*faults, *unlisted(root, manifest, found)]
     if faults:
         return
-    found.findings += _description_faults(root, manifest, found)
+    found.findings += description_faults(root, manifest, found)
     prover = _prover(manifest, config, strategies, recorded, found)
     rows = DatasetRows()
     try:
@@ -113,7 +113,7 @@ def _prover(
     return Prover(chat=chat, strategies=strategies, by_ids=by_ids)
 
 
-def _file_fault(root: Path, entry: FileEntry) -> str:
+def file_fault(root: Path, entry: FileEntry) -> str:
     """What is wrong with a file of the manifest; empty if nothing is."""
     try:
         check_file(root, entry)
@@ -122,7 +122,7 @@ def _file_fault(root: Path, entry: FileEntry) -> str:
     return ""
 
 
-def _unlisted(root: Path, manifest: Manifest, found: Verification) -> Iterator[str]:
+def unlisted(root: Path, manifest: Manifest, found: Verification) -> Iterator[str]:
     """A line for each file beside the dataset's that a loader of `*.arrow` files would read."""
     listed = {entry.path for entry in manifest.listed} | {"manifest.json", CARD, INFO, STATE}
     for path in sorted(root.iterdir()):
@@ -134,7 +134,7 @@ def _unlisted(root: Path, manifest: Manifest, found: Verification) -> Iterator[s
             found.notes.append(f"{path} is not part of the dataset")
 
 
-def _description_faults(root: Path, manifest: Manifest, found: Verification) -> Iterator[str]:
+def description_faults(root: Path, manifest: Manifest, found: Verification) -> Iterator[str]:
     """A line for each way in which what `load_from_disk` reads is not about these shards."""
     listed = {entry.path for entry in manifest.descriptions}
     for name in (STATE, INFO):

@@ -18,8 +18,10 @@ from orca2_gen.provenance.accounting import (
     check_taken_in,
     read_stage,
 )
+from orca2_gen.provenance.dataset_alone import is_dataset, verify_dataset
 from orca2_gen.provenance.dataset_faults import check_dataset
 from orca2_gen.provenance.ending_faults import ending_faults
+from orca2_gen.provenance.export_faults import is_export, verify_export
 from orca2_gen.provenance.lineage import judged_cells, lineage_faults
 from orca2_gen.provenance.recorded import Recorded, differences, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS, prompt_digests, stage_keys
@@ -35,15 +37,20 @@ MOST_FAULTS = 20
 
 
 def verify(run_dir: Path) -> Verification:
-    """The faults of a run directory, by its files, the student's tokenizer and the strategies.
+    """The faults of a run directory, by its files, the student's tokenizer and the strategies; of
+    a dataset that left its run, or of an export, by its own files.
 
     One fault hides no other: what rests on a damaged file is not looked at, all else is.
 
     Raises:
-        ValueError: it is not a run directory.
+        ValueError: it is none of them.
     """
     if not os.path.isdir(run_dir):
         raise ValueError(f"{shown(run_dir)} is not a directory; give one that a run wrote")
+    if is_export(run_dir):
+        return Verification(findings=verify_export(run_dir))
+    if is_dataset(run_dir):
+        return verify_dataset(run_dir)
     found = Verification()
     made_of = _read_config(run_dir, found)
     try:

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedWriter
 from pathlib import Path
@@ -60,12 +60,15 @@ def durable_file(path: Path) -> Iterator[HashedWriter]:
     try:
         with naming(path, 0):
             file = open(temporary, "wb")  # noqa: SIM115 - closed below, before it is renamed
-        with file:
+        try:
             writer = HashedWriter(path=path, file=file)
             yield writer
             writer.flush()
             with naming(path, writer.num_bytes):
                 os.fsync(file.fileno())
+        finally:
+            with suppress(OSError):  # of what a failed flush, which is told, left in the buffer
+                file.close()
         with naming(path, writer.num_bytes):
             os.replace(temporary, path)
             sync_directory(path.parent)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import resource
+import signal
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -290,3 +292,18 @@ def test_a_name_that_no_file_can_have_is_damage(
     with pytest.raises(DamagedFile) as found:
         read_records(tmp_path, dataclasses.replace(entry, path=name), Rejection)
     assert "\n" not in str(found.value) and len(str(found.value)) < 1000
+
+
+@pytest.mark.parametrize("num_bytes", [500, 50_000])
+def test_a_write_that_fails_names_the_file_and_its_bytes(tmp_path: Path, num_bytes: int) -> None:
+    path = tmp_path / "f"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match=rf"while writing {num_bytes} bytes: '{path}'"):
+            write_bytes(path, b"x" * num_bytes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)
+    assert list(tmp_path.iterdir()) == []
