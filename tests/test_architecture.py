@@ -95,6 +95,7 @@ MAY_IMPORT = {
         "throughput": "",
         "selection": "",
         "pairs": "",
+        "foreign": "",
         "ablations": "",
         "dispatch_scale": "",
         "generation_throughput": "throughput",
@@ -103,6 +104,7 @@ MAY_IMPORT = {
         "selection_savings": "selection",
         "shard_bandwidth": "",
         "thinking_microworld": "",
+        "trainers": "foreign",
     },
 }
 FLAT = ("train",)
