@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +41,7 @@ from orca2_gen.dataset.export_manifest import (
 )
 from orca2_gen.dataset.export_place import claimable, export_place
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
+from orca2_gen.dataset.retokenised import rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
@@ -52,6 +54,15 @@ class _Counts:
     tasks: Counter[str] = field(default_factory=Counter)
     input_tokens: int = 0
     trained_tokens: int = 0
+    num_others: int = 0
+    """Rows whose text gives other tokens."""
+    first_other: str = ""
+
+    def add_others(self, names: Iterator[str]) -> None:
+        """Counts rows whose text gives other tokens."""
+        for name in names:
+            self.first_other = self.first_other if self.num_others else name
+            self.num_others += 1
 
     def add(self, batch: pa.RecordBatch) -> None:
         for each in pc.value_counts(batch.column("task")):
@@ -79,9 +90,24 @@ def dataset_directory(given: Path) -> Path:
 
 
 def export(
-    root: Path, out: Path, *, shape: Shape, format: Format, bounds: Bounds = BOUNDS
+    root: Path,
+    out: Path,
+    *,
+    shape: Shape,
+    format: Format,
+    bounds: Bounds = BOUNDS,
+    tokenizer: Any = None,
 ) -> ExportManifest:
     """Writes the rows of a dataset directory to OUT, in one step for readers.
+
+    Args:
+        root: the dataset directory.
+        out: the directory to write.
+        shape: what a row becomes.
+        format: the files' format.
+        bounds: the most of a row group and of a file.
+        tokenizer: transformers' tokenizer of the student, to compare texts with; None compares
+            nothing.
 
     Raises:
         ValueError: there is no whole dataset, a row does not fit the shape, or OUT is somebody's.
@@ -93,6 +119,7 @@ def export(
     if not sum(entry.rows for entry in manifest.files):
         raise ValueError(f"{root} holds no rows, so there is nothing to export")
     counts = _Counts()
+    compared = None if shape == "tokens" else tokenizer
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
@@ -100,13 +127,17 @@ def export(
         entries = write_files(
             folder,
             out,
-            (_shaped(root, batch, shape, schema) for batch in _both(first, shards)),
+            _shaped(root, _both(first, shards), shape, schema, compared, counts),
             schema=schema,
             format=format,
             bounds=bounds,
         )
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
+        if compared is not None:
+            made = dataclasses.replace(
+                made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
+            )
         descriptions = [_write(folder, out, CARD, export_card(made, schema, counts.tasks))]
         info = dataset_description(shape, [entry.path for entry in entries])
         if info is not None:
@@ -143,14 +174,26 @@ def _both(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[p
     yield from others
 
 
-def _shaped(root: Path, batch: pa.RecordBatch, shape: Shape, schema: pa.Schema) -> pa.RecordBatch:
-    try:
-        return shaped(batch, shape, schema)
-    except pa.ArrowInvalid as error:  # an id of more than 32 bits
-        first = str(error).partition("\n")[0][:200]
-        raise DamagedFile(f"{root}: {first}; make the dataset again") from None
-    except ValueError as error:
-        raise ValueError(f"{root}: the row {error}") from None
+def _shaped(
+    root: Path,
+    batches: Iterator[pa.RecordBatch],
+    shape: Shape,
+    schema: pa.Schema,
+    tokenizer: Any,
+    counts: _Counts,
+) -> Iterator[pa.RecordBatch]:
+    """The rows in the shape; those of other tokens are counted if there is a tokenizer."""
+    for batch in batches:
+        try:
+            made = shaped(batch, shape, schema)
+        except pa.ArrowInvalid as error:  # an id of more than 32 bits
+            first = str(error).partition("\n")[0][:200]
+            raise DamagedFile(f"{root}: {first}; make the dataset again") from None
+        except ValueError as error:
+            raise ValueError(f"{root}: the row {error}") from None
+        if tokenizer is not None:
+            counts.add_others(rows_of_other_tokens(tokenizer, batch))
+        yield made
 
 
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:

@@ -65,6 +65,12 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
             "LLaMA-Factory does not read it; gpt-oss's template reads `thinking`, Gemma 4's "
             "`reasoning`: rename it for them.\n\n"
         )
+    if manifest.other_tokens:
+        thought += (
+            f"The texts of {manifest.other_tokens} rows, e.g. `{manifest.other_tokens_in}`, give "
+            "other tokens where a trainer renders and tokenises them with the student's own "
+            "template than the dataset trains.\n\n"
+        )
     counts = "\n".join(f"| {task} | {count} |" for task, count in sorted(tasks.items()))
     about = _PROMPTS.get(manifest.prompts, f"Prompts: {manifest.prompts}.")
     content = (

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from orca2_gen.dataset.shapes import starts_of
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.durable_files import HashedWriter, naming
 
@@ -164,15 +166,31 @@ def _jsonl(sink: HashedWriter, schema: pa.Schema) -> Iterator[Write]:
     def write(group: pa.Table) -> None:
         for batch in group.to_batches():
             for part in parts_of(batch, batch.num_rows, _BYTES_AS_OBJECTS):
-                sink.write("".join(map(json_line, part.to_pylist())).encode())
+                sink.write("".join(_lines(part)).encode())
 
     yield write
 
 
-def json_line(row: dict[str, object]) -> str:
-    """The row as a line of JSON, which is one line for every reader."""
-    line = _ENCODE(row)
-    if not line.isascii():
+def _lines(part: pa.RecordBatch) -> Iterator[str]:
+    """The rows as lines of JSON, each of which is one line for every reader."""
+    keys = [_ENCODE(name) for name in part.schema.names]
+    for values in zip(*map(_encoded, part.columns), strict=True):
+        yield f"{{{','.join(map(':'.join, zip(keys, values, strict=True)))}}}\n"
+
+
+def _encoded(column: pa.Array) -> list[str]:
+    """The values of a column in JSON; Arrow writes lists of tokens ten times as fast."""
+    if pa.types.is_list(column.type) and pa.types.is_integer(column.type.value_type):
+        digits = column.flatten().cast(pa.string())
+        lists = pa.ListArray.from_arrays(pa.array(starts_of(column)), digits)
+        return [f"[{joined}]" for joined in pc.binary_join(lists, ",").to_pylist()]
+    return [json_text(value) for value in column.to_pylist()]
+
+
+def json_text(value: object) -> str:
+    """The value in JSON without any character at which a reader of lines may end one."""
+    text = _ENCODE(value)
+    if not text.isascii():
         for end, escaped in _LINE_ENDS.items():
-            line = line.replace(end, escaped)
-    return f"{line}\n"
+            text = text.replace(end, escaped)
+    return text

@@ -39,6 +39,11 @@ class ExportManifest:
     """The rows' files, in order."""
     descriptions: tuple[FileEntry, ...]
     """The card, and LLaMA-Factory's dataset_info.json where it reads the shape."""
+    other_tokens: int | None = None
+    """Rows whose text gives a trainer other tokens than the row has; None if nothing was compared,
+    as there is nothing to compare in the shape `tokens`."""
+    other_tokens_in: str = ""
+    """The problem_id of the first of them."""
 
     @property
     def listed(self) -> tuple[FileEntry, ...]:

@@ -4,7 +4,7 @@
 
 An export of ours that stands at OUT is replaced in one step by a new one that is whole. What a
 killed export left is removed by the next one to the same OUT: a lock tells whether somebody is
-still writing it.
+still writing it. Where a file system has no locks, it stays.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def export_place(out: Path, source: Path) -> Iterator[Path]:
         raise _refusal_of(error, out) from error
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError):  # some network file systems lock nothing; nobody can then
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
         with naming(place, 0):
             os.fsync(descriptor)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ from orca2_gen.chat import Chat
 from orca2_gen.run_directory.claim import MARK
 from orca2_gen.strategies import Strategies
 from tests.dataset.test_export import dataset, examples_of, read
+
+OLDER_RUN = Path(__file__).parents[1] / "older_run" / "RUN"
 
 
 @pytest.fixture
@@ -65,3 +69,18 @@ def test_mistakes_are_one_line_and_damage_is_exit_code_1(run: Path, tmp_path: Pa
         assert fault in done.stderr and "Traceback" not in done.stderr
         assert done.stderr.count("\n") == (4 if "--shape" in arguments else 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run"]
+
+
+def test_texts_of_a_run_are_compared_with_its_student(tmp_path: Path) -> None:
+    config = tmp_path / "RUN" / "config.json"
+    shutil.copytree(OLDER_RUN, config.parent)
+    made_at = "/orca2-gen/tests/older_run"
+    done = orca2("export", tmp_path / "RUN", tmp_path / "out")
+    assert done.stdout.startswith("note: no text is compared with the rows' tokens: ")
+    assert "35 rows of messages in 1 parquet file" in done.stdout
+    config.write_text(config.read_text().replace(made_at, str(OLDER_RUN.parent)))
+    done = orca2("export", tmp_path / "RUN", tmp_path / "out")
+    assert "note" not in done.stdout and done.returncode == 0, done.stdout
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["other_tokens"] == 0
+    done = orca2("export", tmp_path / "RUN", tmp_path / "out", "--no-compare")
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["other_tokens"] is None

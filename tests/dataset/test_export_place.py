@@ -136,6 +136,20 @@ def test_what_somebody_still_writes_is_left_alone(root: Path, tmp_path: Path) ->
         assert (folder / "export.json").exists()
 
 
+def test_a_file_system_without_locks_holds_exports_and_keeps_what_may_be_written_still(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(export_place.fcntl, "flock", refuse)
+    left = tmp_path / ".out.tmp-host-1-0123abcd"
+    left.mkdir()
+    assert write(root, tmp_path / "out") and left.exists()
+    monkeypatch.undo()
+    assert write(root, tmp_path / "out") and not left.exists()
+
+
 def test_what_came_to_out_in_the_meantime_stays(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with (
