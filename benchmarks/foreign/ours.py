@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from orca2_gen.chat import Chat, load_chat
@@ -20,7 +21,7 @@ from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.tasks.read import TaskSource, read_task
 from train.batches import IGNORE_INDEX, build_batch
-from train.examples import ExampleTable, load_examples
+from train.examples import EncodedRow, ExampleTable, load_examples
 from train.model import load_sharded
 
 MICROWORLD = Path(__file__).parents[2] / "orca2_gen" / "microworld"
@@ -115,10 +116,17 @@ class OwnTrainer:
         answer: list[int] = row.input_ids[prompt:].tolist()
         return [IGNORE_INDEX] * prompt + answer
 
-    def mean_loss(self, places: Sequence[int]) -> float:
-        """The mean loss per trained token of these rows in one step, before any update."""
-        rows = [[self.rows[place]] for place in places]
-        batch = build_batch(rows, max(self.rows.lengths[place] for place in places))
+    def mean_loss(self, places: Sequence[int], tails: Sequence[Sequence[int]] = ()) -> float:
+        """The mean loss per trained token of these rows in one step, before any update.
+
+        Each row is followed by its tail, if there are tails, which is trained too.
+        """
+        rows = []
+        for place, tail in zip(places, tails or [()] * len(places), strict=True):
+            row = self.rows[place]
+            ids = np.concatenate([row.input_ids, np.array(tail, row.input_ids.dtype)])
+            rows.append([EncodedRow(input_ids=ids, num_prompt_tokens=row.num_prompt_tokens)])
+        batch = build_batch(rows, max(len(row.input_ids) for [row] in rows))
         with torch.no_grad():
             summed = self._loss(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
         return float(summed) / batch.num_labelled_tokens

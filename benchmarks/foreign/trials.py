@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.foreign.environments import OWN, NotInstalled, python_of
 from benchmarks.foreign.ours import OwnTrainer
+from benchmarks.foreign.witness import STEPS
 from orca2_gen.dataset.export import export
 from orca2_gen.dataset.export_files import Format
 from orca2_gen.dataset.shapes import Shape
@@ -45,7 +45,9 @@ class Trial:
     format: Format = "jsonl"
     template: str | None = None
     known: str = ""
-    """Why it is known to train something else, or to refuse; empty if it must be equal."""
+    """Why it is known to refuse, or to train more of each row; empty if it must be equal."""
+    more_a_row: int = 0
+    """Tokens behind the end of each row that it is known to train too."""
 
     @property
     def opened(self) -> str:
@@ -73,6 +75,7 @@ TRIALS = (
         environment="trl",
         module="with_trl",
         opens="prompt_completion",
+        more_a_row=1,
         known="it trains the line break that the template writes behind the end of the turn",
     ),
     Trial(
@@ -105,6 +108,7 @@ TRIALS = (
         module="with_llamafactory",
         opens="sharegpt",
         template="chatml",
+        more_a_row=1,
         known="its own chatml also trains the line break behind the end of the turn",
     ),
     Trial(
@@ -141,12 +145,8 @@ class Outcome:
     verdict: str
     """equal, differs, refused or untried."""
     note: str = ""
-    is_known: bool = False
-    """Whether it is known to be other than equal."""
-
-    @property
-    def is_fault(self) -> bool:
-        return self.verdict in ("differs", "refused") and not self.is_known
+    is_fault: bool = False
+    """Whether it differs or refuses in a way that is not known."""
 
 
 def run_trial(trial: Trial, dataset: Path, model: Path, out: Path, own: OwnTrainer) -> Outcome:
@@ -206,48 +206,47 @@ def _asked(python: Path, module: str, request: dict[str, Any], place: Path) -> d
 
 def judged(trial: Trial, told: dict[str, Any], own: OwnTrainer) -> Outcome:
     """A testimony beside what our own trainer says of the same rows, in the same order."""
-    common = {
-        "name": trial.name,
-        "versions": told.get("versions", {}),
-        "opened": trial.opened,
-        "is_known": bool(trial.known),
-    }
+    said = {"name": trial.name, "versions": told.get("versions", {}), "opened": trial.opened}
     if "refused" in told:
-        note = f"{trial.known}: {told['refused']}" if trial.known else told["refused"]
-        return Outcome(**common, verdict="refused", note=note)
-    first = told["first_rows"]
-    places = own.places([ids for ids, _ in first])
-    our_loss = own.mean_loss(places) if places else None
-    faults = _faults(told, own, places, our_loss)
-    if faults and trial.known:
-        faults.insert(0, trial.known)
+        is_known = bool(trial.known) and not trial.more_a_row
+        note = f"{trial.known}: {told['refused']}" if is_known else told["refused"]
+        return Outcome(**said, verdict="refused", note=note, is_fault=not is_known)
+    ends = [len(ids) - trial.more_a_row for ids, _ in told["first_rows"]]
+    rows = list(zip(told["first_rows"], ends, strict=True))
+    places = own.places([ids[:end] for (ids, _), end in rows])
+    is_ours = len(places) == len(rows)
+    tails = [ids[end:] for (ids, _), end in rows]
+    our_loss = own.mean_loss(places, tails) if is_ours else None
+    faults = _faults(told, own, our_loss, trial.more_a_row)
+    if not is_ours:
+        faults.append(f"{len(rows) - len(places)} of the first {len(rows)} rows have other ids")
+    elif [labels[:end] for (_, labels), end in rows] != [own.labels(place) for place in places]:
+        faults.append("other labels in the first step")
+    known = [f"{trial.known}, {trial.more_a_row:+} token a row"] if trial.more_a_row else []
     return Outcome(
-        **common,
+        **said,
         rows=told["rows"],
         trained_tokens=told["trained_tokens"],
         first_loss=told["first_loss"],
         our_loss=our_loss,
-        verdict="differs" if faults else "equal",
-        note="; ".join(faults),
+        verdict="differs" if faults or known else "equal",
+        note="; ".join(known + faults),
+        is_fault=bool(faults),
     )
 
 
 def _faults(
-    told: dict[str, Any], own: OwnTrainer, places: Sequence[int], our_loss: float | None
+    told: dict[str, Any], own: OwnTrainer, our_loss: float | None, more_a_row: int
 ) -> list[str]:
-    """What is not as it is with us; empty if all is."""
-    faults = []
-    if told["rows"] != len(own.rows.lengths):
-        faults.append(f"{told['rows']} rows of {len(own.rows.lengths)}")
-    if (more := told["trained_tokens"] - own.trained_tokens) != 0:
+    """The figures that are not as they are with us; empty if all are."""
+    faults, num_rows = [], len(own.rows.lengths)
+    if told["rows"] != num_rows:
+        faults.append(f"{told['rows']} rows of {num_rows}")
+    expected = own.trained_tokens + more_a_row * num_rows
+    if (more := told["trained_tokens"] - expected) != 0:
         faults.append(f"{more:+} trained tokens")
-    first = told["first_rows"]
-    if len(places) < len(first):
-        faults.append(f"{len(first) - len(places)} of the first {len(first)} rows have other ids")
-    elif [labels for _, labels in first] != [own.labels(place) for place in places]:
-        faults.append("other labels in the first step")
-    if our_loss is None or abs(told["first_loss"] - our_loss) > TOLERANCE:
+    if our_loss is None or not abs(told["first_loss"] - our_loss) <= TOLERANCE:
         faults.append("another first loss")
-    if told["steps"] < 2:
-        faults.append("fewer than two steps")
+    if told["steps"] < STEPS:
+        faults.append(f"{told['steps']} of {STEPS} steps")
     return faults

@@ -54,7 +54,7 @@ def test_every_way_to_train_otherwise_is_named(own: OwnTrainer) -> None:
         "another first loss": {"first_loss": told["first_loss"] + 0.002},
         "other labels in the first step": {"first_rows": [(ids, ids), second]},
         "1 of the first 2 rows have other ids": {"first_rows": [(ids[1:], labels[1:]), second]},
-        "fewer than two steps": {"steps": 1},
+        "1 of 2 steps": {"steps": 1},
     }
     for note, change in faults.items():
         outcome = judged(TRIAL, told | change, own)
@@ -66,6 +66,22 @@ def test_a_trainer_that_refuses_is_no_equal(own: OwnTrainer) -> None:
     assert (outcome.verdict, outcome.is_fault) == ("refused", True)
     known = dataclasses.replace(TRIAL, known="it reads no text")
     assert not judged(known, {"refused": "ValueError: no", "versions": {}}, own).is_fault
+
+
+def test_tokens_that_a_trainer_is_known_to_train_too_excuse_no_others(own: OwnTrainer) -> None:
+    told, line_break = told_by(own, [4, 0]), 201
+    rows = told["first_rows"]
+    told["first_rows"] = [([*ids, line_break], [*labels, line_break]) for ids, labels in rows]
+    told["first_loss"] = own.mean_loss([4, 0], [[line_break]] * 2)
+    told["trained_tokens"] += told["rows"]
+    known = dataclasses.replace(TRIAL, known="it trains a line break", more_a_row=1)
+    outcome = judged(known, told, own)
+    assert (outcome.verdict, outcome.is_fault) == ("differs", False)
+    assert outcome.note == "it trains a line break, +1 token a row"
+    for change in ({"trained_tokens": told["trained_tokens"] + 1}, {"first_loss": 0.0}):
+        assert judged(known, told | change, own).is_fault
+    assert judged(TRIAL, told, own).is_fault
+    assert judged(known, {"refused": "no", "versions": {}}, own).is_fault
 
 
 def test_a_trainer_that_the_index_does_not_give_is_untried_and_says_why(
