@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only the figures are for stdout.
     told = Console(stderr=True)
     dataset = options.dataset or make_dataset(out / "run", ROWS_PER_TASK)
-    own = OwnTrainer(dataset, options.model)
+    try:
+        own = OwnTrainer(dataset, options.model)
+    except ValueError as error:
+        parser.error(str(error))
     outcomes = []
     for trial in TRIALS:
         if options.only and trial.name not in options.only:
