@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,8 @@ class Outcome:
 def run_trial(trial: Trial, dataset: Path, model: Path, out: Path, own: OwnTrainer) -> Outcome:
     """The outcome of a trial, whose files lie under `out`."""
     place = out / "trials" / trial.name
+    # axolotl keeps prepared rows by the name of their source, and so would show those of last time.
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
     try:
         python = python_of(trial.environment, out)
