@@ -98,6 +98,7 @@ MAY_IMPORT = {
         "selection": "",
         "pairs": "",
         "planted_copies": "",
+        "foreign": "",
         "ablations": "",
         "decontamination": "planted_copies",
         "dispatch_scale": "",
@@ -107,6 +108,7 @@ MAY_IMPORT = {
         "selection_savings": "selection",
         "shard_bandwidth": "",
         "thinking_microworld": "",
+        "trainers": "foreign",
     },
 }
 FLAT = ("train",)

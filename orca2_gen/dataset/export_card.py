@@ -53,6 +53,9 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
         configs=[
             {
                 "config_name": "default",
+                # `datasets` names its cache by this block and not by the files, so without a word
+                # about these rows it would give those of an export that stood here before.
+                "description": f"from {manifest.source_digest}",
                 "data_files": [{"split": "train", "path": f"train-*.{manifest.format}"}],
             }
         ],
