@@ -21,7 +21,7 @@ def ray_in_process(call: Call) -> Iterator[None]:
     with patch.multiple(
         "ray",
         remote=lambda **options: lambda target: Remote(call, target),
-        get=lambda ref: ref.value if isinstance(ref, Ref) else ref,
+        get=value_of,
         put=lambda value: value,
         wait=lambda refs, **options: (refs, []),
         kill=lambda actor: None,
@@ -31,6 +31,13 @@ def ray_in_process(call: Call) -> Iterator[None]:
         get_runtime_context=lambda: SimpleNamespace(get_node_id=str),
     ):
         yield
+
+
+def value_of(ref: Any) -> Any:
+    """The value of a Ref, or those of a list of them."""
+    if isinstance(ref, list):
+        return [value_of(each) for each in ref]
+    return ref.value if isinstance(ref, Ref) else ref
 
 
 class Ref:

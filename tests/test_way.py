@@ -14,7 +14,97 @@ from tests.house import sizes
 from tests.way import PACKAGES, PROBLEMS, ROOT, Way, way_of
 
 WAY = """
-
+file                                           gsm8k   jsonl
+orca2_gen/calls.py                               124     124
+orca2_gen/chat/chat.py                            29      29
+orca2_gen/chat/encode.py                         153     153
+orca2_gen/chat/load.py                           126     126
+orca2_gen/chat/markers.py                         31      31
+orca2_gen/chat/parting.py                         92      92
+orca2_gen/chat/rendered_texts.py                  38      38
+orca2_gen/chat/rendering.py                       13      13
+orca2_gen/chat/rows.py                            59      59
+orca2_gen/chat/template_arguments.py              23      23
+orca2_gen/chat/templates.py                      163     163
+orca2_gen/chat/thinking.py                       106     106
+orca2_gen/config/arguments.py                     17      17
+orca2_gen/config/load.py                           9       9
+orca2_gen/config/schema.py                         8       8
+orca2_gen/dataset/card.py                         19      19
+orca2_gen/dataset/manifest.py                     38      38
+orca2_gen/dataset/proof.py                        45      45
+orca2_gen/dataset/shards.py                       98      98
+orca2_gen/dataset/write.py                       168     168
+orca2_gen/endings.py                               8       8
+orca2_gen/engine.py                               32      32
+orca2_gen/erasure.py                              53      53
+orca2_gen/grading/announcements.py                80      80
+orca2_gen/grading/answers.py                      19      26
+orca2_gen/grading/choices.py                       -      28
+orca2_gen/grading/final_answers.py                77      77
+orca2_gen/grading/gold_types.py                   16      16
+orca2_gen/grading/grade.py                        63      63
+orca2_gen/grading/graders.py                      15       3
+orca2_gen/grading/numbers.py                      72       -
+orca2_gen/grading/own_words.py                    13      13
+orca2_gen/grading/plain_notation.py                7       -
+orca2_gen/grading/questions.py                     8       8
+orca2_gen/grading/verdicts.py                     12       3
+orca2_gen/lengths.py                              83      83
+orca2_gen/prompts.py                              29      29
+orca2_gen/provenance/inputs.py                    87      87
+orca2_gen/quoting.py                              45      45
+orca2_gen/rationales.py                           99      99
+orca2_gen/records.py                              14      14
+orca2_gen/run_directory/arrow_files.py           142     142
+orca2_gen/run_directory/digests.py                19      19
+orca2_gen/run_directory/durable_files.py          62      62
+orca2_gen/run_directory/json_files.py             18      18
+orca2_gen/run_directory/overwriting.py            41      41
+orca2_gen/run_directory/record_tables.py          99      99
+orca2_gen/run_directory/regular_files.py          41      41
+orca2_gen/run_directory/units.py                  57      57
+orca2_gen/run_directory/unpacking.py             140     140
+orca2_gen/scoring.py                              39      39
+orca2_gen/scripted_engine.py                      70      70
+orca2_gen/selection/blocks.py                     20      20
+orca2_gen/selection/decision.py                  156     156
+orca2_gen/selection/race.py                       12      12
+orca2_gen/strategies.py                           19      19
+orca2_gen/tasks/choice_labels.py                   -      14
+orca2_gen/tasks/columns.py                        13      13
+orca2_gen/tasks/comparison.py                     41      41
+orca2_gen/tasks/contamination.py                  14      14
+orca2_gen/tasks/copies.py                         49      49
+orca2_gen/tasks/counts.py                          4       4
+orca2_gen/tasks/duplicates.py                     67      67
+orca2_gen/tasks/files.py                          71      71
+orca2_gen/tasks/fingerprints.py                   78      78
+orca2_gen/tasks/formats/__init__.py               50      50
+orca2_gen/tasks/formats/gsm8k.py                  19       -
+orca2_gen/tasks/formats/jsonl.py                   -      88
+orca2_gen/tasks/formats/labelled_choices.py        -      50
+orca2_gen/tasks/formats/option_letters.py          -      39
+orca2_gen/tasks/formats/options.py                 -      22
+orca2_gen/tasks/json_arrays.py                     7       7
+orca2_gen/tasks/matches.py                        23      23
+orca2_gen/tasks/near_duplicates.py                58      58
+orca2_gen/tasks/normal_form.py                    28      20
+orca2_gen/tasks/read.py                           78      78
+orca2_gen/tasks/rows.py                           73      73
+orca2_gen/tasks/source.py                         34      34
+orca2_gen/tasks/stated_rows.py                    59      59
+orca2_gen/tasks/statements.py                    104     127
+orca2_gen/tasks/trigrams.py                       62      62
+ray_jobs/decontamination.py                       11      11
+ray_jobs/dispatch/unit_receipts.py                58      58
+ray_jobs/engines/actor.py                        175     175
+ray_jobs/engines/watchdog.py                      47      47
+ray_jobs/file_stages.py                          129     129
+orca2_gen: files                                  75      78
+orca2_gen: lines                                4058    4202
+ray_jobs: files                                    5       5
+ray_jobs: lines                                  420     420
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -19,7 +19,8 @@ from orca2_gen.rationales import Asking, teach
 from orca2_gen.records import Example, Problem, Rationale
 from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
-from orca2_gen.tasks.read import TaskSource, read_task
+from orca2_gen.tasks.read import read_task
+from orca2_gen.tasks.source import TaskSource
 from train.batches import IGNORE_INDEX, build_batch
 from train.examples import EncodedRow, ExampleTable, load_examples
 from train.model import load_sharded
