@@ -20,7 +20,14 @@ import click
 
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.export import export
-from orca2_gen.commands.inspection import print_selections, print_table, status, tasks, verify
+from orca2_gen.commands.inspection import (
+    print_selections,
+    print_table,
+    status,
+    tasks,
+    trace,
+    verify,
+)
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.preflight import ask_first, ask_training
 from orca2_gen.commands.preparation import prepare
@@ -77,7 +84,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (tasks, verify, status, recover, submit, plan, prepare, export):
+for command in (tasks, verify, status, trace, recover, submit, plan, prepare, export):
     cli.add_command(command)
 
 

@@ -121,6 +121,28 @@ def verify(run_dir: Path) -> None:
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("problem_id", metavar="PROBLEM_ID")
+def trace(run_dir: Path, problem_id: str) -> None:
+    """Show how RUN treated one problem: prompts, scores, choice, teacher's answer, row.
+
+    Each step names its file and the line of the ledger that lists it.
+    """
+    from orca2_gen.provenance.trace import trace as trace_problem
+
+    for step in trace_problem(run_dir, problem_id):
+        click.echo(f"{step.stage}: {step.place}")
+        for line in step.lines:
+            # A text of several lines stays below its first.
+            click.echo("  " + "\n    ".join(map(_printable, line.splitlines())))
+
+
+def _printable(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_dir: Path) -> None:
     """Print what a run directory has committed and which strategies it selected.
 
