@@ -18,16 +18,9 @@ from typing import Any
 
 import click
 
+from orca2_gen.commands import inspection
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.export import export
-from orca2_gen.commands.inspection import (
-    print_selections,
-    print_table,
-    status,
-    tasks,
-    trace,
-    verify,
-)
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.preflight import ask_first, ask_training
 from orca2_gen.commands.preparation import prepare
@@ -84,7 +77,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (tasks, verify, status, trace, recover, submit, plan, prepare, export):
+for command in (*inspection.COMMANDS, recover, submit, plan, prepare, export):
     cli.add_command(command)
 
 
@@ -118,7 +111,7 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         score_student(run)
         judge_answers(run)
         select_strategies(run)
-        print_selections(run.ledger)
+        inspection.print_selections(run.ledger)
 
     config = load_config(config_file, overrides)
     ask_first(config)
@@ -220,7 +213,7 @@ def regrade(
 
     def stages(run: Run) -> None:
         found = regrade_run(run, source, models)
-        print_table(regrading_table(found.changes))
+        inspection.print_table(regrading_table(found.changes))
         for line in found.lines:
             click.echo(line)
 
@@ -254,7 +247,7 @@ def evaluate(
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
-        print_table(evaluation_table({label: score_model(run, label, model)}))
+        inspection.print_table(evaluation_table({label: score_model(run, label, model)}))
 
     label = "student" if model is None else model.name
     config = load_config(config_file, overrides)
@@ -295,7 +288,7 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
         from orca2_gen.console.tables import dataset_line
 
         summary = stages(opened)
-        print_selections(opened.ledger)
+        inspection.print_selections(opened.ledger)
         click.echo(dataset_line(summary, opened.ledger))
         if summary.rows == 0:
             click.echo(

@@ -180,3 +180,6 @@ def print_table(table: Any) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 130).print(table)
+
+
+COMMANDS = (tasks, verify, status, trace)
