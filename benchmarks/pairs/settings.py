@@ -108,7 +108,9 @@ def scored_settings(data: Path, agieval: tuple[str, str], sizes: Sizes) -> list[
         f"rows_per_task = {sizes.scored}}}"
         for name, path in files.items()
     ]
-    return [f"tasks=[{', '.join(tasks)}]", "evaluation.tasks=[]"]
+    # Nothing is trained on, so a question that two sets share is no copy to keep out.
+    alone = ["decontaminate.duplicates=false", "decontaminate.near=ignore"]
+    return [f"tasks=[{', '.join(tasks)}]", "evaluation.tasks=[]", *alone]
 
 
 def size_settings(sizes: Sizes) -> list[str]:

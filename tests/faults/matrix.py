@@ -537,7 +537,7 @@ MATRIX = (
             "47_bad_rows_and_a_single_row_give_a_valid_dataset_if_the_limit_allows_it",
         ),
         *_in("tasks/test_soundness.py", "a_file_without_rows_is_an_error"),
-        *_in("test_erasure.py", "the_empty_dataset_is_proved"),
+        *_in("dataset/test_proof.py", "the_empty_dataset_is_proved"),
     ),
 )
 
