@@ -17,7 +17,7 @@ from orca2_gen.prompts import user_text
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.recorded import read_recorded
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import read_records, read_table
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records, read_table
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.record_tables import from_table
 from orca2_gen.run_directory.units import Receipt
@@ -56,7 +56,8 @@ def trace(run_dir: Path, problem_id: str) -> list[Step]:
     run = _Run(
         ledger=read_ledger(run_dir), config=config, strategies=strategies, problem_id=problem_id
     )
-    steps = [step for stage in RECORDS for step in _steps(run, stage)]
+    groups = _groups(run)
+    steps = [step for stage in RECORDS for step in _steps(run, stage, groups)]
     if not steps:
         raise ValueError(
             f"{run_dir} holds no row of {problem_id!r}; ids are task/split/number, as the column "
@@ -65,12 +66,12 @@ def trace(run_dir: Path, problem_id: str) -> list[Step]:
     return [*steps, *_dataset_step(run)]
 
 
-def _steps(run: _Run, stage: str) -> Iterator[Step]:
+def _steps(run: _Run, stage: str, groups: set[str]) -> Iterator[Step]:
     for receipt in run.ledger.committed(stage):
-        if stage == "selections":
-            yield from _selection_step(run, receipt)
-            continue
-        yield from _row_steps(run, receipt)
+        if stage != "selections":
+            yield from _row_steps(run, receipt)
+        elif receipt.group in groups:
+            yield _selection_step(run, receipt)
 
 
 def _row_steps(run: _Run, receipt: Receipt) -> Iterator[Step]:
@@ -84,16 +85,14 @@ def _row_steps(run: _Run, receipt: Receipt) -> Iterator[Step]:
             yield Step(stage=receipt.stage, place=_place(run, receipt, entry.path), lines=lines)
 
 
-def _selection_step(run: _Run, receipt: Receipt) -> Iterator[Step]:
-    """The selection of the problem's group, if it is this one."""
-    if receipt.group not in _groups(run):
-        return
-    for selection in read_records(run.ledger.run_dir, receipt.accepted, Selection):
-        place = _place(run, receipt, receipt.accepted.path)
-        yield Step(stage="selections", place=place, lines=tuple(_selection_lines(selection)))
+def _selection_step(run: _Run, receipt: Receipt) -> Step:
+    [selection] = read_records(run.ledger.run_dir, receipt.accepted, Selection)
+    place = _place(run, receipt, receipt.accepted.path)
+    return Step(stage="selections", place=place, lines=tuple(_selection_lines(selection)))
 
 
 def _groups(run: _Run) -> set[str]:
+    """The selection group of the problem; none if it was rejected or is held out."""
     return {
         receipt.group
         for receipt in run.ledger.committed("problems")
@@ -101,7 +100,7 @@ def _groups(run: _Run) -> set[str]:
     }
 
 
-def _holds(run: _Run, entry: Any) -> bool:
+def _holds(run: _Run, entry: FileEntry) -> bool:
     ids = read_table(run.ledger.run_dir, entry, Problem)["problem_id"]
     return bool(pc.any(pc.equal(ids, run.problem_id)).as_py())
 
