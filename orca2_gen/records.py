@@ -255,6 +255,11 @@ def row_name(problem_id: str, attempt: int) -> str:
     return f"{problem_id}, attempt {attempt}" if attempt else problem_id
 
 
+def rows_in_words(rows: int, problems: int | None) -> str:
+    """The number of rows, and of their problems where it is known to be another one."""
+    return f"{rows} rows" + (f" of {problems} problems" if problems not in (None, rows) else "")
+
+
 def engine_completions(
     row: StudentScore | Rationale,
 ) -> tuple[Completion | StudentScore | Rationale, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.records import Example, Rationale, Selection, rows_in_words
+from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:
     from orca2_gen.dataset.manifest import DatasetSummary
@@ -155,6 +158,36 @@ def regrading_table(changes: Mapping[tuple[str, str, str], Changes]) -> Table:
         means = (f"{100 * mean:.1f}" for mean in (found.before, found.after))
         table.add_row(stage, task, strategy.replace("_", " "), *map(str, counts), *means)
     return table
+
+
+def stage_line(receipts: Sequence[Receipt]) -> str:
+    """A line that counts a stage's units, rows and rejections, and the problems of rationales."""
+    rows = sum(receipt.counts["accepted"] for receipt in receipts)
+    rejected = sum(receipt.counts["rejected"] for receipt in receipts)
+    taken_in = sum(receipt.taken_in for receipt in receipts)
+    counted = rows_in_words(rows, taken_in - rejected)
+    return f"{len(receipts)} units, {counted}, {rejected} rejected"
+
+
+def attempts_line(ledger: Ledger) -> str:
+    """A line that counts the teacher's attempts, by what became of them; empty if a run did not
+    keep the refused ones.
+    """
+    receipts = ledger.committed("rationales")
+    faults: Counter[str] = Counter()
+    for receipt in receipts:
+        if receipt.refused is not None:
+            table = read_table(ledger.run_dir, receipt.refused, Rationale)
+            faults.update(table.column("fault").to_pylist())
+    if not faults:
+        return ""
+    accepted = sum(receipt.counts["accepted"] for receipt in receipts)
+    ordered = sorted(faults.items(), key=lambda item: (-item[1], item[0]))
+    why = ", ".join(f"{num} {fault}" for fault, num in ordered)
+    return (
+        f"{accepted + faults.total()} attempts, {accepted} accepted, {faults.total()} refused "
+        f"({why})"
+    )
 
 
 def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:

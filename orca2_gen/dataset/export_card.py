@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from orca2_gen.dataset.export_manifest import ExportManifest
-from orca2_gen.dataset.manifest import rows_in_words
 from orca2_gen.dataset.shapes import THOUGHT
+from orca2_gen.records import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""

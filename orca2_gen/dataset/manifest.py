@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from orca2_gen.chat import Rendering
 from orca2_gen.dataset.proof import ErasureProof
 from orca2_gen.dataset.shards import examples_in, read_shard
-from orca2_gen.records import Example
+from orca2_gen.records import Example, rows_in_words
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
 
@@ -43,11 +43,6 @@ class DatasetSummary:
     def counted(self) -> str:
         """The number of rows in words, and of problems where it is another one."""
         return rows_in_words(self.rows, self.problems)
-
-
-def rows_in_words(rows: int, problems: int | None) -> str:
-    """The number of rows, and of their problems where it is known to be another one."""
-    return f"{rows} rows" + (f" of {problems} problems" if problems not in (None, rows) else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orca2_gen.cli import cli
 from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.provenance.recover import recover
 from orca2_gen.provenance.verify import verify
@@ -114,6 +116,12 @@ def test_both_figures_of_a_run_with_several_rationales_are_told(run_copy: Path) 
     found = verify(run_copy)
     assert found.several == {"rationales": (9, 4), "examples": (8, 4), "dataset": (8, 4)}
     assert "8 rows of 4 problems" in (run_copy / "dataset" / "README.md").read_text()
+    shown = CliRunner().invoke(cli, ["verify", str(run_copy)], catch_exceptions=False).output
+    [line] = [line for line in shown.splitlines() if "rationales" in line]
+    assert [word for word in line.split() if word.isdigit()] == ["5", "4", "1", "0", "9", "4"]
+    shown = CliRunner().invoke(cli, ["status", str(run_copy)], catch_exceptions=False).output
+    assert "rationales: 2 units, 9 rows of 4 problems, 1 rejected\n" in shown
+    assert "  20 attempts, 9 accepted, 11 refused (7 incorrect, 4 repeated)\n" in shown
 
 
 @pytest.mark.parametrize("stage", ["rationales", "examples", "dataset"])
