@@ -111,6 +111,8 @@ def verify(run_dir: Path) -> None:
         print_table(verification_table(found))
     for note in found.notes:
         click.echo(f"note: {note}")
+    if found.verdict:
+        click.echo(f"proof: {found.verdict}")
     for finding in found.findings:
         click.echo(f"WRONG: {finding}")
     click.echo(

@@ -35,6 +35,8 @@ class Verification:
     """Lines about what is not a fault: open units, files that no line lists."""
     table: list[tuple[str, int, int, int, int]] = field(default_factory=list)
     """(stage, input, accepted, rejected, not_needed), counted by id."""
+    verdict: str = ""
+    """What the proof of erasure says, in one line; empty if there is nothing to prove."""
 
 
 @dataclass(kw_only=True, slots=True)
