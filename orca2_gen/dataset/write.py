@@ -117,10 +117,11 @@ def write_dataset(
     digest = _digest(plan, SHARD_LAYOUT)
     if (kept := _unchanged(root, digest)) is not None:
         return kept
-    if (kept := _unchanged(root, _digest(plan, 1))) is not None:
-        # A training of it may be under way, which no other dataset can continue.
-        say(f"{root} is of an older version, without labels; remove it and run again to get them")
-        return kept
+    for layout in range(1, SHARD_LAYOUT):
+        if (kept := _unchanged(root, _digest(plan, layout))) is not None:
+            # A training of it may be under way, which no other dataset can continue.
+            say(f"{root} is of an older version; remove it and run again to get its new columns")
+            return kept
     make_way(run_dir, say)
     counted = RowCounts()
     files = write_shards(run_dir, plan, root, counted)
