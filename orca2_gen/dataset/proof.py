@@ -143,13 +143,10 @@ class RowsProved:
             },
             cautious_message_sha256=sha256_of(strategies.cautious_message),
             tokenizer_digest=tokenizer,
-            further_calls_sha256={
-                name: list(map(sha256_of, texts))
-                for name, texts in strategies.further_calls.items()
-            },
+            further_calls_sha256=further_calls_sha256(strategies),
             quoted_words=QUOTED_WORDS,
             num_unsought=self.search.num_unsought,
-            num_instructed=self.num_instructed,
+            num_instructed=self.num_instructed if self.prompts is not None else None,
             num_quoting=self.num_quoting,
             rendered_sha256=self.prompts.rendered_sha256 if self.prompts is not None else {},
         )
@@ -235,5 +232,11 @@ def _are_encoded(
     return found
 
 
+def further_calls_sha256(strategies: Strategies) -> dict[str, list[str]]:
+    """Strategy -> the hashes of what its further calls say."""
+    return {name: [*map(sha256_of, texts)] for name, texts in strategies.further_calls.items()}
+
+
 def sha256_of(text: str) -> str:
+    """The hash of a text, as a proof holds it."""
     return hashlib.sha256(text.encode()).hexdigest()
