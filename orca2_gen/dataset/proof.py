@@ -159,8 +159,10 @@ class RowsProved:
             runs |= self.search.runs_in(seen_words(answer.content))
             if answer.reasoning:
                 runs |= self.search.runs_in(seen_words(answer.reasoning))
+        if not runs:
+            return False
         for user in (message for message in messages if message.role == "user"):
-            runs = unheard(runs, seen_words(user.content)) if runs else runs
+            runs = unheard(runs, seen_words(user.content))
         return bool(runs)
 
 
