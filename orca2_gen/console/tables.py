@@ -127,12 +127,16 @@ def accuracy_table(
 
 
 def verification_table(found: Verification) -> Table:
-    """Input, accepted, rejected and not needed, by stage."""
+    """Input, accepted, rejected and not needed, by stage; where problems have several rationales,
+    also the accepted rows and their problems.
+    """
     table = Table(title="Counted by id", title_justify="left")
-    for name in ("stage", "input", "accepted", "rejected", "not_needed"):
+    names = ["stage", "input", "accepted", "rejected", "not_needed"]
+    names += ["rows", "problems"] if found.several else []
+    for name in names:
         table.add_column(name, justify="left" if name == "stage" else "right")
     for row in found.table:
-        table.add_row(*map(str, row))
+        table.add_row(*map(str, (*row, *found.several.get(row[0], ()))))
     return table
 
 
@@ -161,7 +165,7 @@ def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:
         if not receipt.stage.startswith("eval")
     )
     return (
-        f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, "
+        f"{summary.directory}: {summary.counted} in {summary.shards} shards, "
         f"{summary.trained_tokens} trained tokens of {summary.input_tokens}; {rejected} rejections "
         f"are in {ledger.run_dir / 'rejections'}"
     )

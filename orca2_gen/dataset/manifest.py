@@ -35,6 +35,19 @@ class DatasetSummary:
     trained_tokens: int
     rows_by_task: dict[str, int]
     prompts: str
+    problems: int | None = None
+    """The problems of the rows, of which one may have several; older versions left it out, whose
+    problems had one."""
+
+    @property
+    def counted(self) -> str:
+        """The number of rows in words, and of problems where it is another one."""
+        return rows_in_words(self.rows, self.problems)
+
+
+def rows_in_words(rows: int, problems: int | None) -> str:
+    """The number of rows, and of their problems where it is known to be another one."""
+    return f"{rows} rows" + (f" of {problems} problems" if problems not in (None, rows) else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from orca2_gen.dataset.instruction_search import (
     seen_words,
 )
 from orca2_gen.dataset.prompt_search import PromptSearch
-from orca2_gen.dataset.shards import messages_in
+from orca2_gen.dataset.shards import messages_in, names_in
 from orca2_gen.dataset.template_texts import Trace
 from orca2_gen.quoting import QUOTED_WORDS, Run, unheard
 from orca2_gen.records import Message
@@ -117,7 +117,7 @@ class RowsProved:
     def add(self, batch: pa.RecordBatch) -> None:
         """Looks at a batch of a shard too."""
         conversations = messages_in(batch)
-        ids = batch.column("problem_id").to_pylist()
+        ids = names_in(batch)
         are_told = [is_told_cautiously(messages, self.strategies) for messages in conversations]
         are_proved = are_told
         if self.chat is not None and self.by_ids:

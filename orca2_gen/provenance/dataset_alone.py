@@ -20,7 +20,8 @@ from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
-from orca2_gen.provenance.dataset_rows import DatasetRows, proof_fault
+from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, proof_fault
+from orca2_gen.records import row_name
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.strategies import Strategies, load_strategies
 
@@ -163,10 +164,10 @@ def _check_rows(
         for batch in read_shard(root, entry):
             rows.add(batch, prover)
     found.table.append(("dataset", rows.ids.total(), rows.ids.total(), 0, 0))
-    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
-    if manifest.summary != summary:
+    rows.note_several(found)
+    if not is_its_summary(manifest, rows):
         found.findings.append(f"{root / 'manifest.json'}: its summary is not that of its shards")
-    if twice := [problem_id for problem_id, count in rows.ids.items() if count > 1]:
+    if twice := [row_name(*key) for key, count in rows.ids.items() if count > 1]:
         found.findings.append(f"{root}: {len(twice)} ids stand in it twice, e.g. {twice[0]}")
     if rows.mislabelled:
         found.findings.append(
