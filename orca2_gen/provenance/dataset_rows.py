@@ -41,8 +41,6 @@ class DatasetRows:
     counted: RowCounts = field(default_factory=RowCounts)
     ids: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Rows by problem and attempt; each stands here once in a whole dataset."""
-    name_attempts: bool = True
-    """Whether all rows do; those of an older version do not."""
     num_proved: int = 0
     unproved: str = ""
     """Id of the first row that is not proved."""
@@ -63,7 +61,6 @@ class DatasetRows:
         ids = ids_in(batch)
         self.counted.add(batch)
         self.ids.update(ids)
-        self.name_attempts &= "attempt" in batch.schema.names
         self.mislabelled = self.mislabelled or ("" if has_its_labels(batch) else row_name(*ids[0]))
         if prover is None:
             return
