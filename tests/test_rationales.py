@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat, template_ids
 from orca2_gen.engine import Request
 from orca2_gen.prompts import prompt_messages, user_text
-from orca2_gen.rationales import Asking, Taught, teach
+from orca2_gen.rationales import Asking, Taught, taught_by, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
@@ -314,3 +314,37 @@ def test_a_rejected_problem_keeps_the_answers_that_were_refused(
     assert [(row.attempt, row.fault, row.answer) for row in result.refused] == [
         (attempt, "incorrect", "8") for attempt in range(3)
     ]
+
+
+said_in_words = st.lists(st.sampled_from(["it", "is", "7"]), min_size=1, max_size=3)
+pairs = st.tuples(said_in_words, said_in_words)
+
+
+@given(
+    texts=st.tuples(said_in_words, said_in_words), thoughts=st.tuples(said_in_words, said_in_words)
+)
+def test_two_answers_are_one_row_if_they_teach_the_same_words(
+    texts: tuple[list[str], list[str]], thoughts: tuple[list[str], list[str]]
+) -> None:
+    first, second = (
+        dataclasses.replace(RATIONALE, text=space.join(text), reasoning=space.join(thought))
+        for text, thought, space in zip(texts, thoughts, (" ", "\n\n"), strict=True)
+    )
+    are_one = taught_by(first, "drop") == taught_by(second, "drop")
+    assert are_one == (texts[0] == texts[1])
+    are_one = taught_by(first, "keep") == taught_by(second, "keep")
+    assert are_one == (texts[0] == texts[1] and thoughts[0] == thoughts[1])
+
+
+RATIONALE = Rationale(
+    problem_id="sums/train/1",
+    task="sums",
+    strategy="direct_answer",
+    attempt=0,
+    system="",
+    user="",
+    text="",
+    answer="",
+    num_prompt_tokens=1,
+    num_completion_tokens=1,
+)
