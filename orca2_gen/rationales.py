@@ -21,6 +21,19 @@ ACCEPTANCE_VERSION = 3
 """Raise it with every change to what is accepted: part of the stage keys."""
 
 Thoughts = Literal["keep", "drop", "refuse"]
+GRADED_FAULTS = ("incorrect", "unparsed", "ungraded")
+"""Reasons to refuse an answer that today's grader gives; another one may give others."""
+FAULTS = (
+    "truncated",
+    "empty",
+    "stray_marker",
+    "thought",
+    "thought_cut",
+    "quotes_instruction",
+    *GRADED_FAULTS,
+    "repeated",
+)
+"""All reasons to refuse an answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

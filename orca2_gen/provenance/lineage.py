@@ -11,6 +11,7 @@ from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import judged
 from orca2_gen.prompts import user_text
+from orca2_gen.provenance.refused_faults import refused_faults
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
 from orca2_gen.run_directory.ledger import Ledger
@@ -65,7 +66,9 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
         yield from judgement_faults(ledger, receipt, open_groups, open_ids)
     for receipt in ledger.committed("rationales"):
         if receipt.group not in unreadable:
-            yield from _rationale_faults(ledger, receipt, chosen.get(receipt.group), strategies)
+            strategy = chosen.get(receipt.group)
+            yield from _rationale_faults(ledger, receipt, strategy, strategies)
+            yield from refused_faults(ledger, receipt, strategy, strategies, config.rationales)
     for receipt in ledger.committed("examples"):
         taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
         for example in _rows(ledger, receipt, Example):
