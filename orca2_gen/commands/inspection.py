@@ -148,6 +148,7 @@ def status(run_dir: Path) -> None:
 
     Stages that read tasks are told task by task, with the reasons of what they rejected.
     """
+    from orca2_gen.console.tables import refused_lines
     from orca2_gen.run_directory.ledger import read_ledger
     from orca2_gen.run_directory.units import STAGES
     from orca2_gen.tasks.counts import READING, counts_by_task
@@ -160,6 +161,9 @@ def status(run_dir: Path) -> None:
             rows = sum(receipt.counts["accepted"] for receipt in receipts)
             rejected = sum(receipt.counts["rejected"] for receipt in receipts)
             click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
+        if stage == "rationales":
+            for line in refused_lines(ledger):
+                click.echo(f"  {line}")
         if stage in READING:
             for counts in counts_by_task(ledger, stage).values():
                 click.echo(f"  {counts.sentence}")

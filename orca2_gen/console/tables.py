@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
 
 if TYPE_CHECKING:
@@ -151,6 +153,24 @@ def regrading_table(changes: Mapping[tuple[str, str, str], Changes]) -> Table:
         means = (f"{100 * mean:.1f}" for mean in (found.before, found.after))
         table.add_row(stage, task, strategy.replace("_", " "), *map(str, counts), *means)
     return table
+
+
+def refused_lines(ledger: Ledger) -> Iterator[str]:
+    """A line for each task with refused answers of the teacher that were kept: how many, and why.
+
+    Raises:
+        DamagedFile: one of their files is damaged.
+    """
+    faults: dict[str, Counter[str]] = defaultdict(Counter)
+    for receipt in ledger.committed("rationales"):
+        if receipt.refused is not None:
+            table = read_table(ledger.run_dir, receipt.refused, Rationale)
+            pairs = zip(table["task"].to_pylist(), table["fault"].to_pylist(), strict=True)
+            for task, fault in pairs:
+                faults[task][fault] += 1
+    for task, found in sorted(faults.items()):
+        counts = ", ".join(f"{count} {fault}" for fault, count in found.most_common())
+        yield f"{task}: {found.total()} refused answers are kept ({counts})"
 
 
 def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:

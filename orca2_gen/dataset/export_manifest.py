@@ -44,6 +44,9 @@ class ExportManifest:
     as there is nothing to compare in the shape `tokens`."""
     other_tokens_in: str = ""
     """The problem_id of the first of them."""
+    unpaired: int | None = None
+    """Rows of the dataset without a pair, since no incorrect answer to their problem is kept; None
+    in shapes other than `preference`."""
 
     @property
     def listed(self) -> tuple[FileEntry, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from orca2_gen.calls import compose
 from orca2_gen.provenance.fork import fork_run
 from orca2_gen.provenance.recover import recover
 from orca2_gen.provenance.refused_faults import is_what_was_said
+from orca2_gen.provenance.trace import trace
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Completion, Rationale, Rejection
 from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import Receipt, UnitName, read_refused, read_unit, write_unit
+from tests.conftest import Call
 from tests.provenance.test_verify import assert_found, rewrite_ledger
 
 Rows = list[Any]
@@ -251,3 +254,21 @@ def test_a_fork_takes_refused_answers_along_and_leaves_units_that_lost_theirs(
     assert after["rationales", whole.unit] == whole
     assert ("rationales", lost.unit) not in after and ("examples", lost.unit) not in after
     assert read_refused(goal, whole, Rationale) == read_refused(run_copy, whole, Rationale)
+
+
+def test_trace_and_status_show_what_answers_were_refused_for(run_copy: Path, orca2: Call) -> None:
+    counts: Counter[str] = Counter()
+    for receipt in read_ledger(run_copy).committed("rationales"):
+        rows = read_refused(run_copy, receipt, Rationale)
+        counts.update(row.task for row in rows)
+        for row in rows[:1]:
+            lines = [line for step in trace(run_copy, row.problem_id) for line in step.lines]
+            said = f"refused as {row.fault} under {row.strategy} at attempt {row.attempt}, "
+            assert f"{said}answer {row.answer!r}" in lines
+            assert not any(
+                f"accepted under {row.strategy} at attempt {row.attempt}," in line for line in lines
+            )
+    _, out, _ = orca2("status", run_copy)
+    assert counts
+    for task, count in counts.items():
+        assert f"  {task}: {count} refused answers are kept ({count} incorrect)" in out
