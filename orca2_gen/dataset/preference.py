@@ -124,16 +124,19 @@ def _unit_pairs(
     taught = pairing.ledger.units.get(("rationales", receipt.unit))
     if taught is None:
         raise _other_rows(pairing)
-    attempts: dict[tuple[str, str], int] = {}
-    for rationale in read_records(run_dir, taught.accepted, Rationale):
-        attempts.setdefault((rationale.problem_id, rationale.text), rationale.attempt)
+    # Datasets of older versions do not name the attempt.
+    attempts = {
+        (each.problem_id, each.text, each.reasoning if keeps_thoughts else ""): each.attempt
+        for each in read_records(run_dir, taught.accepted, Rationale)
+    }
     wrong: dict[str, list[Rationale]] = defaultdict(list)
     for rationale in read_refused(run_dir, taught, Rationale):
         if rationale.fault == INCORRECT and not _quotes(rationale, keeps_thoughts):
             wrong[rationale.problem_id].append(rationale)
     seen: Counter[str] = Counter()
     for row in rows:
-        attempt = attempts.get((row.problem_id, row.messages[-1].content))
+        said = row.messages[-1]
+        attempt = attempts.get((row.problem_id, said.content, said.reasoning))
         if attempt is None:
             raise _other_rows(pairing)
         found = wrong.get(row.problem_id)
@@ -149,7 +152,7 @@ def _unit_pairs(
             "task": row.task,
             "strategy": row.strategy,
             "prompt": [_turn(each, keeps_thoughts) for each in row.messages[:-1]],
-            "chosen": [_turn(row.messages[-1], keeps_thoughts)],
+            "chosen": [_turn(said, keeps_thoughts)],
             "rejected": [_turn(answer, keeps_thoughts)],
             "chosen_attempt": attempt,
             "rejected_attempt": rejected.attempt,

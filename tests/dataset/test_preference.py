@@ -8,18 +8,24 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orca2_gen.dataset.export import export
 from orca2_gen.dataset.export_files import FORMATS, Format
 from orca2_gen.dataset.export_manifest import read_export
 from orca2_gen.dataset.manifest import checked_manifest, read_examples
+from orca2_gen.dataset.preference import Pairing, pairs, preference_schema
+from orca2_gen.dataset.shapes import THOUGHT
+from orca2_gen.dataset.shards import shard_schema, to_shard
 from orca2_gen.provenance.export_faults import verify_export
 from orca2_gen.provenance.verify import verify
-from orca2_gen.records import Example, Rationale
+from orca2_gen.records import Example, Message, Rationale
 from orca2_gen.run_directory.arrow_files import DamagedFile, write_records
 from orca2_gen.run_directory.digests import file_digest
-from orca2_gen.run_directory.ledger import read_ledger
-from orca2_gen.run_directory.units import Receipt, read_refused, read_unit
+from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.record_tables import to_table
+from orca2_gen.run_directory.units import Receipt, UnitName, read_refused, read_unit, write_unit
 from tests.conftest import Call
 from tests.provenance.test_verify import rewrite_ledger
 
@@ -84,6 +90,84 @@ def test_a_row_meets_an_incorrect_answer_to_its_problem_and_the_others_are_count
         assert (row["task"], row["strategy"]) == (example.task, wrong.strategy)
         assert wrong.system not in json.dumps(row)
     assert read_export(tmp_path / "out").unpaired == len(examples) - len(paired)
+
+
+@given(
+    num_right=st.integers(1, 4),
+    num_wrong=st.integers(0, 4),
+    keeps_thoughts=st.booleans(),
+    per_batch=st.integers(1, 5),
+)
+def test_the_rows_of_a_problem_meet_its_incorrect_answers_in_turn(
+    tmp_path_factory: pytest.TempPathFactory,
+    num_right: int,
+    num_wrong: int,
+    keeps_thoughts: bool,
+    per_batch: int,
+) -> None:
+    run_dir = tmp_path_factory.mktemp("run")
+    answers = [
+        Rationale(
+            problem_id=problem_id,
+            task="t",
+            strategy="s",
+            attempt=attempt,
+            system="Work forward in small numbered steps.",
+            user="?",
+            text="Nine." if attempt % 2 and keeps_thoughts else f"It is {attempt}.",
+            answer="9",
+            num_prompt_tokens=1,
+            num_completion_tokens=1,
+            reasoning=f"Thought {attempt}." if keeps_thoughts else "Dropped.",
+            fault="" if attempt < num_right else "incorrect",
+        )
+        for problem_id in ("t/1", "t/2")
+        for attempt in range(num_right + num_wrong)
+    ]
+    right = [row for row in answers if not row.fault]
+    examples = [
+        Example(
+            problem_id=row.problem_id,
+            task="t",
+            strategy="s",
+            messages=(
+                Message(role="user", content="?"),
+                Message(
+                    role="assistant",
+                    content=row.text,
+                    reasoning=row.reasoning if keeps_thoughts else "",
+                ),
+            ),
+            input_ids=(1, 2),
+            num_prompt_tokens=1,
+        )
+        for row in right
+    ]
+    taught = UnitName(stage="rationales", stage_key="k", unit="t-000000")
+    made = UnitName(stage="examples", stage_key="k", unit="t-000000")
+    wrong = [row for row in answers if row.fault]
+    units = {
+        ("rationales", "t-000000"): write_unit(run_dir, taught, right, Rationale, refused=wrong),
+        ("examples", "t-000000"): write_unit(run_dir, made, examples, Example),
+    }
+    shard = to_shard(to_table(examples, Example), shard_schema(keeps_thoughts))
+    batches = [shard.slice(at, per_batch) for at in range(0, len(examples), per_batch)]
+    pairing = Pairing(ledger=Ledger(run_dir=run_dir, writable=False, units=units))
+    schema = preference_schema(shard.schema)
+    rows = [row for batch in pairs(pairing, batches, schema) for row in batch.to_pylist()]
+    if not num_wrong:
+        assert (rows, pairing.num_unpaired) == ([], 2 * num_right)
+        return
+    assert [(row["chosen_attempt"], row["rejected_attempt"]) for row in rows] == 2 * [
+        (number, num_right + number % num_wrong) for number in range(num_right)
+    ]
+    assert (pairing.tasks, pairing.num_unpaired) == ({"t": len(right)}, 0)
+    for row in rows:
+        own = {a.attempt: a for a in answers if a.problem_id == row["problem_id"]}
+        for side in ("chosen", "rejected"):
+            answer = own[row[f"{side}_attempt"]]
+            thought = {THOUGHT: answer.reasoning} if keeps_thoughts else {}
+            assert row[side] == [{"role": "assistant", "content": answer.text, **thought}]
 
 
 @pytest.mark.parametrize("fault", ["truncated", "quotes_instruction", "unparsed", "repeated"])
