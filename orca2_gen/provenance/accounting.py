@@ -155,6 +155,12 @@ def _check_counts(receipt: Receipt, found: Verification) -> None:
             f"{receipt.stage}/{receipt.unit}: the ledger counts {said[0]} accepted + {said[1]} "
             f"rejected of {said[2]}, the files hold {accepted} + {rejected}"
         )
+    refused = receipt.refused.rows if receipt.refused is not None else 0
+    if receipt.counts.get("refused", 0) != refused:
+        found.findings.append(
+            f"{receipt.stage}/{receipt.unit}: the ledger counts {receipt.counts.get('refused', 0)} "
+            f"refused answers, the files hold {refused}"
+        )
 
 
 def check_taken_in(ledger: Ledger, stage: str, previous: str, found: Verification) -> None:
