@@ -6,7 +6,7 @@ from the fields, so the order and names below are also the file format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 Role = Literal["student", "teacher", "judge"]
@@ -58,6 +58,13 @@ class Problem:
     sub_category: str = ""
     examples: tuple[Shot, ...] = ()
     """Worked examples before the question, in this order; empty unless the task is few-shot."""
+    source_file: str = field(default="", compare=False)
+    """The task's file that holds the row: its path below the task's directory, or the lone file's
+    name; never where the task lies on a machine. Empty in older files. Where a row lies is no part
+    of what it asks, so equal problems may lie in different files."""
+    source_line: int = field(default=0, compare=False)
+    """The row's place in that file, from 1: the line of a text file, the row of a Parquet or Arrow
+    file, the item of a JSON array or document. 0 in older files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
