@@ -12,6 +12,7 @@ from orca2_gen.dataset.shards import messages_in, read_shard
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
 from orca2_gen.provenance.dataset_rows import DatasetRows
+from orca2_gen.provenance.row_origins import own_fault
 from orca2_gen.records import Message
 from orca2_gen.run_directory.arrow_files import DamagedFile
 
@@ -48,12 +49,13 @@ def verify_dataset(root: Path) -> Verification:
 
 
 def _check_rows(root: Path, manifest: Manifest, found: Verification) -> None:
-    rows, untold = DatasetRows(), ""
+    rows, untold, inconsistent = DatasetRows(), "", ""
     cautious = manifest.proof.cautious_message_sha256 if manifest.proof is not None else ""
     try:
         for entry in manifest.files:
             for batch in read_shard(root, entry):
                 rows.add(batch, None)
+                inconsistent = inconsistent or own_fault(batch)
                 ids = batch.column("problem_id").to_pylist()
                 for problem_id, messages in zip(ids, messages_in(batch), strict=True):
                     if cautious and not untold and not _is_told(messages, cautious):
@@ -82,6 +84,8 @@ def _check_rows(root: Path, manifest: Manifest, found: Verification) -> None:
             f"{root / 'manifest.json'} proves {manifest.proof.num_proved} of "
             f"{rows.ids.total()} rows"
         )
+    if inconsistent:
+        found.findings.append(f"{root}: {inconsistent}")
     if untold:
         found.findings.append(f"{root}: prompts are not erased, e.g. that of {untold}")
 

@@ -21,6 +21,7 @@ from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_rows import DatasetRows, Prover, row_faults
 from orca2_gen.provenance.recorded import Recorded
+from orca2_gen.provenance.row_origins import OriginCheck, origins_by_unit, teacher_facts
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
@@ -62,10 +63,16 @@ def check_dataset(
     found.findings += description_faults(root, manifest, found)
     prover = _prover(manifest, config, strategies, recorded, found)
     rows = DatasetRows()
+    origins = OriginCheck(
+        run_dir=ledger.run_dir,
+        teacher=teacher_facts(recorded.stages, config),
+        origins=origins_by_unit(ledger),
+    )
     try:
         for entry in manifest.files:
             for batch in read_shard(root, entry):
                 rows.add(batch, prover)
+                origins.add(batch)
     except DamagedFile as error:
         found.findings.append(str(error))
         return
@@ -78,6 +85,9 @@ def check_dataset(
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
+    found.findings += [f"dataset: {origins.fault}"] if origins.fault else []
+    if origins.lacks_column:
+        found.notes.append("dataset: an older version wrote rows without their provenance")
 
 
 def _prover(

@@ -111,6 +111,8 @@ class FileOrigin:
     """`accepted`, `rejected` or `refused`."""
     rows_sha256: str
     """SHA-256 of the rows, without this metadata (`rows_digest`)."""
+    engine: str = ""
+    """The engine that generated the rows and its version; empty if none did, or in older files."""
 
 
 _ORIGIN = TypeAdapter(FileOrigin)
@@ -126,6 +128,7 @@ def write_unit(
     *,
     refused: Sequence[Any] = (),
     is_part: bool = False,
+    engine: str = "",
 ) -> Receipt:
     """Writes a unit's files and returns its Receipt; nothing is committed yet.
 
@@ -138,6 +141,7 @@ def write_unit(
         counts: counts beside those of the rows.
         refused: its refused answers, of class `record` too.
         is_part: whether these are only some of the unit's rows.
+        engine: the engine that generated them and its version.
     """
     file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
     tallies = {
@@ -165,6 +169,7 @@ def write_unit(
             is_part=is_part,
             rows=rows,
             rows_sha256=rows_digest(table),
+            engine=engine,
         )
         said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
         metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}

@@ -59,6 +59,7 @@ def write_made(
     rejections: list[Rejection],
     read_scores: ReadScores,
     refused: Sequence[Rationale] = (),
+    engine: str = "",
 ) -> Receipt:
     """The receipt of a unit, or of the part of it that was worked on.
 
@@ -70,6 +71,7 @@ def write_made(
         rejections: rejections made now.
         read_scores: reader of the scores of earlier blocks.
         refused: the teacher's refused answers, as far as they are kept.
+        engine: the engine that worked and its version.
     """
     record: type[Any] = Rationale if isinstance(unit, TeachUnit) else StudentScore
     counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
@@ -103,5 +105,13 @@ def write_made(
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]
         counts[SURVIVORS] = survivor_bits(unit.race.group, unit.race.rule, dict(enumerate(blocks)))
     return write_unit(
-        run_dir, unit.name, rows, record, rejections, counts, refused=kept, is_part=is_part
+        run_dir,
+        unit.name,
+        rows,
+        record,
+        rejections,
+        counts,
+        refused=kept,
+        is_part=is_part,
+        engine=engine,
     )

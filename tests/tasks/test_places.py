@@ -138,9 +138,9 @@ def test_a_record_of_several_lines_is_named_by_its_last(tmp_path: Path) -> None:
     assert [problem.source_line for problem in found] == [3, 4]
     with path.open(newline="") as stream:
         reader = csv.reader(stream, delimiter=";")
-        ended = dict(map(lambda cells: (reader.line_num, cells), reader))
+        records = [(reader.line_num, cells) for cells in reader]
     for problem in found:
-        assert ended[problem.source_line][2] in problem.question
+        assert dict(records)[problem.source_line][2] in problem.question
 
 
 @pytest.mark.parametrize("format", SAMPLES)
