@@ -26,7 +26,6 @@ from orca2_gen.dataset.origins import (
     rows_provenance,
     unit_provenance,
 )
-from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.ledger import Ledger
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -124,7 +123,7 @@ class OriginCheck:
         origin = self.origins[unit]
         if unit != self._unit and origin is not None:
             self._unit, self._made_from = unit, None
-            with suppress(DamagedFile):
+            with suppress(ValueError):
                 self._made_from = unit_provenance(self.run_dir, origin, self.teacher)
         return self._made_from if origin is not None else None
 

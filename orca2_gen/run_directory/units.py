@@ -143,37 +143,30 @@ def write_unit(
         is_part: whether these are only some of the unit's rows.
         engine: the engine that generated them and its version.
     """
-    file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
     tallies = {
         "input": len(accepted) + len(rejected),
         "accepted": len(accepted),
         "rejected": len(rejected),
-    } | dict(counts or {})
-    if refused:
-        tallies["refused"] = len(refused)
-    made = [("accepted", f"{name.stage}/{file}", to_table(accepted, record))]
+        **(counts or {}),
+        **({"refused": len(refused)} if refused else {}),
+    }
+    stem = f"{name.unit}.a{name.attempt}-{name.driver}"
+    made = [("accepted", f"{name.stage}/{stem}.arrow", to_table(accepted, record))]
     if rejected:
-        path = f"rejections/{name.stage}-{file}"
+        path = f"rejections/{name.stage}-{stem}.arrow"
         made.append(("rejected", path, to_table(rejected, Rejection)))
     if refused:
-        path = f"{name.stage}/{file.removesuffix('.arrow')}{REFUSED}"
-        made.append(("refused", path, to_table(refused, record)))
-    files = []
-    for rows, path, table in made:
-        origin = FileOrigin(
-            stage=name.stage,
-            stage_key=name.stage_key,
-            unit=name.unit,
-            group=name.group,
+        made.append(("refused", f"{name.stage}/{stem}{REFUSED}", to_table(refused, record)))
+    files = [
+        _write_rows(
+            *(run_dir, path, table, name),
+            rows=rows,
             counts=tallies,
             is_part=is_part,
-            rows=rows,
-            rows_sha256=rows_digest(table),
             engine=engine,
         )
-        said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
-        metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
-        files.append(write_table(run_dir, path, table.replace_schema_metadata(metadata)))
+        for rows, path, table in made
+    ]
     return Receipt(
         stage=name.stage,
         stage_key=name.stage_key,
@@ -183,6 +176,34 @@ def write_unit(
         counts=tallies,
         group=name.group,
     )
+
+
+def _write_rows(
+    run_dir: Path,
+    path: str,
+    table: pa.Table,
+    name: UnitName,
+    *,
+    rows: str,
+    counts: dict[str, int],
+    is_part: bool,
+    engine: str,
+) -> FileEntry:
+    """Writes one file of a unit, with its FileOrigin, and returns its entry."""
+    origin = FileOrigin(
+        stage=name.stage,
+        stage_key=name.stage_key,
+        unit=name.unit,
+        group=name.group,
+        counts=counts,
+        is_part=is_part,
+        rows=rows,
+        rows_sha256=rows_digest(table),
+        engine=engine,
+    )
+    said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
+    metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
+    return write_table(run_dir, path, table.replace_schema_metadata(metadata))
 
 
 def stem_and_number(unit: str) -> tuple[str, int]:
