@@ -146,8 +146,10 @@ def _printable(text: str) -> str:
 def status(run_dir: Path) -> None:
     """Print what a run directory has committed and which strategies it selected.
 
-    Stages that read tasks are told task by task, with the reasons of what they rejected.
+    Stages that read tasks are told task by task, with the reasons of what they rejected, and the
+    teacher's attempts with the faults of those that were refused.
     """
+    from orca2_gen.console.tables import attempts_line, stage_line
     from orca2_gen.run_directory.ledger import read_ledger
     from orca2_gen.run_directory.units import STAGES
     from orca2_gen.tasks.counts import READING, counts_by_task
@@ -157,9 +159,9 @@ def status(run_dir: Path) -> None:
         raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
     for stage in STAGES:
         if receipts := ledger.committed(stage):
-            rows = sum(receipt.counts["accepted"] for receipt in receipts)
-            rejected = sum(receipt.counts["rejected"] for receipt in receipts)
-            click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
+            click.echo(f"{stage}: {stage_line(receipts)}")
+        if stage == "rationales" and (line := attempts_line(ledger)):
+            click.echo(f"  {line}")
         if stage in READING:
             for counts in counts_by_task(ledger, stage).values():
                 click.echo(f"  {counts.sentence}")

@@ -19,7 +19,7 @@ def card_of(summary: DatasetSummary, name: str) -> bytes:
     )
     content = (
         f"---\n{card.to_yaml()}\n---\n\n# {name}\n\nMade by orca2-gen. {about}\n\n"
-        f"{summary.rows} rows, {summary.trained_tokens} trained tokens of "
+        f"{summary.counted}, {summary.trained_tokens} trained tokens of "
         f"{summary.input_tokens}.\n\n"
         f"| task | rows |\n|---|---|\n{rows}\n"
     )

@@ -222,6 +222,7 @@ def _described(
         source_digest=manifest.digest,
         tokenizer_digest=manifest.tokenizer_digest,
         rows=counts.tasks.total(),
+        problems=manifest.summary.problems if manifest.summary is not None else None,
         input_tokens=counts.input_tokens,
         trained_tokens=counts.trained_tokens,
         files=tuple(entries),

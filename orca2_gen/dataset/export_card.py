@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.shapes import THOUGHT
+from orca2_gen.records import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""
@@ -80,9 +81,9 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
         f"---\n{card.to_yaml()}\n---\n\n# Rows of the shape `{manifest.shape}`\n\n"
         f"Exported by {manifest.made_by} from a dataset whose manifest has the digest "
         f"`{manifest.source_digest}`. {about}\n\n"
-        f"{manifest.rows} rows; in the dataset, {manifest.trained_tokens} of "
-        f"{manifest.input_tokens} tokens have a loss. export.json lists every file with its "
-        f"SHA-256; `orca2 verify` checks them.\n\n{thought}"
+        f"{rows_in_words(manifest.rows, manifest.problems)}; in the dataset, "
+        f"{manifest.trained_tokens} of {manifest.input_tokens} tokens have a loss. export.json "
+        f"lists every file with its SHA-256; `orca2 verify` checks them.\n\n{thought}"
         f"Load them with `datasets.load_dataset(OUT)`, where OUT is this directory.\n\n"
         f"{_READERS[manifest.shape]}\n\n"
         f"| task | rows |\n|---|---|\n{counts}\n"

@@ -39,11 +39,13 @@ class ExportManifest:
     """The rows' files, in order."""
     descriptions: tuple[FileEntry, ...]
     """The card, and LLaMA-Factory's dataset_info.json where it reads the shape."""
+    problems: int | None = None
+    """The problems of the rows, of which one may have several, as the source's manifest counts."""
     other_tokens: int | None = None
     """Rows whose text gives a trainer other tokens than the row has; None if nothing was compared,
     as there is nothing to compare in the shape `tokens`."""
     other_tokens_in: str = ""
-    """The problem_id of the first of them."""
+    """The name of the first of them."""
 
     @property
     def listed(self) -> tuple[FileEntry, ...]:

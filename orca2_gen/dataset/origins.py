@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from orca2_gen.engine import Request
-from orca2_gen.records import Problem, Rationale, Selection
+from orca2_gen.records import Problem, Rationale, Selection, row_name
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records, read_table
 from orca2_gen.run_directory.record_tables import arrow_schema
 from orca2_gen.run_directory.units import origin_of
@@ -254,7 +254,9 @@ def examples_provenance(
     """
     made_from = unit_provenance(run_dir, origin, teacher)
     ids = examples["problem_id"].to_pylist()
-    attempts = attempts_of(examples, made_from).to_pylist()
+    attempts = [0] * len(ids)
+    if "attempt" in examples.column_names:
+        attempts = examples["attempt"].to_pylist()
     column, unknown = rows_provenance(ids, attempts, made_from)
     if unknown:
         raise DamagedFile(
@@ -264,22 +266,20 @@ def examples_provenance(
     return column
 
 
-def attempts_of(examples: pa.Table, made_from: UnitProvenance) -> pa.Array:
-    """The attempts of examples, whose files lack them where a problem had one rationale."""
-    if "attempt" in examples.column_names:
-        return examples["attempt"].combine_chunks()
-    ids = examples["problem_id"].to_pylist()
-    return pa.array([made_from.attempts.get(problem_id, 0) for problem_id in ids], pa.int64())
-
-
 def rows_provenance(
     problem_ids: Sequence[str], attempts: Sequence[int], made_from: UnitProvenance
 ) -> tuple[pa.StructArray, str]:
     """The provenance of rows, in order, and the name of a row that the unit has no rationale of.
 
-    That row and all others that have none are left out; the name is empty if there are none.
+    That row and all others that have none are left out; the name is empty if there are none. Older
+    rows have no attempt, and stand for the one rationale of their problem.
     """
-    keys = list(zip(problem_ids, attempts, strict=True))
-    rows = [made_from.places[key] for key in keys if key in made_from.places]
-    unknown = next((key[0] for key in keys if key not in made_from.places), "")
-    return made_from.column.take(pa.array(rows, pa.int64())), unknown
+    places, unknown = [], ""
+    for problem_id, attempt in zip(problem_ids, attempts, strict=True):
+        first = problem_id, made_from.attempts.get(problem_id, 0)
+        place = made_from.places.get((problem_id, attempt) if attempt else first)
+        if place is None:
+            unknown = unknown or row_name(problem_id, attempt)
+        else:
+            places.append(place)
+    return made_from.column.take(pa.array(places, pa.int64())), unknown

@@ -74,11 +74,19 @@ class RowCounts:
     """The figures of rows, as they come."""
 
     by_task: Counter[str] = field(default_factory=Counter)
+    problems: int = 0
     input_tokens: int = 0
     trained_tokens: int = 0
+    last: str | None = None
+    """Problem of the last row: the rows of a problem follow each other."""
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts the rows of a shard's batch too."""
+        if batch.num_rows:
+            ids = batch.column("problem_id")
+            is_other = pc.not_equal(ids[1:], ids[:-1])
+            self.problems += (pc.sum(is_other).as_py() or 0) + (ids[0].as_py() != self.last)
+            self.last = ids[-1].as_py()
         input_tokens = len(batch.column("input_ids").flatten())
         self.by_task.update(batch.column("task").to_pylist())
         self.input_tokens += input_tokens
@@ -96,6 +104,7 @@ class RowCounts:
             trained_tokens=self.trained_tokens,
             rows_by_task=dict(sorted(self.by_task.items())),
             prompts=prompts,
+            problems=self.problems,
         )
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.dataset.manifest import Manifest, read_manifest
-from orca2_gen.dataset.shards import messages_in, read_shard
+from orca2_gen.dataset.shards import messages_in, names_in, read_shard
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
-from orca2_gen.provenance.dataset_rows import DatasetRows
+from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary
 from orca2_gen.provenance.row_origins import own_fault
-from orca2_gen.records import Message
+from orca2_gen.records import Message, row_name
 from orca2_gen.run_directory.arrow_files import DamagedFile
 
 
@@ -56,18 +56,17 @@ def _check_rows(root: Path, manifest: Manifest, found: Verification) -> None:
             for batch in read_shard(root, entry):
                 rows.add(batch, None)
                 inconsistent = inconsistent or own_fault(batch)
-                ids = batch.column("problem_id").to_pylist()
-                for problem_id, messages in zip(ids, messages_in(batch), strict=True):
+                for name, messages in zip(names_in(batch), messages_in(batch), strict=True):
                     if cautious and not untold and not _is_told(messages, cautious):
-                        untold = problem_id
+                        untold = name
     except DamagedFile as error:
         found.findings.append(str(error))
         return
     found.table.append(("dataset", rows.ids.total(), rows.ids.total(), 0, 0))
-    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
-    if manifest.summary != summary:
+    rows.note_several(found)
+    if not is_its_summary(manifest, rows):
         found.findings.append(f"{root / 'manifest.json'}: its summary is not that of its shards")
-    if twice := [problem_id for problem_id, count in rows.ids.items() if count > 1]:
+    if twice := [row_name(*key) for key, count in rows.ids.items() if count > 1]:
         found.findings.append(f"{root}: {len(twice)} ids stand in it twice, e.g. {twice[0]}")
     if rows.mislabelled:
         found.findings.append(

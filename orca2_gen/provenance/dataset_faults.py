@@ -19,7 +19,7 @@ from orca2_gen.dataset.manifest import Manifest, read_manifest
 from orca2_gen.dataset.shards import features_of, read_shard, schema_of, state_of
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
-from orca2_gen.provenance.dataset_rows import DatasetRows, Prover, row_faults
+from orca2_gen.provenance.dataset_rows import DatasetRows, Prover, is_its_summary, row_faults
 from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.provenance.row_origins import OriginCheck, origins_by_unit, teacher_facts
 from orca2_gen.run_directory.arrow_files import (
@@ -42,10 +42,10 @@ def check_dataset(
     config: Config,
     strategies: Strategies,
     ledger: Ledger,
-    examples: Counter[Any],
+    examples: Counter[tuple[str, int]],
     found: Verification,
 ) -> None:
-    """Checks RUN/dataset; `examples` counts the ids of the committed examples."""
+    """Checks RUN/dataset; `examples` counts the committed examples by problem and attempt."""
     root = ledger.run_dir / "dataset"
     if not os.path.lexists(root):
         is_due = "; run the same command again to write it" if examples else ""
@@ -76,18 +76,24 @@ def check_dataset(
     except DamagedFile as error:
         found.findings.append(str(error))
         return
-    if rows.ids != examples:
+    if rows.ids != (examples if rows.name_attempts else _of_older(examples)):
         found.findings.append(
             f"dataset: holds {rows.ids.total()} rows whose ids are not those of the "
             f"{examples.total()} examples"
         )
     found.table.append(("dataset", examples.total(), rows.ids.total(), 0, 0))
+    rows.note_several(found)
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
     found.findings += [f"dataset: {origins.fault}"] if origins.fault else []
     if origins.lacks_column:
         found.notes.append("dataset: an older version wrote rows without their provenance")
+
+
+def _of_older(examples: Counter[tuple[str, int]]) -> Counter[tuple[str, int]]:
+    """The ids of examples as rows have them that name no attempt."""
+    return Counter((problem_id, 0) for problem_id, _ in examples.elements())
 
 
 def _prover(
@@ -203,8 +209,7 @@ def _manifest_faults(
     recorded: Recorded,
     ledger: Ledger,
 ) -> Iterator[str]:
-    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
-    if manifest.summary != summary:
+    if not is_its_summary(manifest, rows):
         said = manifest.summary.rows if manifest.summary is not None else "no"
         yield (
             f"dataset: its manifest counts {said} rows, its files hold {rows.ids.total()}, or its "

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from orca2_gen.chat import Chat
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.proof import are_erased, is_told_cautiously, proof_of
-from orca2_gen.dataset.shards import has_its_labels, messages_in
+from orca2_gen.dataset.shards import has_its_labels, ids_in, messages_in
 from orca2_gen.dataset.write import RowCounts
+from orca2_gen.provenance.accounting import Verification
+from orca2_gen.records import row_name
 from orca2_gen.strategies import Strategies
 
 
@@ -37,25 +39,46 @@ class DatasetRows:
     """What is kept of a dataset's rows, of which one batch is read at a time."""
 
     counted: RowCounts = field(default_factory=RowCounts)
-    ids: Counter[Any] = field(default_factory=Counter)
+    ids: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Rows by problem and attempt; each stands here once in a whole dataset."""
+    name_attempts: bool = True
+    """Whether all rows do; those of an older version do not."""
     num_proved: int = 0
     unproved: str = ""
     """Id of the first row that is not proved."""
     mislabelled: str = ""
     """Id of a row of the first batch whose labels are not its ids behind the prompt."""
 
+    @property
+    def num_problems(self) -> int:
+        return len({problem_id for problem_id, _ in self.ids})
+
+    def note_several(self, found: Verification) -> None:
+        """Says of how many problems the rows are, if it is another number."""
+        if self.num_problems != self.ids.total():
+            found.several["dataset"] = self.ids.total(), self.num_problems
+
     def add(self, batch: pa.RecordBatch, prover: Prover | None) -> None:
         """Looks at a batch."""
-        ids = batch.column("problem_id").to_pylist()
+        ids = ids_in(batch)
         self.counted.add(batch)
         self.ids.update(ids)
-        self.mislabelled = self.mislabelled or ("" if has_its_labels(batch) else ids[0])
+        self.name_attempts &= "attempt" in batch.schema.names
+        self.mislabelled = self.mislabelled or ("" if has_its_labels(batch) else row_name(*ids[0]))
         if prover is None:
             return
         are_proved = prover.are_proved(batch)
         self.num_proved += sum(are_proved)
         if not self.unproved and not all(are_proved):
-            self.unproved = ids[are_proved.index(False)]
+            self.unproved = row_name(*ids[are_proved.index(False)])
+
+
+def is_its_summary(manifest: Manifest, rows: DatasetRows) -> bool:
+    """Whether the summary of a manifest is that of its rows; older ones count no problems."""
+    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
+    is_older = manifest.summary is not None and manifest.summary.problems is None
+    problems = None if is_older else rows.num_problems
+    return manifest.summary == dataclasses.replace(summary, problems=problems)
 
 
 def row_faults(manifest: Manifest, rows: DatasetRows, prover: Prover | None) -> Iterator[str]:

@@ -21,11 +21,11 @@ from orca2_gen.dataset.origins import (
     TeacherFacts,
     UnitOrigin,
     UnitProvenance,
-    attempts_of,
     margin_of,
     rows_provenance,
     unit_provenance,
 )
+from orca2_gen.dataset.shards import column_in
 from orca2_gen.run_directory.ledger import Ledger
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -109,7 +109,7 @@ class OriginCheck:
         made_from = self._read(unit)
         if made_from is None:
             return
-        attempts = attempts_of(pa.Table.from_batches([rows]), made_from).to_pylist()
+        attempts = column_in(rows, "attempt").to_pylist()
         derived, unknown = rows_provenance(ids, attempts, made_from)
         if unknown:
             self.fault = f"the provenance of {unknown} names {unit}, which holds no such rationale"
@@ -147,16 +147,16 @@ def own_fault(batch: pa.RecordBatch) -> str:
     if COLUMN not in batch.schema.names:
         return ""
     names = ("problem_id", "strategy", "attempt")
-    columns = (batch.column(name).to_pylist() for name in (*names, COLUMN))
+    columns = (column_in(batch, name).to_pylist() for name in (*names, COLUMN))
     for problem_id, strategy, attempt, said in zip(*columns, strict=True):
         scores = tuple(StrategyScore(**score) for score in said["scores"])
         greedy = said["attempt"] == 0
         faults = {
-            "attempt": said["attempt"] != attempt,
+            "attempt": attempt not in (0, said["attempt"]),  # older examples have none
             "scores": bool(scores) and strategy not in {score.strategy for score in scores},
             "margin": said["margin"] != margin_of(scores, strategy),
             "instruction_sha256": not _SHA256.fullmatch(said["instruction_sha256"]),
-            "temperature": greedy and said["temperature"] != 0.0,
+            "temperature": greedy != (said["temperature"] == 0.0),
             "seed": greedy and said["seed"] != 0,
             "source_line": said["source_line"] < 0,
         }

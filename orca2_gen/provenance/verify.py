@@ -12,8 +12,9 @@ from orca2_gen.provenance.accounting import (
     RECORDS,
     StageRows,
     Verification,
-    account,
+    account_examples,
     account_problems,
+    account_rationales,
     account_scores,
     check_taken_in,
     read_stage,
@@ -67,8 +68,9 @@ def verify(run_dir: Path) -> Verification:
     account_scores(rows, found)
     if made_of is not None:
         _check_judgements(ledger, *made_of, found)
+    account_rationales(rows, found)
+    account_examples(rows, found)
     for stage, previous in (("rationales", "problems"), ("examples", "rationales")):
-        account(rows, stage, previous, found)
         check_taken_in(ledger, stage, previous, found)
     if made_of is not None:
         _check_origins(ledger, *made_of, rows, found)

@@ -36,7 +36,7 @@ def test_every_example_comes_with_its_tokens(
     dataset_dir: Path, model_dir: Path, chatml: Chat
 ) -> None:
     examples = read(dataset_dir, model_dir)
-    assert len(examples.lengths) == len(set(examples.problem_ids)) == 60
+    assert len(examples.lengths) == len(set(examples.names)) == 60
     for index in (0, 24, 25, 59):
         row = examples[index]
         assert len(row.input_ids) == examples.lengths[index]
@@ -123,7 +123,7 @@ def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir:
     )
     first_two = [i for i, task in enumerate(tasks) if task == name][:2]
     kept = [i for i, task in enumerate(tasks) if task != name or i in first_two]
-    assert few.problem_ids == tuple(everything.problem_ids[i] for i in kept)
+    assert few.names == tuple(everything.names[i] for i in kept)
     assert few.lengths == tuple(everything.lengths[i] for i in kept)
     assert [len(few[i].input_ids) for i in range(len(kept))] == list(few.lengths)
 
