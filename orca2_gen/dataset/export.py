@@ -97,6 +97,7 @@ def export(
     format: Format,
     bounds: Bounds = BOUNDS,
     tokenizer: Any = None,
+    has_provenance: bool = False,
 ) -> ExportManifest:
     """Writes the rows of a dataset directory to OUT, in one step for readers.
 
@@ -108,6 +109,7 @@ def export(
         bounds: the most of a row group and of a file.
         tokenizer: transformers' tokenizer of the student, to compare texts with; None compares
             nothing.
+        has_provenance: whether rows keep the column `provenance`.
 
     Raises:
         ValueError: there is no whole dataset, a row does not fit the shape, or OUT is somebody's.
@@ -123,7 +125,10 @@ def export(
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
-        schema = shape_schema(shape, first.schema)
+        try:
+            schema = shape_schema(shape, first.schema, has_provenance)
+        except ValueError as error:
+            raise ValueError(f"{root} {error}") from None
         entries = write_files(
             folder,
             out,

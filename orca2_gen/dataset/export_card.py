@@ -97,8 +97,10 @@ def _described(column: pa.Field) -> dict[str, Any]:
 
 
 def _type_of(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(type_):
+        return {"struct": [_described(field) for field in type_]}
     if not pa.types.is_list(type_):
-        return {"dtype": str(type_)}
+        return {"dtype": "float64" if type_ == pa.float64() else str(type_)}
     item = type_.value_type
     if pa.types.is_struct(item):
         return {"list": [_described(field) for field in item]}

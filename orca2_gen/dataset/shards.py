@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,27 @@ def has_its_labels(batch: pa.RecordBatch) -> bool:
         return True
     expected = labels_of(batch.column("input_ids"), batch.column("num_prompt_tokens"))
     return bool(batch.column("labels").equals(expected))
+
+
+@dataclass(kw_only=True, slots=True)
+class RowSource:
+    """Rows that come in tables of any size and leave in others."""
+
+    tables: Iterator[pa.Table]
+    left: pa.Table | None = None
+
+    def take(self, most: int) -> pa.Table | None:
+        """The next rows, `most` of them unless fewer are left; None if none is."""
+        taken, num_rows = [], 0
+        while num_rows < most:
+            table = self.left if self.left is not None else next(self.tables, None)
+            if table is None:
+                break
+            part = table.slice(0, most - num_rows)
+            self.left = table.slice(part.num_rows) if part.num_rows < table.num_rows else None
+            taken.append(part)
+            num_rows += part.num_rows
+        return pa.concat_tables(taken) if num_rows else None
 
 
 def state_of(files: Sequence[FileEntry]) -> dict[str, Any]:

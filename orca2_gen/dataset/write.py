@@ -30,6 +30,7 @@ from orca2_gen.dataset.proof import ErasureProof, prove
 from orca2_gen.dataset.shards import (
     ROWS_PER_BATCH,
     SHARD_LAYOUT,
+    RowSource,
     features_of,
     read_shard,
     shard_schema,
@@ -193,27 +194,6 @@ def _digest(plan: DatasetPlan, layout: int) -> str:
     if not plan.has_reasoning:
         del body["has_reasoning"]  # older plans had no such key
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(kw_only=True, slots=True)
-class RowSource:
-    """Rows that come in tables of any size and leave in others."""
-
-    tables: Iterator[pa.Table]
-    left: pa.Table | None = None
-
-    def take(self, most: int) -> pa.Table | None:
-        """The next rows, `most` of them unless fewer are left; None if none is."""
-        taken, num_rows = [], 0
-        while num_rows < most:
-            table = self.left if self.left is not None else next(self.tables, None)
-            if table is None:
-                break
-            part = table.slice(0, most - num_rows)
-            self.left = table.slice(part.num_rows) if part.num_rows < table.num_rows else None
-            taken.append(part)
-            num_rows += part.num_rows
-        return pa.concat_tables(taken) if num_rows else None
 
 
 def _tables(run_dir: Path, plan: DatasetPlan, schema: pa.Schema) -> Iterator[pa.Table]:
