@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from orca2_gen.records import Example, Rationale, Selection, rows_in_words
+from orca2_gen.records import Example, Rationale, Selection, row_name, rows_in_words
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
 from orca2_gen.run_directory.units import Receipt
@@ -89,9 +89,8 @@ def outcome_table(ledger: Ledger) -> Table:
 
 def example_table(rationale: Rationale, example: Example) -> Table:
     """One conversation as the teacher saw it and as the student trains on it."""
-    table = Table(
-        title=f"{example.problem_id} ({example.strategy})", title_justify="left", show_lines=True
-    )
+    name = row_name(example.problem_id, example.attempt)
+    table = Table(title=f"{name} ({example.strategy})", title_justify="left", show_lines=True)
     table.add_column("")
     table.add_column("as the teacher saw it")
     table.add_column("as the student trains on it (loss on the last row only)")

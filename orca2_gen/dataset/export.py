@@ -44,6 +44,7 @@ from orca2_gen.dataset.manifest import Manifest, checked_manifest
 from orca2_gen.dataset.retokenised import rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 
 
@@ -232,6 +233,7 @@ def _described(
         trained_tokens=counts.trained_tokens,
         files=tuple(entries),
         descriptions=(),
+        verdict=verdict_of(manifest.proof) if manifest.proof is not None else "",
     )
 
 

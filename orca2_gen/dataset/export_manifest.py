@@ -46,6 +46,8 @@ class ExportManifest:
     as there is nothing to compare in the shape `tokens`."""
     other_tokens_in: str = ""
     """The name of the first of them."""
+    verdict: str = ""
+    """What the source's proof of erasure says, in one line; empty if it has none."""
 
     @property
     def listed(self) -> tuple[FileEntry, ...]:

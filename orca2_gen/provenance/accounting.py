@@ -49,6 +49,8 @@ class Verification:
     """(stage, input, accepted, rejected, not_needed), counted by id; rationales by problem."""
     several: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Stage of which problems have several rows -> its accepted rows and their problems."""
+    verdict: str = ""
+    """What the proof of erasure says, in one line; empty if there is nothing to prove."""
 
 
 @dataclass(kw_only=True, slots=True)

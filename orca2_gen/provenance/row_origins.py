@@ -26,6 +26,7 @@ from orca2_gen.dataset.origins import (
     unit_provenance,
 )
 from orca2_gen.dataset.shards import column_in
+from orca2_gen.provenance.accounting import Verification
 from orca2_gen.run_directory.ledger import Ledger
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -97,6 +98,13 @@ class OriginCheck:
         for unit in dict.fromkeys(units.to_pylist()):
             if not self.fault:
                 self._compare(unit, batch.select(names).filter(pc.equal(units, unit)))
+
+    def tell(self, found: Verification) -> None:
+        """Adds what was found of all batches."""
+        if self.fault:
+            found.findings.append(f"dataset: {self.fault}")
+        if self.lacks_column:
+            found.notes.append("dataset: an older version wrote rows without their provenance")
 
     def _compare(self, unit: str, rows: pa.RecordBatch) -> None:
         """Compares the rows that name a unit with its rationales."""
