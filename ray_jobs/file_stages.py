@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -14,15 +15,18 @@ from orca2_gen.config.arguments import (
     removes_near,
     task_source,
 )
-from orca2_gen.config.load import engine_directory
+from orca2_gen.config.load import engine_directory, read_config
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.manifest import DatasetSummary
 from orca2_gen.dataset.write import DatasetPlan, write_dataset
 from orca2_gen.erasure import erase
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
+from orca2_gen.provenance.recorded import read_recorded
+from orca2_gen.provenance.row_origins import teacher_facts, unit_origins
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
@@ -178,4 +182,7 @@ def make_dataset(
     """The summary of RUN/dataset, which is written here, and lines for people."""
     chat = recorded_chat(inputs, plan.tokenizer, rendering)
     lines: list[str] = []
+    # Here and not in the driver, which hands on no more than it must.
+    teacher = teacher_facts(read_recorded(run_dir).stages, read_config(run_dir / "config.json"))
+    plan = dataclasses.replace(plan, origins=unit_origins(read_ledger(run_dir)), teacher=teacher)
     return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

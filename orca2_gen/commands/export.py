@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Do not count the rows whose text gives other tokens, which takes most of the time.",
 )
-def export(given: Path, out: Path, format_: Format, shape: Shape, no_compare: bool) -> None:
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Keep the column that says where each row comes from. LLaMA-Factory and axolotl may "
+    "refuse a nested column that they do not know.",
+)
+def export(
+    given: Path, out: Path, format_: Format, shape: Shape, no_compare: bool, provenance: bool
+) -> None:
     """Write the rows of RUN's dataset to the directory OUT, in a shape that another trainer reads.
 
     RUN is a run directory or a dataset directory; the shape preference pairs the dataset's answers
@@ -52,7 +60,14 @@ def export(given: Path, out: Path, format_: Format, shape: Shape, no_compare: bo
         except ValueError as error:
             click.echo(f"note: no text is compared with the rows' tokens: {error}")
     tokenizer = chat and chat.tokenizer
-    made = exporting.export(root, out, shape=shape, format=format_, tokenizer=tokenizer)
+    made = exporting.export(
+        root,
+        out,
+        shape=shape,
+        format=format_,
+        tokenizer=tokenizer,
+        has_provenance=provenance,
+    )
     if made.other_tokens:
         click.echo(
             f"note: {made.other_tokens} of {made.rows} rows give other tokens, e.g. "

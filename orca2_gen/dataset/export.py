@@ -99,6 +99,7 @@ def export(
     format: Format,
     bounds: Bounds = BOUNDS,
     tokenizer: Any = None,
+    has_provenance: bool = False,
 ) -> ExportManifest:
     """Writes the rows of a dataset directory to OUT, in one step for readers.
 
@@ -110,6 +111,7 @@ def export(
         bounds: the most of a row group and of a file.
         tokenizer: transformers' tokenizer of the student, to compare texts with; None compares
             nothing.
+        has_provenance: whether rows keep the column `provenance`.
 
     Raises:
         ValueError: there is no whole dataset, a row does not fit the shape, or OUT is somebody's.
@@ -126,24 +128,17 @@ def export(
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
+        schema = _schema(root, shape, first.schema, has_provenance)
         if pairing is None:
-            schema = shape_schema(shape, first.schema)
             rows = _shaped(root, _both(first, shards), shape, schema, compared, counts)
         else:
-            schema = preference_schema(first.schema)
             rows = _paired(pairing, _both(first, shards), schema, compared, counts)
         entries = write_files(folder, out, rows, schema=schema, format=format, bounds=bounds)
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
-        tasks = counts.tasks
         if pairing is not None:
-            if not made.rows:
-                raise ValueError(
-                    f"{root} has no row with an incorrect answer to the same problem beside it, so "
-                    "there is no pair to export"
-                )
-            made = dataclasses.replace(made, unpaired=pairing.num_unpaired)
-            tasks = pairing.tasks
+            made = _described_pairs(root, made, pairing)
+        tasks = counts.tasks if pairing is None else pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
@@ -155,6 +150,33 @@ def export(
         made = dataclasses.replace(made, descriptions=tuple(descriptions))
         _write(folder, out, EXPORT, made.body())
     return made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
+
+
+def _schema(root: Path, shape: Shape, shard: pa.Schema, has_provenance: bool) -> pa.Schema:
+    """The schema of an export, made of shards of this schema.
+
+    Raises:
+        ValueError: the provenance is asked for where there is none.
+    """
+    if shape == "preference":
+        if has_provenance:
+            raise ValueError(
+                "a pair has no provenance, which is a row's; export without it, or in another shape"
+            )
+        return preference_schema(shard)
+    try:
+        return shape_schema(shape, shard, has_provenance)
+    except ValueError as error:
+        raise ValueError(f"{root} {error}") from None
 
 
 def _batches(root: Path, manifest: Manifest, counts: _Counts) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.shapes import THOUGHT
-from orca2_gen.records import rows_in_words
+from orca2_gen.run_directory.row_names import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""
@@ -114,8 +114,10 @@ def _described(column: pa.Field) -> dict[str, Any]:
 
 
 def _type_of(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(type_):
+        return {"struct": [_described(field) for field in type_]}
     if not pa.types.is_list(type_):
-        return {"dtype": str(type_)}
+        return {"dtype": "float64" if type_ == pa.float64() else str(type_)}
     item = type_.value_type
     if pa.types.is_struct(item):
         return {"list": [_described(field) for field in item]}

@@ -23,6 +23,7 @@ from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, row_faults
 from orca2_gen.provenance.recorded import Recorded
+from orca2_gen.provenance.row_origins import OriginCheck, origins_by_unit, teacher_facts
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
@@ -64,10 +65,16 @@ def check_dataset(
     found.findings += description_faults(root, manifest, found)
     prover = _prover(manifest, config, strategies, recorded, found)
     rows = DatasetRows()
+    origins = OriginCheck(
+        run_dir=ledger.run_dir,
+        teacher=teacher_facts(recorded.stages, config),
+        origins=origins_by_unit(ledger),
+    )
     try:
         for entry in manifest.files:
             for batch in read_shard(root, entry):
                 rows.add(batch, prover)
+                origins.add(batch)
     except DamagedFile as error:
         found.findings.append(str(error))
         return
@@ -81,6 +88,7 @@ def check_dataset(
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
+    origins.tell(found)
     if prover is not None:
         _say_verdict(manifest, prover, found)
 

@@ -15,7 +15,7 @@ from orca2_gen.dataset.proof import ErasureProof, RowsProved
 from orca2_gen.dataset.shards import has_its_labels, ids_in
 from orca2_gen.dataset.write import RowCounts
 from orca2_gen.provenance.accounting import Verification
-from orca2_gen.records import row_name
+from orca2_gen.run_directory.row_names import row_name
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,9 +17,10 @@ from orca2_gen.grading.answers import ANSWER_SENTENCES
 from orca2_gen.grading.forced_endings import OPENING
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.recorded import Recorded
-from orca2_gen.records import Message, Problem, Rationale, StudentScore, row_name
+from orca2_gen.records import Message, Problem, Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.scoring import regraded
 

@@ -14,8 +14,9 @@ from orca2_gen.prompts import user_text
 from orca2_gen.provenance.refused_faults import is_what_was_said
 from orca2_gen.provenance.unit_rows import rejections_in, rows_in, rows_of, stored_rows
 from orca2_gen.rationales import Thoughts, taught_by
-from orca2_gen.records import Example, Problem, Rationale, Rejection, row_name
+from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import Strategies
 

