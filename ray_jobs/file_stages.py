@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -16,13 +17,16 @@ from orca2_gen.config.arguments import (
 )
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset.manifest import DatasetSummary
+from orca2_gen.dataset.figures import DatasetSummary
 from orca2_gen.dataset.write import DatasetPlan, write_dataset
 from orca2_gen.erasure import erase
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
+from orca2_gen.provenance.recorded import read_recorded
+from orca2_gen.provenance.run_facts import run_facts
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.selection.blocks import OPEN, group_name
 from orca2_gen.selection.decision import next_step
@@ -178,4 +182,7 @@ def make_dataset(
     """The summary of RUN/dataset, which is written here, and lines for people."""
     chat = recorded_chat(inputs, plan.tokenizer, rendering)
     lines: list[str] = []
+    # Here and not in the driver, which reads no rows.
+    facts = run_facts(read_recorded(run_dir), read_ledger(run_dir))
+    plan = dataclasses.replace(plan, facts=facts)
     return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

@@ -12,7 +12,7 @@ from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
 
 if TYPE_CHECKING:
-    from orca2_gen.dataset.manifest import DatasetSummary
+    from orca2_gen.dataset.figures import DatasetSummary
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from orca2_gen.dataset.manifest import Manifest, read_manifest
 from orca2_gen.dataset.shards import messages_in, read_shard
 from orca2_gen.provenance.accounting import Verification
+from orca2_gen.provenance.card_faults import figure_faults
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
 from orca2_gen.provenance.dataset_rows import DatasetRows
 from orca2_gen.records import Message
@@ -65,6 +66,7 @@ def _check_rows(root: Path, manifest: Manifest, found: Verification) -> None:
     summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
     if manifest.summary != summary:
         found.findings.append(f"{root / 'manifest.json'}: its summary is not that of its shards")
+    found.findings += figure_faults(root, manifest, rows)
     if twice := [problem_id for problem_id, count in rows.ids.items() if count > 1]:
         found.findings.append(f"{root}: {len(twice)} ids stand in it twice, e.g. {twice[0]}")
     if rows.mislabelled:

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from orca2_gen.chat import Chat
+from orca2_gen.dataset.figures import RowCounts
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.proof import are_erased, is_told_cautiously, proof_of
 from orca2_gen.dataset.shards import has_its_labels, messages_in
-from orca2_gen.dataset.write import RowCounts
 from orca2_gen.strategies import Strategies
 
 

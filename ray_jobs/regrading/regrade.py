@@ -14,6 +14,7 @@ from pathlib import Path
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
 from orca2_gen.provenance.matching import Matching, match_problems, matching_lines
+from orca2_gen.provenance.recorded import record_versions, versions_of
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
@@ -67,6 +68,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
+    record_versions(run.run_dir, versions_of(source.run_dir))
     # A run that holds scores has read all its tasks; in any other a group may still grow.
     has_scores = bool(source.ledger.committed("scores"))
     matched = _match_problems(run, source)

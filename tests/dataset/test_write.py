@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import Chat
-from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.dataset.figures import DatasetSummary
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import FileEntry, write_records
