@@ -65,4 +65,5 @@ def erase(
         messages=messages,
         input_ids=input_ids,
         num_prompt_tokens=num_prompt_tokens,
+        attempt=rationale.attempt,
     )

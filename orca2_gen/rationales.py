@@ -1,7 +1,8 @@
-"""problem x chosen strategy on the teacher's engine -> Rationale | Rejection."""
+"""problem x chosen strategy on the teacher's engine -> its rationales, or a Rejection."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -40,6 +41,8 @@ class Asking:
     """What becomes of the teacher's thoughts."""
     thinking_tokens: int | None = None
     """Tokens of a thought; None sets no limit."""
+    per_problem: int = 1
+    """Accepted answers after which no further attempt is made."""
 
     @property
     def budget(self) -> Budget:
@@ -56,6 +59,18 @@ class Asking:
         return Sampling(temperature=self.temperature, top_p=self.top_p, run_seed=self.run_seed)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taught:
+    """All that the teacher said about one problem, by attempt."""
+
+    rationales: tuple[Rationale, ...]
+    """Accepted answers, no two of one text."""
+    refused: tuple[Rationale, ...]
+    """The others, each with its fault."""
+    rejection: Rejection | None
+    """The problem's, if no answer was accepted; it names each attempt's fault."""
+
+
 async def teach(
     problem: Problem,
     strategy: str,
@@ -64,12 +79,10 @@ async def teach(
     chat: Chat,
     strategies: Strategies,
     asking: Asking,
-) -> Rationale | Rejection:
-    """The teacher's first acceptable completion, or a Rejection that names each attempt's fault."""
-    instruction = strategies.system_message(strategy, problem)
-    user = user_text(problem, strategies)
-    further_calls = strategies.further_calls.get(strategy, ())
-    faults: list[str] = []
+) -> Taught:
+    """The teacher's answers, asked for until `per_problem` are accepted or attempts run out."""
+    accepted: list[Rationale] = []
+    refused: list[Rationale] = []
     for attempt in range(asking.max_attempts):
         answer = await ask(
             problem,
@@ -82,37 +95,69 @@ async def teach(
             attempt=attempt,
             sampling=asking.sampling(attempt),
         )
-        completion = answer.completion
-        verdict = await graded(problem, completion)
-        told = (instruction, *further_calls)
+        verdict = await graded(problem, answer.completion)
+        rationale = _rationale(problem, strategy, attempt, answer, verdict, strategies)
         # An open answer has no gold to match: one that is finished and quotes nothing is kept.
         verify = asking.verify and problem.answer_type != "open"
+        told = (rationale.system, *rationale.further_calls)
         fault = fault_of(
-            answer, verdict, told=told, user=user, verify=verify, thoughts=asking.thoughts
+            answer, verdict, told=told, user=rationale.user, verify=verify, thoughts=asking.thoughts
         )
-        if fault is None:
-            return Rationale(
-                problem_id=problem.problem_id,
-                task=problem.task,
-                strategy=strategy,
-                attempt=attempt,
-                system=instruction,
-                user=user,
-                text=completion.text,
-                answer=verdict.answer,
-                num_prompt_tokens=completion.num_prompt_tokens,
-                num_completion_tokens=completion.num_completion_tokens,
-                further_calls=further_calls,
-                completions=answer.completions,
-                reasoning=completion.reasoning,
-            )
-        faults.append(fault)
+        if fault is None and _said(rationale) in map(_said, accepted):
+            fault = "repeated"
+        if fault is not None:
+            refused.append(dataclasses.replace(rationale, fault=fault))
+            continue
+        accepted.append(rationale)
+        if len(accepted) == asking.per_problem:
+            break
+    return Taught(
+        rationales=tuple(accepted),
+        refused=tuple(refused),
+        rejection=None if accepted else _rejection(problem, refused),
+    )
+
+
+def _said(rationale: Rationale) -> str:
+    """The text by which two rationales of a problem are the same."""
+    return " ".join(rationale.text.split())
+
+
+def _rationale(
+    problem: Problem,
+    strategy: str,
+    attempt: int,
+    answer: Answer,
+    verdict: Grade,
+    strategies: Strategies,
+) -> Rationale:
+    completion = answer.completion
+    return Rationale(
+        problem_id=problem.problem_id,
+        task=problem.task,
+        strategy=strategy,
+        attempt=attempt,
+        system=strategies.system_message(strategy, problem),
+        user=user_text(problem, strategies),
+        text=completion.text,
+        answer=verdict.answer,
+        num_prompt_tokens=completion.num_prompt_tokens,
+        num_completion_tokens=completion.num_completion_tokens,
+        further_calls=strategies.further_calls.get(strategy, ()),
+        completions=answer.completions,
+        reasoning=completion.reasoning,
+    )
+
+
+def _rejection(problem: Problem, refused: Sequence[Rationale]) -> Rejection:
+    last = refused[-1]
     return Rejection(
         problem_id=problem.problem_id,
         stage="rationales",
-        reason=faults[-1],
-        detail=f"{strategy}: {asking.max_attempts} attempts were {', '.join(faults)}; "
-        f"the last answer read was {verdict.answer[:80]!r}, gold is {problem.target[:80]!r}",
+        reason=last.fault,
+        detail=f"{last.strategy}: {len(refused)} attempts were "
+        f"{', '.join(each.fault for each in refused)}; the last answer read was "
+        f"{last.answer[:80]!r}, gold is {problem.target[:80]!r}",
     )
 
 

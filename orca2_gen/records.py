@@ -220,7 +220,10 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rationale:
-    """An accepted teacher completion, with the conversation the teacher saw."""
+    """A teacher's answer, with the conversation the teacher saw.
+
+    Identity: (problem_id, attempt).
+    """
 
     problem_id: str
     task: str
@@ -240,6 +243,8 @@ class Rationale:
     """Each call's completion, if there are several."""
     reasoning: str = ""
     """The teacher's thought before the text; with several calls, all their thoughts."""
+    fault: str = ""
+    """The reason why the answer was refused, as in a Rejection; empty if it was accepted."""
 
 
 def engine_completions(
@@ -276,3 +281,6 @@ class Example:
     """Prompt and answer, by `chat.encode_conversation`, ending with the end-of-turn token."""
     num_prompt_tokens: int
     """`input_ids[:num_prompt_tokens]` is the prompt: no loss there."""
+    attempt: int = 0
+    """The teacher's attempt: a problem may have several rationales. Older files lack it; there a
+    problem has one."""

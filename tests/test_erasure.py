@@ -78,7 +78,7 @@ def test_a_taught_problem_is_proved_with_its_examples_as_without(
 ) -> None:
     shots = [Shot(question=f"What is {n} + 1?", target=str(n + 1)) for n in range(num_examples)]
     problem = dataclasses.replace(sum_problem, examples=tuple(shots))
-    rationale = asyncio.run(
+    taught = asyncio.run(
         teach(
             problem,
             "step_by_step",
@@ -88,7 +88,7 @@ def test_a_taught_problem_is_proved_with_its_examples_as_without(
             asking=ASKING,
         )
     )
-    assert isinstance(rationale, Rationale)
+    [rationale] = taught.rationales
     example = erased(chat, strategies, rationale)
     user = user_text(problem, strategies)
     assert all(f"{s.question}\nAnswer: {s.target}\n" in user for s in shots)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat, template_ids
 from orca2_gen.engine import Request
 from orca2_gen.prompts import prompt_messages, user_text
-from orca2_gen.rationales import Asking, teach
+from orca2_gen.rationales import Asking, Taught, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
@@ -30,6 +30,25 @@ RIGHT, WRONG = "Let us see. 4 + 5 is nine.\nAnswer: 9", "Answer: 8"
 INSTRUCTION_WORDS = (
     "Begin with what is given and what is asked. Then work forward in small numbered steps"
 )
+
+
+def taught(
+    problem: Problem,
+    chat: Chat,
+    strategies: Strategies,
+    script: Callable[[Request], str | Sequence[int]],
+    asking: Asking,
+) -> Taught:
+    return asyncio.run(
+        teach(
+            problem,
+            "step_by_step",
+            engine=ScriptedEngine(chat, script),
+            chat=chat,
+            strategies=strategies,
+            asking=asking,
+        )
+    )
 
 
 def ask(
@@ -51,7 +70,7 @@ def ask(
             problem, "step_by_step", engine=engine, chat=chat, strategies=strategies, asking=asking
         )
     )
-    return result, requests
+    return result.rejection or result.rationales[0], requests
 
 
 def test_a_right_first_answer_is_kept_after_one_greedy_call(
@@ -256,3 +275,42 @@ def test_an_answer_with_markers_inside_is_no_row(
     said = [*thinking(thinker, "4 and 5", "I call "), *call, *encode_text(thinker, RIGHT)]
     result, _ = ask(sum_problem, thinker, strategies, lambda r: said, asking_to("drop"))
     assert isinstance(result, Rejection) and result.reason == "stray_marker"
+
+
+SPACED = "  Let us see.\n4 + 5 is nine. \nAnswer: 9"
+
+
+@given(
+    said=st.lists(st.sampled_from([RIGHT, SPACED, WRONG, "Nine it is.\nAnswer: 9"]), max_size=6),
+    per_problem=st.integers(1, 6),
+)
+def test_the_first_different_right_answers_are_accepted_and_every_other_attempt_is_refused(
+    chatml: Chat, strategies: Strategies, said: list[str], per_problem: int
+) -> None:
+    problem = Problem(
+        problem_id="t/train/0", task="t", question="?", target="9", answer_type="numeric"
+    )
+    said = [*said, RIGHT] * 3
+    asking = dataclasses.replace(ASKING, max_attempts=len(said), per_problem=per_problem)
+    result = taught(problem, chatml, strategies, lambda r: said[r.attempt], asking)
+    accepted, refused = result.rationales, result.refused
+    assert result.rejection is None and all(not row.fault for row in accepted)
+    assert len({" ".join(row.text.split()) for row in accepted}) == len(accepted) <= per_problem
+    made = sorted([*accepted, *refused], key=lambda row: row.attempt)
+    assert [row.attempt for row in made] == list(range(len(made)))
+    right = {" ".join(text.split()) for text in said} - {WRONG.replace("\n", " ")}
+    is_done = len(accepted) == per_problem
+    assert made[-1].attempt == (accepted[-1].attempt if is_done else len(said) - 1)
+    assert is_done or len(accepted) == len(right)
+    assert {row.fault for row in refused} <= {"incorrect", "repeated"}
+    assert all((row.fault == "incorrect") == (row.answer == "8") for row in refused)
+
+
+def test_a_rejected_problem_keeps_the_answers_that_were_refused(
+    sum_problem: Problem, chatml: Chat, strategies: Strategies
+) -> None:
+    result = taught(sum_problem, chatml, strategies, lambda r: WRONG, ASKING)
+    assert result.rationales == () and result.rejection is not None
+    assert [(row.attempt, row.fault, row.answer) for row in result.refused] == [
+        (attempt, "incorrect", "8") for attempt in range(3)
+    ]

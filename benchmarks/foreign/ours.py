@@ -85,7 +85,7 @@ async def _taught(teacher: Chat, rows_per_task: int) -> list[Rationale]:
         )
         for problem in problems.values()
     ]
-    return [row for row in taught if isinstance(row, Rationale)]
+    return [row for each in taught for row in each.rationales]
 
 
 class OwnTrainer:

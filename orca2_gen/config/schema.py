@@ -85,6 +85,12 @@ class RationalesConfig(Section):
     """Sampling temperature of the attempts after the first."""
     top_p: float = Field(0.95, gt=0.0, le=1.0)
     """Probability mass of the tokens that these attempts sample from."""
+    per_problem: int = Field(1, ge=1, le=64)
+    """Most rationales of a problem: the accepted answers of up to `max_attempts` attempts, each
+    text once."""
+    keep_refused: bool = True
+    """Whether refused answers are stored beside the accepted ones, so that a corrected grader needs
+    no teacher to read them again, and pairs of a right and a wrong answer can be exported."""
     verify: bool = True
     """Whether an answer must match the gold answer to be kept. `false` keeps every finished,
     readable answer, as is always done with open ones."""
@@ -92,6 +98,15 @@ class RationalesConfig(Section):
     """What becomes of a teacher's thought: `"keep"` trains it before the answer, between the
     student's own markers; `"drop"` trains the answer alone; `"refuse"` rejects an attempt with
     one."""
+
+    @model_validator(mode="after")
+    def _attempts_suffice(self) -> RationalesConfig:
+        if self.per_problem > self.max_attempts:
+            raise ValueError(
+                f"per_problem is {self.per_problem} and max_attempts is {self.max_attempts}; a "
+                "rationale takes an attempt, so raise the second or lower the first"
+            )
+        return self
 
 
 class ErasureConfig(Section):

@@ -107,9 +107,12 @@ def rejections(facts: RunFacts) -> str:
         for stage in facts.stages
     ]
     names = ("stage", "in #", "accepted #", "rejected #", "reasons")
+    refused = sum(stage.refused for stage in facts.stages)
+    kept = f"\n{refused:,} refused answers of the teacher are stored in the run.\n"
     return (
         "## Rejections\n\nRows of each stage; those of scores and judgements are answers, each of "
         f"one strategy to one problem.\n\n{table(names, rows, _MOST_ROWS, 'stages')}"
+        f"{kept if refused else ''}"
     )
 
 

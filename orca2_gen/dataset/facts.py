@@ -90,6 +90,8 @@ class StageFacts:
     input: int
     accepted: int
     rejected: int
+    refused: int
+    """Answers of the teacher that were refused and are stored beside the accepted ones."""
     reasons: dict[str, int]
 
 

@@ -23,8 +23,8 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_bat
 from orca2_gen.run_directory.record_tables import arrow_schema, check_schema, from_table
 
 ROWS_PER_BATCH = 1000
-SHARD_LAYOUT = 2
-"""Raise it with every change of a shard's columns: 1 had no labels and 64-bit ids."""
+SHARD_LAYOUT = 3
+"""Raise it with every change of a shard's columns: 1 had no labels and 64-bit ids, 2 no attempt."""
 IGNORED = -100
 """The label of a token without a loss: what torch's and transformers' cross entropy leave out."""
 

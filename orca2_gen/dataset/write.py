@@ -241,17 +241,14 @@ def _write_descriptions(root: Path, manifest: Manifest, plan: DatasetPlan) -> li
 
 def _of_an_older_version(root: Path, plan: DatasetPlan, say: Say) -> DatasetSummary | None:
     """The summary of a dataset that an older version made of this plan; None if there is none."""
-    # A training of it may be under way, which no other dataset can continue.
     without = dataclasses.replace(plan, facts=None)
-    for older, layout, lacks in ((without, SHARD_LAYOUT, _NO_CARD), (without, 1, _NO_LABELS)):
-        if (kept := _unchanged(root, _digest(older, layout))) is not None:
-            say(f"{root} is of an older version, {lacks}; remove it and run again to get them")
+    for layout in range(1, SHARD_LAYOUT + 1):
+        if (kept := _unchanged(root, _digest(without, layout))) is not None:
+            # A training of it may be under way, which no other dataset can continue.
+            what = "its new columns" if layout < SHARD_LAYOUT else "a card of the run"
+            say(f"{root} is of an older version; remove it and run again to get {what}")
             return kept
     return None
-
-
-_NO_CARD = "without facts of the run in its card"
-_NO_LABELS = "without labels"
 
 
 def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:

@@ -147,6 +147,7 @@ def name_of(path: str) -> str:
 def _settings(config: Config, engines: dict[str, EngineConfig | None]) -> dict[str, Any]:
     """The settings that determine rows, without paths."""
     found = config.model_dump(mode="json", include=_OF_RUN)
+    del found["rationales"]["keep_refused"]  # whatever it says, the rows are the same
     for role, engine in engines.items():
         if engine is not None:
             found[role] = engine.model_dump(mode="json", include=_OF_ENGINE)

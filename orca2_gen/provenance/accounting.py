@@ -8,7 +8,7 @@ from typing import Any
 
 from orca2_gen.provenance.unit_faults import Places, origin_faults, unit_faults, unit_table
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import from_table
 from orca2_gen.run_directory.units import Receipt
@@ -78,19 +78,19 @@ def _read_unit(
     ledger: Ledger, receipt: Receipt, found: Verification
 ) -> tuple[list[Any], list[Rejection], bool]:
     """A unit's rows and rejections, and whether all of its files could be read."""
-    files: list[list[Any]] = []
+    files: dict[FileEntry, list[Any]] = {}
     is_whole = True
     for entry in receipt.files:
         record = Rejection if entry == receipt.rejections else RECORDS[receipt.stage]
         try:
             table = unit_table(ledger, entry, record)
             found.findings += origin_faults(ledger.run_dir / entry.path, table, receipt)
-            files.append(from_table(table, record))
+            files[entry] = from_table(table, record)
         except DamagedFile as error:
             found.findings.append(str(error))
-            files.append([])
             is_whole = False
-    return files[0], files[1] if len(files) > 1 else [], is_whole
+    rejected = files.get(receipt.rejections, []) if receipt.rejections is not None else []
+    return files.get(receipt.accepted, []), rejected, is_whole
 
 
 def _key(record: Any, receipt: Receipt) -> Any:

@@ -24,6 +24,7 @@ from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.ledger_lines import DamagedLedger, ledger_lines, line_fault
 from orca2_gen.run_directory.regular_files import open_regular
 from orca2_gen.run_directory.units import (
+    REFUSED,
     STAGES,
     FileOrigin,
     Receipt,
@@ -127,7 +128,7 @@ def _listed_fault(run_dir: Path, receipts: Sequence[Receipt], keys: Mapping[str,
         return _ELSEWHERE
     try:
         for entry in receipt.files:
-            record = RECORDS[receipt.stage] if entry == receipt.accepted else Rejection
+            record = Rejection if entry == receipt.rejections else RECORDS[receipt.stage]
             read_table(run_dir, entry, record)
     except (DamagedFile, OSError) as error:
         return str(error)
@@ -169,6 +170,14 @@ def _described_units(
                 )
                 continue
             entries.append(beside[1])
+        if refused := origin.counts.get("refused", 0):
+            beside = files.get(f"{entry.path.removesuffix('.arrow')}{REFUSED}")
+            if beside is None or not _is_beside(origin, beside[0]):
+                proofs.unproved.append(
+                    f"{entry.path}: the file of its {refused} refused answers is not there"
+                )
+                continue
+            entries.append(beside[1])
         receipt = _receipt(origin, entries)
         if fault := line_fault(receipt) or _name_fault(receipt):
             proofs.unproved.append(f"{entry.path}: {fault}")
@@ -207,18 +216,20 @@ def _described(run_dir: Path, name: str) -> tuple[FileOrigin, FileEntry]:
         raise ValueError("is damaged: its two descriptions of itself differ")
     if origin.stage not in STAGES or not {"input", "accepted", "rejected"} <= origin.counts.keys():
         raise ValueError("says that it holds something that no run makes")
-    is_accepted = origin.rows == "accepted"
-    folder = f"{origin.stage}/" if is_accepted else f"rejections/{origin.stage}-"
-    match = _FILE.fullmatch(name.removeprefix(folder))
+    is_rejected = origin.rows == "rejected"
+    folder = f"rejections/{origin.stage}-" if is_rejected else f"{origin.stage}/"
+    is_refused = origin.rows == "refused" and name.endswith(REFUSED)
+    own = f"{name.removesuffix(REFUSED)}.arrow" if is_refused else name
+    match = _FILE.fullmatch(own.removeprefix(folder))
     if not name.startswith(folder) or match is None or match["unit"] != origin.unit:
         raise ValueError(f"says that it holds rows of {origin.stage}/{origin.unit}")
     entry = FileEntry(
         path=name,
-        rows=origin.counts["accepted" if is_accepted else "rejected"],
+        rows=origin.counts.get(origin.rows, 0),
         bytes=path.stat().st_size,
         sha256=file_digest(path, _MOST_UNIT_BYTES),
     )
-    table = read_table(run_dir, entry, RECORDS[origin.stage] if is_accepted else Rejection)
+    table = read_table(run_dir, entry, Rejection if is_rejected else RECORDS[origin.stage])
     if rows_digest(table) != origin.rows_sha256:
         raise ValueError("holds other rows than were written")
     return origin, entry
@@ -232,10 +243,10 @@ def _has_twice(path: Path, schema: pa.Schema) -> bool:
     return bool(pa.ipc.read_schema(body).equals(schema, check_metadata=True))
 
 
-def _is_beside(accepted: FileOrigin, rejected: FileOrigin) -> bool:
-    """Whether two files hold the accepted and the rejected rows of one unit."""
-    same = dataclasses.replace(rejected, rows=accepted.rows, rows_sha256=accepted.rows_sha256)
-    return rejected.rows == "rejected" and same == accepted
+def _is_beside(accepted: FileOrigin, other: FileOrigin) -> bool:
+    """Whether a file belongs to the same unit as that of the accepted rows."""
+    same = dataclasses.replace(other, rows=accepted.rows, rows_sha256=accepted.rows_sha256)
+    return other.rows != "accepted" and same == accepted
 
 
 def _receipt(origin: FileOrigin, files: Sequence[FileEntry]) -> Receipt:

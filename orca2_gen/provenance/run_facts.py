@@ -163,9 +163,10 @@ def _stages(ledger: Ledger, reasons: Mapping[str, Mapping[str, Counter[str]]]) -
         found.append(
             StageFacts(
                 stage=stage,
-                input=accepted + rejected,
+                input=sum(receipt.counts["input"] for receipt in receipts),
                 accepted=accepted,
                 rejected=rejected,
+                refused=sum(r.refused.rows for r in receipts if r.refused is not None),
                 reasons=dict(sorted(of_stage.items())),
             )
         )

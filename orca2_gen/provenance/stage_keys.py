@@ -88,7 +88,9 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
 
 
 def _rationales(config: Config) -> dict[str, Any]:
-    asked = config.rationales.model_dump()
+    asked = config.rationales.model_dump(exclude={"keep_refused"})
+    if config.rationales.per_problem == 1:
+        del asked["per_problem"]  # older versions knew no other number
     if config.rationales.thoughts == "drop":
         del asked["thoughts"]  # older versions knew no other way
     return asked

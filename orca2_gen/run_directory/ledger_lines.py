@@ -148,8 +148,7 @@ def _parsed(line: bytes) -> tuple[Receipt, str, str]:
         raise ValueError("it holds something other than the receipt of a unit")
     is_ours = (
         receipt.stage in STAGES
-        and len(receipt.files) in (1, 2)
-        and all(map(_is_in, (receipt.stage, "rejections"), (e.path for e in receipt.files)))
+        and _are_in_place(receipt)
         and {"input", "accepted", "rejected"} <= receipt.counts.keys()
         and min(*receipt.counts.values(), *(entry.rows for entry in receipt.files)) >= 0
         and min(receipt.attempt, *(entry.bytes for entry in receipt.files)) > 0
@@ -166,6 +165,18 @@ def line_fault(receipt: Receipt) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _are_in_place(receipt: Receipt) -> bool:
+    """Whether a receipt's files are those of a unit of its stage, in order."""
+    folders = [receipt.stage]
+    if receipt.rejections is not None:
+        folders.append("rejections")
+    if receipt.refused is not None and receipt.stage == "rationales":
+        folders.append(receipt.stage)
+    paths = [entry.path for entry in receipt.files]
+    is_last = receipt.refused is None or receipt.refused == receipt.files[-1]
+    return len(paths) == len(folders) and is_last and all(map(_is_in, folders, paths))
 
 
 def _is_in(folder: str, path: str) -> bool:

@@ -2,6 +2,7 @@
 
     RUN/<stage>/UNIT.aATTEMPT-DRIVER.arrow              the accepted rows
     RUN/rejections/<stage>-UNIT.aATTEMPT-DRIVER.arrow   the rejected ones, if there are any
+    RUN/rationales/UNIT.aATTEMPT-DRIVER.refused.arrow   a teacher's refused answers, if it kept any
 
 Each file says in its Arrow metadata which unit it belongs to and what its rows are, so that
 `orca2 recover` can rebuild a lost ledger. Attempt and driver stand in the name alone: whoever makes
@@ -38,6 +39,8 @@ STAGES = (
 )
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
 
+REFUSED = ".refused.arrow"
+"""End of the name of a file of refused answers."""
 METADATA_KEY = b"orca2_gen.unit"
 CHECKSUM_KEY = b"orca2_gen.unit.sha256"
 """Key of the SHA-256 of what stands under METADATA_KEY; the first files that had that had none."""
@@ -69,7 +72,8 @@ class Receipt:
     unit: str
     attempt: int
     files: tuple[FileEntry, ...]
-    """The accepted rows' file first, then the rejections' file."""
+    """The accepted rows' file first, then the rejections' file, then that of refused answers; the
+    last two only if they have rows."""
     counts: dict[str, int]
     """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
     group: str = ""
@@ -83,7 +87,12 @@ class Receipt:
     @property
     def rejections(self) -> FileEntry | None:
         """The file of the rejections; None if nothing was rejected."""
-        return self.files[1] if len(self.files) > 1 else None
+        return next((entry for entry in self.files[1:] if not entry.path.endswith(REFUSED)), None)
+
+    @property
+    def refused(self) -> FileEntry | None:
+        """The file of refused answers; None if none was kept."""
+        return next((entry for entry in self.files[1:] if entry.path.endswith(REFUSED)), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +108,7 @@ class FileOrigin:
     is_part: bool
     """Whether the file holds a part of the unit, to be merged with others."""
     rows: str
-    """`accepted` or `rejected`."""
+    """`accepted`, `rejected` or `refused`."""
     rows_sha256: str
     """SHA-256 of the rows, without this metadata (`rows_digest`)."""
 
@@ -115,6 +124,7 @@ def write_unit(
     rejected: Sequence[Rejection] = (),
     counts: Mapping[str, int] | None = None,
     *,
+    refused: Sequence[Any] = (),
     is_part: bool = False,
 ) -> Receipt:
     """Writes a unit's files and returns its Receipt; nothing is committed yet.
@@ -126,6 +136,7 @@ def write_unit(
         record: the class.
         rejected: its rejected rows.
         counts: counts beside those of the rows.
+        refused: its refused answers, of class `record` too.
         is_part: whether these are only some of the unit's rows.
     """
     file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
@@ -134,10 +145,15 @@ def write_unit(
         "accepted": len(accepted),
         "rejected": len(rejected),
     } | dict(counts or {})
+    if refused:
+        tallies["refused"] = len(refused)
     made = [("accepted", f"{name.stage}/{file}", to_table(accepted, record))]
     if rejected:
         path = f"rejections/{name.stage}-{file}"
         made.append(("rejected", path, to_table(rejected, Rejection)))
+    if refused:
+        path = f"{name.stage}/{file.removesuffix('.arrow')}{REFUSED}"
+        made.append(("refused", path, to_table(refused, record)))
     files = []
     for rows, path, table in made:
         origin = FileOrigin(
@@ -211,3 +227,12 @@ def read_unit(run_dir: Path, receipt: Receipt, record: type[R]) -> tuple[list[R]
     if receipt.rejections is None:
         return accepted, []
     return accepted, read_records(run_dir, receipt.rejections, Rejection)
+
+
+def read_refused(run_dir: Path, receipt: Receipt, record: type[R]) -> list[R]:
+    """A unit's refused answers; none if it kept none.
+
+    Raises:
+        DamagedFile: see `read_records`.
+    """
+    return read_records(run_dir, receipt.refused, record) if receipt.refused is not None else []

@@ -17,7 +17,7 @@ from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import STAGES
 
 SET_ASIDE = "set-aside"
-_UNIT_FILE = re.compile(r".+\.a[0-9]+-[0-9a-f]+\.arrow")
+_UNIT_FILE = re.compile(r".+\.a[0-9]+-[0-9a-f]+(\.refused)?\.arrow")
 _TEMPORARY = re.compile(r"\..+\.(arrow|jsonl?|lock)\.tmp-.+")
 
 

@@ -18,7 +18,7 @@ from orca2_gen.records import (
     engine_completions,
 )
 from orca2_gen.run_directory.arrow_files import FileEntry
-from orca2_gen.run_directory.units import Receipt, read_unit, write_unit
+from orca2_gen.run_directory.units import Receipt, read_refused, read_unit, write_unit
 from orca2_gen.selection.blocks import SURVIVORS
 from orca2_gen.selection.decision import survivor_bits
 from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
@@ -58,6 +58,7 @@ def write_made(
     rows: list[Any],
     rejections: list[Rejection],
     read_scores: ReadScores,
+    refused: Sequence[Rationale] = (),
 ) -> Receipt:
     """The receipt of a unit, or of the part of it that was worked on.
 
@@ -68,14 +69,17 @@ def write_made(
         rows: rows made now.
         rejections: rejections made now.
         read_scores: reader of the scores of earlier blocks.
+        refused: the teacher's refused answers, as far as they are kept.
     """
     record: type[Any] = Rationale if isinstance(unit, TeachUnit) else StudentScore
     counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
+    kept = list(refused)
     part = unit.part or Part(first=0, last=len(problems))
     for receipt in part.done:
         accepted, rejected = read_unit(run_dir, receipt, record)
         rows += accepted
         rejections += rejected
+        kept += read_refused(run_dir, receipt, Rationale)
         counts = {name: num + receipt.counts[name] for name, num in counts.items()}
     rejections += [
         Rejection(
@@ -93,8 +97,11 @@ def write_made(
             key=lambda row: (names.index(row.strategy) if names else 0, place[row.problem_id])
         )
         rejections.sort(key=lambda row: place[row.problem_id])
+        kept.sort(key=lambda row: place[row.problem_id])
     is_part = unit.part is not None and not part.is_merge
     if isinstance(unit, ScoreUnit) and unit.race and not is_part:
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]
         counts[SURVIVORS] = survivor_bits(unit.race.group, unit.race.rule, dict(enumerate(blocks)))
-    return write_unit(run_dir, unit.name, rows, record, rejections, counts, is_part=is_part)
+    return write_unit(
+        run_dir, unit.name, rows, record, rejections, counts, refused=kept, is_part=is_part
+    )

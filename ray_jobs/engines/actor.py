@@ -26,7 +26,7 @@ from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
 from orca2_gen.judging import judge
 from orca2_gen.provenance.inputs import Inputs, check_engine, recorded_chat
-from orca2_gen.rationales import Asking, teach
+from orca2_gen.rationales import Asking, Taught, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.digests import ChangedInput
@@ -99,11 +99,12 @@ class EngineActor:
             self._changed = error
             return
         self._asking = Asking(
-            **rationales.model_dump(),
+            **rationales.model_dump(exclude={"keep_refused"}),
             max_model_len=config.max_model_len,
             run_seed=run_seed,
             thinking_tokens=config.thinking_tokens,
         )
+        self._keeps_refused = rationales.keep_refused
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
         self._read_scores = functools.lru_cache(SCORE_FILES_IN_MEMORY)(self._read_block)
         engine: Engine
@@ -198,17 +199,22 @@ class EngineActor:
         try:
             rows: list[Any]
             rejections: list[Rejection] = []
+            refused: list[Rationale] = []
             if isinstance(unit, ScoreUnit):
                 rows = await self._score(unit, list(asked.values()))
             elif isinstance(unit, JudgeUnit):
                 rows = await self._judge(unit, asked)
             else:
-                rows, rejections = await self._teach(unit, list(asked.values()))
+                taught = await self._teach(unit, list(asked.values()))
+                rows = [row for each in taught for row in each.rationales]
+                rejections = [each.rejection for each in taught if each.rejection is not None]
+                if self._keeps_refused:
+                    refused = [row for each in taught for row in each.refused]
         finally:
             for problem_id in asked:
                 self._asked.pop(problem_id, None)
         return await asyncio.to_thread(
-            write_made, self._run_dir, unit, problems, rows, rejections, self._read_scores
+            write_made, self._run_dir, unit, problems, rows, rejections, self._read_scores, refused
         )
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:
@@ -257,11 +263,9 @@ class EngineActor:
         )
         return [score for _, score in sorted(zip(order, judged, strict=True), key=itemgetter(0))]
 
-    async def _teach(
-        self, unit: TeachUnit, problems: Sequence[Problem]
-    ) -> tuple[list[Rationale], list[Rejection]]:
+    async def _teach(self, unit: TeachUnit, problems: Sequence[Problem]) -> list[Taught]:
         [selection] = read_records(self._run_dir, unit.selection, Selection)
-        results = await asyncio.gather(
+        return await asyncio.gather(
             *(
                 teach(
                     problem,
@@ -274,8 +278,6 @@ class EngineActor:
                 for problem in problems
             )
         )
-        rationales = [r for r in results if isinstance(r, Rationale)]
-        return rationales, [r for r in results if isinstance(r, Rejection)]
 
     def _read_problems(self, entry: FileEntry) -> list[Problem]:
         return read_records(self._run_dir, entry, Problem)

@@ -27,7 +27,7 @@ from orca2_gen.chat import (
 )
 from orca2_gen.erasure import erase
 from orca2_gen.rationales import Asking, Thoughts, teach
-from orca2_gen.records import Completion, Example, Message, Problem, Rationale
+from orca2_gen.records import Completion, Example, Message, Problem
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
 from tests.chat.collection import directory, rendering, shapes
@@ -259,7 +259,7 @@ def test_no_row_holds_a_marker_of_the_teachers_or_opens_otherwise_than_its_templ
         for teacher in teachers:
             engine = ScriptedEngine(teacher, Teachers(teacher, draw))
             for _ in range(1 + NUM_ROWS // 2 // (len(students) * len(teachers))):
-                rationale = asyncio.run(
+                taught = asyncio.run(
                     teach(
                         sum_problem,
                         "step_by_step",
@@ -269,7 +269,7 @@ def test_no_row_holds_a_marker_of_the_teachers_or_opens_otherwise_than_its_templ
                         asking=asking,
                     )
                 )
-                assert isinstance(rationale, Rationale), rationale
+                [rationale] = taught.rationales
                 row = erase(
                     rationale,
                     chat=student,

@@ -33,6 +33,7 @@ from orca2_gen.run_directory.units import STAGES, Receipt
 from orca2_gen.strategies import load_strategies
 from ray_jobs.engines.orphans import SHARED_MEMORY, mapped, processes
 from tests.faults.faulty import asked
+from tests.faults.leaving import assert_leaves_whole
 
 SESSION = "ORCA2_TEST_SESSION"
 os.environ.setdefault(SESSION, str(os.getpid()))
@@ -140,6 +141,8 @@ def assert_sound(
         assert_not_redone(run_dir, before)  # I5
     assert_no_instruction(run_dir)  # I7
     assert_no_secret(run_dir, printed)  # I8
+    if is_finished:
+        assert_leaves_whole(run_dir, SECRET)
 
 
 def assert_no_secret(run_dir: Path, printed: str) -> None:

@@ -168,7 +168,9 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
     engine = ScriptedEngine(chat, script)
     for receipt in receipts:
         taught = [
-            asyncio.run(
+            rationale
+            for problem in problems_in(run_dir, [receipt])
+            for rationale in asyncio.run(
                 teach(
                     problem,
                     "step_by_step",
@@ -177,8 +179,7 @@ def commit_run(config: Config, run_dir: Path) -> Ledger:
                     strategies=strategies,
                     asking=ASKING,
                 )
-            )
-            for problem in problems_in(run_dir, [receipt])
+            ).rationales
         ]
         name = UnitName(stage="rationales", stage_key="k", unit=receipt.unit, group="sums")
         ledger.commit([write_unit(run_dir, name, taught, Rationale)])

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from orca2_gen.records import Problem
+from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.run_directory.arrow_files import read_table, rows_digest
-from orca2_gen.run_directory.units import METADATA_KEY, UnitName, origin_of, write_unit
+from orca2_gen.run_directory.ledger_lines import line_fault
+from orca2_gen.run_directory.units import (
+    METADATA_KEY,
+    UnitName,
+    origin_of,
+    read_refused,
+    read_unit,
+    write_unit,
+)
 from tests.run_directory.test_ledger import receipt_of
 
 
@@ -67,3 +76,33 @@ def test_rejections_are_not_taken_for_accepted_rows(tmp_path: Path) -> None:
     origin = origin_of(read_table(tmp_path, receipt.rejections).schema)
     assert origin is not None and origin.rows == "rejected"
     assert len(read_table(tmp_path, receipt.rejections)) == 1
+
+
+def test_refused_answers_have_a_file_of_their_own_that_the_ledger_lists(tmp_path: Path) -> None:
+    rationale = Rationale(
+        problem_id="p",
+        task="sums",
+        strategy="s",
+        attempt=0,
+        system="",
+        user="",
+        text="t",
+        answer="1",
+        num_prompt_tokens=1,
+        num_completion_tokens=1,
+    )
+    lost = [Rejection(problem_id="q", stage="rationales", reason="incorrect", detail="")]
+    refused = [dataclasses.replace(rationale, problem_id="q", fault="incorrect")]
+    for number, (rejected, others) in enumerate(itertools.product([[], lost], [[], refused])):
+        name = UnitName(stage="rationales", stage_key="k", unit=f"sums-{number:06d}")
+        receipt = write_unit(tmp_path, name, [rationale], Rationale, rejected, refused=others)
+        assert line_fault(receipt) == ""
+        assert read_unit(tmp_path, receipt, Rationale) == ([rationale], rejected)
+        assert read_refused(tmp_path, receipt, Rationale) == others
+        assert receipt.counts.get("refused", 0) == len(others)
+        for swapped in itertools.permutations(receipt.files):
+            is_swapped = swapped != receipt.files
+            assert bool(line_fault(dataclasses.replace(receipt, files=swapped))) == is_swapped
+        for entry in receipt.files:
+            twice = dataclasses.replace(receipt, files=(*receipt.files, entry))
+            assert line_fault(twice)
