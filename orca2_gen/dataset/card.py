@@ -50,7 +50,7 @@ def card_of(manifest: Manifest) -> bytes:
         f"{summary.rows:,} rows of {len(summary.rows_by_task):,} tasks; "
         f"{summary.trained_tokens:,} trained tokens of {summary.input_tokens:,}.\n",
         f"**Proof of erasure**: {escaped(verdict(manifest), 500)}\n",
-        *_rows(summary, figures),
+        *rows_of(summary, figures),
     ]
     if manifest.facts is not None:
         parts += [
@@ -65,16 +65,15 @@ def card_of(manifest: Manifest) -> bytes:
     parts.append(uses(manifest))
     if manifest.facts is not None:
         parts.append(how_to_make(manifest.facts))
-    content = f"---\n{front_matter(manifest).to_yaml()}\n---\n\n" + "\n".join(parts)
+    front = front_matter(manifest, one_line(manifest.name), summary.rows)
+    content = f"---\n{front.to_yaml()}\n---\n\n" + "\n".join(parts)
     return str(DatasetCard(content)).encode()
 
 
-def front_matter(manifest: Manifest, **more: Any) -> Any:
-    """The DatasetCardData of a dataset, or of an export of it with more of its own."""
+def front_matter(manifest: Manifest, name: str, num_rows: int, **more: Any) -> Any:
+    """The DatasetCardData of a dataset, or of an export of it, with more of its own."""
     from huggingface_hub import DatasetCardData
 
-    if manifest.summary is not None:
-        more["size_categories"] = [size_of(manifest.summary.rows)]
     if manifest.facts is not None:
         found = licensing(manifest.facts)
         more["license"] = found.license
@@ -82,8 +81,7 @@ def front_matter(manifest: Manifest, **more: Any) -> Any:
             more["license_details"] = "; ".join(found.stated)
         if languages := language_of(manifest.facts):
             more["language"] = languages
-    name = more.pop("pretty_name", one_line(manifest.name))
-    return DatasetCardData(pretty_name=name, tags=TAGS, **more)
+    return DatasetCardData(pretty_name=name, tags=TAGS, size_categories=[size_of(num_rows)], **more)
 
 
 def size_of(num_rows: int) -> str:
@@ -102,7 +100,8 @@ def verdict(manifest: Manifest) -> str:
     )
 
 
-def _rows(summary: DatasetSummary, figures: RowFigures) -> list[str]:
+def rows_of(summary: DatasetSummary, figures: RowFigures) -> list[str]:
+    """The section about the rows, in parts."""
     by_task = [
         (task, rows, tokens.input, tokens.trained)
         for task, rows in summary.rows_by_task.items()

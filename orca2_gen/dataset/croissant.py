@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from orca2_gen.dataset.card import TAGS, verdict
 from orca2_gen.dataset.card_sections import CONTAMINATED, DUPLICATE, limits, use_cases
+from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.facts import RunFacts
 from orca2_gen.dataset.licenses import NOT_STATED, OTHER, language_of, licensing
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.markdown import one_line
+from orca2_gen.dataset.shards import features_of
 from orca2_gen.run_directory.arrow_files import FileEntry
 
 CROISSANT = "croissant.json"
@@ -60,6 +64,26 @@ def croissant_of(manifest: Manifest) -> dict[str, Any]:
             dict(manifest.figures.columns),
             pattern="data-*.arrow",
             about="Arrow IPC streams, which datasets.load_from_disk reads.",
+        ),
+    }
+
+
+def export_croissant(made: ExportManifest, source: Manifest, schema: pa.Schema) -> dict[str, Any]:
+    """The contents of an export's croissant.json.
+
+    Args:
+        made: the export, whose descriptions are not listed yet.
+        source: the manifest of the dataset.
+        schema: the columns of the export's rows.
+    """
+    return {
+        **described(source, f"{source.name or 'rows'} ({made.shape})"),
+        **files_and_rows(
+            made.files,
+            {entry.path: FORMATS[made.format] for entry in made.files},
+            features_of(schema),
+            pattern=f"train-*.{made.format}",
+            about=f"The rows, in order, as {made.format} of the shape {made.shape}.",
         ),
     }
 
