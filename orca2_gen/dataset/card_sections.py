@@ -230,7 +230,8 @@ def how_to_make(facts: RunFacts) -> str:
 
 def _settings(facts: RunFacts) -> list[str]:
     lines = []
-    for name, value in sorted(facts.settings.items()):
+    for key, value in sorted(facts.settings.items()):
+        name = key if key.isidentifier() and key.isascii() else json_line(key)
         if not isinstance(value, list):
             lines.append(f"{name} = {json_line(value)}")
             continue

@@ -39,7 +39,7 @@ def cell(value: object) -> str:
         return f"{value:.3f}"
     if value is None or value == "":
         return "-"
-    return escaped(str(value))
+    return escaped(str(value)) or "-"
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[object]], most: int, rest: str) -> str:

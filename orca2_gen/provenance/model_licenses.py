@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .,+()_-]{0,63}")
 _FILE = re.compile(r"LICEN[CS]E[A-Za-z0-9._-]{0,40}", re.IGNORECASE)
 _MOST_FILES = 10_000
+_DEEPEST = 20
 
 
 def model_license(directory: Path) -> tuple[str, str]:
@@ -54,22 +54,28 @@ def _of_card(path: Path) -> str:
 
 
 def _plain_yaml(text: str) -> Any:
-    """The value of a YAML document without aliases; None if it is none."""
+    """The value of a YAML document that is what it seems; None if it is none."""
     import yaml
 
     try:
-        # Aliases make a few lines stand for any number of values.
-        if any(isinstance(event, yaml.AliasEvent) for event in _events(text)):
-            return None
-        return yaml.safe_load(text)
+        return yaml.safe_load(text) if _is_flat(text) else None
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 
-def _events(text: str) -> Iterator[Any]:
+def _is_flat(text: str) -> bool:
+    """Whether a YAML document has no alias, which makes a few lines stand for any number of values,
+    and no deep nesting, whose time grows with its square.
+    """
     import yaml
 
-    return iter(yaml.parse(text, Loader=yaml.SafeLoader))
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
 
 
 def _is_license(value: Any) -> bool:
