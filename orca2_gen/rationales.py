@@ -64,7 +64,7 @@ class Taught:
     """All that the teacher said about one problem, by attempt."""
 
     rationales: tuple[Rationale, ...]
-    """Accepted answers, no two of one text."""
+    """Accepted answers, no two of one text, or of one text and thought where thoughts are kept."""
     refused: tuple[Rationale, ...]
     """The others, each with its fault."""
     rejection: Rejection | None
@@ -103,7 +103,8 @@ async def teach(
         fault = fault_of(
             answer, verdict, told=told, user=rationale.user, verify=verify, thoughts=asking.thoughts
         )
-        if fault is None and _said(rationale) in map(_said, accepted):
+        said = {taught_by(each, asking.thoughts) for each in accepted}
+        if fault is None and taught_by(rationale, asking.thoughts) in said:
             fault = "repeated"
         if fault is not None:
             refused.append(dataclasses.replace(rationale, fault=fault))
@@ -118,9 +119,13 @@ async def teach(
     )
 
 
-def _said(rationale: Rationale) -> str:
-    """The text by which two rationales of a problem are the same."""
-    return " ".join(rationale.text.split())
+def taught_by(rationale: Rationale, thoughts: Thoughts) -> tuple[str, str]:
+    """What a training row holds of an answer; two rows of a problem with the same are one.
+
+    Where thoughts are kept, an answer that was thought out otherwise teaches something else.
+    """
+    thought = rationale.reasoning if thoughts == "keep" else ""
+    return " ".join(rationale.text.split()), " ".join(thought.split())
 
 
 def _rationale(

@@ -34,10 +34,10 @@ orca2_gen/dataset/card.py                         19      19
 orca2_gen/dataset/manifest.py                     38      38
 orca2_gen/dataset/proof.py                        45      45
 orca2_gen/dataset/shards.py                       98      98
-orca2_gen/dataset/write.py                       168     168
+orca2_gen/dataset/write.py                       169     169
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
-orca2_gen/erasure.py                              53      53
+orca2_gen/erasure.py                              54      54
 orca2_gen/grading/announcements.py                80      80
 orca2_gen/grading/answers.py                      19      26
 orca2_gen/grading/choices.py                       -      28
@@ -54,7 +54,7 @@ orca2_gen/lengths.py                              83      83
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/quoting.py                              45      45
-orca2_gen/rationales.py                           99      99
+orca2_gen/rationales.py                          113     113
 orca2_gen/records.py                              14      14
 orca2_gen/run_directory/arrow_files.py           142     142
 orca2_gen/run_directory/digests.py                19      19
@@ -63,7 +63,7 @@ orca2_gen/run_directory/json_files.py             18      18
 orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          99      99
 orca2_gen/run_directory/regular_files.py          41      41
-orca2_gen/run_directory/units.py                  57      57
+orca2_gen/run_directory/units.py                  76      76
 orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              39      39
 orca2_gen/scripted_engine.py                      70      70
@@ -97,14 +97,14 @@ orca2_gen/tasks/stated_rows.py                    59      59
 orca2_gen/tasks/statements.py                    104     127
 orca2_gen/tasks/trigrams.py                       62      62
 ray_jobs/decontamination.py                       11      11
-ray_jobs/dispatch/unit_receipts.py                58      58
-ray_jobs/engines/actor.py                        175     175
+ray_jobs/dispatch/unit_receipts.py                65      65
+ray_jobs/engines/actor.py                        177     177
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          129     129
 orca2_gen: files                                  75      78
-orca2_gen: lines                                4058    4202
+orca2_gen: lines                                4093    4237
 ray_jobs: files                                    5       5
-ray_jobs: lines                                  420     420
+ray_jobs: lines                                  429     429
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -23,6 +23,8 @@ from orca2_gen.dataset.figures import DatasetSummary, RowFigures
 from orca2_gen.dataset.licenses import OTHER, language_of, licensing
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.markdown import escaped, one_line, table
+from orca2_gen.dataset.proof import ErasureProof
+from orca2_gen.dataset.verdict import verdict_of
 
 CARD_VERSION = 1
 """Raise it with every change that can alter a card or croissant.json of the same manifest."""
@@ -45,11 +47,13 @@ def card_of(manifest: Manifest) -> bytes:
     summary, figures = manifest.summary, manifest.figures
     assert summary is not None and figures is not None
     about = PROMPTS.get(manifest.prompts, "What the prompts are is not known.")
+    has_several = summary.problems not in (None, summary.rows)
+    problems = f" and {summary.problems:,} problems" if has_several else ""
     parts = [
         f"# {escaped(manifest.name) or 'Rows'}\n\nMade by orca2-gen. {about}\n",
-        f"{summary.rows:,} rows of {len(summary.rows_by_task):,} tasks; "
+        f"{summary.rows:,} rows of {len(summary.rows_by_task):,} tasks{problems}; "
         f"{summary.trained_tokens:,} trained tokens of {summary.input_tokens:,}.\n",
-        f"**Proof of erasure**: {escaped(verdict(manifest), 500)}\n",
+        f"**Proof of erasure**: {verdict(manifest)}\n",
         *rows_of(summary, figures),
     ]
     if manifest.facts is not None:
@@ -91,13 +95,9 @@ def size_of(num_rows: int) -> str:
 
 def verdict(manifest: Manifest) -> str:
     """The verdict of the proof, in one line."""
-    proof = manifest.proof
-    if proof is None:
+    if manifest.proof is None:
         return "none, since nothing was erased."
-    return (
-        f"{proof.num_proved:,} of {proof.num_examples:,} prompts are the encoding of the cautious "
-        "message and the user's text, and nothing else."
-    )
+    return verdict_of(manifest.proof)
 
 
 def rows_of(summary: DatasetSummary, figures: RowFigures) -> list[str]:
@@ -119,18 +119,20 @@ def rows_of(summary: DatasetSummary, figures: RowFigures) -> list[str]:
     ]
 
 
-def older_card_of(summary: DatasetSummary, name: str) -> bytes:
+def older_card_of(summary: DatasetSummary, name: str, proof: ErasureProof | None = None) -> bytes:
     """The card that older versions made of a manifest."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     rows = "\n".join(f"| {task} | {count} |" for task, count in summary.rows_by_task.items())
+    about = PROMPTS[summary.prompts]
+    if proof is not None and not proof.is_older:  # which had a card without a verdict
+        about += f" {verdict_of(proof)}"
     card = DatasetCardData(
         language="en", pretty_name=name, tags=["orca2-gen", "reasoning", "distillation"]
     )
     content = (
-        f"---\n{card.to_yaml()}\n---\n\n# {name}\n\nMade by orca2-gen. "
-        f"{PROMPTS[summary.prompts]}\n\n"
-        f"{summary.rows} rows, {summary.trained_tokens} trained tokens of "
+        f"---\n{card.to_yaml()}\n---\n\n# {name}\n\nMade by orca2-gen. {about}\n\n"
+        f"{summary.counted}, {summary.trained_tokens} trained tokens of "
         f"{summary.input_tokens}.\n\n"
         f"| task | rows |\n|---|---|\n{rows}\n"
     )

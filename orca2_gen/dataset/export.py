@@ -46,6 +46,7 @@ from orca2_gen.dataset.manifest import Manifest, checked_manifest
 from orca2_gen.dataset.retokenised import rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 
 
@@ -227,10 +228,12 @@ def _described(
         source_digest=manifest.digest,
         tokenizer_digest=manifest.tokenizer_digest,
         rows=counts.tasks.total(),
+        problems=manifest.summary.problems if manifest.summary is not None else None,
         input_tokens=counts.input_tokens,
         trained_tokens=counts.trained_tokens,
         files=tuple(entries),
         descriptions=(),
+        verdict=verdict_of(manifest.proof) if manifest.proof is not None else "",
     )
 
 

@@ -25,6 +25,7 @@ from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.markdown import escaped, table
 from orca2_gen.dataset.shapes import THOUGHT
+from orca2_gen.records import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""
@@ -35,7 +36,9 @@ _READERS = {
   (`{% generation %}`). Without it TRL trains the prompts too: export `prompt_completion` then.
 - axolotl: `path: OUT`, `type: chat_template`, `field_messages: messages`.""",
     "prompt_completion": """\
-- TRL: `SFTTrainer` with its defaults: the loss is on the completion only.""",
+- TRL: `SFTTrainer` with its defaults: the loss is on the completion only. Where the template writes
+  a line break behind the end of the turn, as ChatML does, TRL trains that token too: one more a
+  row than the dataset does.""",
     "tokens": """\
 - TRL: `SFTTrainer` with its defaults: it takes `labels` as they are.
 - transformers: `Trainer` with `DataCollatorForSeq2Seq`.
@@ -43,10 +46,14 @@ _READERS = {
     "sharegpt": """\
 - LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
 - axolotl: `path: OUT`, `type: chat_template`, `field_messages: conversations`,
-  `message_property_mappings: {role: from, content: value}`.""",
+  `message_property_mappings: {role: from, content: value}`.
+- LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
+  token a row than the dataset does.""",
     "alpaca": """\
 - LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
-- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.""",
+- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.
+- LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
+  token a row than the dataset does.""",
 }
 _PROMPTS = {
     "erased": "Every row's system message is the cautious one: the strategy's instruction is gone.",
@@ -88,10 +95,10 @@ def export_card(
         f"# Rows of the shape `{made.shape}`\n",
         f"Exported by {made.made_by} from a dataset whose manifest has the digest "
         f"`{made.source_digest}`. {about}\n",
-        f"**Proof of erasure**: {escaped(verdict(source), 500)}\n",
-        f"{made.rows:,} rows; in the dataset, {made.trained_tokens:,} of {made.input_tokens:,} "
-        "tokens have a loss. export.json lists every file with its SHA-256; `orca2 verify` checks "
-        "them. croissant.json describes files and fields for machines.\n",
+        f"**Proof of erasure**: {verdict(source)}\n",
+        f"{rows_in_words(made.rows, made.problems)}; in the dataset, {made.trained_tokens:,} of "
+        f"{made.input_tokens:,} tokens have a loss. export.json lists every file with its SHA-256; "
+        "`orca2 verify` checks them. croissant.json describes files and fields for machines.\n",
         *_warnings(made, schema),
         "Load them with `datasets.load_dataset(OUT)`, where OUT is this directory.\n",
         f"{_READERS[made.shape]}\n",

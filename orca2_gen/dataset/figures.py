@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.dataset.shards import features_of
+from orca2_gen.records import rows_in_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,14 @@ class DatasetSummary:
     trained_tokens: int
     rows_by_task: dict[str, int]
     prompts: str
+    problems: int | None = None
+    """The problems of the rows, of which one may have several; older versions left it out, whose
+    problems had one."""
+
+    @property
+    def counted(self) -> str:
+        """The number of rows in words, and of problems where it is another one."""
+        return rows_in_words(self.rows, self.problems)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +77,9 @@ class RowCounts:
     trained_by_task: Counter[str] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)
     """Tokens of a row -> rows that have as many."""
+    problems: int = 0
+    last: str | None = None
+    """Problem of the last row: the rows of a problem follow each other."""
 
     @property
     def input_tokens(self) -> int:
@@ -79,6 +91,12 @@ class RowCounts:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts the rows of a shard's batch too."""
+        if not batch.num_rows:
+            return
+        ids = batch.column("problem_id")
+        is_other = pc.not_equal(ids[1:], ids[:-1])
+        self.problems += (pc.sum(is_other).as_py() or 0) + (ids[0].as_py() != self.last)
+        self.last = ids[-1].as_py()
         lengths = pc.fill_null(batch.column("input_ids").value_lengths(), 0).to_numpy()
         prompts = pc.fill_null(batch.column("num_prompt_tokens"), 0).to_numpy()
         tasks, places = _coded(batch.column("task"))
@@ -108,6 +126,7 @@ class RowCounts:
             trained_tokens=self.trained_tokens,
             rows_by_task=dict(sorted(self.by_task.items())),
             prompts=prompts,
+            problems=self.problems,
         )
 
     def figures(self, schema: pa.Schema) -> RowFigures:

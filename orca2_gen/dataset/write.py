@@ -26,7 +26,7 @@ from orca2_gen.dataset.croissant import CROISSANT, croissant_of
 from orca2_gen.dataset.facts import RunFacts
 from orca2_gen.dataset.figures import DatasetSummary, RowCounts
 from orca2_gen.dataset.manifest import MANIFEST_VERSION, Manifest, checked_manifest, manifest_of
-from orca2_gen.dataset.proof import ErasureProof, prove
+from orca2_gen.dataset.proof import ErasureProof, checked_proof
 from orca2_gen.dataset.shards import (
     ROWS_PER_BATCH,
     SHARD_LAYOUT,
@@ -83,7 +83,8 @@ def write_dataset(
         say: function that takes a line about files of somebody else that were in the way.
 
     Raises:
-        ValueError: an example is not erased although the plan says so; no manifest is written then.
+        ValueError: an example is not erased although the plan says so, or the template writes an
+            instruction itself; no manifest is written then.
     """
     root = run_dir / "dataset"
     digest = _digest(plan, SHARD_LAYOUT)
@@ -218,14 +219,7 @@ def _proof(
     if prompts != "erased":
         return None
     batches = (batch for entry in files for batch in read_shard(root, entry))
-    proof = prove(batches, chat=chat, strategies=strategies)
-    if not proof.holds:
-        raise ValueError(
-            f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} "
-            "have a prompt other than (cautious message, user text): their strategy is not erased; "
-            "no manifest was written"
-        )
-    return proof
+    return checked_proof(batches, root, chat=chat, strategies=strategies)
 
 
 def _write_descriptions(root: Path, manifest: Manifest, plan: DatasetPlan) -> list[FileEntry]:

@@ -12,6 +12,7 @@ from orca2_gen.dataset.card import CARD_VERSION, PROMPTS, card_of, older_card_of
 from orca2_gen.dataset.croissant import CROISSANT, croissant_of
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.shards import schema_of
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.dataset.write import json_bytes
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_rows import DatasetRows
@@ -34,8 +35,9 @@ def card_faults(root: Path, manifest: Manifest, name: str, found: Verification) 
     listed = {entry.path for entry in manifest.descriptions}
     if manifest.figures is None:
         if manifest.summary.prompts in PROMPTS:  # else edited, which is found with its rows
-            expected = older_card_of(manifest.summary, name)
-            yield from _text_faults(root, CARD, expected, found, is_older=CARD in listed)
+            expected = older_card_of(manifest.summary, name, manifest.proof)
+            is_older = CARD in listed
+            yield from _text_faults(root, CARD, expected, manifest, found, is_older=is_older)
         return
     if manifest.name != name:
         yield f"{root / 'manifest.json'} names another dataset than dataset_info.json"
@@ -52,11 +54,17 @@ def card_faults(root: Path, manifest: Manifest, name: str, found: Verification) 
     ):
         if file not in listed:
             yield f"{root / 'manifest.json'} does not list {file}"
-        yield from _text_faults(root, file, body, found, is_older=is_older)
+        yield from _text_faults(root, file, body, manifest, found, is_older=is_older)
 
 
 def _text_faults(
-    root: Path, name: str, expected: bytes, found: Verification, *, is_older: bool
+    root: Path,
+    name: str,
+    expected: bytes,
+    manifest: Manifest,
+    found: Verification,
+    *,
+    is_older: bool,
 ) -> Iterator[str]:
     try:
         body = read_regular(root / name, _MOST_BYTES)
@@ -69,10 +77,19 @@ def _text_faults(
     if body == expected:
         return
     line = f"{root / name} is not the {_NAMES[name]} that this program makes of the manifest"
-    if is_older:
+    if name == CARD and not _states_verdict(body, manifest):
+        yield f"{root / CARD} does not state the verdict of the proof in manifest.json"
+    elif is_older:
         found.notes.append(line)  # its digest is right: an older version worded it
     else:
         yield f"{line}; {_AGAIN}"
+
+
+def _states_verdict(card: bytes, manifest: Manifest) -> bool:
+    """Whether a card has the verdict of the manifest's proof; those of older versions had none."""
+    if manifest.proof is None or manifest.proof.is_older:
+        return True
+    return verdict_of(manifest.proof).encode() in card
 
 
 _NAMES = {CARD: "card", CROISSANT: "description"}

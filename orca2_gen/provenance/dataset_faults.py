@@ -16,11 +16,13 @@ from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.croissant import CROISSANT
 from orca2_gen.dataset.manifest import Manifest, read_manifest
+from orca2_gen.dataset.proof import RowsProved
 from orca2_gen.dataset.shards import features_of, read_shard, schema_of, state_of
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.card_faults import CARD, card_faults, fact_faults, figure_faults
-from orca2_gen.provenance.dataset_rows import DatasetRows, Prover, row_faults
+from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, row_faults
 from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
@@ -40,10 +42,10 @@ def check_dataset(
     config: Config,
     strategies: Strategies,
     ledger: Ledger,
-    examples: Counter[Any],
+    examples: Counter[tuple[str, int]],
     found: Verification,
 ) -> None:
-    """Checks RUN/dataset; `examples` counts the ids of the committed examples."""
+    """Checks RUN/dataset; `examples` counts the committed examples by problem and attempt."""
     root = ledger.run_dir / "dataset"
     if not os.path.lexists(root):
         is_due = "; run the same command again to write it" if examples else ""
@@ -68,17 +70,25 @@ def check_dataset(
     except DamagedFile as error:
         found.findings.append(str(error))
         return
-    if rows.ids != examples:
+    if rows.ids != (examples if rows.name_attempts else _of_older(examples)):
         found.findings.append(
             f"dataset: holds {rows.ids.total()} rows whose ids are not those of the "
             f"{examples.total()} examples"
         )
     found.table.append(("dataset", examples.total(), rows.ids.total(), 0, 0))
+    rows.note_several(found)
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
     found.findings += figure_faults(root, manifest, rows)
     found.findings += fact_faults(manifest, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
+    if prover is not None:
+        _say_verdict(manifest, prover, found)
+
+
+def _of_older(examples: Counter[tuple[str, int]]) -> Counter[tuple[str, int]]:
+    """The ids of examples as rows have them that name no attempt."""
+    return Counter((problem_id, 0) for problem_id, _ in examples.elements())
 
 
 def _prover(
@@ -87,7 +97,7 @@ def _prover(
     strategies: Strategies,
     recorded: Recorded,
     found: Verification,
-) -> Prover | None:
+) -> RowsProved | None:
     """How to prove the rows; None, with a note, if there is no erasure to prove."""
     if manifest.prompts != "erased":
         found.notes.append(
@@ -111,7 +121,16 @@ def _prover(
         found.notes.append(
             "dataset: an older version encoded its rows, so their texts are proved, not their ids"
         )
-    return Prover(chat=chat, strategies=strategies, by_ids=by_ids)
+    return RowsProved(strategies=strategies, chat=chat, by_ids=by_ids)
+
+
+def _say_verdict(manifest: Manifest, prover: RowsProved, found: Verification) -> None:
+    found.verdict = verdict_of(prover.proof())
+    if manifest.proof is not None and manifest.proof.is_older:
+        found.notes.append(
+            "dataset: an older version proved it and looked for no words of instructions; the "
+            "verdict is that of its rows today"
+        )
 
 
 def file_fault(root: Path, entry: FileEntry) -> str:
@@ -177,8 +196,7 @@ def _manifest_faults(
     recorded: Recorded,
     ledger: Ledger,
 ) -> Iterator[str]:
-    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
-    if manifest.summary != summary:
+    if not is_its_summary(manifest, rows):
         said = manifest.summary.rows if manifest.summary is not None else "no"
         yield (
             f"dataset: its manifest counts {said} rows, its files hold {rows.ids.total()}, or its "

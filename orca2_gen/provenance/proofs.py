@@ -8,40 +8,31 @@ attempt may hold other rows, and later stages were made from the committed ones.
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from orca2_gen.provenance.accounting import RECORDS
+from orca2_gen.provenance.described_files import (
+    UNIT_FILE,
+    described_file,
+    described_receipt,
+    digests_of,
+    name_fault,
+)
 from orca2_gen.records import Rejection
-from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table, rows_digest
-from orca2_gen.run_directory.digests import file_digest
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
 from orca2_gen.run_directory.ledger_lines import DamagedLedger, ledger_lines, line_fault
-from orca2_gen.run_directory.regular_files import open_regular
 from orca2_gen.run_directory.units import (
-    REFUSED,
-    STAGES,
     FileOrigin,
     Receipt,
-    has_checksum,
-    origin_of,
     stem_and_number,
 )
 from orca2_gen.run_directory.unlisted import unit_files
-from orca2_gen.selection.blocks import Group
 
 Name = tuple[str, str]
 """Stage and unit."""
-_FILE = re.compile(r"(?P<unit>.+)\.a(?P<attempt>[0-9]+)-[0-9a-f]+\.arrow")
-_MOST_UNIT_BYTES = 2 << 30
-"""Bytes of a file that no list gives a size of; packed units of 65,536 long rows have 100 MB."""
-_MAGIC_BYTES = 8
-_MOST_SCHEMA_BYTES = 4 << 20
 _ELSEWHERE = "was made under other settings than config.json's"
 
 
@@ -84,7 +75,7 @@ def find_proofs(run_dir: Path, keys: Mapping[str, str], *, held_out: Collection[
             foreign.add(name)
         elif fault and name[0] == "problems":
             proofs.lost[name[1]] = receipts[0].group
-    digests = {name: _digests(r[0]) if len(r) == 1 else () for name, r in lines.items()}
+    digests = {name: digests_of(r[0]) if len(r) == 1 else () for name, r in lines.items()}
     for name, receipt in _described_units(run_dir, proofs, digests):
         if receipt.stage not in keys and receipt.stage != "evaluation":
             fault = "config.json does not say what it was made of; restore config.json from a copy"
@@ -132,11 +123,7 @@ def _listed_fault(run_dir: Path, receipts: Sequence[Receipt], keys: Mapping[str,
             read_table(run_dir, entry, record)
     except (DamagedFile, OSError) as error:
         return str(error)
-    return _name_fault(receipt) or line_fault(receipt)
-
-
-def _digests(receipt: Receipt) -> tuple[str, ...]:
-    return tuple(entry.sha256 for entry in receipt.files)
+    return name_fault(receipt) or line_fault(receipt)
 
 
 def _described_units(
@@ -153,7 +140,7 @@ def _described_units(
         if name in known:
             continue
         try:
-            files[name] = _described(run_dir, name)
+            files[name] = described_file(run_dir, name)
         except (ValueError, OSError) as error:
             proofs.unproved.append(f"{name}: {error}")
     attempts: dict[Name, list[Receipt]] = defaultdict(list)
@@ -161,125 +148,20 @@ def _described_units(
         unit = origin.stage, origin.unit
         if origin.rows != "accepted" or origin.is_part or unit in proofs.units:
             continue
-        entries, rejected = [entry], origin.counts["rejected"]
-        if rejected:
-            beside = files.get(f"rejections/{origin.stage}-{Path(entry.path).name}")
-            if beside is None or not _is_beside(origin, beside[0]):
-                proofs.unproved.append(
-                    f"{entry.path}: the file of its {rejected} rejections is not there"
-                )
-                continue
-            entries.append(beside[1])
-        if refused := origin.counts.get("refused", 0):
-            beside = files.get(f"{entry.path.removesuffix('.arrow')}{REFUSED}")
-            if beside is None or not _is_beside(origin, beside[0]):
-                proofs.unproved.append(
-                    f"{entry.path}: the file of its {refused} refused answers is not there"
-                )
-                continue
-            entries.append(beside[1])
-        receipt = _receipt(origin, entries)
-        if fault := line_fault(receipt) or _name_fault(receipt):
-            proofs.unproved.append(f"{entry.path}: {fault}")
-        elif digests.get(unit, _digests(receipt)) != _digests(receipt):
-            proofs.unproved.append(f"{entry.path}: is not what the ledger's line of its unit lists")
-        else:
-            attempts[unit].append(receipt)
+        try:
+            receipt = described_receipt(origin, entry, files, digests.get(unit))
+        except ValueError as error:
+            proofs.unproved.append(f"{entry.path}: {error}")
+            continue
+        attempts[unit].append(receipt)
     for unit, receipts in attempts.items():
-        if len({_digests(receipt) for receipt in receipts}) > 1:
+        if len({digests_of(receipt) for receipt in receipts}) > 1:
             proofs.unproved.append(
                 f"{'/'.join(unit)}: {len(receipts)} attempts at it differ, and no line of the "
                 "ledger says which one counts"
             )
         else:
             yield unit, min(receipts, key=lambda each: (each.attempt, each.accepted.path))
-
-
-def _described(run_dir: Path, name: str) -> tuple[FileOrigin, FileEntry]:
-    """The origin that a file says it has, and its entry; its rows are the ones that it says.
-
-    Raises:
-        ValueError: it says nothing, or something that is not true.
-    """
-    path = run_dir / name
-    try:
-        with open_regular(path) as file, pa.ipc.open_file(file) as reader:
-            schema = reader.schema
-        origin = origin_of(schema)
-        # Without a checksum, the copy at the file's beginning is all there is to compare with.
-        is_twice = has_checksum(schema) or _has_twice(path, schema)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"is damaged ({str(error).partition(chr(10))[0]})") from None
-    if origin is None:
-        raise ValueError("an older version wrote it, which did not say what it holds")
-    if not is_twice:
-        raise ValueError("is damaged: its two descriptions of itself differ")
-    if origin.stage not in STAGES or not {"input", "accepted", "rejected"} <= origin.counts.keys():
-        raise ValueError("says that it holds something that no run makes")
-    is_rejected = origin.rows == "rejected"
-    folder = f"rejections/{origin.stage}-" if is_rejected else f"{origin.stage}/"
-    is_refused = origin.rows == "refused" and name.endswith(REFUSED)
-    own = f"{name.removesuffix(REFUSED)}.arrow" if is_refused else name
-    match = _FILE.fullmatch(own.removeprefix(folder))
-    if not name.startswith(folder) or match is None or match["unit"] != origin.unit:
-        raise ValueError(f"says that it holds rows of {origin.stage}/{origin.unit}")
-    entry = FileEntry(
-        path=name,
-        rows=origin.counts.get(origin.rows, 0),
-        bytes=path.stat().st_size,
-        sha256=file_digest(path, _MOST_UNIT_BYTES),
-    )
-    table = read_table(run_dir, entry, Rejection if is_rejected else RECORDS[origin.stage])
-    if rows_digest(table) != origin.rows_sha256:
-        raise ValueError("holds other rows than were written")
-    return origin, entry
-
-
-def _has_twice(path: Path, schema: pa.Schema) -> bool:
-    """Whether the schema in the footer of an Arrow file stands at its beginning too."""
-    with open_regular(path) as file:
-        file.seek(_MAGIC_BYTES)
-        body = pa.py_buffer(file.read(_MOST_SCHEMA_BYTES))
-    return bool(pa.ipc.read_schema(body).equals(schema, check_metadata=True))
-
-
-def _is_beside(accepted: FileOrigin, other: FileOrigin) -> bool:
-    """Whether a file belongs to the same unit as that of the accepted rows."""
-    same = dataclasses.replace(other, rows=accepted.rows, rows_sha256=accepted.rows_sha256)
-    return other.rows != "accepted" and same == accepted
-
-
-def _receipt(origin: FileOrigin, files: Sequence[FileEntry]) -> Receipt:
-    match = _FILE.fullmatch(Path(files[0].path).name)
-    assert match is not None
-    return Receipt(
-        stage=origin.stage,
-        stage_key=origin.stage_key,
-        unit=origin.unit,
-        attempt=int(match["attempt"]),
-        files=tuple(files),
-        counts=origin.counts,
-        group=origin.group,
-    )
-
-
-def _name_fault(receipt: Receipt) -> str:
-    """The reason why no run calls a unit so, or counts its rows so; empty if one may."""
-    stem, number = stem_and_number(receipt.unit)
-    of_group = Group(name=receipt.group, num_problems=0, num_groups=0).stem
-    is_ours = {
-        "scores": number >= 0 and stem == of_group,
-        "judgements": number >= 0 and stem == of_group,
-        "selections": receipt.unit == of_group and receipt.accepted.rows == 1,
-        "evaluation_problems": number >= 0 and stem == receipt.group,
-        "evaluation": number >= 0 and f"-{receipt.stage_key[:8]}-" in stem,
-    }.get(receipt.stage, number >= 0)
-    if not is_ours:
-        return f"no run gives a unit of {receipt.stage} this name"
-    counts = receipt.counts
-    if counts["input"] != counts["accepted"] + counts["rejected"]:
-        return f"counts {counts['input']} rows that it was made of, and holds others"
-    return ""
 
 
 def _answers(receipt: Receipt, proofs: Proofs, held_out: Collection[str]) -> bool:
@@ -298,6 +180,6 @@ def _problem_units(run_dir: Path) -> Iterator[str]:
             of_stage, _, name = name.partition("-")
         elif stage != "problems":
             continue
-        match = _FILE.fullmatch(name)
+        match = UNIT_FILE.fullmatch(name)
         if of_stage == "problems" and match and stem_and_number(match["unit"])[1] >= 0:
             yield match["unit"]

@@ -41,6 +41,8 @@ STAGES = (
 
 REFUSED = ".refused.arrow"
 """End of the name of a file of refused answers."""
+PROBLEMS = "problems"
+"""Count of the problems behind a unit of rationales; absent where each has one row."""
 METADATA_KEY = b"orca2_gen.unit"
 CHECKSUM_KEY = b"orca2_gen.unit.sha256"
 """Key of the SHA-256 of what stands under METADATA_KEY; the first files that had that had none."""
@@ -75,9 +77,18 @@ class Receipt:
     """The accepted rows' file first, then the rejections' file, then that of refused answers; the
     last two only if they have rows."""
     counts: dict[str, int]
-    """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
+    """`input`, `accepted`, `rejected`, and token counts where an engine worked. `input` counts
+    the other two together, so several rationales of a problem count as often."""
     group: str = ""
     """The selection group of all its rows, so that the driver need not read them."""
+
+    @property
+    def taken_in(self) -> int:
+        """The rows of the stage before that the unit was made of; a problem may have several
+        rationales.
+        """
+        has_several = self.stage == "rationales" and PROBLEMS in self.counts
+        return self.counts[PROBLEMS if has_several else "input"]
 
     @property
     def accepted(self) -> FileEntry:
@@ -139,36 +150,18 @@ def write_unit(
         refused: its refused answers, of class `record` too.
         is_part: whether these are only some of the unit's rows.
     """
-    file = f"{name.unit}.a{name.attempt}-{name.driver}.arrow"
-    tallies = {
-        "input": len(accepted) + len(rejected),
-        "accepted": len(accepted),
-        "rejected": len(rejected),
-    } | dict(counts or {})
-    if refused:
-        tallies["refused"] = len(refused)
-    made = [("accepted", f"{name.stage}/{file}", to_table(accepted, record))]
+    tallies = _counted(name.stage, accepted, rejected, refused, counts or {})
+    stem = f"{name.unit}.a{name.attempt}-{name.driver}"
+    made = [("accepted", f"{name.stage}/{stem}.arrow", to_table(accepted, record))]
     if rejected:
-        path = f"rejections/{name.stage}-{file}"
+        path = f"rejections/{name.stage}-{stem}.arrow"
         made.append(("rejected", path, to_table(rejected, Rejection)))
     if refused:
-        path = f"{name.stage}/{file.removesuffix('.arrow')}{REFUSED}"
-        made.append(("refused", path, to_table(refused, record)))
-    files = []
-    for rows, path, table in made:
-        origin = FileOrigin(
-            stage=name.stage,
-            stage_key=name.stage_key,
-            unit=name.unit,
-            group=name.group,
-            counts=tallies,
-            is_part=is_part,
-            rows=rows,
-            rows_sha256=rows_digest(table),
-        )
-        said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
-        metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
-        files.append(write_table(run_dir, path, table.replace_schema_metadata(metadata)))
+        made.append(("refused", f"{name.stage}/{stem}{REFUSED}", to_table(refused, record)))
+    files = [
+        _write_rows(run_dir, path, table, name, rows=rows, counts=tallies, is_part=is_part)
+        for rows, path, table in made
+    ]
     return Receipt(
         stage=name.stage,
         stage_key=name.stage_key,
@@ -178,6 +171,50 @@ def write_unit(
         counts=tallies,
         group=name.group,
     )
+
+
+def _counted(
+    stage: str,
+    accepted: Sequence[Any],
+    rejected: Sequence[Rejection],
+    refused: Sequence[Any],
+    counts: Mapping[str, int],
+) -> dict[str, int]:
+    """The counts of a unit's rows, beside these others."""
+    num_rows = len(accepted) + len(rejected)
+    found = {"input": num_rows, "accepted": len(accepted), "rejected": len(rejected), **counts}
+    if refused:
+        found["refused"] = len(refused)
+    if stage == "rationales":
+        num_problems = len({row.problem_id for row in (*accepted, *rejected)})
+        found |= {PROBLEMS: num_problems} if num_problems != num_rows else {}
+    return found
+
+
+def _write_rows(
+    run_dir: Path,
+    path: str,
+    table: pa.Table,
+    name: UnitName,
+    *,
+    rows: str,
+    counts: dict[str, int],
+    is_part: bool,
+) -> FileEntry:
+    """Writes one file of a unit, with its FileOrigin, and returns its entry."""
+    origin = FileOrigin(
+        stage=name.stage,
+        stage_key=name.stage_key,
+        unit=name.unit,
+        group=name.group,
+        counts=counts,
+        is_part=is_part,
+        rows=rows,
+        rows_sha256=rows_digest(table),
+    )
+    said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
+    metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
+    return write_table(run_dir, path, table.replace_schema_metadata(metadata))
 
 
 def stem_and_number(unit: str) -> tuple[str, int]:
