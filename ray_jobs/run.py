@@ -15,7 +15,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.provenance.about import about_run
 from orca2_gen.provenance.fork import fork_run
 from orca2_gen.provenance.inputs import Inputs, read_inputs
-from orca2_gen.provenance.recorded import record_stages, record_versions, versions_of
+from orca2_gen.provenance.recorded import record_stages, versions_of
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
 from orca2_gen.run_directory.claim import claim_run_directory, is_run
@@ -102,10 +102,8 @@ def open_run(
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
         for line in (*ledger.notes, *_forked(fork, ledger, keys)):
             say(line)
-        about = about_run(config, inputs)
+        about = about_run(config, inputs, () if fork is None else versions_of(fork))
         record_stages(ledger, resolved(config), determinants, keys, inputs.strategies, about)
-        if fork is not None:
-            record_versions(run_dir, versions_of(fork))
         committed = CommittedFiles(ledger=ledger, by_digest=check)
         committed.check()
         ledger.write_tip()

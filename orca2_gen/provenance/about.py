@@ -70,8 +70,10 @@ class About:
     versions: tuple[Environment, ...] = ()
 
 
-def about_run(config: Config, inputs: Inputs) -> About:
-    """What a driver that begins with this config finds."""
+def about_run(config: Config, inputs: Inputs, versions: tuple[Environment, ...] = ()) -> About:
+    """What a driver that begins with this config finds; `versions` are those of a run that it takes
+    units over from.
+    """
     engines = {"student": config.student, "teacher": config.teacher, "judge": config.judge_of_open}
     return About(
         models={role: _model(engine) for role, engine in engines.items() if engine is not None},
@@ -93,6 +95,7 @@ def about_run(config: Config, inputs: Inputs) -> About:
             for task in config.held_out
         ),
         settings=_settings(config, engines),
+        versions=versions,
     )
 
 
@@ -100,8 +103,9 @@ def carried_on(before: About, now: About, *, is_same_run: bool) -> About:
     """What a later driver records: as before but for what the config states of licenses, if no
     row of the run comes out otherwise.
     """
+    versions = tuple(dict.fromkeys((*before.versions, *now.versions)))
     if not is_same_run:
-        return dataclasses.replace(now, versions=before.versions)
+        return dataclasses.replace(now, versions=versions)
     models = {
         role: now.models[role] if _is_stated(role, before, now) else each
         for role, each in before.models.items()
@@ -113,7 +117,7 @@ def carried_on(before: About, now: About, *, is_same_run: bool) -> About:
         for name, each in before.tasks.items()
         if name in now.tasks
     }
-    return dataclasses.replace(before, models=models, tasks=tasks)
+    return dataclasses.replace(before, models=models, tasks=tasks, versions=versions)
 
 
 def _is_stated(role: str, before: About, now: About) -> bool:
