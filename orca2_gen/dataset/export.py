@@ -2,6 +2,7 @@
 
     OUT/train-00000-of-000NN.{parquet,jsonl}   the rows, in the dataset's order
     OUT/README.md                              the card, by which `load_dataset(OUT)` finds them
+    OUT/croissant.json                         the same for machines, and the fields of the rows
     OUT/dataset_info.json                      LLaMA-Factory's description, of sharegpt and alpaca
     OUT/export.json                            written last: sizes, digests and the source's digest
 
@@ -22,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orca2_gen.dataset.croissant import CROISSANT, export_croissant
 from orca2_gen.dataset.export_card import dataset_description, export_card
 from orca2_gen.dataset.export_files import (
     BOUNDS,
@@ -143,11 +145,14 @@ def export(
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        descriptions = [_write(folder, out, CARD, export_card(made, schema, tasks))]
+        card = export_card(made, manifest, schema, tasks)
+        croissant = export_croissant(made, manifest, schema)
+        descriptions = [(CARD, card), (CROISSANT, json_bytes(croissant))]
         info = dataset_description(shape, [entry.path for entry in entries])
         if info is not None:
-            descriptions.append(_write(folder, out, INFO, json_bytes(info)))
-        made = dataclasses.replace(made, descriptions=tuple(descriptions))
+            descriptions.append((INFO, json_bytes(info)))
+        written = tuple(_write(folder, out, name, body) for name, body in descriptions)
+        made = dataclasses.replace(made, descriptions=written)
         _write(folder, out, EXPORT, made.body())
     return made
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
 from orca2_gen.provenance.matching import Matching, match_problems, matching_lines
+from orca2_gen.provenance.recorded import record_versions, versions_of
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
@@ -71,6 +72,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
+    record_versions(run.run_dir, versions_of(source.run_dir))
     # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
     has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
@@ -86,8 +88,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
             lease for group in found for lease in rejudge_leases(run, group, problems, older)
         ]
         run_files(run, "judgements", stages.rejudge_block, replies)
-    held_out = matched.get("evaluation_problems")
-    evaluations = stored_evaluations(run, source, models, held_out)
+    evaluations = stored_evaluations(run, source, models, matched.get("evaluation_problems"))
     evaluated = evaluation_leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
