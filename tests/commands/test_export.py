@@ -45,7 +45,7 @@ def test_parquet_of_messages_is_written_unless_something_else_is_asked_for(
 ) -> None:
     assert orca2("export", run / "dataset", tmp_path / "out").returncode == 0
     assert [set(row) for row in read(tmp_path / "out", "parquet")] == [
-        {"problem_id", "task", "strategy", "messages"}
+        {"problem_id", "attempt", "task", "strategy", "messages"}
     ] * 5
 
 
