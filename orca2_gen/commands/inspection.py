@@ -98,19 +98,34 @@ def _print_task(name: str, read: TaskRows, show: int) -> int:
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def verify(run_dir: Path) -> None:
+@click.option(
+    "--model",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The student's directory: proves the ids of a dataset that left its run.",
+)
+@click.option(
+    "--strategies",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The strategies file of such a dataset, unless it is the package's own.",
+)
+def verify(run_dir: Path, model: Path | None, strategies: Path | None) -> None:
     """Check a run directory: every file, every id's path, the proof of erasure.
 
     A dataset that was moved out of its run, or an export, is checked by its own files.
     """
     from orca2_gen.console.tables import verification_table
+    from orca2_gen.provenance.dataset_alone import Beside
     from orca2_gen.provenance.verify import verify as verify_run
 
-    found = verify_run(run_dir)
+    found = verify_run(run_dir, Beside(model=model, strategies=strategies))
     if found.table:
         print_table(verification_table(found))
     for note in found.notes:
         click.echo(f"note: {note}")
+    if found.verdict:
+        click.echo(f"proof: {found.verdict}")
     for finding in found.findings:
         click.echo(f"WRONG: {finding}")
     click.echo(

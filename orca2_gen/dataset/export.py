@@ -1,4 +1,4 @@
-"""A dataset directory -> the files that a trainer of somebody else reads, in one of five shapes.
+"""A dataset directory -> the files that a trainer of somebody else reads, in one of several shapes.
 
     OUT/train-00000-of-000NN.{parquet,jsonl}   the rows, in the dataset's order
     OUT/README.md                              the card, by which `load_dataset(OUT)` finds them
@@ -41,9 +41,11 @@ from orca2_gen.dataset.export_manifest import (
 )
 from orca2_gen.dataset.export_place import claimable, export_place
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
-from orca2_gen.dataset.retokenised import rows_of_other_tokens
+from orca2_gen.dataset.preference import Pairing, pairing_of, pairs, preference_schema
+from orca2_gen.dataset.retokenised import rejected_that_spell, rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 
 
@@ -115,6 +117,7 @@ def export(
         OSError: it cannot be written; the message names file and bytes.
     """
     manifest = checked_manifest(root)
+    pairing = pairing_of(root) if shape == "preference" else None
     claimable(out, root)
     if not sum(entry.rows for entry in manifest.files):
         raise ValueError(f"{root} holds no rows, so there is nothing to export")
@@ -123,22 +126,29 @@ def export(
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
-        schema = shape_schema(shape, first.schema)
-        entries = write_files(
-            folder,
-            out,
-            _shaped(root, _both(first, shards), shape, schema, compared, counts),
-            schema=schema,
-            format=format,
-            bounds=bounds,
-        )
+        if pairing is None:
+            schema = shape_schema(shape, first.schema)
+            rows = _shaped(root, _both(first, shards), shape, schema, compared, counts)
+        else:
+            schema = preference_schema(first.schema)
+            rows = _paired(pairing, _both(first, shards), schema, compared, counts)
+        entries = write_files(folder, out, rows, schema=schema, format=format, bounds=bounds)
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
+        tasks = counts.tasks
+        if pairing is not None:
+            if not made.rows:
+                raise ValueError(
+                    f"{root} has no row with an incorrect answer to the same problem beside it, so "
+                    "there is no pair to export"
+                )
+            made = dataclasses.replace(made, unpaired=pairing.num_unpaired)
+            tasks = pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        descriptions = [_write(folder, out, CARD, export_card(made, schema, counts.tasks))]
+        descriptions = [_write(folder, out, CARD, export_card(made, schema, tasks))]
         info = dataset_description(shape, [entry.path for entry in entries])
         if info is not None:
             descriptions.append(_write(folder, out, INFO, json_bytes(info)))
@@ -196,6 +206,27 @@ def _shaped(
         yield made
 
 
+def _paired(
+    pairing: Pairing,
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    tokenizer: Any,
+    counts: _Counts,
+) -> Iterator[pa.RecordBatch]:
+    """The pairs of the rows; those of other tokens are counted if there is a tokenizer."""
+
+    def compared() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if tokenizer is not None:
+                counts.add_others(rows_of_other_tokens(tokenizer, batch))
+            yield batch
+
+    for made in pairs(pairing, compared(), schema):
+        if tokenizer is not None:
+            counts.add_others(rejected_that_spell(tokenizer, made))
+        yield made
+
+
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:
     """Checks the rows against the figures that the manifest of a dataset of ours has."""
     summary = manifest.summary
@@ -221,12 +252,13 @@ def _described(
         prompts=manifest.prompts,
         source_digest=manifest.digest,
         tokenizer_digest=manifest.tokenizer_digest,
-        rows=counts.tasks.total(),
+        rows=sum(entry.rows for entry in entries),
         problems=manifest.summary.problems if manifest.summary is not None else None,
         input_tokens=counts.input_tokens,
         trained_tokens=counts.trained_tokens,
         files=tuple(entries),
         descriptions=(),
+        verdict=verdict_of(manifest.proof) if manifest.proof is not None else "",
     )
 
 

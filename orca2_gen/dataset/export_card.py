@@ -23,7 +23,9 @@ _READERS = {
   (`{% generation %}`). Without it TRL trains the prompts too: export `prompt_completion` then.
 - axolotl: `path: OUT`, `type: chat_template`, `field_messages: messages`.""",
     "prompt_completion": """\
-- TRL: `SFTTrainer` with its defaults: the loss is on the completion only.""",
+- TRL: `SFTTrainer` with its defaults: the loss is on the completion only. Where the template writes
+  a line break behind the end of the turn, as ChatML does, TRL trains that token too: one more a
+  row than the dataset does.""",
     "tokens": """\
 - TRL: `SFTTrainer` with its defaults: it takes `labels` as they are.
 - transformers: `Trainer` with `DataCollatorForSeq2Seq`.
@@ -31,10 +33,18 @@ _READERS = {
     "sharegpt": """\
 - LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
 - axolotl: `path: OUT`, `type: chat_template`, `field_messages: conversations`,
-  `message_property_mappings: {role: from, content: value}`.""",
+  `message_property_mappings: {role: from, content: value}`.
+- LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
+  token a row than the dataset does.""",
     "alpaca": """\
 - LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
-- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.""",
+- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.
+- LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
+  token a row than the dataset does.""",
+    "preference": """\
+- TRL: `DPOTrainer` with its defaults, on the columns `prompt`, `chosen` and `rejected`.
+- `chosen` is an accepted answer of the teacher, `rejected` an answer of the same teacher, to the
+  same problem and under the same strategy, that the grader found incorrect.""",
 }
 _PROMPTS = {
     "erased": "Every row's system message is the cautious one: the strategy's instruction is gone.",
@@ -69,6 +79,11 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
             "LLaMA-Factory does not read it; gpt-oss's template reads `thinking`, Gemma 4's "
             "`reasoning`: rename it for them.\n\n"
         )
+    if manifest.unpaired is not None:
+        thought += (
+            f"{manifest.unpaired} rows of the dataset make no pair: no incorrect answer to their "
+            "problem was kept.\n\n"
+        )
     if manifest.other_tokens:
         thought += (
             f"The texts of {manifest.other_tokens} rows, e.g. `{manifest.other_tokens_in}`, give "
@@ -77,6 +92,8 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
         )
     counts = "\n".join(f"| {task} | {count} |" for task, count in sorted(tasks.items()))
     about = _PROMPTS.get(manifest.prompts, f"Prompts: {manifest.prompts}.")
+    if manifest.verdict:
+        about += f" Of the dataset: {manifest.verdict}"
     content = (
         f"---\n{card.to_yaml()}\n---\n\n# Rows of the shape `{manifest.shape}`\n\n"
         f"Exported by {manifest.made_by} from a dataset whose manifest has the digest "

@@ -46,6 +46,11 @@ class ExportManifest:
     as there is nothing to compare in the shape `tokens`."""
     other_tokens_in: str = ""
     """The name of the first of them."""
+    verdict: str = ""
+    """What the source's proof of erasure says, in one line; empty if it has none."""
+    unpaired: int | None = None
+    """Rows of the dataset without a pair, since no incorrect answer to their problem is kept; None
+    in shapes other than `preference`."""
 
     @property
     def listed(self) -> tuple[FileEntry, ...]:

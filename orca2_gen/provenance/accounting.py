@@ -49,6 +49,8 @@ class Verification:
     """(stage, input, accepted, rejected, not_needed), counted by id; rationales by problem."""
     several: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Stage of which problems have several rows -> its accepted rows and their problems."""
+    verdict: str = ""
+    """What the proof of erasure says, in one line; empty if there is nothing to prove."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -152,6 +154,12 @@ def _check_counts(receipt: Receipt, found: Verification) -> None:
         found.findings.append(
             f"{receipt.stage}/{receipt.unit}: the ledger counts {said[0]} accepted + {said[1]} "
             f"rejected of {said[2]}, the files hold {accepted} + {rejected}"
+        )
+    refused = receipt.refused.rows if receipt.refused is not None else 0
+    if receipt.counts.get("refused", 0) != refused:
+        found.findings.append(
+            f"{receipt.stage}/{receipt.unit}: the ledger counts {receipt.counts.get('refused', 0)} "
+            f"refused answers, the files hold {refused}"
         )
 
 

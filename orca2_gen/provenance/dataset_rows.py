@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from orca2_gen.chat import Chat
 from orca2_gen.dataset.manifest import Manifest
-from orca2_gen.dataset.proof import are_erased, is_told_cautiously, proof_of
-from orca2_gen.dataset.shards import has_its_labels, ids_in, messages_in
+from orca2_gen.dataset.proof import ErasureProof, RowsProved
+from orca2_gen.dataset.shards import has_its_labels, ids_in
 from orca2_gen.dataset.write import RowCounts
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.records import row_name
-from orca2_gen.strategies import Strategies
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prover:
-    """How the rows of a dataset are proved; of an older encoding only by their texts."""
-
-    chat: Chat
-    strategies: Strategies
-    by_ids: bool
-
-    def are_proved(self, batch: pa.RecordBatch) -> list[bool]:
-        """For each row, whether its prompt is the cautious message and the user's text alone."""
-        if self.by_ids:
-            return are_erased(batch, chat=self.chat, strategies=self.strategies)
-        return [is_told_cautiously(messages, self.strategies) for messages in messages_in(batch)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,9 +25,6 @@ class DatasetRows:
     counted: RowCounts = field(default_factory=RowCounts)
     ids: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Rows by problem and attempt; each stands here once in a whole dataset."""
-    num_proved: int = 0
-    unproved: str = ""
-    """Id of the first row that is not proved."""
     mislabelled: str = ""
     """Id of a row of the first batch whose labels are not its ids behind the prompt."""
 
@@ -56,18 +37,14 @@ class DatasetRows:
         if self.num_problems != self.ids.total():
             found.several["dataset"] = self.ids.total(), self.num_problems
 
-    def add(self, batch: pa.RecordBatch, prover: Prover | None) -> None:
+    def add(self, batch: pa.RecordBatch, prover: RowsProved | None) -> None:
         """Looks at a batch."""
         ids = ids_in(batch)
         self.counted.add(batch)
         self.ids.update(ids)
         self.mislabelled = self.mislabelled or ("" if has_its_labels(batch) else row_name(*ids[0]))
-        if prover is None:
-            return
-        are_proved = prover.are_proved(batch)
-        self.num_proved += sum(are_proved)
-        if not self.unproved and not all(are_proved):
-            self.unproved = row_name(*ids[are_proved.index(False)])
+        if prover is not None:
+            prover.add(batch)
 
 
 def is_its_summary(manifest: Manifest, rows: DatasetRows) -> bool:
@@ -78,7 +55,7 @@ def is_its_summary(manifest: Manifest, rows: DatasetRows) -> bool:
     return manifest.summary == dataclasses.replace(summary, problems=problems)
 
 
-def row_faults(manifest: Manifest, rows: DatasetRows, prover: Prover | None) -> Iterator[str]:
+def row_faults(manifest: Manifest, rows: DatasetRows, prover: RowsProved | None) -> Iterator[str]:
     """A line for each way in which rows teach something else than the manifest proves."""
     if rows.mislabelled:
         yield (
@@ -87,13 +64,44 @@ def row_faults(manifest: Manifest, rows: DatasetRows, prover: Prover | None) -> 
         )
     if prover is None:
         return
-    num_rows = rows.ids.total()
-    if prover.by_ids:
-        proof = proof_of(num_rows, rows.num_proved, chat=prover.chat, strategies=prover.strategies)
+    if prover.chat is not None and prover.by_ids:
         if manifest.tokenizer_digest != prover.chat.digest:
             yield "dataset: was encoded with a tokenizer or template other than the student's"
-        if manifest.proof != proof:
-            yield "dataset: the proof in its manifest is not the proof of its rows"
-    if rows.unproved:
-        num = num_rows - rows.num_proved
-        yield f"dataset: {num} prompts are not erased, e.g. {rows.unproved}"
+        if (fault := proof_fault(manifest.proof, prover.proof())) is not None:
+            yield f"dataset: {fault}"
+    yield from (f"dataset: {fault}" for fault in unerased(prover))
+
+
+def proof_fault(said: ErasureProof | None, proof: ErasureProof) -> str | None:
+    """In what a manifest's proof is not that of its rows; None if it is.
+
+    What an older version did not say is not compared.
+    """
+    line = "the proof in its manifest is not the proof of its rows"
+    if said is None:
+        return f"{line}: there is none"
+    before = dataclasses.asdict(said)
+    after = dataclasses.asdict(proof.as_older() if said.is_older else proof)
+    # The digest only says that another field differs.
+    differing = [name for name in before if before[name] != after[name]]
+    if not differing:
+        return None
+    name = differing[0]
+    return f"{line}: {name} is {_shown(before[name])}, that of its rows is {_shown(after[name])}"
+
+
+def unerased(prover: RowsProved) -> Iterator[str]:
+    """A line for each way in which prompts still hold what was to be erased."""
+    if prover.unproved:
+        num = prover.num_examples - prover.num_proved
+        yield f"{num} prompts are not erased, e.g. {prover.unproved}"
+    if prover.trace is not None:
+        yield (
+            f"{prover.num_instructed} prompts hold words of an instruction, e.g. "
+            f"{prover.instructed}: the template writes {prover.trace.sentence}"
+        )
+
+
+def _shown(value: object) -> str:
+    said = json.dumps(value, sort_keys=True)
+    return said if len(said) <= 80 else f"{said[:77]}..."

@@ -121,7 +121,8 @@ def _lines(run: _Run, stage: str, row: Any) -> Iterator[str]:
     elif isinstance(row, StudentScore):
         yield from _score_lines(row)
     elif isinstance(row, Rationale):
-        yield f"accepted under {row.strategy} at attempt {row.attempt}, answer {row.answer!r}"
+        verdict = f"refused as {row.fault}" if row.fault else "accepted"
+        yield f"{verdict} under {row.strategy} at attempt {row.attempt}, answer {row.answer!r}"
         yield f"system: {row.system}"
         yield from (f"further call: {text}" for text in row.further_calls)
         if row.reasoning:

@@ -26,6 +26,8 @@ from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 REGRADED = "regraded"
 """Count in the receipt of a unit that no engine made: its rows are another run's completions,
 graded again."""
+NOW_REFUSED, NOW_ACCEPTED = "now_refused", "now_accepted"
+"""Counts beside REGRADED in the receipt of a unit of rationales: answers whose verdict changed."""
 
 
 def token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
