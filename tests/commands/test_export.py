@@ -59,7 +59,7 @@ def test_mistakes_are_one_line_and_damage_is_exit_code_1(run: Path, tmp_path: Pa
         ((tmp_path / "mine", tmp_path / "out"), 2, "neither a finished dataset"),
         ((run, tmp_path / "mine"), 2, "holds 'notes.txt' and is no export of ours"),
         ((run, run / "out"), 2, "lies inside"),
-        ((run, tmp_path / "out", "--shape", "preference"), 2, "Invalid value for '--shape'"),
+        ((run, tmp_path / "out", "--shape", "pairs"), 2, "Invalid value for '--shape'"),
         ((run, tmp_path / "out"), 1, "has a SHA-256 other than its list says"),
     ]:
         if code == 1:
