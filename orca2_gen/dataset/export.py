@@ -134,20 +134,15 @@ def export(
         entries = write_files(folder, out, rows, schema=schema, format=format, bounds=bounds)
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
-        tasks = counts.tasks
         if pairing is not None:
-            if not made.rows:
-                raise ValueError(
-                    f"{root} has no row with an incorrect answer to the same problem beside it, so "
-                    "there is no pair to export"
-                )
-            made = dataclasses.replace(made, unpaired=pairing.num_unpaired)
-            tasks = pairing.tasks
+            made = _described_pairs(root, made, pairing)
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        descriptions = [_write(folder, out, CARD, export_card(made, schema, tasks))]
+        descriptions = [
+            _write(folder, out, CARD, export_card(made, schema, (pairing or counts).tasks))
+        ]
         info = dataset_description(shape, [entry.path for entry in entries])
         if info is not None:
             descriptions.append(_write(folder, out, INFO, json_bytes(info)))
@@ -224,6 +219,15 @@ def _paired(
         if tokenizer is not None:
             counts.add_others(rejected_that_spell(tokenizer, made))
         yield made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
 
 
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:
