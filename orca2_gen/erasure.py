@@ -50,6 +50,7 @@ def erase(
             stage="examples",
             reason="control_token",
             detail=f"the teacher's {error}",
+            attempt=rationale.attempt,
         )
     if len(input_ids) > max_tokens:
         return Rejection(
@@ -57,6 +58,7 @@ def erase(
             stage="examples",
             reason="too_long",
             detail=f"prompt and answer are {len(input_ids)} tokens, the student takes {max_tokens}",
+            attempt=rationale.attempt,
         )
     return Example(
         problem_id=rationale.problem_id,

@@ -29,12 +29,21 @@ def instruction_runs(instructions: Iterable[str]) -> InstructionRuns:
     """The runs of QUOTED_WORDS words of the instructions; shorter instructions are one run."""
     runs: dict[int, set[Run]] = {}
     for instruction in instructions:
-        told = words_of(instruction)
-        if len(told) >= FEWEST_WORDS:
-            length = min(QUOTED_WORDS, len(told))
-            runs.setdefault(length, set()).update(_runs(told, length))
+        for run in runs_of(words_of(instruction)):
+            runs.setdefault(len(run), set()).add(run)
+    return in_pieces(runs)
+
+
+def runs_of(told: Sequence[str]) -> Iterator[Run]:
+    """The runs of an instruction of these words; none if it has fewer than FEWEST_WORDS."""
+    if len(told) >= FEWEST_WORDS:
+        yield from runs_within(told, min(QUOTED_WORDS, len(told)))
+
+
+def in_pieces(runs: Mapping[int, Collection[Run]]) -> InstructionRuns:
+    """These runs, by their length, with the pieces by which they are found."""
     pieces = {
-        length: frozenset(piece for run in found for piece in _runs(run, _half(length)))
+        length: frozenset(piece for run in found for piece in runs_within(run, _half(length)))
         for length, found in runs.items()
     }
     return InstructionRuns(
@@ -51,13 +60,13 @@ def repeated_runs(words: Sequence[str], instructions: InstructionRuns) -> set[Ru
             if tuple(words[start : start + half]) in pieces:
                 first, last = max(0, start + half - length), min(start, len(words) - length)
                 around = words[first : last + length]
-                found.update(runs.intersection(_runs(around, length)))
+                found.update(runs.intersection(runs_within(around, length)))
     return found
 
 
 def unheard(runs: Collection[Run], user: Sequence[str]) -> set[Run]:
     """The runs that do not stand in the user's own words."""
-    return {run for run in runs if run not in set(_runs(user, len(run)))}
+    return {run for run in runs if run not in set(runs_within(user, len(run)))}
 
 
 def quotes_instruction(text: str, instruction: str, user: str) -> bool:
@@ -75,10 +84,11 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def _half(length: int) -> int:
-    return (length + 1) // 2
-
-
-def _runs(words: Sequence[str], length: int) -> Iterator[Run]:
+def runs_within(words: Sequence[str], length: int) -> Iterator[Run]:
+    """Every run of so many of these words."""
     for start in range(len(words) - length + 1):
         yield tuple(words[start : start + length])
+
+
+def _half(length: int) -> int:
+    return (length + 1) // 2

@@ -87,7 +87,7 @@ class Taught:
     """All that the teacher said about one problem, by attempt."""
 
     rationales: tuple[Rationale, ...]
-    """Accepted answers, no two of one text."""
+    """Accepted answers, no two of one text, or of one text and thought where thoughts are kept."""
     refused: tuple[Rationale, ...]
     """The others, each with its fault."""
     rejection: Rejection | None
@@ -162,7 +162,8 @@ async def _taught(
             row = await answer_of(attempt)
         else:
             return None
-        if not row.fault and _said(row) in map(_said, accepted):
+        said = {taught_by(each, asking.thoughts) for each in accepted}
+        if not row.fault and taught_by(row, asking.thoughts) in said:
             row = dataclasses.replace(row, fault="repeated")
         if row.fault:
             refused.append(row)
@@ -175,6 +176,15 @@ async def _taught(
         refused=tuple(refused),
         rejection=None if accepted else _rejection(problem, refused),
     )
+
+
+def taught_by(rationale: Rationale, thoughts: Thoughts) -> tuple[str, str]:
+    """What a training row holds of an answer; two rows of a problem with the same are one.
+
+    Where thoughts are kept, an answer that was thought out otherwise teaches something else.
+    """
+    thought = rationale.reasoning if thoughts == "keep" else ""
+    return " ".join(rationale.text.split()), " ".join(thought.split())
 
 
 async def _regraded(problem: Problem, stored: Rationale, asking: Asking) -> Rationale:
@@ -196,11 +206,6 @@ async def _regraded(problem: Problem, stored: Rationale, asking: Asking) -> Rati
 def _is_verified(problem: Problem, asking: Asking) -> bool:
     # An open answer has no gold to match: one that is finished and quotes nothing is kept.
     return asking.verify and problem.answer_type != "open"
-
-
-def _said(rationale: Rationale) -> str:
-    """The text by which two rationales of a problem are the same."""
-    return " ".join(rationale.text.split())
 
 
 def _rationale(

@@ -70,6 +70,9 @@ class Rejection:
     """One of a few words that can be counted, e.g. `not_json`, `prompt_too_long`, `incorrect`."""
     detail: str
     """What was found, where, and what was expected."""
+    attempt: int = 0
+    """The attempt of the rationale that stops here, in the stage of examples; 0 where all of a
+    problem does, and in older files, where a problem has one rationale."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,6 +248,16 @@ class Rationale:
     """The teacher's thought before the text; with several calls, all their thoughts."""
     fault: str = ""
     """The reason why the answer was refused, as in a Rejection; empty if it was accepted."""
+
+
+def row_name(problem_id: str, attempt: int) -> str:
+    """The name for people of one of a problem's rationales, examples or rows of the dataset."""
+    return f"{problem_id}, attempt {attempt}" if attempt else problem_id
+
+
+def rows_in_words(rows: int, problems: int | None) -> str:
+    """The number of rows, and of their problems where it is known to be another one."""
+    return f"{rows} rows" + (f" of {problems} problems" if problems not in (None, rows) else "")
 
 
 def engine_completions(

@@ -98,14 +98,19 @@ def _task_file(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def _rows(ledger: Ledger) -> Iterator[dict[str, str]]:
+    written_on: set[str] = set()
     for receipt in ledger.committed("rationales"):
         entry = ledger.units["problems", receipt.unit].accepted
         topics = {t.problem_id: t for t in read_records(ledger.run_dir, entry, Problem)}
         for written in read_records(ledger.run_dir, receipt.accepted, Rationale):
             conversation, summary = (final_text(each.text) for each in written.completions)
             topic = topics[written.problem_id]
+            own = written.problem_id.rpartition("/")[2]
+            is_further = written.problem_id in written_on
+            written_on.add(written.problem_id)
             row = {
-                "id": written.problem_id.rpartition("/")[2],
+                # No topic's own id holds a slash.
+                "id": f"{own}/{written.attempt}" if is_further else own,
                 "question": f"{conversation}\n\n{REQUEST}",
                 "answer": summary,
                 "topic": topic.question,

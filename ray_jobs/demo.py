@@ -76,11 +76,11 @@ def _one_example(run: Run) -> tuple[Rationale, Example]:
     """A rationale and its example, of the task that shows erasure best."""
     rationales = run.ledger.committed("rationales")
     receipt = next((r for r in rationales if r.unit.startswith(EXAMPLE_TASK)), rationales[0])
-    rationale = read_records(run.run_dir, receipt.accepted, Rationale)[0]
-    examples = read_records(
-        run.run_dir, run.ledger.units["examples", receipt.unit].accepted, Example
-    )
-    return rationale, next(e for e in examples if e.problem_id == rationale.problem_id)
+    made = run.ledger.units["examples", receipt.unit].accepted
+    example = read_records(run.run_dir, made, Example)[0]
+    said = (example.problem_id, example.messages[-1].content)
+    taught = read_records(run.run_dir, receipt.accepted, Rationale)
+    return next(each for each in taught if (each.problem_id, each.text) == said), example
 
 
 def _summary(

@@ -66,7 +66,7 @@ MAY_IMPORT = {
         "dataset": "records run_directory strategies chat quoting",
         "scripted_engine": "records grading chat engine judging",
         "synthesis": "records run_directory grading config",
-        "preflight": "records run_directory strategies chat prompts tasks config lengths",
+        "preflight": "records run_directory strategies chat prompts tasks config lengths dataset",
         "preparation": "run_directory chat preflight",
         "provenance": "*",
         "console": "*",

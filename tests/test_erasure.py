@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orca2_gen.chat import Chat, encode_prompt, load_chat
 from orca2_gen.erasure import erase
 from orca2_gen.prompts import prompt_messages, user_text
-from orca2_gen.provenance.lineage import example_faults
+from orca2_gen.provenance.teaching_faults import example_faults
 from orca2_gen.rationales import teach
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Shot
 from orca2_gen.scripted_engine import ScriptedEngine

@@ -104,8 +104,10 @@ def test_an_older_run_holds_a_row_of_every_stage() -> None:
 def test_an_older_run_verifies(older_run: Path) -> None:
     found = verify(older_run)
     assert found.findings == []
-    [note] = found.notes  # a resume writes one
-    assert "has no ledger.tip.json, as an older version leaves it" in note
+    tip, proof = found.notes  # a resume writes both
+    assert "has no ledger.tip.json, as an older version leaves it" in tip
+    assert proof.startswith("dataset: an older version proved it")
+    assert "no 8 words in a row" in found.verdict and "0 answers quote one" in found.verdict
 
 
 @pytest.mark.usefixtures("local_ray")

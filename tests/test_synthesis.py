@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.records import Completion, Problem, Rationale
+from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import UnitName, write_unit
 from orca2_gen.strategies import load_strategies
@@ -109,6 +111,27 @@ def test_what_is_written_reads_back_as_a_summary_task(tmp_path: Path, category: 
         "About tea",
         "About rain",
     ]
+
+
+def test_several_conversations_on_a_topic_have_ids_of_their_own(tmp_path: Path) -> None:
+    ledger = written(tmp_path / "run", {"tea": ("Ana: Green?", "Tea."), "tea%2F1": ("Hm?", "No.")})
+    receipt = ledger.units["rationales", "topics-000000"]
+    rows = read_records(ledger.run_dir, receipt.accepted, Rationale)
+    further = [dataclasses.replace(row, attempt=attempt) for row in rows for attempt in (1, 2)]
+    name = UnitName(stage="rationales", stage_key="k", unit="topics-000000", group="topics")
+    new = write_unit(ledger.run_dir, name, further, Rationale)
+    out = tmp_path / "conversations.jsonl"
+    assert (
+        write_task_file(
+            dataclasses.replace(
+                ledger, units=ledger.units | {("rationales", "topics-000000"): new}
+            ),
+            out,
+        )
+        == 4
+    )
+    ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    assert ids[0] == "tea" and len(set(ids)) == 4
 
 
 def test_nothing_written_is_an_empty_file(tmp_path: Path) -> None:

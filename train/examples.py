@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from orca2_gen.chat import PLAIN, load_chat
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
+from orca2_gen.dataset.shards import names_in
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.json_files import read_json
@@ -39,7 +40,8 @@ class ExampleTable:
     """Columns input_ids and num_prompt_tokens, as numpy."""
     lengths: tuple[int, ...]
     """Tokens per example."""
-    problem_ids: tuple[str, ...]
+    names: tuple[str, ...]
+    """The examples' names for people."""
     largest_id: int
     digest: str
     """Digest of the manifest, which holds the digests of all files."""
@@ -130,19 +132,19 @@ def _example_table(
     table = dataset.data
     lengths = pc.list_value_length(table.column("input_ids")).to_numpy()
     prompt_lengths = table.column("num_prompt_tokens").to_numpy()
-    problem_ids = tuple(table.column("problem_id").to_pylist())
+    names = tuple(name for batch in table.to_batches() for name in names_in(batch))
     unlearnable = np.flatnonzero((prompt_lengths < 0) | (np.maximum(prompt_lengths, 1) >= lengths))
     if unlearnable.size:
         first = int(unlearnable[0])
         raise ValueError(
-            f"{dataset_dir}: example {problem_ids[first]} has {lengths[first]} tokens and "
+            f"{dataset_dir}: example {names[first]} has {lengths[first]} tokens and "
             f"num_prompt_tokens {prompt_lengths[first]}, which leaves nothing to learn; remove "
-            f"the {unlearnable.size} of {len(problem_ids)} examples like it from the dataset"
+            f"the {unlearnable.size} of {len(names)} examples like it from the dataset"
         )
     return ExampleTable(
         dataset=dataset.select_columns(["input_ids", "num_prompt_tokens"]).with_format("numpy"),
         lengths=tuple(lengths.tolist()),
-        problem_ids=problem_ids,
+        names=names,
         largest_id=int(pc.max(pc.list_flatten(table.column("input_ids"))).as_py()),
         digest=manifest.digest,
     )

@@ -138,9 +138,7 @@ def train_student(
     done = read_training_record(output_dir)
     if done is not None and done.get("determinants") == determinants:
         return parsed(output_dir / TRAINING_RECORD, done.get("student"), _STUDENT)
-    packing = pack(
-        examples.lengths, seq_len=plan.seq_len, seed=plan.seed, names=examples.problem_ids
-    )
+    packing = pack(examples.lengths, seq_len=plan.seq_len, seed=plan.seed, names=examples.names)
     # Two trainings of one output would write each other's states.
     with run_lock(states) if rank() == 0 else nullcontext():
         torch.manual_seed(plan.seed)

@@ -80,11 +80,12 @@ def teaching_figures(
     found = []
     for task in sorted({*accepted, *reasons}):
         rows = accepted[task]
+        num_taught = len({each.problem_id for each in rows})
         tokens = sum(each.num_completion_tokens for each in rows)
         found.append(
             {
                 "task": task,
-                "num_problems": len(rows) + reasons[task].total(),
+                "num_problems": num_taught + reasons[task].total(),
                 "num_accepted": len(rows),
                 "num_sampled": sum(each.attempt > 0 for each in rows),
                 "num_thoughts": sum(bool(each.reasoning) for each in rows),

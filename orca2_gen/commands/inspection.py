@@ -98,19 +98,34 @@ def _print_task(name: str, read: TaskRows, show: int) -> int:
 
 @click.command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def verify(run_dir: Path) -> None:
+@click.option(
+    "--model",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The student's directory: proves the ids of a dataset that left its run.",
+)
+@click.option(
+    "--strategies",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The strategies file of such a dataset, unless it is the package's own.",
+)
+def verify(run_dir: Path, model: Path | None, strategies: Path | None) -> None:
     """Check a run directory: every file, every id's path, the proof of erasure.
 
     A dataset that was moved out of its run, or an export, is checked by its own files.
     """
     from orca2_gen.console.tables import verification_table
+    from orca2_gen.provenance.dataset_alone import Beside
     from orca2_gen.provenance.verify import verify as verify_run
 
-    found = verify_run(run_dir)
+    found = verify_run(run_dir, Beside(model=model, strategies=strategies))
     if found.table:
         print_table(verification_table(found))
     for note in found.notes:
         click.echo(f"note: {note}")
+    if found.verdict:
+        click.echo(f"proof: {found.verdict}")
     for finding in found.findings:
         click.echo(f"WRONG: {finding}")
     click.echo(
@@ -146,9 +161,10 @@ def _printable(text: str) -> str:
 def status(run_dir: Path) -> None:
     """Print what a run directory has committed and which strategies it selected.
 
-    Stages that read tasks are told task by task, with the reasons of what they rejected.
+    Stages that read tasks are told task by task, with the reasons of what they rejected, and the
+    teacher's attempts with the faults of those that were refused.
     """
-    from orca2_gen.console.tables import refused_lines
+    from orca2_gen.console.tables import attempts_line, stage_line
     from orca2_gen.run_directory.ledger import read_ledger
     from orca2_gen.run_directory.units import STAGES
     from orca2_gen.tasks.counts import READING, counts_by_task
@@ -158,12 +174,9 @@ def status(run_dir: Path) -> None:
         raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
     for stage in STAGES:
         if receipts := ledger.committed(stage):
-            rows = sum(receipt.counts["accepted"] for receipt in receipts)
-            rejected = sum(receipt.counts["rejected"] for receipt in receipts)
-            click.echo(f"{stage}: {len(receipts)} units, {rows} rows, {rejected} rejected")
-        if stage == "rationales":
-            for line in refused_lines(ledger):
-                click.echo(f"  {line}")
+            click.echo(f"{stage}: {stage_line(receipts)}")
+        if stage == "rationales" and (line := attempts_line(ledger)):
+            click.echo(f"  {line}")
         if stage in READING:
             for counts in counts_by_task(ledger, stage).values():
                 click.echo(f"  {counts.sentence}")

@@ -86,8 +86,9 @@ class RationalesConfig(Section):
     top_p: float = Field(0.95, gt=0.0, le=1.0)
     """Probability mass of the tokens that these attempts sample from."""
     per_problem: int = Field(1, ge=1, le=64)
-    """Most rationales of a problem: the accepted answers of up to `max_attempts` attempts, each
-    text once."""
+    """Most rationales of a problem, each of which becomes a row: the accepted answers of up to
+    `max_attempts` attempts, each text once (where thoughts are kept, each text with its thought
+    once)."""
     keep_refused: bool = True
     """Whether refused answers are stored beside the accepted ones, so that a corrected grader needs
     no teacher to read them again, and pairs of a right and a wrong answer can be exported."""

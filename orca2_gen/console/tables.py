@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from orca2_gen.records import Example, Rationale, Selection
+from orca2_gen.records import Example, Rationale, Selection, row_name, rows_in_words
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:
     from orca2_gen.dataset.manifest import DatasetSummary
@@ -88,9 +89,8 @@ def outcome_table(ledger: Ledger) -> Table:
 
 def example_table(rationale: Rationale, example: Example) -> Table:
     """One conversation as the teacher saw it and as the student trains on it."""
-    table = Table(
-        title=f"{example.problem_id} ({example.strategy})", title_justify="left", show_lines=True
-    )
+    name = row_name(example.problem_id, example.attempt)
+    table = Table(title=f"{name} ({example.strategy})", title_justify="left", show_lines=True)
     table.add_column("")
     table.add_column("as the teacher saw it")
     table.add_column("as the student trains on it (loss on the last row only)")
@@ -129,12 +129,16 @@ def accuracy_table(
 
 
 def verification_table(found: Verification) -> Table:
-    """Input, accepted, rejected and not needed, by stage."""
+    """Input, accepted, rejected and not needed, by stage; where problems have several rationales,
+    also the accepted rows and their problems.
+    """
     table = Table(title="Counted by id", title_justify="left")
-    for name in ("stage", "input", "accepted", "rejected", "not_needed"):
+    names = ["stage", "input", "accepted", "rejected", "not_needed"]
+    names += ["rows", "problems"] if found.several else []
+    for name in names:
         table.add_column(name, justify="left" if name == "stage" else "right")
     for row in found.table:
-        table.add_row(*map(str, row))
+        table.add_row(*map(str, (*row, *found.several.get(row[0], ()))))
     return table
 
 
@@ -155,22 +159,34 @@ def regrading_table(changes: Mapping[tuple[str, str, str], Changes]) -> Table:
     return table
 
 
-def refused_lines(ledger: Ledger) -> Iterator[str]:
-    """A line for each task with refused answers of the teacher that were kept: how many, and why.
+def stage_line(receipts: Sequence[Receipt]) -> str:
+    """A line that counts a stage's units, rows and rejections, and the problems of rationales."""
+    rows = sum(receipt.counts["accepted"] for receipt in receipts)
+    rejected = sum(receipt.counts["rejected"] for receipt in receipts)
+    taken_in = sum(receipt.taken_in for receipt in receipts)
+    counted = rows_in_words(rows, taken_in - rejected)
+    return f"{len(receipts)} units, {counted}, {rejected} rejected"
 
-    Raises:
-        DamagedFile: one of their files is damaged.
+
+def attempts_line(ledger: Ledger) -> str:
+    """A line that counts the teacher's attempts, by what became of them; empty if a run did not
+    keep the refused ones.
     """
-    faults: dict[str, Counter[str]] = defaultdict(Counter)
-    for receipt in ledger.committed("rationales"):
+    receipts = ledger.committed("rationales")
+    faults: Counter[str] = Counter()
+    for receipt in receipts:
         if receipt.refused is not None:
             table = read_table(ledger.run_dir, receipt.refused, Rationale)
-            pairs = zip(table["task"].to_pylist(), table["fault"].to_pylist(), strict=True)
-            for task, fault in pairs:
-                faults[task][fault] += 1
-    for task, found in sorted(faults.items()):
-        counts = ", ".join(f"{count} {fault}" for fault, count in found.most_common())
-        yield f"{task}: {found.total()} refused answers are kept ({counts})"
+            faults.update(table.column("fault").to_pylist())
+    if not faults:
+        return ""
+    accepted = sum(receipt.counts["accepted"] for receipt in receipts)
+    ordered = sorted(faults.items(), key=lambda item: (-item[1], item[0]))
+    why = ", ".join(f"{num} {fault}" for fault, num in ordered)
+    return (
+        f"{accepted + faults.total()} attempts, {accepted} accepted, {faults.total()} refused "
+        f"({why})"
+    )
 
 
 def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:
@@ -181,7 +197,7 @@ def dataset_line(summary: DatasetSummary, ledger: Ledger) -> str:
         if not receipt.stage.startswith("eval")
     )
     return (
-        f"{summary.directory}: {summary.rows} rows in {summary.shards} shards, "
+        f"{summary.directory}: {summary.counted} in {summary.shards} shards, "
         f"{summary.trained_tokens} trained tokens of {summary.input_tokens}; {rejected} rejections "
         f"are in {ledger.run_dir / 'rejections'}"
     )

@@ -45,6 +45,7 @@ from orca2_gen.dataset.preference import Pairing, pairing_of, pairs, preference_
 from orca2_gen.dataset.retokenised import rejected_that_spell, rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 
 
@@ -256,10 +257,12 @@ def _described(
         source_digest=manifest.digest,
         tokenizer_digest=manifest.tokenizer_digest,
         rows=sum(entry.rows for entry in entries),
+        problems=manifest.summary.problems if manifest.summary is not None else None,
         input_tokens=counts.input_tokens,
         trained_tokens=counts.trained_tokens,
         files=tuple(entries),
         descriptions=(),
+        verdict=verdict_of(manifest.proof) if manifest.proof is not None else "",
     )
 
 

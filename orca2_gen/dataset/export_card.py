@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.shapes import THOUGHT
+from orca2_gen.records import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""
@@ -22,7 +23,9 @@ _READERS = {
   (`{% generation %}`). Without it TRL trains the prompts too: export `prompt_completion` then.
 - axolotl: `path: OUT`, `type: chat_template`, `field_messages: messages`.""",
     "prompt_completion": """\
-- TRL: `SFTTrainer` with its defaults: the loss is on the completion only.""",
+- TRL: `SFTTrainer` with its defaults: the loss is on the completion only. Where the template writes
+  a line break behind the end of the turn, as ChatML does, TRL trains that token too: one more a
+  row than the dataset does.""",
     "tokens": """\
 - TRL: `SFTTrainer` with its defaults: it takes `labels` as they are.
 - transformers: `Trainer` with `DataCollatorForSeq2Seq`.
@@ -30,10 +33,14 @@ _READERS = {
     "sharegpt": """\
 - LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
 - axolotl: `path: OUT`, `type: chat_template`, `field_messages: conversations`,
-  `message_property_mappings: {role: from, content: value}`.""",
+  `message_property_mappings: {role: from, content: value}`.
+- LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
+  token a row than the dataset does.""",
     "alpaca": """\
 - LLaMA-Factory: `dataset_dir: OUT`, `dataset: orca2`.
-- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.""",
+- axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.
+- LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
+  token a row than the dataset does.""",
     "preference": """\
 - TRL: `DPOTrainer` with its defaults, on the columns `prompt`, `chosen` and `rejected`.
 - `chosen` is an accepted answer of the teacher, `rejected` an answer of the same teacher, to the
@@ -85,13 +92,15 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
         )
     counts = "\n".join(f"| {task} | {count} |" for task, count in sorted(tasks.items()))
     about = _PROMPTS.get(manifest.prompts, f"Prompts: {manifest.prompts}.")
+    if manifest.verdict:
+        about += f" Of the dataset: {manifest.verdict}"
     content = (
         f"---\n{card.to_yaml()}\n---\n\n# Rows of the shape `{manifest.shape}`\n\n"
         f"Exported by {manifest.made_by} from a dataset whose manifest has the digest "
         f"`{manifest.source_digest}`. {about}\n\n"
-        f"{manifest.rows} rows; in the dataset, {manifest.trained_tokens} of "
-        f"{manifest.input_tokens} tokens have a loss. export.json lists every file with its "
-        f"SHA-256; `orca2 verify` checks them.\n\n{thought}"
+        f"{rows_in_words(manifest.rows, manifest.problems)}; in the dataset, "
+        f"{manifest.trained_tokens} of {manifest.input_tokens} tokens have a loss. export.json "
+        f"lists every file with its SHA-256; `orca2 verify` checks them.\n\n{thought}"
         f"Load them with `datasets.load_dataset(OUT)`, where OUT is this directory.\n\n"
         f"{_READERS[manifest.shape]}\n\n"
         f"| task | rows |\n|---|---|\n{counts}\n"

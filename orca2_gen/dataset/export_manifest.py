@@ -39,11 +39,15 @@ class ExportManifest:
     """The rows' files, in order."""
     descriptions: tuple[FileEntry, ...]
     """The card, and LLaMA-Factory's dataset_info.json where it reads the shape."""
+    problems: int | None = None
+    """The problems of the rows, of which one may have several, as the source's manifest counts."""
     other_tokens: int | None = None
     """Rows whose text gives a trainer other tokens than the row has; None if nothing was compared,
     as there is nothing to compare in the shape `tokens`."""
     other_tokens_in: str = ""
-    """The problem_id of the first of them."""
+    """The name of the first of them."""
+    verdict: str = ""
+    """What the source's proof of erasure says, in one line; empty if it has none."""
     unpaired: int | None = None
     """Rows of the dataset without a pair, since no incorrect answer to their problem is kept; None
     in shapes other than `preference`."""

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from orca2_gen.chat import Rendering
 from orca2_gen.dataset.proof import ErasureProof
 from orca2_gen.dataset.shards import examples_in, read_shard
-from orca2_gen.records import Example
+from orca2_gen.records import Example, rows_in_words
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
 
@@ -35,6 +35,14 @@ class DatasetSummary:
     trained_tokens: int
     rows_by_task: dict[str, int]
     prompts: str
+    problems: int | None = None
+    """The problems of the rows, of which one may have several; older versions left it out, whose
+    problems had one."""
+
+    @property
+    def counted(self) -> str:
+        """The number of rows in words, and of problems where it is another one."""
+        return rows_in_words(self.rows, self.problems)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

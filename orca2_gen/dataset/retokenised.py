@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from orca2_gen.dataset.shapes import THOUGHT
-from orca2_gen.dataset.shards import messages_in
+from orca2_gen.dataset.shards import messages_in, names_in
 from orca2_gen.records import Message
 
 _ROWS_AT_ONCE = 256
 
 
 def rows_of_other_tokens(tokenizer: Any, batch: pa.RecordBatch) -> Iterator[str]:
-    """The problem_id of each row that a trainer's tokens differ from.
+    """The name of each row that a trainer's tokens differ from.
 
     What a template writes behind the end of the answer's turn is no difference. Templates run with
     their defaults and today's clock, as trainers run them.
@@ -36,8 +36,7 @@ def rows_of_other_tokens(tokenizer: Any, batch: pa.RecordBatch) -> Iterator[str]
             [text or "" for text in texts], add_special_tokens=False, verbose=False
         )["input_ids"]
         own = part.column("input_ids").to_pylist()
-        names = part.column("problem_id").to_pylist()
-        for name, text, ids, found in zip(names, texts, own, encoded, strict=True):
+        for name, text, ids, found in zip(names_in(part), texts, own, encoded, strict=True):
             if text is None or found[: len(ids)] != ids:
                 yield name
 

@@ -7,7 +7,8 @@
     alpaca              instruction, input, output, system, history
     preference          prompt, chosen, rejected: see preference.py
 
-Every row begins with its problem_id, task and strategy; TRL, axolotl, LLaMA-Factory and
+Every row begins with its problem_id, task, strategy and attempt, of which the first and the last
+tell it from all others; TRL, axolotl, LLaMA-Factory and
 transformers' Trainer leave columns out that they do not know. What a shape cannot hold is refused:
 a trainer would leave it out without a word.
 """
@@ -15,6 +16,7 @@ a trainer would leave it out without a word.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -22,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.dataset.shards import features_of, labels_of
+from orca2_gen.dataset.shards import column_in, features_of, labels_of, names_in
 
 Shape = Literal["messages", "prompt_completion", "tokens", "sharegpt", "alpaca", "preference"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)[:-1]
@@ -37,7 +39,7 @@ templates that only ask whether the key is there. (gpt-oss reads `thinking`, Gem
 LLaMA-Factory reads no thought at all.)"""
 
 _TEXT, _IDS = pa.string(), pa.list_(pa.int32())
-_KEPT = ("problem_id", "task", "strategy")
+_KEPT = {"problem_id": _TEXT, "task": _TEXT, "strategy": _TEXT, "attempt": pa.int64()}
 _SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 """Role -> its name in sharegpt; the system message is the first turn, where TRL, axolotl and
 LLaMA-Factory all look for it."""
@@ -62,7 +64,7 @@ def shape_schema(shape: Shape, shard: pa.Schema) -> pa.Schema:
             ("history", pa.list_(pa.list_(_TEXT))),
         ],
     }
-    schema = pa.schema([*((name, _TEXT) for name in _KEPT), *columns[shape]])
+    schema = pa.schema([*_KEPT.items(), *columns[shape]])
     about = {"info": {"features": features_of(schema)}}
     return schema.with_metadata({"huggingface": json.dumps(about)})
 
@@ -85,7 +87,7 @@ def shaped(batch: pa.RecordBatch, shape: Shape, schema: pa.Schema) -> pa.RecordB
         ValueError: the shape cannot hold a row, or the row teaches nothing; the message names it.
     """
     _check_tokens(batch)
-    made: dict[str, pa.Array] = {name: batch.column(name) for name in _KEPT}
+    made: dict[str, pa.Array] = {name: column_in(batch, name) for name in _KEPT}
     if shape == "tokens":
         made |= _tokens(batch)
     else:
@@ -100,8 +102,8 @@ def shaped(batch: pa.RecordBatch, shape: Shape, schema: pa.Schema) -> pa.RecordB
 class _Turns:
     """The messages of a batch, one after the other."""
 
-    ids: pa.Array
-    """The rows' problem_id."""
+    names: Sequence[str]
+    """The rows' names for people."""
     starts: Places
     """The place of each row's first message, and the end of the last row's."""
     roles: pa.Array
@@ -123,7 +125,7 @@ def _turns_of(batch: pa.RecordBatch) -> _Turns:
     messages = batch.column("messages")
     turns = messages.flatten()
     return _Turns(
-        ids=batch.column("problem_id"),
+        names=names_in(batch),
         starts=starts_of(messages),
         roles=turns.field("role"),
         contents=turns.field("content"),
@@ -157,7 +159,7 @@ def _check_turns(turns: _Turns, shape: Shape) -> None:
 
 def _refuse(turns: _Turns, rows: np.ndarray[Any, Any], fault: str) -> None:
     if rows.any():
-        raise ValueError(f"{turns.ids[int(np.flatnonzero(rows)[0])].as_py()} {fault}")
+        raise ValueError(f"{turns.names[int(np.flatnonzero(rows)[0])]} {fault}")
 
 
 def _are(turns: _Turns, places: Places, role: str) -> np.ndarray[Any, Any]:
@@ -185,7 +187,7 @@ def _columns(turns: _Turns, shape: Shape) -> dict[str, pa.Array]:
         speakers = pa.array(list(_SPEAKERS.values())).take(place)
         said = pa.StructArray.from_arrays([speakers, turns.contents], ["from", "value"])
         return {"conversations": pa.ListArray.from_arrays(_offsets(turns.starts), said)}
-    empty = pa.repeat(pa.scalar("", _TEXT), len(turns.ids))
+    empty = pa.repeat(pa.scalar("", _TEXT), len(turns.names))
     first = turns.contents.take(pa.array(turns.starts[:-1]))
     none = pa.array(np.zeros(len(turns.starts), np.int32))
     return {
@@ -224,7 +226,7 @@ def _check_tokens(batch: pa.RecordBatch) -> None:
     if is_empty.any():
         row = int(np.flatnonzero(is_empty)[0])
         raise ValueError(
-            f"{batch.column('problem_id')[row].as_py()} has {lengths[row]} tokens and "
+            f"{names_in(batch)[row]} has {lengths[row]} tokens and "
             f"num_prompt_tokens {prompts[row]}, which leaves nothing to learn; make the dataset "
             "again without it"
         )

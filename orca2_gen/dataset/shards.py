@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.records import Example, Message
+from orca2_gen.records import Example, Message, row_name
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_batches
 from orca2_gen.run_directory.record_tables import arrow_schema, check_schema, from_table
 
@@ -69,11 +69,12 @@ def _feature(type_: pa.DataType) -> Any:
 
 
 def to_shard(examples: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
-    """A shard's rows, made of a table of `Example`, whose messages may lack the reasoning."""
+    """A shard's rows, made of a table of `Example`, which may lack what older versions lacked."""
     columns = {name: examples.column(name).combine_chunks() for name in examples.column_names}
     columns["input_ids"] = _as_int32(columns["input_ids"])
     columns["labels"] = labels_of(columns["input_ids"], columns["num_prompt_tokens"])
     columns["messages"] = _turns(columns["messages"], schema.field("messages").type)
+    columns.setdefault("attempt", pa.array(np.zeros(examples.num_rows, np.int64)))
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
@@ -143,6 +144,24 @@ def examples_in(batch: pa.RecordBatch) -> list[Example]:
     """The examples of a batch of a shard."""
     names = [name for name in batch.schema.names if name != "labels"]
     return from_table(pa.Table.from_batches([batch]).select(names), Example)
+
+
+def column_in(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of a batch; shards of older versions have no attempts, and one row of a problem."""
+    if name == "attempt" and name not in batch.schema.names:
+        return pa.array(np.zeros(batch.num_rows, np.int64))
+    return batch.column(name)
+
+
+def ids_in(batch: pa.RecordBatch) -> list[tuple[str, int]]:
+    """The problem and attempt of each row of a batch."""
+    columns = (column_in(batch, name).to_pylist() for name in ("problem_id", "attempt"))
+    return list(zip(*columns, strict=True))
+
+
+def names_in(batch: pa.RecordBatch) -> list[str]:
+    """The name for people of each row of a batch."""
+    return [row_name(problem_id, attempt) for problem_id, attempt in ids_in(batch)]
 
 
 def messages_in(batch: pa.RecordBatch) -> list[tuple[Message, ...]]:

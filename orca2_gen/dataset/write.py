@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from orca2_gen.chat import Chat
 from orca2_gen.dataset.card import card_of
 from orca2_gen.dataset.manifest import MANIFEST_VERSION, DatasetSummary, checked_manifest
-from orca2_gen.dataset.proof import ErasureProof, prove
+from orca2_gen.dataset.proof import ErasureProof, checked_proof
 from orca2_gen.dataset.shards import (
     ROWS_PER_BATCH,
     SHARD_LAYOUT,
@@ -64,11 +64,19 @@ class RowCounts:
     """The figures of rows, as they come."""
 
     by_task: Counter[str] = field(default_factory=Counter)
+    problems: int = 0
     input_tokens: int = 0
     trained_tokens: int = 0
+    last: str | None = None
+    """Problem of the last row: the rows of a problem follow each other."""
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts the rows of a shard's batch too."""
+        if batch.num_rows:
+            ids = batch.column("problem_id")
+            is_other = pc.not_equal(ids[1:], ids[:-1])
+            self.problems += (pc.sum(is_other).as_py() or 0) + (ids[0].as_py() != self.last)
+            self.last = ids[-1].as_py()
         input_tokens = len(batch.column("input_ids").flatten())
         self.by_task.update(batch.column("task").to_pylist())
         self.input_tokens += input_tokens
@@ -86,6 +94,7 @@ class RowCounts:
             trained_tokens=self.trained_tokens,
             rows_by_task=dict(sorted(self.by_task.items())),
             prompts=prompts,
+            problems=self.problems,
         )
 
 
@@ -110,7 +119,8 @@ def write_dataset(
         say: function that takes a line about files of somebody else that were in the way.
 
     Raises:
-        ValueError: an example is not erased although the plan says so; no manifest is written then.
+        ValueError: an example is not erased although the plan says so, or the template writes an
+            instruction itself; no manifest is written then.
     """
     root = run_dir / "dataset"
     digest = _digest(plan, SHARD_LAYOUT)
@@ -126,7 +136,7 @@ def write_dataset(
     files = write_shards(run_dir, plan, root, counted)
     summary = counted.summary(str(root), len(files), plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
-    descriptions = _write_descriptions(root, files, summary, plan)
+    descriptions = _write_descriptions(root, files, summary, plan, proof)
     manifest = {
         "version": MANIFEST_VERSION,
         "plan_digest": digest,
@@ -241,25 +251,22 @@ def _proof(
     if prompts != "erased":
         return None
     batches = (batch for entry in files for batch in read_shard(root, entry))
-    proof = prove(batches, chat=chat, strategies=strategies)
-    if not proof.holds:
-        raise ValueError(
-            f"{proof.num_examples - proof.num_proved} of {proof.num_examples} examples in {root} "
-            "have a prompt other than (cautious message, user text): their strategy is not erased; "
-            "no manifest was written"
-        )
-    return proof
+    return checked_proof(batches, root, chat=chat, strategies=strategies)
 
 
 def _write_descriptions(
-    root: Path, files: Sequence[FileEntry], summary: DatasetSummary, plan: DatasetPlan
+    root: Path,
+    files: Sequence[FileEntry],
+    summary: DatasetSummary,
+    plan: DatasetPlan,
+    proof: ErasureProof | None,
 ) -> list[FileEntry]:
     features = features_of(shard_schema(plan.has_reasoning))
     about_features = {"features": features, "dataset_name": plan.name}
     return [
         _write(root, "state.json", _json(state_of(files))),
         _write(root, "dataset_info.json", _json(about_features)),
-        _write(root, "README.md", card_of(summary, plan.name)),
+        _write(root, "README.md", card_of(summary, plan.name, proof)),
     ]
 
 

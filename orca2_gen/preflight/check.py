@@ -12,6 +12,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, context_lines
 from orca2_gen.preflight.engine_arguments import argument_lines
 from orca2_gen.preflight.engine_fields import check_fields
+from orca2_gen.preflight.instructions import check_erasable
 from orca2_gen.preflight.model_config import hf_overrides
 from orca2_gen.preflight.task_files import check_task_files
 from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, template_lines
@@ -67,6 +68,9 @@ def check_config(
             chat = chat_of(room.tokenizer, room.rendering)
             has_system = bool(strategies.cautious_message)
             check_kept_thoughts(lines.key, config.rationales, chat, has_system)
+            if config.erasure.prompts == "erased":
+                keeps = config.rationales.thoughts == "keep"
+                check_erasable(lines.key, chat, strategies, keeps_thoughts=keeps)
     if config.evaluation.tasks:
         [room] = evaluation_rooms(config)
         budget = "evaluation.max_tokens"

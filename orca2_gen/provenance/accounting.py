@@ -1,4 +1,8 @@
-"""Committed rows counted by id: accepted + rejected + not needed = input, at every stage."""
+"""Committed rows counted by id: accepted + rejected + not needed = input, at every stage.
+
+A problem may have several rationales. Up to them problems are counted by problem_id, from them on
+rows by problem_id and attempt.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.provenance.unit_faults import Places, origin_faults, unit_faults, unit_table
-from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
+from orca2_gen.records import (
+    Example,
+    Problem,
+    Rationale,
+    Rejection,
+    Selection,
+    StudentScore,
+    row_name,
+)
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import from_table
@@ -34,7 +46,11 @@ class Verification:
     notes: list[str] = field(default_factory=list)
     """Lines about what is not a fault: open units, files that no line lists."""
     table: list[tuple[str, int, int, int, int]] = field(default_factory=list)
-    """(stage, input, accepted, rejected, not_needed), counted by id."""
+    """(stage, input, accepted, rejected, not_needed), counted by id; rationales by problem."""
+    several: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Stage of which problems have several rows -> its accepted rows and their problems."""
+    verdict: str = ""
+    """What the proof of erasure says, in one line; empty if there is nothing to prove."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,10 +61,17 @@ class StageRows:
     rejected: Counter[Any] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
     """Accepted rows by selection group."""
+    unnamed: set[str] = field(default_factory=set)
+    """Problems whose rows stand in files of an older version, which name no attempt."""
     selections: list[Selection] = field(default_factory=list)
     """All accepted rows of the stage of selections."""
     is_whole: bool = True
     """Whether every file could be read; if not, ids are missing here that are committed."""
+
+    @property
+    def by_problem(self) -> Counter[str]:
+        """The problems of accepted rows of a problem and attempt, each once."""
+        return Counter({problem_id for problem_id, _ in self.accepted})
 
 
 def read_stage(ledger: Ledger, stage: str, places: Places, found: Verification) -> StageRows:
@@ -58,7 +81,7 @@ def read_stage(ledger: Ledger, stage: str, places: Places, found: Verification) 
     """
     rows = StageRows()
     for receipt in ledger.committed(stage):
-        accepted, rejected, is_whole = _read_unit(ledger, receipt, found)
+        accepted, rejected, is_whole = _read_unit(ledger, receipt, rows, found)
         rows.accepted.update(_key(row, receipt) for row in accepted)
         rows.rejected.update(_key(row, receipt) for row in rejected)
         rows.groups[receipt.group] += len(accepted)
@@ -68,14 +91,17 @@ def read_stage(ledger: Ledger, stage: str, places: Places, found: Verification) 
         else:
             rows.is_whole = False
         _check_counts(receipt, found)
-    for key, times in (rows.accepted + rows.rejected).items():
+    counted = [rows.accepted + rows.rejected]
+    if stage == "rationales":  # a problem with one of them is not rejected
+        counted = [rows.accepted, rows.by_problem + rows.rejected]
+    for key, times in (item for each in counted for item in each.items()):
         if times > 1:
-            found.findings.append(f"{stage}: {key} occurs {times} times")
+            found.findings.append(f"{stage}: {_shown(stage, key)} occurs {times} times")
     return rows
 
 
 def _read_unit(
-    ledger: Ledger, receipt: Receipt, found: Verification
+    ledger: Ledger, receipt: Receipt, rows: StageRows, found: Verification
 ) -> tuple[list[Any], list[Rejection], bool]:
     """A unit's rows and rejections, and whether all of its files could be read."""
     files: dict[FileEntry, list[Any]] = {}
@@ -86,6 +112,8 @@ def _read_unit(
             table = unit_table(ledger, entry, record)
             found.findings += origin_faults(ledger.run_dir / entry.path, table, receipt)
             files[entry] = from_table(table, record)
+            if receipt.stage == "examples" and "attempt" not in table.column_names:
+                rows.unnamed.update(row.problem_id for row in files[entry])
         except DamagedFile as error:
             found.findings.append(str(error))
             is_whole = False
@@ -107,7 +135,15 @@ def _key(record: Any, receipt: Receipt) -> Any:
         model = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[0]
         cell = (record.problem_id, record.strategy)
         return (*cell, model, receipt.stage_key) if stage == "evaluation" else cell
+    if isinstance(record, Rationale | Example) or stage == "examples":
+        return record.problem_id, record.attempt
     return record.problem_id
+
+
+def _shown(stage: str, key: Any) -> Any:
+    """An id as findings name it."""
+    is_attempt = stage in ("rationales", "examples") and isinstance(key, tuple)
+    return row_name(*key) if is_attempt else key
 
 
 def _check_counts(receipt: Receipt, found: Verification) -> None:
@@ -132,9 +168,9 @@ def check_taken_in(ledger: Ledger, stage: str, previous: str, found: Verificatio
     for receipt in ledger.committed(stage):
         before = ledger.units.get((previous, receipt.unit))
         accepted = before.counts["accepted"] if before is not None else 0
-        if receipt.counts["input"] != accepted:
+        if receipt.taken_in != accepted:
             found.findings.append(
-                f"{stage}/{receipt.unit}: took in {receipt.counts['input']} rows, "
+                f"{stage}/{receipt.unit}: took in {receipt.taken_in} rows, "
                 f"{previous}/{receipt.unit} accepted {accepted}"
             )
 
@@ -186,23 +222,57 @@ def account_scores(rows: dict[str, StageRows], found: Verification) -> None:
         )
 
 
-def account(rows: dict[str, StageRows], stage: str, previous: str, found: Verification) -> None:
-    """Checks by id that accepted + rejected = input, which is what the stage before accepted."""
-    wanted = rows[previous].accepted
-    accepted, rejected = rows[stage].accepted, rows[stage].rejected
+def account_rationales(rows: dict[str, StageRows], found: Verification) -> None:
+    """Checks that every problem has rationales or is rejected."""
+    taught = rows["rationales"]
+    _note_several("rationales", taught, found)
+    _account("rationales", rows["problems"], taught, taught.by_problem, found)
+
+
+def account_examples(rows: dict[str, StageRows], found: Verification) -> None:
+    """Checks that every rationale has an example or is rejected."""
+    made, taught = rows["examples"], rows["rationales"]
+    _note_several("examples", made, found)
+    keys = (
+        (problem_id, 0 if problem_id in made.unnamed else attempt)
+        for problem_id, attempt in taught.accepted.elements()
+    )
+    wanted = StageRows(accepted=Counter(keys), is_whole=taught.is_whole)
+    _account("examples", wanted, made, made.accepted, found)
+
+
+def _note_several(stage: str, rows: StageRows, found: Verification) -> None:
+    num_rows, num_problems = rows.accepted.total(), rows.by_problem.total()
+    if num_rows != num_problems:
+        found.several[stage] = num_rows, num_problems
+
+
+def _account(
+    stage: str,
+    before: StageRows,
+    rows: StageRows,
+    accepted: Counter[Any],
+    found: Verification,
+) -> None:
+    """Checks by id that accepted + rejected = input, which is what the stage before accepted.
+
+    `accepted` are a stage's accepted rows, counted by the ids of the stage before.
+    """
+    wanted, rejected = before.accepted, rows.rejected
     if not accepted and not rejected:
         if wanted:
             found.notes.append(f"{stage}: nothing is committed yet")
         return
     found.table.append((stage, wanted.total(), accepted.total(), rejected.total(), 0))
-    if not rows[stage].is_whole or not rows[previous].is_whole:
+    if not rows.is_whole or not before.is_whole:
         return  # ids are missing in damaged files, which are findings by themselves
     seen = accepted + rejected
     missing, extra = wanted - seen, seen - wanted
     if extra:
-        found.findings.append(f"{stage}: {len(extra)} ids came from nowhere, e.g. {min(extra)}")
+        named = _shown(stage, min(extra))
+        found.findings.append(f"{stage}: {len(extra)} ids came from nowhere, e.g. {named}")
     if missing:
+        named = _shown(stage, min(missing))
         found.notes.append(
-            f"{stage}: {len(missing)} ids are still open, e.g. {min(missing)}; run the same "
-            "command again"
+            f"{stage}: {len(missing)} ids are still open, e.g. {named}; run the same command again"
         )

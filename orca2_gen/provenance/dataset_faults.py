@@ -16,10 +16,12 @@ from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.card import card_of
 from orca2_gen.dataset.manifest import Manifest, read_manifest
+from orca2_gen.dataset.proof import RowsProved
 from orca2_gen.dataset.shards import features_of, read_shard, schema_of, state_of
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
-from orca2_gen.provenance.dataset_rows import DatasetRows, Prover, row_faults
+from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, row_faults
 from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
@@ -41,10 +43,10 @@ def check_dataset(
     config: Config,
     strategies: Strategies,
     ledger: Ledger,
-    examples: Counter[Any],
+    examples: Counter[tuple[str, int]],
     found: Verification,
 ) -> None:
-    """Checks RUN/dataset; `examples` counts the ids of the committed examples."""
+    """Checks RUN/dataset; `examples` counts the committed examples by problem and attempt."""
     root = ledger.run_dir / "dataset"
     if not os.path.lexists(root):
         is_due = "; run the same command again to write it" if examples else ""
@@ -75,9 +77,12 @@ def check_dataset(
             f"{examples.total()} examples"
         )
     found.table.append(("dataset", examples.total(), rows.ids.total(), 0, 0))
+    rows.note_several(found)
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
+    if prover is not None:
+        _say_verdict(manifest, prover, found)
 
 
 def _prover(
@@ -86,7 +91,7 @@ def _prover(
     strategies: Strategies,
     recorded: Recorded,
     found: Verification,
-) -> Prover | None:
+) -> RowsProved | None:
     """How to prove the rows; None, with a note, if there is no erasure to prove."""
     if manifest.prompts != "erased":
         found.notes.append(
@@ -110,7 +115,16 @@ def _prover(
         found.notes.append(
             "dataset: an older version encoded its rows, so their texts are proved, not their ids"
         )
-    return Prover(chat=chat, strategies=strategies, by_ids=by_ids)
+    return RowsProved(strategies=strategies, chat=chat, by_ids=by_ids)
+
+
+def _say_verdict(manifest: Manifest, prover: RowsProved, found: Verification) -> None:
+    found.verdict = verdict_of(prover.proof())
+    if manifest.proof is not None and manifest.proof.is_older:
+        found.notes.append(
+            "dataset: an older version proved it and looked for no words of instructions; the "
+            "verdict is that of its rows today"
+        )
 
 
 def file_fault(root: Path, entry: FileEntry) -> str:
@@ -164,12 +178,21 @@ def description_faults(root: Path, manifest: Manifest, found: Verification) -> I
         return
     if manifest.summary.prompts not in ("erased", "instruction_kept"):
         return  # of another program, or edited, which is found with its rows
-    if card != card_of(manifest.summary, str(about.get("dataset_name"))):
+    if card != card_of(manifest.summary, str(about.get("dataset_name")), manifest.proof):
         line = f"{root / CARD} is not the card that this program makes of the manifest"
-        if CARD in listed:
+        if not _states_verdict(card, manifest):
+            yield f"{root / CARD} does not state the verdict of the proof in manifest.json"
+        elif CARD in listed:
             found.notes.append(line)  # its digest is right: an older version worded it
         else:
             yield line
+
+
+def _states_verdict(card: bytes, manifest: Manifest) -> bool:
+    """Whether a card has the verdict of the manifest's proof; those of older versions had none."""
+    if manifest.proof is None or manifest.proof.is_older:
+        return True
+    return verdict_of(manifest.proof).encode() in card
 
 
 def _are_features(said: Any, root: Path, manifest: Manifest) -> bool:
@@ -193,8 +216,7 @@ def _manifest_faults(
     recorded: Recorded,
     ledger: Ledger,
 ) -> Iterator[str]:
-    summary = rows.counted.summary("dataset", len(manifest.files), manifest.prompts)
-    if manifest.summary != summary:
+    if not is_its_summary(manifest, rows):
         said = manifest.summary.rows if manifest.summary is not None else "no"
         yield (
             f"dataset: its manifest counts {said} rows, its files hold {rows.ids.total()}, or its "

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence, Set
-from typing import Any
 
 from orca2_gen.calls import compose
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import judged
-from orca2_gen.prompts import user_text
 from orca2_gen.provenance.refused_faults import refused_faults
-from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records
+from orca2_gen.provenance.teaching_faults import examples_faults, rationales_faults
+from orca2_gen.provenance.unit_rows import lost_in, rows_in, rows_of
+from orca2_gen.records import Problem, Selection, StudentScore
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import OPEN, SURVIVORS, Block, Group, Rule, block_unit, group_name
@@ -30,7 +29,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     open_groups = {r.group for r in ledger.committed("problems") if r.counts.get(OPEN)}
     open_ids: set[str] = set()
     for receipt in ledger.committed("problems"):
-        found = _rows(ledger, receipt, Problem)
+        found = rows_in(ledger, receipt, Problem)
         for problem in found:
             if group_name(problem, config.selection.select_by) != receipt.group:
                 yield f"problems: {problem.problem_id} does not belong to {receipt.group}"
@@ -42,7 +41,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     num_groups = len({r.group for r in ledger.committed("problems") if r.accepted.rows})
     unreadable: set[str] = set()
     for receipt in ledger.committed("selections"):
-        selections = _rows(ledger, receipt, Selection)
+        selections = rows_in(ledger, receipt, Selection)
         if len(selections) != 1:
             unreadable.add(receipt.group)
         for selection in selections:
@@ -56,7 +55,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
             yield from selection_faults(ledger, rule.of(group), selection, group)
     for stage in ("scores", "evaluation"):
         for receipt in ledger.committed(stage):
-            for score in _rows(ledger, receipt, StudentScore):
+            for score in rows_in(ledger, receipt, StudentScore):
                 if not _is_what_its_calls_said(score, strategies):
                     yield (
                         f"{stage}: {score.problem_id} under {score.strategy} is not what its calls "
@@ -67,38 +66,10 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
     for receipt in ledger.committed("rationales"):
         if receipt.group not in unreadable:
             strategy = chosen.get(receipt.group)
-            yield from _rationale_faults(ledger, receipt, strategy, strategies)
+            yield from rationales_faults(ledger, receipt, strategy, strategies, config.rationales)
             yield from refused_faults(ledger, receipt, strategy, strategies, config.rationales)
     for receipt in ledger.committed("examples"):
-        taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
-        for example in _rows(ledger, receipt, Example):
-            rationale = taught.get(example.problem_id)
-            yield from example_faults(example, rationale)
-            if rationale is not None and config.rationales.thoughts == "keep":
-                if example.messages[-1].reasoning != rationale.reasoning:
-                    yield f"examples: {example.problem_id} holds another thought than its rationale"
-            elif any(message.reasoning for message in example.messages):
-                yield f"examples: {example.problem_id} holds a thought, which the config drops"
-
-
-def _rationale_faults(
-    ledger: Ledger, receipt: Receipt, chosen: str | None, strategies: Strategies
-) -> Iterator[str]:
-    """A line for each fault of a unit's rationales, whose group selected `chosen`."""
-    problems = {p.problem_id: p for p in _rows_of(ledger, "problems", receipt.unit, Problem)}
-    for rationale in _rows(ledger, receipt, Rationale):
-        problem = problems.get(rationale.problem_id)
-        if problem is not None and rationale.user != user_text(problem, strategies):
-            yield f"rationales: {rationale.problem_id} asks something other than its problem"
-        if rationale.strategy != chosen:
-            yield (
-                f"rationales: {rationale.problem_id} was taught {rationale.strategy}, "
-                f"{receipt.group} selected {chosen}"
-            )
-        elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
-            yield f"rationales: {rationale.problem_id} does not hold its strategy's text"
-        if not _is_what_was_said(rationale):
-            yield f"rationales: {rationale.problem_id} is not what its calls said"
+        yield from examples_faults(ledger, receipt, config.rationales.thoughts)
 
 
 def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool:
@@ -117,48 +88,16 @@ def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool
     return score.finish_reason in endings and said == score.completion
 
 
-def _is_what_was_said(rationale: Rationale) -> bool:
-    if not rationale.further_calls:
-        return not rationale.completions
-    num_calls = 1 + len(rationale.further_calls)
-    said = rationale.completions
-    if [each.call for each in said] != list(range(num_calls)):  # no forced ending
-        return False
-    whole = compose(said)
-    return (rationale.text, rationale.reasoning) == (whole.text, whole.reasoning)
-
-
-def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:
-    """Whether a rationale holds its strategy's words for that problem, in every call."""
-    if rationale.strategy not in strategies.instructions:
-        return False
-    system = strategies.system_message(rationale.strategy, problem)
-    further_calls = strategies.further_calls.get(rationale.strategy, ())
-    return (rationale.system, rationale.further_calls) == (system, further_calls)
-
-
-def example_faults(example: Example, rationale: Rationale | None) -> Iterator[str]:
-    """A line for each difference of an example from its rationale, the system message aside."""
-    if rationale is None:
-        return  # counting by id reports it
-    said = tuple(message.content for message in example.messages if message.role != "system")
-    thoughts = {message.reasoning for message in example.messages}
-    if said != (rationale.user, rationale.text) or not thoughts <= {"", rationale.reasoning}:
-        yield f"examples: {example.problem_id} holds other words than its rationale"
-    if example.strategy != rationale.strategy:
-        yield f"examples: {example.problem_id} names another strategy than its rationale"
-
-
 def judgement_faults(
     ledger: Ledger, receipt: Receipt, open_groups: Set[str], open_ids: Set[str]
 ) -> Iterator[str]:
     """A line for each cell of a unit of judgements that is not its score with the judge's reply."""
     if receipt.group not in open_groups:
         yield f"judgements: {receipt.unit} was judged, but no problem of {receipt.group} is open"
-    lost = _lost(ledger, receipt)
-    scores = _by_cell(_rows_of(ledger, "scores", receipt.unit, StudentScore))
+    lost = lost_in(ledger, receipt)
+    scores = _by_cell(rows_of(ledger, "scores", receipt.unit, StudentScore))
     wanted = {cell: score for cell, score in scores.items() if score.problem_id not in lost}
-    rows = _by_cell(_rows(ledger, receipt, StudentScore))
+    rows = _by_cell(rows_in(ledger, receipt, StudentScore))
     for cell in sorted(rows.keys() - wanted.keys()):
         yield f"judgements: {' under '.join(cell)} came from nowhere"
     if len(rows) == receipt.accepted.rows:  # else they are damaged
@@ -196,7 +135,7 @@ def selection_faults(
     """A line for each way in which a Selection does not follow from its scores or judgements."""
     stage = "judgements" if group.is_judged else "scores"
     problems = [r for r in ledger.committed("problems") if r.group == group.name]
-    ids = [p.problem_id for r in problems for p in _rows(ledger, r, Problem)]
+    ids = [p.problem_id for r in problems for p in rows_in(ledger, r, Problem)]
     if len(ids) != group.num_problems:
         return  # damaged, or counted by another check
     scored: dict[int, list[StudentScore]] = {}
@@ -204,7 +143,7 @@ def selection_faults(
     while isinstance(step, Block) and len(scored) <= step.index:
         unit = block_unit(group, step.index)
         receipt = ledger.units.get((stage, unit))
-        scored[step.index] = _rows_of(ledger, stage, unit, StudentScore)
+        scored[step.index] = rows_of(ledger, stage, unit, StudentScore)
         if receipt is not None and len(scored[step.index]) != receipt.accepted.rows:
             return  # damaged
         asked = {score.strategy for score in scored[step.index]}
@@ -239,7 +178,7 @@ def is_block(
         ids: ids of the group's problems; None if they are not known, only their number is.
     """
     made = [ledger.units.get((stage, receipt.unit)) for stage in {"scores", receipt.stage}]
-    lost = {id_ for each in made if each is not None for id_ in _lost(ledger, each)}
+    lost = {id_ for each in made if each is not None for id_ in lost_in(ledger, each)}
     if ids is None:
         left = list(dict.fromkeys(row.problem_id for row in rows))
         is_as_long = len(lost.union(left)) == len(block.problems)
@@ -257,38 +196,5 @@ def follows_from_scores(ledger: Ledger, receipt: Receipt) -> bool:
 
     Which problems are open is not looked up.
     """
-    open_ids = {row.problem_id for row in _rows(ledger, receipt, StudentScore) if row.judgement}
+    open_ids = {row.problem_id for row in rows_in(ledger, receipt, StudentScore) if row.judgement}
     return not any(judgement_faults(ledger, receipt, {receipt.group}, open_ids))
-
-
-def follows_from_rationales(ledger: Ledger, receipt: Receipt) -> bool:
-    """Whether a unit of examples holds the words of its rationales, each once or rejected."""
-    taught = {r.problem_id: r for r in _rows_of(ledger, "rationales", receipt.unit, Rationale)}
-    examples = _rows(ledger, receipt, Example)
-    ids = [*(example.problem_id for example in examples), *_lost(ledger, receipt)]
-    return sorted(ids) == sorted(taught) and not any(
-        any(example_faults(example, taught[example.problem_id])) for example in examples
-    )
-
-
-def _lost(ledger: Ledger, receipt: Receipt) -> set[str]:
-    """Ids of the problems that a unit rejected."""
-    if receipt.rejections is None:
-        return set()
-    return {row.problem_id for row in _read(ledger, receipt.rejections, Rejection)}
-
-
-def _rows_of(ledger: Ledger, stage: str, unit: str, record: type[Any]) -> list[Any]:
-    receipt = ledger.units.get((stage, unit))
-    return _rows(ledger, receipt, record) if receipt is not None else []
-
-
-def _rows(ledger: Ledger, receipt: Receipt, record: type[Any]) -> list[Any]:
-    return _read(ledger, receipt.accepted, record)
-
-
-def _read(ledger: Ledger, entry: FileEntry, record: type[Any]) -> list[Any]:
-    try:
-        return read_records(ledger.run_dir, entry, record)
-    except DamagedFile:
-        return []

@@ -16,7 +16,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orca2_gen.provenance.lineage import follows_from_rationales, follows_from_scores, is_block
+from orca2_gen.provenance.lineage import follows_from_scores, is_block
+from orca2_gen.provenance.teaching_faults import follows_from_rationales
 from orca2_gen.records import Problem, Rationale, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records, read_table
 from orca2_gen.run_directory.ledger import Ledger

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from orca2_gen.config.load import read_config
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.manifest import read_manifest
-from orca2_gen.dataset.shards import read_shard
+from orca2_gen.dataset.shards import column_in, read_shard
 from orca2_gen.prompts import user_text
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.recorded import read_recorded
@@ -114,6 +114,8 @@ def _place(run: _Run, receipt: Receipt, path: str) -> str:
 def _lines(run: _Run, stage: str, row: Any) -> Iterator[str]:
     if isinstance(row, Rejection):
         yield f"rejected: {row.reason}: {row.detail}"
+        if stage == "examples":
+            yield f"attempt {row.attempt}"
     elif isinstance(row, Problem):
         yield from _problem_lines(run, stage, row)
     elif isinstance(row, StudentScore):
@@ -129,7 +131,7 @@ def _lines(run: _Run, stage: str, row: Any) -> Iterator[str]:
     else:
         assert isinstance(row, Example)
         trained = len(row.input_ids) - row.num_prompt_tokens
-        yield f"{len(row.input_ids)} tokens, {trained} of them trained"
+        yield f"attempt {row.attempt}: {len(row.input_ids)} tokens, {trained} of them trained"
 
 
 def _problem_lines(run: _Run, stage: str, problem: Problem) -> Iterator[str]:
@@ -174,16 +176,17 @@ def _selection_lines(selection: Selection) -> Iterator[str]:
 
 
 def _dataset_step(run: _Run) -> Iterator[Step]:
-    """The row of the dataset, if there is one."""
+    """The rows of the dataset, if there are any."""
     root = run.ledger.run_dir / "dataset"
     if not (root / "manifest.json").is_file():
         return
     for entry in read_manifest(root).files:
         first = 0
         for batch in read_shard(root, entry):
-            place = pc.index(batch.column("problem_id"), run.problem_id).as_py()
-            if place >= 0:
+            mine = pc.equal(batch.column("problem_id"), run.problem_id)
+            for place in pc.indices_nonzero(mine).to_pylist():
                 where = f"dataset/{entry.path}, row {first + place}"
-                yield Step(stage="dataset", place=where, lines=())
-                return
+                attempt = f"attempt {column_in(batch, 'attempt')[place]}"
+                is_named = "attempt" in batch.schema.names
+                yield Step(stage="dataset", place=where, lines=(attempt,) if is_named else ())
             first += batch.num_rows

@@ -90,6 +90,10 @@ def unit_faults(
         faults = _made_faults(ledger, receipt, rows, places)
     for fault in faults:
         yield f"{at}: {fault}"
+    if receipt.stage == "rationales":
+        problems = len({row.problem_id for row in (*rows, *lost)})
+        if receipt.taken_in != problems:
+            yield f"{at}: the ledger counts {receipt.taken_in} problems, its rows have {problems}"
     for name, total in _tokens(receipt, rows).items():
         if receipt.counts.get(name, total) != total:
             yield f"{at}: the ledger counts {receipt.counts[name]} {name}, its rows have {total}"

@@ -12,13 +12,14 @@ from orca2_gen.provenance.accounting import (
     RECORDS,
     StageRows,
     Verification,
-    account,
+    account_examples,
     account_problems,
+    account_rationales,
     account_scores,
     check_taken_in,
     read_stage,
 )
-from orca2_gen.provenance.dataset_alone import is_dataset, verify_dataset
+from orca2_gen.provenance.dataset_alone import Beside, is_dataset, verify_dataset
 from orca2_gen.provenance.dataset_faults import check_dataset
 from orca2_gen.provenance.ending_faults import ending_faults
 from orca2_gen.provenance.export_faults import is_export, verify_export
@@ -36,21 +37,30 @@ MOST_FAULTS = 20
 """Rows that do not follow from their sources and are named, at most."""
 
 
-def verify(run_dir: Path) -> Verification:
+def verify(run_dir: Path, beside: Beside | None = None) -> Verification:
     """The faults of a run directory, by its files, the student's tokenizer and the strategies; of
     a dataset that left its run, or of an export, by its own files.
 
     One fault hides no other: what rests on a damaged file is not looked at, all else is.
 
+    Args:
+        run_dir: the directory.
+        beside: what proves more of a dataset that left its run.
+
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is none of them, or one that needs nothing beside it.
     """
     if not os.path.isdir(run_dir):
         raise ValueError(f"{shown(run_dir)} is not a directory; give one that a run wrote")
+    if beside not in (None, Beside()) and (is_export(run_dir) or not is_dataset(run_dir)):
+        raise ValueError(
+            f"{run_dir} is not a dataset that left its run, and --model and --strategies prove "
+            "nothing of it; leave them out"
+        )
     if is_export(run_dir):
         return Verification(findings=verify_export(run_dir))
     if is_dataset(run_dir):
-        return verify_dataset(run_dir)
+        return verify_dataset(run_dir, beside or Beside())
     found = Verification()
     made_of = _read_config(run_dir, found)
     try:
@@ -67,8 +77,9 @@ def verify(run_dir: Path) -> Verification:
     account_scores(rows, found)
     if made_of is not None:
         _check_judgements(ledger, *made_of, found)
+    account_rationales(rows, found)
+    account_examples(rows, found)
     for stage, previous in (("rationales", "problems"), ("examples", "rationales")):
-        account(rows, stage, previous, found)
         check_taken_in(ledger, stage, previous, found)
     if made_of is not None:
         _check_origins(ledger, *made_of, rows, found)

@@ -41,6 +41,8 @@ STAGES = (
 
 REFUSED = ".refused.arrow"
 """End of the name of a file of refused answers."""
+PROBLEMS = "problems"
+"""Count of the problems behind a unit of rationales; absent where each has one row."""
 METADATA_KEY = b"orca2_gen.unit"
 CHECKSUM_KEY = b"orca2_gen.unit.sha256"
 """Key of the SHA-256 of what stands under METADATA_KEY; the first files that had that had none."""
@@ -75,9 +77,18 @@ class Receipt:
     """The accepted rows' file first, then the rejections' file, then that of refused answers; the
     last two only if they have rows."""
     counts: dict[str, int]
-    """`input`, `accepted`, `rejected`, and token counts where an engine worked."""
+    """`input`, `accepted`, `rejected`, and token counts where an engine worked. `input` counts
+    the other two together, so several rationales of a problem count as often."""
     group: str = ""
     """The selection group of all its rows, so that the driver need not read them."""
+
+    @property
+    def taken_in(self) -> int:
+        """The rows of the stage before that the unit was made of; a problem may have several
+        rationales.
+        """
+        has_several = self.stage == "rationales" and PROBLEMS in self.counts
+        return self.counts[PROBLEMS if has_several else "input"]
 
     @property
     def accepted(self) -> FileEntry:
@@ -139,13 +150,7 @@ def write_unit(
         refused: its refused answers, of class `record` too.
         is_part: whether these are only some of the unit's rows.
     """
-    tallies = {
-        "input": len(accepted) + len(rejected),
-        "accepted": len(accepted),
-        "rejected": len(rejected),
-        **(counts or {}),
-        **({"refused": len(refused)} if refused else {}),
-    }
+    tallies = _counted(name.stage, accepted, rejected, refused, counts or {})
     stem = f"{name.unit}.a{name.attempt}-{name.driver}"
     made = [("accepted", f"{name.stage}/{stem}.arrow", to_table(accepted, record))]
     if rejected:
@@ -166,6 +171,24 @@ def write_unit(
         counts=tallies,
         group=name.group,
     )
+
+
+def _counted(
+    stage: str,
+    accepted: Sequence[Any],
+    rejected: Sequence[Rejection],
+    refused: Sequence[Any],
+    counts: Mapping[str, int],
+) -> dict[str, int]:
+    """The counts of a unit's rows, beside these others."""
+    num_rows = len(accepted) + len(rejected)
+    found = {"input": num_rows, "accepted": len(accepted), "rejected": len(rejected), **counts}
+    if refused:
+        found["refused"] = len(refused)
+    if stage == "rationales":
+        num_problems = len({row.problem_id for row in (*accepted, *rejected)})
+        found |= {PROBLEMS: num_problems} if num_problems != num_rows else {}
+    return found
 
 
 def _write_rows(

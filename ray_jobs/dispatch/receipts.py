@@ -46,7 +46,7 @@ class Tally:
     """Counts of each task, in a stage that reads tasks; a good one does not hide a bad one."""
 
     def add(self, receipt: Receipt) -> None:
-        self.input += receipt.counts["input"]
+        self.input += receipt.taken_in
         self.rejected += receipt.counts["rejected"]
         if receipt.stage in READING:
             task = task_of(receipt)

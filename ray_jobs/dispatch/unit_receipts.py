@@ -99,7 +99,7 @@ def write_made(
             key=lambda row: (names.index(row.strategy) if names else 0, place[row.problem_id])
         )
         rejections.sort(key=lambda row: place[row.problem_id])
-        kept.sort(key=lambda row: place[row.problem_id])
+        kept.sort(key=lambda row: place[row.problem_id])  # attempts stay in their order
     is_part = unit.part is not None and not part.is_merge
     if isinstance(unit, ScoreUnit) and unit.race and not is_part:
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]

@@ -89,7 +89,8 @@ def read(out: Path, format: Format) -> list[dict[str, Any]]:
 
 def wanted(row: Example, shape: Shape, has_reasoning: bool = False) -> dict[str, Any]:
     """The row in a shape, written down by hand."""
-    kept = {"problem_id": row.problem_id, "task": row.task, "strategy": row.strategy}
+    names = ("problem_id", "task", "strategy", "attempt")
+    kept = {name: getattr(row, name) for name in names}
     turns = [{"role": turn.role, "content": turn.content} for turn in row.messages]
     if has_reasoning:
         turns = [

@@ -9,6 +9,7 @@ import pytest
 from orca2_gen.chat import Chat
 from orca2_gen.dataset.export import export
 from orca2_gen.dataset.export_files import FORMATS, Format
+from orca2_gen.dataset.shapes import SHAPES
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.strategies import Strategies
@@ -20,6 +21,18 @@ def dataset(root: Path, chat: Chat, strategies: Strategies, rows: list[Example])
     root.mkdir()
     entry = write_records(root, "examples/0.arrow", rows, Example)
     return Path(dataset_of(root, plan_of(chat, [entry]), strategies).directory)
+
+
+def test_the_card_states_the_verdict_and_what_trainers_train_besides(
+    tmp_path: Path, chatml: Chat, strategies: Strategies
+) -> None:
+    source = dataset(tmp_path / "run", chatml, strategies, examples_of(chatml, strategies, 3))
+    for shape in SHAPES:
+        made = export(source, tmp_path / shape, shape=shape, format="jsonl")
+        card = " ".join((tmp_path / shape / "README.md").read_text().split())
+        assert made.verdict.startswith("All 3 prompts are") and made.verdict in card
+        adds = shape in ("prompt_completion", "sharegpt", "alpaca")
+        assert ("line break behind the end of the turn" in card) == adds
 
 
 @pytest.mark.parametrize("format", FORMATS)

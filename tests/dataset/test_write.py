@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.chat import Chat
+from orca2_gen.chat import Chat, load_chat
 from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import FileEntry, write_records
 from orca2_gen.strategies import Strategies
-from tests.conftest import dataset_of
+from tests.conftest import CHATML, byte_level_bpe, dataset_of, write_tokenizer
 from tests.test_erasure import erased, rationale_of
 
 
@@ -147,6 +148,30 @@ def test_the_manifest_is_written_last_and_taken_away_first(
         dataset_of(tmp_path, plan_of(chatml, [kept]), strategies)
     with pytest.raises(ValueError, match="not a finished dataset"):
         checked_manifest(tmp_path / "dataset")
+
+
+def test_a_template_that_writes_an_instruction_is_refused_by_name_words_and_place(
+    tmp_path: Path, strategies: Strategies
+) -> None:
+    run = " ".join(strategies.instructions["step_by_step"].split()[:8])
+    write_tokenizer(tmp_path / "T", byte_level_bpe(), run + CHATML, eos_token="<|im_end|>")
+    with pytest.raises(ValueError, match="7 of 7 examples") as refused:
+        build(tmp_path / "run", load_chat(str(tmp_path / "T")), strategies)
+    line = str(refused.value)
+    assert "\n" not in line and "no manifest was written" in line and str(tmp_path / "T") in line
+    assert "e.g. t/train/0" in line and "before the system message" in line
+    assert "8 words of the instruction of step_by_step, 'you solve problems step by" in line
+    assert not (tmp_path / "run" / "dataset" / "manifest.json").exists()
+
+
+def test_the_card_states_the_verdict_of_the_proof(
+    tmp_path: Path, chatml: Chat, strategies: Strategies
+) -> None:
+    build(tmp_path, chatml, strategies)
+    manifest = checked_manifest(tmp_path / "dataset")
+    assert manifest.proof is not None
+    assert manifest.proof.digest == manifest.proof.computed_digest()
+    assert verdict_of(manifest.proof) in (tmp_path / "dataset" / "README.md").read_text()
 
 
 def test_kept_instructions_are_named_so_in_manifest_and_card(

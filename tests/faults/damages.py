@@ -253,6 +253,14 @@ DAMAGES = [
         "summary",
     ),
     damage("another proof", edit(MANIFEST, lambda m: m["proof"].update(num_proved=1)), "proof"),
+    *(
+        damage(f"a proof of another {name}", edit(MANIFEST, change), "proof", name)
+        for name, change in (
+            ("num_instructed", lambda m: m["proof"].update(num_instructed=1)),
+            ("num_quoting", lambda m: m["proof"].update(num_quoting=1)),
+            ("rendered_sha256", lambda m: m["proof"].update(rendered_sha256={})),
+        )
+    ),
     damage("no proof", edit(MANIFEST, lambda m: m.update(proof=None)), "proof"),
     damage("another key", edit(MANIFEST, lambda m: m.update(examples_key="0")), "key"),
     damage("other prompts", edit(MANIFEST, lambda m: m.update(prompts="foreign")), "foreign"),

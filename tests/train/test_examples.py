@@ -15,8 +15,13 @@ import pytest
 
 from orca2_gen.chat import Chat
 from orca2_gen.run_directory.arrow_files import DamagedFile
+from tests.ray_jobs.several import ROOT, config_file, play
+from train.batches import packed_batches
 from train.examples import ExampleTable, load_examples
 from train.model import check_examples_fit
+from train.packing import pack
+
+STUDENT = ROOT / "orca2_gen" / "microworld" / "student"
 
 
 def read(dataset_dir: Path, model_dir: Path, prompts: str = "erased") -> ExampleTable:
@@ -36,7 +41,7 @@ def test_every_example_comes_with_its_tokens(
     dataset_dir: Path, model_dir: Path, chatml: Chat
 ) -> None:
     examples = read(dataset_dir, model_dir)
-    assert len(examples.lengths) == len(set(examples.problem_ids)) == 60
+    assert len(examples.lengths) == len(set(examples.names)) == 60
     for index in (0, 24, 25, 59):
         row = examples[index]
         assert len(row.input_ids) == examples.lengths[index]
@@ -123,7 +128,7 @@ def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir:
     )
     first_two = [i for i, task in enumerate(tasks) if task == name][:2]
     kept = [i for i, task in enumerate(tasks) if task != name or i in first_two]
-    assert few.problem_ids == tuple(everything.problem_ids[i] for i in kept)
+    assert few.names == tuple(everything.names[i] for i in kept)
     assert few.lengths == tuple(everything.lengths[i] for i in kept)
     assert [len(few[i].input_ids) for i in range(len(kept))] == list(few.lengths)
 
@@ -254,3 +259,28 @@ def test_a_changed_byte_with_a_fitting_digest_is_refused_or_read_and_never_a_cra
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
     assert int(child.stdout) > 10
+
+
+def test_rationales_of_one_problem_are_examples_of_their_own_in_one_row_or_many(
+    tmp_path: Path,
+) -> None:
+    said = {own: ["Answer: 7", "So. Answer: 7", "Well. Answer: 7"] for own in "abcd"}
+    file = config_file(tmp_path, said)
+    summary = play(file, tmp_path / "run", said, "rationales.per_problem=3")
+    examples = read(tmp_path / "run" / "dataset", STUDENT)
+    assert len(set(examples.names)) == len(examples.lengths) == 12
+    assert examples.names[:3] == (
+        "sums/train/a",
+        "sums/train/a, attempt 1",
+        "sums/train/a, attempt 2",
+    )
+    longest = max(examples.lengths)
+    for seq_len in (longest, 3 * longest, 12 * longest):
+        packing = pack(examples.lengths, seq_len=seq_len, seed=0, names=examples.names)
+        steps = packed_batches(examples, packing, rows_per_step=1, seed=0)
+        epoch = [next(steps) for _ in packing.rows]
+        assert sum(batch.num_labelled_tokens for batch in epoch) == summary.trained_tokens
+        resumed = packed_batches(
+            examples, packing, rows_per_step=1, seed=0, start_step=len(epoch) - 1
+        )
+        assert next(resumed).input_ids_BT.equal(epoch[-1].input_ids_BT)

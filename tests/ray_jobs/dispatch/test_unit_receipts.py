@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import tempfile
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.records import StudentScore
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.config.dispatch import DispatchConfig
+from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
+from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import SURVIVORS, Block, Group, Rule, survivors_of
 from orca2_gen.selection.decision import next_step, survivor_bits, survivors
-from ray_jobs.dispatch.unit_receipts import token_counts
+from ray_jobs.dispatch.leases import Part, TeachUnit
+from ray_jobs.dispatch.receipts import Tally
+from ray_jobs.dispatch.unit_receipts import token_counts, write_made
 from tests.selection.test_blocks import RULE, rules
 from tests.selection.test_decision import draw_scores
 
@@ -41,3 +48,99 @@ def test_tokens_of_a_unit_are_those_of_its_parts(data: st.DataObject, cuts: int)
     whole, first, last = (token_counts(part) for part in (rows, rows[:cuts], rows[cuts:]))
     assert whole == {name: first[name] + last[name] for name in whole}
     assert whole["completion_tokens"] == sum(row.num_completion_tokens for row in rows)
+
+
+NOWHERE = FileEntry(path="", rows=0, bytes=0, sha256="")
+Attempts = list[bool]
+"""Of one problem: whether each attempt was accepted."""
+
+
+def rationale(problem_id: str, attempt: int, fault: str = "") -> Rationale:
+    return Rationale(
+        problem_id=problem_id,
+        task="sums",
+        strategy="direct_answer",
+        attempt=attempt,
+        system="",
+        user="",
+        text=f"{attempt}",
+        answer="",
+        num_prompt_tokens=attempt,
+        num_completion_tokens=3,
+        fault=fault,
+    )
+
+
+def made_of(
+    run_dir: Path, problems: list[Problem], said: list[Attempts], part: Part | None, attempt: int
+) -> Receipt:
+    """The receipt of a unit or a part of it, whose teacher had these attempts accepted."""
+    asked = range(part.first, part.last) if part is not None else range(len(problems))
+    rows, rejections, refused = [], [], []
+    for index in asked:
+        problem_id = problems[index].problem_id
+        for number, is_accepted in enumerate(said[index]):
+            kept = rows if is_accepted else refused
+            kept.append(rationale(problem_id, number, "" if is_accepted else "incorrect"))
+        if not any(said[index]):
+            rejections.append(
+                Rejection(problem_id=problem_id, stage="rationales", reason="x", detail="")
+            )
+    unit = TeachUnit(
+        name=UnitName(stage="rationales", stage_key="k", unit="sums-000000", attempt=attempt),
+        problems=NOWHERE,
+        selection=NOWHERE,
+        part=part,
+    )
+    return write_made(run_dir, unit, problems, rows, rejections, lambda entry: [], refused)
+
+
+@given(
+    said=st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=9),
+    data=st.data(),
+)
+def test_parts_of_a_unit_of_rationales_merge_to_its_own_bytes(
+    said: list[Attempts], data: st.DataObject
+) -> None:
+    num = len(said)
+    problems = [
+        # Their order is that of the unit, and not that of their names.
+        Problem(problem_id=f"{-n}", task="sums", question="", target="", answer_type="exact")
+        for n in range(num)
+    ]
+    cuts = sorted({0, num, *data.draw(st.lists(st.integers(0, num)))})
+    spans = data.draw(st.permutations(list(itertools.pairwise(cuts))))
+    is_lost = data.draw(st.booleans())
+    with tempfile.TemporaryDirectory() as name:
+        run_dir = Path(name)
+        lost = tuple(range(*spans.pop())) if is_lost else ()
+        done = tuple(
+            made_of(run_dir, problems, said, Part(first=first, last=last), 2 + number)
+            for number, (first, last) in enumerate(spans)
+        )
+        merge = Part(first=0, last=0, is_merge=True, done=done, lost=lost)
+        merged = made_of(run_dir, problems, said, merge, 99)
+        whole = made_of(run_dir, problems, said, None, 1)
+        if not is_lost:
+            assert merged.counts == whole.counts
+            assert [e.sha256 for e in merged.files] == [e.sha256 for e in whole.files]
+        left = {p.problem_id for n, p in enumerate(problems) if n not in lost}
+        expected = read_records(run_dir, whole.accepted, Rationale)
+        found = read_records(run_dir, merged.accepted, Rationale)
+        assert found == [row for row in expected if row.problem_id in left]
+        assert merged.taken_in == num
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=9))
+def test_the_rate_of_rejected_problems_does_not_fall_with_the_rationales_of_others(
+    said: list[Attempts],
+) -> None:
+    problems = [
+        Problem(problem_id=f"{n}", task="sums", question="", target="", answer_type="exact")
+        for n in range(len(said))
+    ]
+    tally = Tally(limits=DispatchConfig())
+    with tempfile.TemporaryDirectory() as name:
+        tally.add(made_of(Path(name), problems, said, None, 1))
+    assert tally.input == len(said)
+    assert tally.rejected == sum(not any(attempts) for attempts in said)
