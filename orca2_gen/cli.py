@@ -197,9 +197,8 @@ def regrade(
     in RUN, except method, delta, indifference and open_requests of the selection. If task files are
     read otherwise, problems match by id and prompt, and only the answers to those that match are
     carried over. A judge's replies are read again, unless its weights or instructions, or the
-    reference, differ.
-    The teacher's answers, accepted and refused, are gone through again where the same strategy is
-    selected and the teacher would be asked alike. `orca2 run CONFIG` then continues; it asks the
+    reference, differ. So are the teacher's answers, accepted and refused, where the same strategy
+    is selected and the teacher would be asked alike. `orca2 run CONFIG` then continues; it asks the
     teacher only for answers that are not stored.
     """
     from orca2_gen.console.tables import regrading_table
