@@ -140,16 +140,14 @@ def export(
         made = _described(manifest, entries, counts, shape, format)
         if pairing is not None:
             made = _described_pairs(root, made, pairing)
-        tasks = counts.tasks if pairing is None else pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        card = export_card(made, manifest, schema, tasks)
-        croissant = export_croissant(made, manifest, schema)
-        descriptions = [(CARD, card), (CROISSANT, json_bytes(croissant))]
-        info = dataset_description(shape, [entry.path for entry in entries])
-        if info is not None:
+        card = export_card(made, manifest, schema, (pairing or counts).tasks)
+        croissant = json_bytes(export_croissant(made, manifest, schema))
+        descriptions = [(CARD, card), (CROISSANT, croissant)]
+        if (info := dataset_description(shape, [entry.path for entry in entries])) is not None:
             descriptions.append((INFO, json_bytes(info)))
         written = tuple(_write(folder, out, name, body) for name, body in descriptions)
         made = dataclasses.replace(made, descriptions=written)
@@ -252,6 +250,15 @@ def _paired(
         if tokenizer is not None:
             counts.add_others(rejected_that_spell(tokenizer, made))
         yield made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
 
 
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:

@@ -93,9 +93,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
         select_strategies(run)
-        if not source.teaching:
-            taught = reteach_leases(run, problems, older)
-            run_files(run, "rationales", stages.reteach_unit, taught)
+        _reteach(run, source, problems, older)
     changes: dict[tuple[str, str, str], Changes] = {}
     for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
@@ -116,6 +114,13 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         )
         lines += teaching_lines(run, source, problems)
     return Regrading(changes=changes, lines=tuple(lines))
+
+
+def _reteach(run: Run, source: Source, problems: Problems, older: Older) -> None:
+    """Commits the rationales that need no further answer, of groups that are decided."""
+    if not source.teaching:
+        leases = reteach_leases(run, problems, older)
+        run_files(run, "rationales", stages.reteach_unit, leases)
 
 
 def _take_over_problems(run: Run, source: Source) -> None:
