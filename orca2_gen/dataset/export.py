@@ -155,15 +155,6 @@ def export(
     return made
 
 
-def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
-    if not made.rows:
-        raise ValueError(
-            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
-            "is no pair to export"
-        )
-    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
-
-
 def _schema(root: Path, shape: Shape, shard: pa.Schema, has_provenance: bool) -> pa.Schema:
     """The schema of an export, made of shards of this schema.
 
