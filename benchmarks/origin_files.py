@@ -15,22 +15,8 @@ from orca2_gen.strategies import Strategies
 
 def with_origins(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> DatasetPlan:
     """The plan with the files that its examples would be made from in a run of one group."""
-    selection = Selection(
-        group="sums",
-        policy="student_best",
-        method="race",
-        delta=0.05,
-        strategy="step_by_step",
-        reason="race",
-        indifference=0.0,
-        tied=("step_by_step",),
-        fragile=False,
-        num_problems=sum(entry.rows for entry in plan.examples),
-        num_scored_problems=200,
-        summaries=tuple(
-            _summary(name, 1 / (2 + place)) for place, name in enumerate(strategies.names)
-        ),
-    )
+    num_problems = sum(entry.rows for entry in plan.examples)
+    selection = _selection(strategies, num_problems)
     chosen = write_records(run_dir, "selections/sums.a1.arrow", [selection], Selection)
     origins = []
     for number, entry in enumerate(plan.examples):
@@ -78,6 +64,25 @@ def with_origins(run_dir: Path, plan: DatasetPlan, strategies: Strategies) -> Da
         name="teacher-70B", digest="0" * 64, temperature=0.7, top_p=0.95, run_seed=0
     )
     return dataclasses.replace(plan, origins=tuple(origins), teacher=teacher)
+
+
+def _selection(strategies: Strategies, num_problems: int) -> Selection:
+    return Selection(
+        group="sums",
+        policy="student_best",
+        method="race",
+        delta=0.05,
+        strategy="step_by_step",
+        reason="race",
+        indifference=0.0,
+        tied=("step_by_step",),
+        fragile=False,
+        num_problems=num_problems,
+        num_scored_problems=200,
+        summaries=tuple(
+            _summary(name, 1 / (2 + place)) for place, name in enumerate(strategies.names)
+        ),
+    )
 
 
 def _summary(strategy: str, mean: float) -> StrategySummary:

@@ -40,8 +40,7 @@ class Problem:
     """One item of a task, as its source states it: nothing has been formatted yet."""
 
     problem_id: str
-    """`task/split/index`, from the source's own id where it has one; never a path, stable across
-    runs."""
+    """`task/split/index`, from the source's own id where it has one; never a path; it is stable."""
     task: str
     question: str
     target: str
@@ -59,12 +58,9 @@ class Problem:
     examples: tuple[Shot, ...] = ()
     """Worked examples before the question, in this order; empty unless the task is few-shot."""
     source_file: str = field(default="", compare=False)
-    """The task's file that holds the row: its path below the task's directory, or the lone file's
-    name; never where the task lies on a machine. Empty in older files. Where a row lies is no part
-    of what it asks, so equal problems may lie in different files."""
+    """The row's file, by its path below the task's directory, or empty: no part of what it asks."""
     source_line: int = field(default=0, compare=False)
-    """The row's place in that file, from 1: the line of a text file, the row of a Parquet or Arrow
-    file, the item of a JSON array or document. 0 in older files."""
+    """Its line, or the number of the row or item in the file, from 1; 0 if it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +74,7 @@ class Rejection:
     detail: str
     """What was found, where, and what was expected."""
     attempt: int = 0
-    """The attempt of the rationale that stops here, in the stage of examples; 0 where all of a
-    problem does, and in older files, where a problem has one rationale."""
+    """The rationale's, in the stage of examples; 0 where all of a problem stops, and in old files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,5 +297,4 @@ class Example:
     num_prompt_tokens: int
     """`input_ids[:num_prompt_tokens]` is the prompt: no loss there."""
     attempt: int = 0
-    """The teacher's attempt: a problem may have several rationales. Older files lack it; there a
-    problem has one."""
+    """The teacher's attempt; older files lack it, where a problem has one rationale."""

