@@ -74,7 +74,7 @@ class Rejection:
     detail: str
     """What was found, where, and what was expected."""
     attempt: int = 0
-    """The rationale's, in the stage of examples; 0 where all of a problem stops, and in old files."""
+    """The rationale's, in the stage of examples; 0 where a whole problem stops, or in old files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
