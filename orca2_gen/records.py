@@ -40,7 +40,8 @@ class Problem:
     """One item of a task, as its source states it: nothing has been formatted yet."""
 
     problem_id: str
-    """`task/split/index`, from the source's own id where it has one; never a path; it is stable."""
+    """`task/split/index`, from the source's own id where it has one; never a path, stable across
+    runs."""
     task: str
     question: str
     target: str
@@ -58,9 +59,12 @@ class Problem:
     examples: tuple[Shot, ...] = ()
     """Worked examples before the question, in this order; empty unless the task is few-shot."""
     source_file: str = field(default="", compare=False)
-    """The row's file, by its path below the task's directory, or empty: no part of what it asks."""
+    """The task's file that holds the row: its path below the task's directory, or the lone file's
+    name; never where the task lies on a machine. Empty in older files. Where a row lies is no part
+    of what it asks, so equal problems may lie in different files."""
     source_line: int = field(default=0, compare=False)
-    """Its line, or the number of the row or item in the file, from 1; 0 if it is not known."""
+    """The row's place in that file, from 1: the line of a text file, the row of a Parquet or Arrow
+    file, the item of a JSON array or document. 0 in older files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +78,8 @@ class Rejection:
     detail: str
     """What was found, where, and what was expected."""
     attempt: int = 0
-    """The rationale's, in the stage of examples; 0 where a whole problem stops, or in old files."""
+    """The attempt of the rationale that stops here, in the stage of examples; 0 where all of a
+    problem does, and in older files, where a problem has one rationale."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,16 +257,6 @@ class Rationale:
     """The reason why the answer was refused, as in a Rejection; empty if it was accepted."""
 
 
-def row_name(problem_id: str, attempt: int) -> str:
-    """The name for people of one of a problem's rationales, examples or rows of the dataset."""
-    return f"{problem_id}, attempt {attempt}" if attempt else problem_id
-
-
-def rows_in_words(rows: int, problems: int | None) -> str:
-    """The number of rows, and of their problems where it is known to be another one."""
-    return f"{rows} rows" + (f" of {problems} problems" if problems not in (None, rows) else "")
-
-
 def engine_completions(
     row: StudentScore | Rationale,
 ) -> tuple[Completion | StudentScore | Rationale, ...]:
@@ -297,4 +292,5 @@ class Example:
     num_prompt_tokens: int
     """`input_ids[:num_prompt_tokens]` is the prompt: no loss there."""
     attempt: int = 0
-    """The teacher's attempt; older files lack it, where a problem has one rationale."""
+    """The teacher's attempt: a problem may have several rationales. Older files lack it; there a
+    problem has one."""

@@ -42,7 +42,8 @@ def export(
 ) -> None:
     """Write the rows of RUN's dataset to the directory OUT, in a shape that another trainer reads.
 
-    RUN is a run directory or a dataset directory. OUT is new, empty, or an earlier export, which is
+    RUN is a run directory or a dataset directory; the shape preference pairs the dataset's answers
+    with refused ones, which lie in the run. OUT is new, empty, or an earlier export, which is
     replaced once the new one is whole. `datasets.load_dataset(OUT)` opens it; OUT/README.md says
     how TRL, axolotl and LLaMA-Factory do.
 
@@ -74,10 +75,11 @@ def export(
             "own template; export --shape tokens to train the dataset's"
         )
     files = len(made.files)
-    click.echo(
-        f"{out}: {made.rows} rows of {shape} in {files} {format_} file{'s' * (files > 1)}; "
-        f"{made.trained_tokens} of {made.input_tokens} tokens are trained"
-    )
+    what = "pairs" if made.unpaired is not None else f"rows of {shape}"
+    told = f"{made.trained_tokens} of {made.input_tokens} tokens are trained"
+    if made.unpaired is not None:
+        told = f"{made.unpaired} rows of the dataset have no incorrect answer beside them"
+    click.echo(f"{out}: {made.rows} {what} in {files} {format_} file{'s' * (files > 1)}; {told}")
 
 
 def _chat_of(root: Path) -> Chat:

@@ -1,4 +1,4 @@
-"""A dataset directory -> the files that a trainer of somebody else reads, in one of five shapes.
+"""A dataset directory -> the files that a trainer of somebody else reads, in one of several shapes.
 
     OUT/train-00000-of-000NN.{parquet,jsonl}   the rows, in the dataset's order
     OUT/README.md                              the card, by which `load_dataset(OUT)` finds them
@@ -41,7 +41,8 @@ from orca2_gen.dataset.export_manifest import (
 )
 from orca2_gen.dataset.export_place import claimable, export_place
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
-from orca2_gen.dataset.retokenised import rows_of_other_tokens
+from orca2_gen.dataset.preference import Pairing, pairing_of, pairs, preference_schema
+from orca2_gen.dataset.retokenised import rejected_that_spell, rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
 from orca2_gen.dataset.verdict import verdict_of
@@ -118,6 +119,7 @@ def export(
         OSError: it cannot be written; the message names file and bytes.
     """
     manifest = checked_manifest(root)
+    pairing = pairing_of(root) if shape == "preference" else None
     claimable(out, root)
     if not sum(entry.rows for entry in manifest.files):
         raise ValueError(f"{root} holds no rows, so there is nothing to export")
@@ -126,28 +128,55 @@ def export(
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
-        schema = shape_schema(shape, first.schema, has_provenance)
-        entries = write_files(
-            folder,
-            out,
-            _shaped(root, _both(first, shards), shape, schema, compared, counts),
-            schema=schema,
-            format=format,
-            bounds=bounds,
-        )
+        schema = _schema(root, shape, first.schema, has_provenance)
+        if pairing is None:
+            rows = _shaped(root, _both(first, shards), shape, schema, compared, counts)
+        else:
+            rows = _paired(pairing, _both(first, shards), schema, compared, counts)
+        entries = write_files(folder, out, rows, schema=schema, format=format, bounds=bounds)
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
+        if pairing is not None:
+            made = _described_pairs(root, made, pairing)
+        tasks = counts.tasks if pairing is None else pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        descriptions = [_write(folder, out, CARD, export_card(made, schema, counts.tasks))]
+        descriptions = [_write(folder, out, CARD, export_card(made, schema, tasks))]
         info = dataset_description(shape, [entry.path for entry in entries])
         if info is not None:
             descriptions.append(_write(folder, out, INFO, json_bytes(info)))
         made = dataclasses.replace(made, descriptions=tuple(descriptions))
         _write(folder, out, EXPORT, made.body())
     return made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
+
+
+def _schema(root: Path, shape: Shape, shard: pa.Schema, has_provenance: bool) -> pa.Schema:
+    """The schema of an export, made of shards of this schema.
+
+    Raises:
+        ValueError: the provenance is asked for where there is none.
+    """
+    if shape == "preference":
+        if has_provenance:
+            raise ValueError(
+                "a pair has no provenance, which is a row's; export without it, or in another shape"
+            )
+        return preference_schema(shard)
+    try:
+        return shape_schema(shape, shard, has_provenance)
+    except ValueError as error:
+        raise ValueError(f"{root} {error}") from None
 
 
 def _batches(root: Path, manifest: Manifest, counts: _Counts) -> Iterator[pa.RecordBatch]:
@@ -199,6 +228,27 @@ def _shaped(
         yield made
 
 
+def _paired(
+    pairing: Pairing,
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    tokenizer: Any,
+    counts: _Counts,
+) -> Iterator[pa.RecordBatch]:
+    """The pairs of the rows; those of other tokens are counted if there is a tokenizer."""
+
+    def compared() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if tokenizer is not None:
+                counts.add_others(rows_of_other_tokens(tokenizer, batch))
+            yield batch
+
+    for made in pairs(pairing, compared(), schema):
+        if tokenizer is not None:
+            counts.add_others(rejected_that_spell(tokenizer, made))
+        yield made
+
+
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:
     """Checks the rows against the figures that the manifest of a dataset of ours has."""
     summary = manifest.summary
@@ -224,7 +274,7 @@ def _described(
         prompts=manifest.prompts,
         source_digest=manifest.digest,
         tokenizer_digest=manifest.tokenizer_digest,
-        rows=counts.tasks.total(),
+        rows=sum(entry.rows for entry in entries),
         problems=manifest.summary.problems if manifest.summary is not None else None,
         input_tokens=counts.input_tokens,
         trained_tokens=counts.trained_tokens,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.shapes import THOUGHT
-from orca2_gen.records import rows_in_words
+from orca2_gen.run_directory.row_names import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""
@@ -41,6 +41,10 @@ _READERS = {
 - axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.
 - LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
   token a row than the dataset does.""",
+    "preference": """\
+- TRL: `DPOTrainer` with its defaults, on the columns `prompt`, `chosen` and `rejected`.
+- `chosen` is an accepted answer of the teacher, `rejected` an answer of the same teacher, to the
+  same problem and under the same strategy, that the grader found incorrect.""",
 }
 _PROMPTS = {
     "erased": "Every row's system message is the cautious one: the strategy's instruction is gone.",
@@ -74,6 +78,11 @@ def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, in
             f"A thought stands under `{THOUGHT}`, which is empty where a message has none. "
             "LLaMA-Factory does not read it; gpt-oss's template reads `thinking`, Gemma 4's "
             "`reasoning`: rename it for them.\n\n"
+        )
+    if manifest.unpaired is not None:
+        thought += (
+            f"{manifest.unpaired} rows of the dataset make no pair: no incorrect answer to their "
+            "problem was kept.\n\n"
         )
     if manifest.other_tokens:
         thought += (

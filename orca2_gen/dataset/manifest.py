@@ -17,9 +17,10 @@ from pydantic import TypeAdapter
 from orca2_gen.chat import Rendering
 from orca2_gen.dataset.proof import ErasureProof
 from orca2_gen.dataset.shards import examples_in, read_shard
-from orca2_gen.records import Example, rows_in_words
+from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
+from orca2_gen.run_directory.row_names import rows_in_words
 
 MANIFEST_VERSION = 1
 

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from orca2_gen.engine import Request
-from orca2_gen.records import Problem, Rationale, Selection, row_name
+from orca2_gen.records import Problem, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_records, read_table
 from orca2_gen.run_directory.record_tables import arrow_schema
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import origin_of
 
 COLUMN = "provenance"

@@ -5,6 +5,7 @@
     tokens              input_ids, attention_mask, labels
     sharegpt            conversations: from (system, human, gpt), value
     alpaca              instruction, input, output, system, history
+    preference          prompt, chosen, rejected: see preference.py
 
 Every row begins with its problem_id, task, strategy and attempt, of which the first and the last
 tell it from all others; TRL, axolotl, LLaMA-Factory and
@@ -26,8 +27,9 @@ import pyarrow.compute as pc
 from orca2_gen.dataset.origins import COLUMN, PROVENANCE
 from orca2_gen.dataset.shards import column_in, features_of, labels_of, names_in
 
-Shape = Literal["messages", "prompt_completion", "tokens", "sharegpt", "alpaca"]
-SHAPES: tuple[Shape, ...] = get_args(Shape)
+Shape = Literal["messages", "prompt_completion", "tokens", "sharegpt", "alpaca", "preference"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)[:-1]
+"""The shapes whose rows are the dataset's; pairs need its run too (preference.py)."""
 Places = np.ndarray[Any, np.dtype[Any]]
 
 THOUGHT = "reasoning_content"

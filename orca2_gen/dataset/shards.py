@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.dataset.origins import COLUMN, PROVENANCE
-from orca2_gen.records import Example, Message, row_name
+from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_batches
 from orca2_gen.run_directory.record_tables import arrow_schema, check_schema, from_table
+from orca2_gen.run_directory.row_names import row_name
 
 ROWS_PER_BATCH = 1000
 SHARD_LAYOUT = 4

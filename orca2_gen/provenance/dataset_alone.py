@@ -22,8 +22,8 @@ from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
 from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, proof_fault
 from orca2_gen.provenance.row_origins import own_fault
-from orca2_gen.records import row_name
 from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.strategies import Strategies, load_strategies
 
 

@@ -78,7 +78,7 @@ def check_dataset(
     except DamagedFile as error:
         found.findings.append(str(error))
         return
-    if rows.ids != (examples if rows.name_attempts else _of_older(examples)):
+    if rows.ids != examples:
         found.findings.append(
             f"dataset: holds {rows.ids.total()} rows whose ids are not those of the "
             f"{examples.total()} examples"
@@ -91,11 +91,6 @@ def check_dataset(
     origins.tell(found)
     if prover is not None:
         _say_verdict(manifest, prover, found)
-
-
-def _of_older(examples: Counter[tuple[str, int]]) -> Counter[tuple[str, int]]:
-    """The ids of examples as rows have them that name no attempt."""
-    return Counter((problem_id, 0) for problem_id, _ in examples.elements())
 
 
 def _prover(

@@ -26,6 +26,8 @@ from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 REGRADED = "regraded"
 """Count in the receipt of a unit that no engine made: its rows are another run's completions,
 graded again."""
+NOW_REFUSED, NOW_ACCEPTED = "now_refused", "now_accepted"
+"""Counts beside REGRADED in the receipt of a unit of rationales: answers whose verdict changed."""
 
 
 def token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
@@ -83,7 +85,7 @@ def write_made(
         rejections += rejected
         kept += read_refused(run_dir, receipt, Rationale)
         counts = {name: num + receipt.counts[name] for name, num in counts.items()}
-    rejections += [_lost(problems[index].problem_id, unit.name.stage) for index in part.lost]
+    rejections += _given_up(unit, problems, part)
     if part.done or part.lost:  # in the order in which an undisturbed engine returns them
         place = {problem.problem_id: index for index, problem in enumerate(problems)}
         names = () if isinstance(unit, TeachUnit) else unit.strategies
@@ -109,10 +111,13 @@ def write_made(
     )
 
 
-def _lost(problem_id: str, stage: str) -> Rejection:
-    return Rejection(
-        problem_id=problem_id,
-        stage=stage,
-        reason="engine_died",
-        detail="the engines that worked on this problem alone died, twice in a row",
-    )
+def _given_up(unit: EngineUnit, problems: Sequence[Problem], part: Part) -> list[Rejection]:
+    return [
+        Rejection(
+            problem_id=problems[index].problem_id,
+            stage=unit.name.stage,
+            reason="engine_died",
+            detail="the engines that worked on this problem alone died, twice in a row",
+        )
+        for index in part.lost
+    ]

@@ -7,7 +7,7 @@ this run's keys; selections follow from them as in any run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from orca2_gen.provenance.matching import Matching, match_problems, matching_lin
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
-from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.ledger import committed_rows
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
@@ -26,7 +26,8 @@ from ray_jobs.evaluation import evaluation_unit, read_held_out
 from ray_jobs.pipeline import read_tasks, select_strategies
 from ray_jobs.regrading import stages
 from ray_jobs.regrading.evaluations import Evaluated, evaluation_leases, stored_evaluations
-from ray_jobs.regrading.leases import JudgedBlock, OlderProblems, RegradeGroupLease
+from ray_jobs.regrading.leases import JudgedBlock, Older, RegradeGroupLease
+from ray_jobs.regrading.rationales import reteach_leases, teaching_lines
 from ray_jobs.run import Run
 from ray_jobs.stages import run_files
 from ray_jobs.units import (
@@ -38,6 +39,9 @@ from ray_jobs.units import (
     judge_units,
     survivors_by_block,
 )
+
+_MADE = {"problems": ("scores", "rationales"), "evaluation_problems": ("evaluation",)}
+"""Stage of problems -> the stages with completions to them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +71,8 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
-    # A run that holds scores has read all its tasks; in any other a group may still grow.
-    has_scores = bool(source.ledger.committed("scores"))
+    # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
+    has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
     moved = matched["problems"].older_groups if "problems" in matched else None
     older = Older(ledger=source.ledger, groups=moved)
@@ -88,6 +92,9 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
         select_strategies(run)
+        if not source.teaching:
+            taught = reteach_leases(run, problems, older)
+            run_files(run, "rationales", stages.reteach_unit, taught)
     changes: dict[tuple[str, str, str], Changes] = {}
     for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
@@ -106,6 +113,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
             committed_rows(run.ledger, "selections", Selection),
             open_,
         )
+        lines += teaching_lines(run, source, problems)
     return Regrading(changes=changes, lines=tuple(lines))
 
 
@@ -128,10 +136,10 @@ def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
     otherwise; a stage whose problems are equal is absent.
     """
     strategies, found = run.inputs.strategies, {}
-    for stage, made in (("problems", "scores"), ("evaluation_problems", "evaluation")):
+    for stage, made in _MADE.items():
         reading = source.readings.get(stage)
         is_equal = reading is None or reading.key == run.keys[stage]
-        if is_equal or not source.ledger.committed(made):
+        if is_equal or not any(map(source.ledger.committed, made)):
             continue
         if stage == "problems":
             read_tasks(run)
@@ -143,26 +151,6 @@ def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
             continue
         found[stage] = match_problems(source.ledger, run.ledger, stage, names, strategies)
     return found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Older:
-    """The other run's units by the groups of this run."""
-
-    ledger: Ledger
-    groups: Mapping[str, Set[str]] | None
-    """Group here -> groups there that hold its problems; None if all problems are equal."""
-
-    def units(self, stage: str, group: str) -> list[Receipt]:
-        """The other run's units of a stage that may hold rows of a group of this run."""
-        names = {group} if self.groups is None else self.groups.get(group, ())
-        return [r for r in self.ledger.committed(stage) if r.group in names]
-
-    def problems(self, group: str) -> OlderProblems:
-        """The other run's problems that are compared with those of a group."""
-        if self.groups is None:
-            return None
-        return tuple(receipt.accepted for receipt in self.units("problems", group))
 
 
 def _pairs(
