@@ -102,7 +102,7 @@ def open_run(
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
         for line in (*ledger.notes, *_forked(fork, ledger, keys)):
             say(line)
-        about = about_run(config, inputs, () if fork is None else versions_of(fork))
+        about = about_run(config, inputs, versions_of(fork))
         record_stages(ledger, resolved(config), determinants, keys, inputs.strategies, about)
         committed = CommittedFiles(ledger=ledger, by_digest=check)
         committed.check()
@@ -124,7 +124,7 @@ def open_run(
                 driver=secrets.token_hex(3),
                 nodes=nodes,
             )
-        # An engine of a killed predecessor may have written its last files after we began.
+        # Dead processes leave files, a killed predecessor's engine even later. Now nobody writes.
         _say_if_any(say, set_aside_unlisted(ledger))
         say(committed.check())
 

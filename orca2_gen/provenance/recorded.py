@@ -159,8 +159,12 @@ def record_stages(
     write_bytes(path, json.dumps(body, indent=2, sort_keys=True).encode())
 
 
-def versions_of(run_dir: Path) -> tuple[Environment, ...]:
-    """The environments that engines of a run worked in, as far as it recorded them."""
+def versions_of(run_dir: Path | None) -> tuple[Environment, ...]:
+    """The environments that engines of a run worked in, as far as it recorded them; none of None,
+    which is no run.
+    """
+    if run_dir is None:
+        return ()
     try:
         about = read_recorded(run_dir).about
     except (OSError, DamagedFile):
