@@ -105,6 +105,11 @@ def of_stage(stage: str, damage: Callable[[Path], None]) -> Callable[[Path], Non
     return lambda run_dir: damage(unit_file(run_dir, stage))
 
 
+def of_refused(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Damages the first file of a teacher's refused answers."""
+    return lambda run_dir: damage(sorted((run_dir / "rationales").glob("*.refused.arrow"))[0])
+
+
 def of_file(name: str, damage: Callable[[Path], None]) -> Callable[[Path], None]:
     return lambda run_dir: damage(run_dir / name)
 

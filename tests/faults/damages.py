@@ -34,6 +34,7 @@ from tests.faults.damaged import (
     halve,
     null_in_scores,
     of_file,
+    of_refused,
     of_stage,
     other_group,
     outside_shard,
@@ -104,6 +105,22 @@ DAMAGES = [
         "scores/",
         "bytes",
         commands=(VERIFY, RUN, CHECK),
+    ),
+    *(
+        damage(
+            f"refused answers: {make.__name__}",
+            of_refused(make),
+            ".refused.arrow",
+            word,
+            commands=commands,
+        )
+        for make, word, commands in (
+            (flip, "SHA-256", (VERIFY, CHECK)),
+            (cut, "bytes", (VERIFY, RUN)),
+            (Path.unlink, "absent", (VERIFY, RUN)),
+            (to_fifo, "rationales/", (VERIFY, RUN)),
+            (to_outside, "rationales/", (VERIFY, RUN)),
+        )
     ),
     damage("a null in scores", null_in_scores, "scores/", "null"),
     # Ledger lines with a right checksum.
