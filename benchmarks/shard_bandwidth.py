@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import orca2_gen.microworld
+from benchmarks.origin_files import with_origins
 from orca2_gen.chat import Chat, encode_conversation, load_chat
 from orca2_gen.dataset.figures import RowCounts
 from orca2_gen.dataset.proof import prove
@@ -37,7 +38,12 @@ from orca2_gen.dataset.write import DatasetPlan, write_shards
 from orca2_gen.microworld.instructions import microworld_strategies
 from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Example, Message
-from orca2_gen.run_directory.arrow_files import FileEntry, check_file, read_records, write_table
+from orca2_gen.run_directory.arrow_files import (
+    FileEntry,
+    check_file,
+    read_records,
+    write_table,
+)
 from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.record_tables import to_table
 from orca2_gen.strategies import Strategies
@@ -57,8 +63,9 @@ def main() -> None:
         run_dir = Path(directory)
         pool = pool_of(chat, strategies, options.tokens)
         units = list(written_units(run_dir, pool, options.rows))
+        plan = with_origins(run_dir, plan_of(units), strategies)
         # First, since the memory of records would count in the peak.
-        figures = measured(run_dir, plan_of(units), chat, strategies)
+        figures = measured(run_dir, plan, chat, strategies)
         pairs = [
             compared(run_dir, units[: options.compared_rows // ROWS_PER_UNIT], chat, strategies)
             for _ in range(options.pairs)

@@ -198,8 +198,8 @@ def regrade(
     and open_requests of the selection. If task files are read otherwise, problems match by id and
     prompt, and only the answers to those that match are carried over. A judge's replies are read
     again, unless its weights or instructions, or the reference, differ.
-    `orca2 run CONFIG` then continues; it asks the teacher again, since rationales are not carried
-    over: refused answers are not stored.
+    The teacher's stored answers are gone through again where the teacher would be asked alike;
+    `orca2 run CONFIG` then continues, and asks the teacher only for answers that are not stored.
     """
     from orca2_gen.console.tables import regrading_table
     from orca2_gen.provenance.inputs import read_inputs

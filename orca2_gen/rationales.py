@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,13 +14,36 @@ from orca2_gen.grading.grade import graded
 from orca2_gen.grading.verdicts import Grade
 from orca2_gen.prompts import user_text
 from orca2_gen.quoting import quotes_instruction
-from orca2_gen.records import Problem, Rationale, Rejection
+from orca2_gen.records import Completion, Problem, Rationale, Rejection
 from orca2_gen.strategies import Strategies
 
 ACCEPTANCE_VERSION = 3
 """Raise it with every change to what is accepted: part of the stage keys."""
 
 Thoughts = Literal["keep", "drop", "refuse"]
+GRADED_FAULTS = ("incorrect", "unparsed", "ungraded")
+"""Reasons to refuse an answer that today's grader gives; another one may give others."""
+FAULTS = (
+    "truncated",
+    "empty",
+    "stray_marker",
+    "thought",
+    "thought_cut",
+    "quotes_instruction",
+    *GRADED_FAULTS,
+    "repeated",
+)
+"""All reasons to refuse an answer."""
+_COMPLETION_FIELDS = (
+    "problem_id",
+    "strategy",
+    "attempt",
+    "text",
+    "num_prompt_tokens",
+    "num_completion_tokens",
+    "reasoning",
+)
+"""Fields that a Rationale takes over from its completion."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,11 +102,15 @@ async def teach(
     chat: Chat,
     strategies: Strategies,
     asking: Asking,
+    stored: Sequence[Rationale] = (),
 ) -> Taught:
-    """The teacher's answers, asked for until `per_problem` are accepted or attempts run out."""
-    accepted: list[Rationale] = []
-    refused: list[Rationale] = []
-    for attempt in range(asking.max_attempts):
+    """The teacher's answers, asked for until `per_problem` are accepted or attempts run out.
+
+    Answers in `stored`, which an earlier run asked for in the same words, are graded again instead
+    of asked for.
+    """
+
+    async def answer_of(attempt: int) -> Rationale:
         answer = await ask(
             problem,
             strategy,
@@ -97,19 +124,51 @@ async def teach(
         )
         verdict = await graded(problem, answer.completion)
         rationale = _rationale(problem, strategy, attempt, answer, verdict, strategies)
-        # An open answer has no gold to match: one that is finished and quotes nothing is kept.
-        verify = asking.verify and problem.answer_type != "open"
         told = (rationale.system, *rationale.further_calls)
         fault = fault_of(
-            answer, verdict, told=told, user=rationale.user, verify=verify, thoughts=asking.thoughts
+            answer,
+            verdict,
+            told=told,
+            user=rationale.user,
+            verify=_is_verified(problem, asking),
+            thoughts=asking.thoughts,
         )
+        return dataclasses.replace(rationale, fault=fault or "")
+
+    taught = await _taught(problem, asking, stored, answer_of)
+    assert taught is not None
+    return taught
+
+
+async def retaught(problem: Problem, asking: Asking, stored: Sequence[Rationale]) -> Taught | None:
+    """What `teach` would return, from stored answers alone; None if it would ask for another."""
+    return await _taught(problem, asking, stored, None)
+
+
+async def _taught(
+    problem: Problem,
+    asking: Asking,
+    stored: Sequence[Rationale],
+    answer_of: Callable[[int], Awaitable[Rationale]] | None,
+) -> Taught | None:
+    """The answers to one attempt after the other; None if one is neither stored nor asked for."""
+    by_attempt = {row.attempt: row for row in stored}
+    accepted: list[Rationale] = []
+    refused: list[Rationale] = []
+    for attempt in range(asking.max_attempts):
+        if attempt in by_attempt:
+            row = await _regraded(problem, by_attempt[attempt], asking)
+        elif answer_of is not None:
+            row = await answer_of(attempt)
+        else:
+            return None
         said = {taught_by(each, asking.thoughts) for each in accepted}
-        if fault is None and taught_by(rationale, asking.thoughts) in said:
-            fault = "repeated"
-        if fault is not None:
-            refused.append(dataclasses.replace(rationale, fault=fault))
+        if not row.fault and taught_by(row, asking.thoughts) in said:
+            row = dataclasses.replace(row, fault="repeated")
+        if row.fault:
+            refused.append(row)
             continue
-        accepted.append(rationale)
+        accepted.append(row)
         if len(accepted) == asking.per_problem:
             break
     return Taught(
@@ -126,6 +185,27 @@ def taught_by(rationale: Rationale, thoughts: Thoughts) -> tuple[str, str]:
     """
     thought = rationale.reasoning if thoughts == "keep" else ""
     return " ".join(rationale.text.split()), " ".join(thought.split())
+
+
+async def _regraded(problem: Problem, stored: Rationale, asking: Asking) -> Rationale:
+    """A stored answer under today's grader; a fault that no grader found stays."""
+    completion = Completion(
+        role="teacher",
+        call=0,
+        finish_reason="length" if stored.fault == "truncated" else "stop",
+        num_cached_tokens=0,
+        **{name: getattr(stored, name) for name in _COMPLETION_FIELDS},
+    )
+    verdict = await graded(problem, completion)
+    fault = stored.fault
+    if fault in ("", "repeated", *GRADED_FAULTS):
+        fault = _graded_fault(verdict, _is_verified(problem, asking)) or ""
+    return dataclasses.replace(stored, answer=verdict.answer, fault=fault)
+
+
+def _is_verified(problem: Problem, asking: Asking) -> bool:
+    # An open answer has no gold to match: one that is finished and quotes nothing is kept.
+    return asking.verify and problem.answer_type != "open"
 
 
 def _rationale(
@@ -193,6 +273,11 @@ def fault_of(
     said = [completion.text, completion.reasoning] if thoughts == "keep" else [completion.text]
     if any(quotes_instruction(each, text, user) for each in said for text in told):
         return "quotes_instruction"
+    return _graded_fault(verdict, verify)
+
+
+def _graded_fault(verdict: Grade, verify: bool) -> str | None:
+    """The fault that the grader finds in an answer that has no other."""
     if verify and verdict.outcome != "correct":
         return verdict.outcome
     return "unparsed" if verdict.outcome == "unparsed" else None

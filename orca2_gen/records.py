@@ -6,7 +6,7 @@ from the fields, so the order and names below are also the file format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 Role = Literal["student", "teacher", "judge"]
@@ -58,6 +58,13 @@ class Problem:
     sub_category: str = ""
     examples: tuple[Shot, ...] = ()
     """Worked examples before the question, in this order; empty unless the task is few-shot."""
+    source_file: str = field(default="", compare=False)
+    """The task's file that holds the row: its path below the task's directory, or the lone file's
+    name; never where the task lies on a machine. Empty in older files. Where a row lies is no part
+    of what it asks, so equal problems may lie in different files."""
+    source_line: int = field(default=0, compare=False)
+    """The row's place in that file, from 1: the line of a text file, the row of a Parquet or Arrow
+    file, the item of a JSON array or document. 0 in older files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,16 +255,6 @@ class Rationale:
     """The teacher's thought before the text; with several calls, all their thoughts."""
     fault: str = ""
     """The reason why the answer was refused, as in a Rejection; empty if it was accepted."""
-
-
-def row_name(problem_id: str, attempt: int) -> str:
-    """The name for people of one of a problem's rationales, examples or rows of the dataset."""
-    return f"{problem_id}, attempt {attempt}" if attempt else problem_id
-
-
-def rows_in_words(rows: int, problems: int | None) -> str:
-    """The number of rows, and of their problems where it is known to be another one."""
-    return f"{rows} rows" + (f" of {problems} problems" if problems not in (None, rows) else "")
 
 
 def engine_completions(

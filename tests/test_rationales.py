@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat, template_ids
 from orca2_gen.engine import Request
 from orca2_gen.prompts import prompt_messages, user_text
-from orca2_gen.rationales import Asking, Taught, teach
+from orca2_gen.rationales import Asking, Taught, retaught, taught_by, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
@@ -314,3 +314,103 @@ def test_a_rejected_problem_keeps_the_answers_that_were_refused(
     assert [(row.attempt, row.fault, row.answer) for row in result.refused] == [
         (attempt, "incorrect", "8") for attempt in range(3)
     ]
+
+
+SAID = (RIGHT, f"  {RIGHT} ", "Nine.\nAnswer: 9", WRONG, "I have no idea.", "", "so " * 400)
+
+
+@given(
+    said=st.lists(st.sampled_from(SAID), min_size=5, max_size=5),
+    was=st.lists(st.sampled_from(["", "incorrect", "unparsed", "ungraded"]), min_size=5),
+    num_stored=st.integers(0, 5),
+    lost=st.sets(st.integers(0, 4), max_size=2),
+    per_problem=st.integers(1, 3),
+    max_attempts=st.integers(1, 5),
+    verify=st.booleans(),
+)
+def test_stored_answers_are_taken_as_if_they_had_just_come_and_only_the_others_are_asked_for(
+    sum_problem: Problem,
+    chatml: Chat,
+    strategies: Strategies,
+    said: list[str],
+    was: list[str],
+    num_stored: int,
+    lost: set[int],
+    per_problem: int,
+    max_attempts: int,
+    verify: bool,
+) -> None:
+    asking = dataclasses.replace(
+        ASKING, per_problem=per_problem, max_attempts=max_attempts, verify=verify
+    )
+    asked: list[int] = []
+
+    def script(request: Request) -> str:
+        asked.append(request.attempt)
+        return said[request.attempt]
+
+    def run(asking: Asking, stored: Sequence[Rationale] = ()) -> Taught:
+        asked.clear()
+        return asyncio.run(
+            teach(
+                sum_problem,
+                "step_by_step",
+                engine=ScriptedEngine(chatml, script),
+                chat=chatml,
+                strategies=strategies,
+                asking=asking,
+                stored=stored,
+            )
+        )
+
+    every = run(dataclasses.replace(asking, per_problem=9, max_attempts=5))
+    answers = sorted((*every.rationales, *every.refused), key=lambda row: row.attempt)
+    # The verdicts of another grader, where a grader gives them.
+    stored = [
+        row
+        if row.fault in ("truncated", "empty")
+        else dataclasses.replace(row, fault=fault, answer="of another grader")
+        for row, fault in zip(answers, was, strict=False)
+        if row.attempt < num_stored and row.attempt not in lost
+    ]
+    fresh = run(asking)
+    needed = list(asked)
+    again = run(asking, stored)
+    assert again == fresh
+    assert asked == [number for number in needed if number not in {row.attempt for row in stored}]
+    alone = asyncio.run(retaught(sum_problem, asking, stored))
+    assert alone == (None if asked else fresh)
+
+
+said_in_words = st.lists(st.sampled_from(["it", "is", "7"]), min_size=1, max_size=3)
+pairs = st.tuples(said_in_words, said_in_words)
+
+
+@given(
+    texts=st.tuples(said_in_words, said_in_words), thoughts=st.tuples(said_in_words, said_in_words)
+)
+def test_two_answers_are_one_row_if_they_teach_the_same_words(
+    texts: tuple[list[str], list[str]], thoughts: tuple[list[str], list[str]]
+) -> None:
+    first, second = (
+        dataclasses.replace(RATIONALE, text=space.join(text), reasoning=space.join(thought))
+        for text, thought, space in zip(texts, thoughts, (" ", "\n\n"), strict=True)
+    )
+    are_one = taught_by(first, "drop") == taught_by(second, "drop")
+    assert are_one == (texts[0] == texts[1])
+    are_one = taught_by(first, "keep") == taught_by(second, "keep")
+    assert are_one == (texts[0] == texts[1] and thoughts[0] == thoughts[1])
+
+
+RATIONALE = Rationale(
+    problem_id="sums/train/1",
+    task="sums",
+    strategy="direct_answer",
+    attempt=0,
+    system="",
+    user="",
+    text="",
+    answer="",
+    num_prompt_tokens=1,
+    num_completion_tokens=1,
+)

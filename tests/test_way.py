@@ -28,16 +28,28 @@ orca2_gen/chat/template_arguments.py              23      23
 orca2_gen/chat/templates.py                      163     163
 orca2_gen/chat/thinking.py                       106     106
 orca2_gen/config/arguments.py                     17      17
-orca2_gen/config/load.py                           9       9
-orca2_gen/config/schema.py                         8       8
-orca2_gen/dataset/card.py                         19      19
-orca2_gen/dataset/manifest.py                     38      38
-orca2_gen/dataset/proof.py                        45      45
-orca2_gen/dataset/shards.py                       98      98
-orca2_gen/dataset/write.py                       169     169
+orca2_gen/config/engine.py                         8       8
+orca2_gen/config/engine_arguments.py              29      29
+orca2_gen/config/load.py                          57      57
+orca2_gen/config/paths.py                         46      46
+orca2_gen/config/schema.py                        90      90
+orca2_gen/config/scoring.py                       10      10
+orca2_gen/config/secrecy.py                       28      28
+orca2_gen/config/section.py                       17      17
+orca2_gen/config/task.py                          42      42
+orca2_gen/dataset/card.py                         21      21
+orca2_gen/dataset/instruction_search.py           70      70
+orca2_gen/dataset/manifest.py                     41      41
+orca2_gen/dataset/origins.py                     132     132
+orca2_gen/dataset/prompt_search.py                42      42
+orca2_gen/dataset/proof.py                       123     123
+orca2_gen/dataset/shards.py                      133     133
+orca2_gen/dataset/template_texts.py               71      71
+orca2_gen/dataset/verdict.py                      32      32
+orca2_gen/dataset/write.py                       172     172
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
-orca2_gen/erasure.py                              54      54
+orca2_gen/erasure.py                              56      56
 orca2_gen/grading/announcements.py                80      80
 orca2_gen/grading/answers.py                      19      26
 orca2_gen/grading/choices.py                       -      28
@@ -53,24 +65,29 @@ orca2_gen/grading/verdicts.py                     12       3
 orca2_gen/lengths.py                              83      83
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
-orca2_gen/quoting.py                              45      45
-orca2_gen/rationales.py                          113     113
+orca2_gen/provenance/recorded.py                  24      24
+orca2_gen/provenance/row_origins.py               35      35
+orca2_gen/quoting.py                              51      51
+orca2_gen/rationales.py                          153     153
 orca2_gen/records.py                              14      14
 orca2_gen/run_directory/arrow_files.py           142     142
 orca2_gen/run_directory/digests.py                19      19
 orca2_gen/run_directory/durable_files.py          62      62
-orca2_gen/run_directory/json_files.py             18      18
+orca2_gen/run_directory/json_files.py             54      54
+orca2_gen/run_directory/ledger.py                 80      80
+orca2_gen/run_directory/ledger_lines.py           99      99
 orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          99      99
 orca2_gen/run_directory/regular_files.py          41      41
-orca2_gen/run_directory/units.py                  76      76
+orca2_gen/run_directory/row_names.py               6       6
+orca2_gen/run_directory/units.py                 122     122
 orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              39      39
 orca2_gen/scripted_engine.py                      70      70
 orca2_gen/selection/blocks.py                     20      20
 orca2_gen/selection/decision.py                  156     156
 orca2_gen/selection/race.py                       12      12
-orca2_gen/strategies.py                           19      19
+orca2_gen/strategies.py                           29      29
 orca2_gen/tasks/choice_labels.py                   -      14
 orca2_gen/tasks/columns.py                        13      13
 orca2_gen/tasks/comparison.py                     41      41
@@ -91,20 +108,22 @@ orca2_gen/tasks/matches.py                        23      23
 orca2_gen/tasks/near_duplicates.py                58      58
 orca2_gen/tasks/normal_form.py                    28      20
 orca2_gen/tasks/read.py                           78      78
-orca2_gen/tasks/rows.py                           73      73
+orca2_gen/tasks/rows.py                           79      79
 orca2_gen/tasks/source.py                         34      34
-orca2_gen/tasks/stated_rows.py                    59      59
+orca2_gen/tasks/stated_rows.py                    61      61
 orca2_gen/tasks/statements.py                    104     127
 orca2_gen/tasks/trigrams.py                       62      62
 ray_jobs/decontamination.py                       11      11
-ray_jobs/dispatch/unit_receipts.py                65      65
-ray_jobs/engines/actor.py                        177     177
+ray_jobs/dispatch/leases.py                        8       8
+ray_jobs/dispatch/unit_receipts.py                77      77
+ray_jobs/engines/actor.py                        178     178
+ray_jobs/engines/versions.py                      16      16
 ray_jobs/engines/watchdog.py                      47      47
-ray_jobs/file_stages.py                          129     129
-orca2_gen: files                                  75      78
-orca2_gen: lines                                4093    4237
-ray_jobs: files                                    5       5
-ray_jobs: lines                                  429     429
+ray_jobs/file_stages.py                          132     132
+orca2_gen: files                                  92      95
+orca2_gen: lines                                5263    5407
+ray_jobs: files                                    7       7
+ray_jobs: lines                                  469     469
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -31,10 +31,19 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Do not count the rows whose text gives other tokens, which takes most of the time.",
 )
-def export(given: Path, out: Path, format_: Format, shape: Shape, no_compare: bool) -> None:
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Keep the column that says where each row comes from. LLaMA-Factory and axolotl may "
+    "refuse a nested column that they do not know.",
+)
+def export(
+    given: Path, out: Path, format_: Format, shape: Shape, no_compare: bool, provenance: bool
+) -> None:
     """Write the rows of RUN's dataset to the directory OUT, in a shape that another trainer reads.
 
-    RUN is a run directory or a dataset directory. OUT is new, empty, or an earlier export, which is
+    RUN is a run directory or a dataset directory; the shape preference pairs the dataset's answers
+    with refused ones, which lie in the run. OUT is new, empty, or an earlier export, which is
     replaced once the new one is whole. `datasets.load_dataset(OUT)` opens it; OUT/README.md says
     how TRL, axolotl and LLaMA-Factory do.
 
@@ -51,7 +60,14 @@ def export(given: Path, out: Path, format_: Format, shape: Shape, no_compare: bo
         except ValueError as error:
             click.echo(f"note: no text is compared with the rows' tokens: {error}")
     tokenizer = chat and chat.tokenizer
-    made = exporting.export(root, out, shape=shape, format=format_, tokenizer=tokenizer)
+    made = exporting.export(
+        root,
+        out,
+        shape=shape,
+        format=format_,
+        tokenizer=tokenizer,
+        has_provenance=provenance,
+    )
     if made.other_tokens:
         click.echo(
             f"note: {made.other_tokens} of {made.rows} rows give other tokens, e.g. "
@@ -59,10 +75,11 @@ def export(given: Path, out: Path, format_: Format, shape: Shape, no_compare: bo
             "own template; export --shape tokens to train the dataset's"
         )
     files = len(made.files)
-    click.echo(
-        f"{out}: {made.rows} rows of {shape} in {files} {format_} file{'s' * (files > 1)}; "
-        f"{made.trained_tokens} of {made.input_tokens} tokens are trained"
-    )
+    what = "pairs" if made.unpaired is not None else f"rows of {shape}"
+    told = f"{made.trained_tokens} of {made.input_tokens} tokens are trained"
+    if made.unpaired is not None:
+        told = f"{made.unpaired} rows of the dataset have no incorrect answer beside them"
+    click.echo(f"{out}: {made.rows} {what} in {files} {format_} file{'s' * (files > 1)}; {told}")
 
 
 def _chat_of(root: Path) -> Chat:

@@ -11,6 +11,7 @@ from typing import Any
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.engine_arguments import argument_models, path_places
 from orca2_gen.config.schema import Config
+from orca2_gen.run_directory.stored_answers import FOLDER as STORED
 from orca2_gen.run_directory.units import STAGES
 from orca2_gen.run_directory.unlisted import SET_ASIDE
 
@@ -21,7 +22,7 @@ _KEPT_RELATIVE = [("run_dir",), ("training", "output")]
 """Keys that count from the working directory, whichever that is when they are used."""
 # `s3://...` is a relative path for the system, which would make a directory of that name.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_WRITTEN = (*STAGES, "rejections", "dataset", SET_ASIDE)
+_WRITTEN = (*STAGES, "rejections", "dataset", STORED, SET_ASIDE)
 """Folders of a run directory that a run writes."""
 
 

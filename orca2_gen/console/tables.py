@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from orca2_gen.records import Example, Rationale, Selection, row_name, rows_in_words
+from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.row_names import row_name, rows_in_words
 from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A dataset directory -> the files that a trainer of somebody else reads, in one of five shapes.
+"""A dataset directory -> the files that a trainer of somebody else reads, in one of several shapes.
 
     OUT/train-00000-of-000NN.{parquet,jsonl}   the rows, in the dataset's order
     OUT/README.md                              the card, by which `load_dataset(OUT)` finds them
@@ -23,8 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.dataset.croissant import CROISSANT, export_croissant
-from orca2_gen.dataset.export_card import dataset_description, export_card
+from orca2_gen.dataset.export_descriptions import export_descriptions
 from orca2_gen.dataset.export_files import (
     BOUNDS,
     Bounds,
@@ -34,16 +33,14 @@ from orca2_gen.dataset.export_files import (
     writing,
 )
 from orca2_gen.dataset.export_manifest import (
-    CARD,
     EXPORT,
     EXPORT_VERSION,
-    INFO,
     ExportManifest,
-    json_bytes,
 )
 from orca2_gen.dataset.export_place import claimable, export_place
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
-from orca2_gen.dataset.retokenised import rows_of_other_tokens
+from orca2_gen.dataset.preference import Pairing, pairing_of, pairs, preference_schema
+from orca2_gen.dataset.retokenised import rejected_that_spell, rows_of_other_tokens
 from orca2_gen.dataset.shapes import Shape, shape_schema, shaped
 from orca2_gen.dataset.shards import has_its_labels, read_shard
 from orca2_gen.dataset.verdict import verdict_of
@@ -100,6 +97,7 @@ def export(
     format: Format,
     bounds: Bounds = BOUNDS,
     tokenizer: Any = None,
+    has_provenance: bool = False,
 ) -> ExportManifest:
     """Writes the rows of a dataset directory to OUT, in one step for readers.
 
@@ -111,6 +109,7 @@ def export(
         bounds: the most of a row group and of a file.
         tokenizer: transformers' tokenizer of the student, to compare texts with; None compares
             nothing.
+        has_provenance: whether rows keep the column `provenance`.
 
     Raises:
         ValueError: there is no whole dataset, a row does not fit the shape, or OUT is somebody's.
@@ -118,6 +117,7 @@ def export(
         OSError: it cannot be written; the message names file and bytes.
     """
     manifest = checked_manifest(root)
+    pairing = pairing_of(root) if shape == "preference" else None
     claimable(out, root)
     if not sum(entry.rows for entry in manifest.files):
         raise ValueError(f"{root} holds no rows, so there is nothing to export")
@@ -126,31 +126,53 @@ def export(
     with export_place(out, root) as folder:
         shards = _batches(root, manifest, counts)
         first = next(shards)
-        schema = shape_schema(shape, first.schema)
-        entries = write_files(
-            folder,
-            out,
-            _shaped(root, _both(first, shards), shape, schema, compared, counts),
-            schema=schema,
-            format=format,
-            bounds=bounds,
-        )
+        schema = _schema(root, shape, first.schema, has_provenance)
+        if pairing is None:
+            rows = _shaped(root, _both(first, shards), shape, schema, compared, counts)
+        else:
+            rows = _paired(pairing, _both(first, shards), schema, compared, counts)
+        entries = write_files(folder, out, rows, schema=schema, format=format, bounds=bounds)
         _check_counts(root, manifest, counts)
         made = _described(manifest, entries, counts, shape, format)
+        if pairing is not None:
+            made = _described_pairs(root, made, pairing)
+        tasks = counts.tasks if pairing is None else pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        descriptions = [
-            _write(folder, out, CARD, export_card(made, manifest, schema, counts.tasks)),
-            _write(folder, out, CROISSANT, json_bytes(export_croissant(made, manifest, schema))),
-        ]
-        info = dataset_description(shape, [entry.path for entry in entries])
-        if info is not None:
-            descriptions.append(_write(folder, out, INFO, json_bytes(info)))
+        bodies = export_descriptions(made, manifest, schema, tasks)
+        descriptions = [_write(folder, out, name, body) for name, body in bodies.items()]
         made = dataclasses.replace(made, descriptions=tuple(descriptions))
         _write(folder, out, EXPORT, made.body())
     return made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
+
+
+def _schema(root: Path, shape: Shape, shard: pa.Schema, has_provenance: bool) -> pa.Schema:
+    """The schema of an export, made of shards of this schema.
+
+    Raises:
+        ValueError: the provenance is asked for where there is none.
+    """
+    if shape == "preference":
+        if has_provenance:
+            raise ValueError(
+                "a pair has no provenance, which is a row's; export without it, or in another shape"
+            )
+        return preference_schema(shard)
+    try:
+        return shape_schema(shape, shard, has_provenance)
+    except ValueError as error:
+        raise ValueError(f"{root} {error}") from None
 
 
 def _batches(root: Path, manifest: Manifest, counts: _Counts) -> Iterator[pa.RecordBatch]:
@@ -202,6 +224,27 @@ def _shaped(
         yield made
 
 
+def _paired(
+    pairing: Pairing,
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    tokenizer: Any,
+    counts: _Counts,
+) -> Iterator[pa.RecordBatch]:
+    """The pairs of the rows; those of other tokens are counted if there is a tokenizer."""
+
+    def compared() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if tokenizer is not None:
+                counts.add_others(rows_of_other_tokens(tokenizer, batch))
+            yield batch
+
+    for made in pairs(pairing, compared(), schema):
+        if tokenizer is not None:
+            counts.add_others(rejected_that_spell(tokenizer, made))
+        yield made
+
+
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:
     """Checks the rows against the figures that the manifest of a dataset of ours has."""
     summary = manifest.summary
@@ -227,7 +270,7 @@ def _described(
         prompts=manifest.prompts,
         source_digest=manifest.digest,
         tokenizer_digest=manifest.tokenizer_digest,
-        rows=counts.tasks.total(),
+        rows=sum(entry.rows for entry in entries),
         problems=manifest.summary.problems if manifest.summary is not None else None,
         input_tokens=counts.input_tokens,
         trained_tokens=counts.trained_tokens,

@@ -25,7 +25,7 @@ from orca2_gen.dataset.export_manifest import ExportManifest
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.markdown import escaped, table
 from orca2_gen.dataset.shapes import THOUGHT
-from orca2_gen.records import rows_in_words
+from orca2_gen.run_directory.row_names import rows_in_words
 
 NAME = "orca2"
 """The name of the rows in dataset_info.json."""
@@ -54,6 +54,10 @@ _READERS = {
 - axolotl: `path: OUT`, `type: alpaca_w_system.load_chat`; it uses no chat template.
 - LLaMA-Factory's own template `chatml` trains a line break behind the end of the turn: one more
   token a row than the dataset does.""",
+    "preference": """\
+- TRL: `DPOTrainer` with its defaults, on the columns `prompt`, `chosen` and `rejected`.
+- `chosen` is an accepted answer of the teacher, `rejected` an answer of the same teacher, to the
+  same problem and under the same strategy, that the grader found incorrect.""",
 }
 _PROMPTS = {
     "erased": "Every row's system message is the cautious one: the strategy's instruction is gone.",
@@ -118,6 +122,11 @@ def _warnings(made: ExportManifest, schema: pa.Schema) -> Iterator[str]:
             "LLaMA-Factory does not read it; gpt-oss's template reads `thinking`, Gemma 4's "
             "`reasoning`: rename it for them.\n"
         )
+    if made.unpaired is not None:
+        yield (
+            f"{made.unpaired:,} rows of the dataset make no pair: no incorrect answer to their "
+            "problem was kept.\n"
+        )
     if made.other_tokens:
         yield (
             f"The texts of {made.other_tokens:,} rows, e.g. {escaped(made.other_tokens_in)}, give "
@@ -140,8 +149,10 @@ def _described(column: pa.Field) -> dict[str, Any]:
 
 
 def _type_of(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(type_):
+        return {"struct": [_described(field) for field in type_]}
     if not pa.types.is_list(type_):
-        return {"dtype": str(type_)}
+        return {"dtype": "float64" if type_ == pa.float64() else str(type_)}
     item = type_.value_type
     if pa.types.is_struct(item):
         return {"list": [_described(field) for field in item]}

@@ -48,6 +48,9 @@ class ExportManifest:
     """The name of the first of them."""
     verdict: str = ""
     """What the source's proof of erasure says, in one line; empty if it has none."""
+    unpaired: int | None = None
+    """Rows of the dataset without a pair, since no incorrect answer to their problem is kept; None
+    in shapes other than `preference`."""
 
     @property
     def listed(self) -> tuple[FileEntry, ...]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.dataset.shards import features_of
-from orca2_gen.records import rows_in_words
+from orca2_gen.run_directory.row_names import rows_in_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

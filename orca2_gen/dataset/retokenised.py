@@ -41,6 +41,18 @@ def rows_of_other_tokens(tokenizer: Any, batch: pa.RecordBatch) -> Iterator[str]
                 yield name
 
 
+def rejected_that_spell(tokenizer: Any, batch: pa.RecordBatch) -> Iterator[str]:
+    """The problem_id of each pair whose rejected side spells one of the tokenizer's own tokens.
+
+    It is in no dataset and has no tokens of its own; a trainer would read the token there.
+    """
+    spelled = tuple(tokenizer.get_added_vocab())
+    names = batch.column("problem_id").to_pylist()
+    for name, [answer] in zip(names, batch.column("rejected").to_pylist(), strict=True):
+        if any(token in text for text in answer.values() for token in spelled):
+            yield name
+
+
 def _rendered(tokenizer: Any, messages: tuple[Message, ...]) -> str | None:
     """The text of a conversation; None if the template refuses it."""
     turns = []

@@ -5,6 +5,7 @@
     tokens              input_ids, attention_mask, labels
     sharegpt            conversations: from (system, human, gpt), value
     alpaca              instruction, input, output, system, history
+    preference          prompt, chosen, rejected: see preference.py
 
 Every row begins with its problem_id, task, strategy and attempt, of which the first and the last
 tell it from all others; TRL, axolotl, LLaMA-Factory and
@@ -23,10 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orca2_gen.dataset.origins import COLUMN, PROVENANCE
 from orca2_gen.dataset.shards import column_in, features_of, labels_of, names_in
 
-Shape = Literal["messages", "prompt_completion", "tokens", "sharegpt", "alpaca"]
-SHAPES: tuple[Shape, ...] = get_args(Shape)
+Shape = Literal["messages", "prompt_completion", "tokens", "sharegpt", "alpaca", "preference"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)[:-1]
+"""The shapes whose rows are the dataset's; pairs need its run too (preference.py)."""
 Places = np.ndarray[Any, np.dtype[Any]]
 
 THOUGHT = "reasoning_content"
@@ -45,8 +48,12 @@ _HOLDS_NO_THOUGHT = ("sharegpt", "alpaca")
 _TAKES_ONE_ANSWER = ("messages", "sharegpt", "alpaca")
 
 
-def shape_schema(shape: Shape, shard: pa.Schema) -> pa.Schema:
-    """The schema of a shape's rows, for shards of this schema, with its `datasets` features."""
+def shape_schema(shape: Shape, shard: pa.Schema, has_provenance: bool = False) -> pa.Schema:
+    """The schema of a shape's rows, for shards of this schema, with its `datasets` features.
+
+    Raises:
+        ValueError: the rows' provenance is wanted, and the shards have none.
+    """
     turn = [("role", _TEXT), ("content", _TEXT)]
     if keeps_thoughts(shard):
         turn.append((THOUGHT, _TEXT))
@@ -62,7 +69,15 @@ def shape_schema(shape: Shape, shard: pa.Schema) -> pa.Schema:
             ("history", pa.list_(pa.list_(_TEXT))),
         ],
     }
-    schema = pa.schema([*_KEPT.items(), *columns[shape]])
+    last = []
+    if has_provenance:
+        if COLUMN not in shard.names:
+            raise ValueError(
+                f"has no column {COLUMN}: an older version wrote it, or no run; remove it and run "
+                "`orca2 run` again, or export without --provenance"
+            )
+        last = [(COLUMN, PROVENANCE)]
+    schema = pa.schema([*_KEPT.items(), *columns[shape], *last])
     about = {"info": {"features": features_of(schema)}}
     return schema.with_metadata({"huggingface": json.dumps(about)})
 
@@ -85,7 +100,8 @@ def shaped(batch: pa.RecordBatch, shape: Shape, schema: pa.Schema) -> pa.RecordB
         ValueError: the shape cannot hold a row, or the row teaches nothing; the message names it.
     """
     _check_tokens(batch)
-    made: dict[str, pa.Array] = {name: column_in(batch, name) for name in _KEPT}
+    names = [*_KEPT, *([COLUMN] if COLUMN in schema.names else [])]
+    made: dict[str, pa.Array] = {name: column_in(batch, name) for name in names}
     if shape == "tokens":
         made |= _tokens(batch)
     else:

@@ -1,8 +1,8 @@
 """Examples <-> the shards of a dataset directory, as `datasets.load_from_disk` maps them.
 
 A shard has the columns of `Example` and `labels`, so that a trainer that knows nothing of us learns
-the answers and not the prompts. Ids and labels are of 32 bits and take together what the 64-bit ids
-of older shards took.
+the answers and not the prompts; and, if a run made it, `provenance` (origins.py). Ids and labels
+are of 32 bits and take together what the 64-bit ids of older shards took.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.records import Example, Message, row_name
+from orca2_gen.dataset.origins import COLUMN, PROVENANCE
+from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_batches
 from orca2_gen.run_directory.record_tables import arrow_schema, check_schema, from_table
+from orca2_gen.run_directory.row_names import row_name
 
 ROWS_PER_BATCH = 1000
-SHARD_LAYOUT = 3
-"""Raise it with every change of a shard's columns: 1 had no labels and 64-bit ids, 2 no attempt."""
+SHARD_LAYOUT = 4
+"""Raise it with every change of a shard's columns: 1 had no labels and 64-bit ids, 2 no attempt, 3
+no provenance."""
 IGNORED = -100
 """The label of a token without a loss: what torch's and transformers' cross entropy leave out."""
 
 _TEXT, _IDS = pa.string(), pa.list_(pa.int32())
+_DERIVED = {"labels": _IDS, COLUMN: PROVENANCE}
+"""The columns of a shard that are no field of an Example."""
 
 
-def shard_schema(has_reasoning: bool) -> pa.Schema:
+def shard_schema(has_reasoning: bool, has_provenance: bool = False) -> pa.Schema:
     """The schema of a shard; messages are of role and content alone unless thoughts are kept."""
     turn = ["role", "content", *(["reasoning"] if has_reasoning else [])]
     types = {
@@ -43,6 +49,8 @@ def shard_schema(has_reasoning: bool) -> pa.Schema:
         fields.append(pa.field(column.name, types.get(column.name, column.type)))
         if column.name == "input_ids":
             fields.append(pa.field("labels", _IDS))
+    if has_provenance:
+        fields.append(pa.field(COLUMN, PROVENANCE))
     schema = pa.schema(fields)
     # Without the features in the schema, `datasets` would guess another type for messages.
     about = {"info": {"features": features_of(schema)}}
@@ -65,12 +73,19 @@ def _feature(type_: pa.DataType) -> Any:
         is_struct = pa.types.is_struct(type_.value_type)
         # A `Sequence` of a struct means a struct of lists in version 3.
         return [item] if is_struct else {"feature": item, "length": -1, "_type": "Sequence"}
-    return {"dtype": str(type_), "_type": "Value"}
+    # Arrow itself calls it `double`.
+    return {"dtype": "float64" if type_ == pa.float64() else str(type_), "_type": "Value"}
 
 
-def to_shard(examples: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
-    """A shard's rows, made of a table of `Example`, which may lack what older versions lacked."""
+def to_shard(
+    examples: pa.Table, schema: pa.Schema, provenance: pa.StructArray | None = None
+) -> pa.RecordBatch:
+    """A shard's rows, made of a table of `Example`, which may lack what older versions lacked.
+
+    Their provenance is given if the schema has it.
+    """
     columns = {name: examples.column(name).combine_chunks() for name in examples.column_names}
+    columns |= {COLUMN: provenance} if provenance is not None else {}
     columns["input_ids"] = _as_int32(columns["input_ids"])
     columns["labels"] = labels_of(columns["input_ids"], columns["num_prompt_tokens"])
     columns["messages"] = _turns(columns["messages"], schema.field("messages").type)
@@ -135,14 +150,15 @@ def _check_columns(schema: pa.Schema) -> None:
     place = schema.get_field_index("input_ids")
     if place >= 0 and schema.field(place).type == _IDS:
         schema = schema.set(place, pa.field("input_ids", pa.list_(pa.int64())))
-    if "labels" in schema.names and schema.field("labels").type == _IDS:
-        schema = schema.remove(schema.get_field_index("labels"))
+    for name, type_ in _DERIVED.items():
+        if name in schema.names and schema.field(name).type == type_:
+            schema = schema.remove(schema.get_field_index(name))
     check_schema(schema, Example)
 
 
 def examples_in(batch: pa.RecordBatch) -> list[Example]:
     """The examples of a batch of a shard."""
-    names = [name for name in batch.schema.names if name != "labels"]
+    names = [name for name in batch.schema.names if name not in _DERIVED]
     return from_table(pa.Table.from_batches([batch]).select(names), Example)
 
 
@@ -182,6 +198,27 @@ def has_its_labels(batch: pa.RecordBatch) -> bool:
         return True
     expected = labels_of(batch.column("input_ids"), batch.column("num_prompt_tokens"))
     return bool(batch.column("labels").equals(expected))
+
+
+@dataclass(kw_only=True, slots=True)
+class RowSource:
+    """Rows that come in tables of any size and leave in others."""
+
+    tables: Iterator[pa.Table]
+    left: pa.Table | None = None
+
+    def take(self, most: int) -> pa.Table | None:
+        """The next rows, `most` of them unless fewer are left; None if none is."""
+        taken, num_rows = [], 0
+        while num_rows < most:
+            table = self.left if self.left is not None else next(self.tables, None)
+            if table is None:
+                break
+            part = table.slice(0, most - num_rows)
+            self.left = table.slice(part.num_rows) if part.num_rows < table.num_rows else None
+            taken.append(part)
+            num_rows += part.num_rows
+        return pa.concat_tables(taken) if num_rows else None
 
 
 def state_of(files: Sequence[FileEntry]) -> dict[str, Any]:

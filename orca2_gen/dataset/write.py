@@ -26,10 +26,12 @@ from orca2_gen.dataset.croissant import CROISSANT, croissant_of
 from orca2_gen.dataset.facts import RunFacts
 from orca2_gen.dataset.figures import DatasetSummary, RowCounts
 from orca2_gen.dataset.manifest import MANIFEST_VERSION, Manifest, checked_manifest, manifest_of
+from orca2_gen.dataset.origins import TeacherFacts, UnitOrigin, examples_provenance
 from orca2_gen.dataset.proof import ErasureProof, checked_proof
 from orca2_gen.dataset.shards import (
     ROWS_PER_BATCH,
     SHARD_LAYOUT,
+    RowSource,
     features_of,
     read_shard,
     shard_schema,
@@ -58,8 +60,17 @@ class DatasetPlan:
     key: str
     """Key of the examples stage."""
     name: str
+    origins: tuple[UnitOrigin, ...] = ()
+    """What each file of examples was made from; empty leaves the rows' provenance out."""
+    teacher: TeacherFacts | None = None
+    """Given with the origins."""
     facts: RunFacts | None = None
     """What the run says of the rows, for the card."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of its shards."""
+        return shard_schema(self.has_reasoning, has_provenance=bool(self.origins))
 
 
 Say = Callable[[str], None]
@@ -108,7 +119,7 @@ def write_dataset(
         "tokenizer_files": tokenizer_files_digest(Path(plan.tokenizer)),
         "files": [dataclasses.asdict(entry) for entry in files],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
-        "figures": dataclasses.asdict(counted.figures(shard_schema(plan.has_reasoning))),
+        "figures": dataclasses.asdict(counted.figures(plan.schema)),
         "facts": dataclasses.asdict(plan.facts) if plan.facts is not None else None,
         "card_version": CARD_VERSION,
         "name": plan.name,
@@ -125,8 +136,8 @@ def write_shards(
     run_dir: Path, plan: DatasetPlan, root: Path, counted: RowCounts
 ) -> list[FileEntry]:
     """Writes the plan's examples as shards in `root`, counting their rows; returns the entries."""
-    schema = shard_schema(plan.has_reasoning)
-    rows = RowSource(tables=_tables(run_dir, plan.examples, schema))
+    schema = plan.schema
+    rows = RowSource(tables=_tables(run_dir, plan, schema))
     num_rows = sum(entry.rows for entry in plan.examples)
     num_shards = max(1, -(-num_rows // plan.examples_per_shard))
     files = []
@@ -141,7 +152,10 @@ def _digest(plan: DatasetPlan, layout: int) -> str:
     """A hash of the plan, without the names of its files, and of the shards' layout."""
     # Names tell drivers and attempts; units count by their content alone.
     contents = tuple(dataclasses.replace(entry, path="") for entry in plan.examples)
-    body = dataclasses.asdict(dataclasses.replace(plan, examples=contents))
+    origins = tuple(origin.contents for origin in plan.origins)
+    body = dataclasses.asdict(dataclasses.replace(plan, examples=contents, origins=origins))
+    if layout < 4 or not origins:
+        del body["origins"], body["teacher"]  # older plans had no such keys
     if layout > 1:
         body["layout"] = layout  # older plans had no such key
     if not plan.has_reasoning:
@@ -151,31 +165,15 @@ def _digest(plan: DatasetPlan, layout: int) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(kw_only=True, slots=True)
-class RowSource:
-    """Rows that come in tables of any size and leave in others."""
-
-    tables: Iterator[pa.Table]
-    left: pa.Table | None = None
-
-    def take(self, most: int) -> pa.Table | None:
-        """The next rows, `most` of them unless fewer are left; None if none is."""
-        taken, num_rows = [], 0
-        while num_rows < most:
-            table = self.left if self.left is not None else next(self.tables, None)
-            if table is None:
-                break
-            part = table.slice(0, most - num_rows)
-            self.left = table.slice(part.num_rows) if part.num_rows < table.num_rows else None
-            taken.append(part)
-            num_rows += part.num_rows
-        return pa.concat_tables(taken) if num_rows else None
-
-
-def _tables(run_dir: Path, entries: Sequence[FileEntry], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of a shard, a table for each unit of examples."""
-    for entry in entries:
-        yield pa.Table.from_batches([to_shard(read_table(run_dir, entry, Example), schema)])
+def _tables(run_dir: Path, plan: DatasetPlan, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of all shards, a table for each unit of examples."""
+    assert len(plan.origins) in (0, len(plan.examples)), "each file of examples has one origin"
+    for index, entry in enumerate(plan.examples):
+        examples, made = read_table(run_dir, entry, Example), None
+        if plan.origins:
+            assert plan.teacher is not None, "origins come with the teacher's facts"
+            made = examples_provenance(run_dir, plan.origins[index], plan.teacher, examples)
+        yield pa.Table.from_batches([to_shard(examples, schema, made)])
 
 
 def _batches(rows: RowSource, num_rows: int) -> Iterator[pa.RecordBatch]:
@@ -223,7 +221,7 @@ def _proof(
 
 
 def _write_descriptions(root: Path, manifest: Manifest, plan: DatasetPlan) -> list[FileEntry]:
-    features = features_of(shard_schema(plan.has_reasoning))
+    features = features_of(plan.schema)
     about_features = {"features": features, "dataset_name": plan.name}
     return [
         _write(root, "state.json", json_bytes(state_of(manifest.files))),

@@ -11,18 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.provenance.unit_faults import Places, origin_faults, unit_faults, unit_table
-from orca2_gen.records import (
-    Example,
-    Problem,
-    Rationale,
-    Rejection,
-    Selection,
-    StudentScore,
-    row_name,
-)
+from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import from_table
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import Receipt
 
 RECORDS: dict[str, type] = {
@@ -154,6 +147,12 @@ def _check_counts(receipt: Receipt, found: Verification) -> None:
         found.findings.append(
             f"{receipt.stage}/{receipt.unit}: the ledger counts {said[0]} accepted + {said[1]} "
             f"rejected of {said[2]}, the files hold {accepted} + {rejected}"
+        )
+    refused = receipt.refused.rows if receipt.refused is not None else 0
+    if receipt.counts.get("refused", 0) != refused:
+        found.findings.append(
+            f"{receipt.stage}/{receipt.unit}: the ledger counts {receipt.counts.get('refused', 0)} "
+            f"refused answers, the files hold {refused}"
         )
 
 

@@ -22,8 +22,9 @@ from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.card_faults import figure_faults
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
 from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, proof_fault
-from orca2_gen.records import row_name
+from orca2_gen.provenance.row_origins import own_fault
 from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.strategies import Strategies, load_strategies
 
 
@@ -160,10 +161,11 @@ def _cautious(root: Path, manifest: Manifest, said: ErasureProof) -> str:
 def _check_rows(
     root: Path, manifest: Manifest, prover: RowsProved | None, found: Verification
 ) -> None:
-    rows = DatasetRows()
+    rows, inconsistent = DatasetRows(), ""
     for entry in manifest.files:
         for batch in read_shard(root, entry):
             rows.add(batch, prover)
+            inconsistent = inconsistent or own_fault(batch)
     found.table.append(("dataset", rows.ids.total(), rows.ids.total(), 0, 0))
     rows.note_several(found)
     if not is_its_summary(manifest, rows):
@@ -176,6 +178,8 @@ def _check_rows(
             f"{root}: labels are not the ids behind the prompt, e.g. in the rows from "
             f"{rows.mislabelled}"
         )
+    if inconsistent:
+        found.findings.append(f"{root}: {inconsistent}")
     if (manifest.prompts == "erased") != (manifest.proof is not None):
         found.findings.append(
             f"{root / 'manifest.json'} says prompts are {manifest.prompts}, and "

@@ -24,6 +24,7 @@ from orca2_gen.provenance.accounting import Verification
 from orca2_gen.provenance.card_faults import CARD, card_faults, fact_faults, figure_faults
 from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, row_faults
 from orca2_gen.provenance.recorded import Recorded
+from orca2_gen.provenance.row_origins import OriginCheck, origins_by_unit, teacher_facts
 from orca2_gen.run_directory.arrow_files import (
     DamagedFile,
     FileEntry,
@@ -63,14 +64,20 @@ def check_dataset(
     found.findings += description_faults(root, manifest, found)
     prover = _prover(manifest, config, strategies, recorded, found)
     rows = DatasetRows()
+    origins = OriginCheck(
+        run_dir=ledger.run_dir,
+        teacher=teacher_facts(recorded.stages, config),
+        origins=origins_by_unit(ledger),
+    )
     try:
         for entry in manifest.files:
             for batch in read_shard(root, entry):
                 rows.add(batch, prover)
+                origins.add(batch)
     except DamagedFile as error:
         found.findings.append(str(error))
         return
-    if rows.ids != (examples if rows.name_attempts else _of_older(examples)):
+    if rows.ids != examples:
         found.findings.append(
             f"dataset: holds {rows.ids.total()} rows whose ids are not those of the "
             f"{examples.total()} examples"
@@ -82,13 +89,9 @@ def check_dataset(
     found.findings += fact_faults(manifest, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
+    origins.tell(found)
     if prover is not None:
         _say_verdict(manifest, prover, found)
-
-
-def _of_older(examples: Counter[tuple[str, int]]) -> Counter[tuple[str, int]]:
-    """The ids of examples as rows have them that name no attempt."""
-    return Counter((problem_id, 0) for problem_id, _ in examples.elements())
 
 
 def _prover(

@@ -15,7 +15,7 @@ from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.proof import ErasureProof, RowsProved
 from orca2_gen.dataset.shards import has_its_labels, ids_in
 from orca2_gen.provenance.accounting import Verification
-from orca2_gen.records import row_name
+from orca2_gen.run_directory.row_names import row_name
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,8 +25,6 @@ class DatasetRows:
     counted: RowCounts = field(default_factory=RowCounts)
     ids: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Rows by problem and attempt; each stands here once in a whole dataset."""
-    name_attempts: bool = True
-    """Whether all rows do; those of an older version do not."""
     mislabelled: str = ""
     """Id of a row of the first batch whose labels are not its ids behind the prompt."""
 
@@ -44,7 +42,6 @@ class DatasetRows:
         ids = ids_in(batch)
         self.counted.add(batch)
         self.ids.update(ids)
-        self.name_attempts &= "attempt" in batch.schema.names
         self.mislabelled = self.mislabelled or ("" if has_its_labels(batch) else row_name(*ids[0]))
         if prover is not None:
             prover.add(batch)

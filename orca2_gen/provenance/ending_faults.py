@@ -20,6 +20,7 @@ from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.records import Message, Problem, Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.scoring import regraded
 
@@ -65,7 +66,8 @@ def ending_faults(ledger: Ledger, recorded: Recorded, config: Config) -> Iterato
     for receipt in ledger.committed("rationales"):
         for rationale in _rows(ledger, receipt, Rationale):
             if (rationale.problem_id, hash(rationale.text.strip())) in forced:
-                yield f"rationales: {rationale.problem_id} is taught a forced ending"
+                name = row_name(rationale.problem_id, rationale.attempt)
+                yield f"rationales: {name} is taught a forced ending"
 
 
 def cell_faults(

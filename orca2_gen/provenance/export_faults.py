@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,6 +70,8 @@ def _row_faults(directory: Path, manifest: ExportManifest) -> Iterator[str]:
 
 def _counted(directory: Path, entry: FileEntry, manifest: ExportManifest) -> tuple[int, int]:
     """The rows of a file and, of the shape tokens, its trained labels."""
+    if manifest.shape == "preference":
+        return _counted_pairs(directory, entry, manifest), 0
     has_labels = manifest.shape == "tokens"
     path = directory / entry.path
     if manifest.format == "parquet":
@@ -88,3 +91,31 @@ def _counted(directory: Path, entry: FileEntry, manifest: ExportManifest) -> tup
             if has_labels:
                 trained += sum(label != -100 for label in json.loads(line)["labels"])
     return rows, trained
+
+
+def _counted_pairs(directory: Path, entry: FileEntry, manifest: ExportManifest) -> int:
+    """The pairs of a file.
+
+    Raises:
+        ValueError: a row is no pair of two answers to one prompt.
+    """
+    rows = 0
+    for pair in _pairs(directory / entry.path, manifest.format):
+        rows += 1
+        [chosen], [rejected] = pair["chosen"], pair["rejected"]
+        roles = [turn["role"] for turn in (*pair["prompt"], chosen, rejected)]
+        is_answered = roles[-3:] == ["user", "assistant", "assistant"]
+        if not is_answered or chosen == rejected:
+            raise ValueError(f"{pair['problem_id']} is no pair of two answers to one prompt")
+    return rows
+
+
+def _pairs(path: Path, format: str) -> Iterator[dict[str, Any]]:
+    if format == "parquet":
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            for batch in parquet.iter_batches(1024):
+                yield from batch.to_pylist()
+        return
+    with open_regular(path) as file:
+        while line := file.readline(_MOST_LINE_BYTES):
+            yield json.loads(line)

@@ -9,6 +9,7 @@ from orca2_gen.calls import compose
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.schema import Config
 from orca2_gen.judging import judged
+from orca2_gen.provenance.refused_faults import refused_faults
 from orca2_gen.provenance.teaching_faults import examples_faults, rationales_faults
 from orca2_gen.provenance.unit_rows import lost_in, rows_in, rows_of
 from orca2_gen.records import Problem, Selection, StudentScore
@@ -66,6 +67,7 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
         if receipt.group not in unreadable:
             strategy = chosen.get(receipt.group)
             yield from rationales_faults(ledger, receipt, strategy, strategies, config.rationales)
+            yield from refused_faults(ledger, receipt, strategy, strategies, config.rationales)
     for receipt in ledger.committed("examples"):
         yield from examples_faults(ledger, receipt, config.rationales.thoughts)
 

@@ -24,6 +24,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.judging import awaits_judge, judged
 from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.provenance.recorded import differences, read_recorded
+from orca2_gen.provenance.retaught import teaching_difference
 from orca2_gen.provenance.stage_keys import stage_determinants
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.ledger import Ledger, read_ledger, stage_key
@@ -55,6 +56,8 @@ class Source:
     """Version of the grader whose verdicts its scores hold."""
     has_same_judge: bool
     """Whether this config's judge was asked about its open answers as this config would ask."""
+    teaching: str
+    """What keeps its rationales from being gone through again here; empty if nothing does."""
     readings: Mapping[str, Reading]
     """Stage of READINGS -> how it was read, if its problems can be compared with this run's."""
 
@@ -88,14 +91,14 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
             "copy"
         )
     ledger = read_ledger(root)
-    scores = ledger.committed("scores")
-    if not scores and not ledger.committed("evaluation"):
+    scores, taught = ledger.committed("scores"), ledger.committed("rationales")
+    if not scores and not taught and not ledger.committed("evaluation"):
         raise ValueError(
             f"{run_dir} holds no scores and no evaluation; give the directory of a run with some"
         )
     problems_key = stage_key("", recorded.get("problems", {}))
     determinants, has_same_judge = stage_determinants(config, inputs), False
-    if scores:
+    if scores or taught:  # some policies need no scores
         key = stage_key(problems_key, recorded["scores"])
         read = ledger.committed("problems")
         if any(r.stage_key != key for r in scores) or any(
@@ -120,6 +123,7 @@ def open_source(run_dir: Path, config: Config, inputs: Inputs) -> Source:
         ledger=ledger,
         grader=recorded["scores"]["grader"],
         has_same_judge=has_same_judge,
+        teaching=teaching_difference(ledger, recorded, determinants),
         readings=dict(_readings(ledger, recorded, determinants)),
     )
 

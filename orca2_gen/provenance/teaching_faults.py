@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from orca2_gen.calls import compose
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.prompts import user_text
+from orca2_gen.provenance.refused_faults import is_what_was_said
 from orca2_gen.provenance.unit_rows import rejections_in, rows_in, rows_of, stored_rows
 from orca2_gen.rationales import Thoughts, taught_by
-from orca2_gen.records import Example, Problem, Rationale, Rejection, row_name
+from orca2_gen.records import Example, Problem, Rationale, Rejection
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import Strategies
 
@@ -53,7 +54,7 @@ def rationales_faults(
             )
         elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
             yield f"rationales: {name} does not hold its strategy's text"
-        if not _is_what_was_said(rationale):
+        if not is_what_was_said(rationale):
             yield f"rationales: {name} is not what its calls said"
     yield from _attempt_faults(receipt, rationales, problems, asked)
 
@@ -88,17 +89,6 @@ def _attempt_faults(
                 )
         if len(rows) > 1 and len({taught_by(row, asked.thoughts) for row in rows}) < len(rows):
             yield f"rationales: {problem_id} is taught one text more than once"
-
-
-def _is_what_was_said(rationale: Rationale) -> bool:
-    if not rationale.further_calls:
-        return not rationale.completions
-    num_calls = 1 + len(rationale.further_calls)
-    said = rationale.completions
-    if [each.call for each in said] != list(range(num_calls)):  # no forced ending
-        return False
-    whole = compose(said)
-    return (rationale.text, rationale.reasoning) == (whole.text, whole.reasoning)
 
 
 def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:

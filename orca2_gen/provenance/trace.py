@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import difflib
+import heapq
+import itertools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.config.load import read_config
 from orca2_gen.config.schema import Config
 from orca2_gen.dataset.manifest import read_manifest
+from orca2_gen.dataset.origins import COLUMN, margin_of, scores_of
 from orca2_gen.dataset.shards import column_in, read_shard
 from orca2_gen.prompts import user_text
 from orca2_gen.provenance.accounting import RECORDS
@@ -22,6 +28,8 @@ from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.record_tables import from_table
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import Strategies, load_strategies
+
+_MOST_COMPARED = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +67,11 @@ def trace(run_dir: Path, problem_id: str) -> list[Step]:
     groups = _groups(run)
     steps = [step for stage in RECORDS for step in _steps(run, stage, groups)]
     if not steps:
+        near = " or ".join(map(repr, _nearest(run)))
         raise ValueError(
             f"{run_dir} holds no row of {problem_id!r}; ids are task/split/number, as the column "
-            "problem_id of the dataset has them"
+            "problem_id of the dataset has them, or the file:line of a row that was rejected"
+            + (f"; did you mean {near}?" if near else "")
         )
     return [*steps, *_dataset_step(run)]
 
@@ -74,7 +84,40 @@ def _steps(run: _Run, stage: str, groups: set[str]) -> Iterator[Step]:
             yield _selection_step(run, receipt)
 
 
+def _nearest(run: _Run) -> list[str]:
+    """The ids, of problems read and rows rejected, that are most like one that no row has."""
+    wanted, found = run.problem_id, _Likeness(run.problem_id)
+    for stage in ("problems", "evaluation_problems"):
+        for receipt in run.ledger.committed(stage):
+            for entry in receipt.files:
+                found.add(read_table(run.ledger.run_dir, entry)["problem_id"].to_pylist())
+    return difflib.get_close_matches(wanted, found.ids)
+
+
+@dataclass(slots=True)
+class _Likeness:
+    """The ids that begin most like one that is looked for: comparing all would take minutes."""
+
+    wanted: str
+    ids: list[str] = field(default_factory=list)
+
+    def add(self, ids: Sequence[str]) -> None:
+        self.ids = heapq.nsmallest(_MOST_COMPARED, [*self.ids, *ids], key=self._distance)
+
+    def _distance(self, other: str) -> tuple[int, int]:
+        pairs = zip(self.wanted, other, strict=False)
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return -shared, abs(len(other) - len(self.wanted))
+
+
 def _row_steps(run: _Run, receipt: Receipt) -> Iterator[Step]:
+    """The rows of a unit that are about the problem; the teacher's attempts in their order."""
+    found = sorted(_found_rows(run, receipt), key=lambda each: each[0])
+    yield from (step for _, step in found)
+
+
+def _found_rows(run: _Run, receipt: Receipt) -> Iterator[tuple[int, Step]]:
+    """Each row with its attempt where it is one of the teacher's; rejections come last."""
     for entry in receipt.files:
         is_rejected = entry == receipt.rejections
         record: type[Any] = Rejection if is_rejected else RECORDS[receipt.stage]
@@ -82,7 +125,10 @@ def _row_steps(run: _Run, receipt: Receipt) -> Iterator[Step]:
         mine = table.filter(pc.equal(table["problem_id"], run.problem_id))
         for row in from_table(mine, record):
             lines = tuple(_lines(run, receipt.stage, row))
-            yield Step(stage=receipt.stage, place=_place(run, receipt, entry.path), lines=lines)
+            place = _place(run, receipt, entry.path)
+            attempt = row.attempt if isinstance(row, Rationale) else 0
+            order = sys.maxsize if is_rejected else attempt
+            yield order, Step(stage=receipt.stage, place=place, lines=lines)
 
 
 def _selection_step(run: _Run, receipt: Receipt) -> Step:
@@ -121,7 +167,8 @@ def _lines(run: _Run, stage: str, row: Any) -> Iterator[str]:
     elif isinstance(row, StudentScore):
         yield from _score_lines(row)
     elif isinstance(row, Rationale):
-        yield f"accepted under {row.strategy} at attempt {row.attempt}, answer {row.answer!r}"
+        verdict = f"refused as {row.fault}" if row.fault else "accepted"
+        yield f"{verdict} under {row.strategy} at attempt {row.attempt}, answer {row.answer!r}"
         yield f"system: {row.system}"
         yield from (f"further call: {text}" for text in row.further_calls)
         if row.reasoning:
@@ -138,7 +185,8 @@ def _problem_lines(run: _Run, stage: str, problem: Problem) -> Iterator[str]:
     tasks = run.config.held_out if held_out else run.config.tasks
     for task in tasks:
         if task.name == problem.task:
-            yield f"read from {task.path} ({task.format})"
+            row = f", {problem.source_file}:{problem.source_line}" if problem.source_file else ""
+            yield f"read from {task.path} ({task.format}){row}"
     gold = " or ".join(map(repr, (problem.target, *problem.other_targets)))
     yield f"{problem.answer_type}, gold answer {gold}"
     yield f"user: {user_text(problem, run.strategies)}"
@@ -172,6 +220,9 @@ def _selection_lines(selection: Selection) -> Iterator[str]:
             f"{summary.high:.3f}) of {summary.num_scored}, {summary.mean_completion_tokens:.0f} "
             "tokens"
         )
+    if scores := scores_of(selection):
+        margin = margin_of(scores, selection.strategy)
+        yield f"margin over the best other strategy: {margin:+.3f}"
 
 
 def _dataset_step(run: _Run) -> Iterator[Step]:
@@ -185,7 +236,21 @@ def _dataset_step(run: _Run) -> Iterator[Step]:
             mine = pc.equal(batch.column("problem_id"), run.problem_id)
             for place in pc.indices_nonzero(mine).to_pylist():
                 where = f"dataset/{entry.path}, row {first + place}"
-                attempt = f"attempt {column_in(batch, 'attempt')[place]}"
-                is_named = "attempt" in batch.schema.names
-                yield Step(stage="dataset", place=where, lines=(attempt,) if is_named else ())
+                yield Step(stage="dataset", place=where, lines=tuple(_row_lines(batch, place)))
             first += batch.num_rows
+
+
+def _row_lines(batch: pa.RecordBatch, place: int) -> Iterator[str]:
+    """What a row of the dataset says of itself; those of older versions say less."""
+    if COLUMN not in batch.schema.names:
+        if "attempt" in batch.schema.names:
+            yield f"attempt {column_in(batch, 'attempt')[place]}"
+    else:
+        said: Mapping[str, Any] = batch.column(COLUMN)[place].as_py()
+        yield from (f"{name}: {_shown(value)}" for name, value in said.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{s['strategy']} {s['mean']:.3f} of {s['num_scored']}" for s in value)
+    return str(value)

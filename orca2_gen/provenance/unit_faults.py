@@ -18,7 +18,7 @@ from orca2_gen.records import Problem, Rejection, Selection, engine_completions
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import column_with_nulls
-from orca2_gen.run_directory.units import Receipt, origin_of
+from orca2_gen.run_directory.units import REFUSED, Receipt, origin_of
 from orca2_gen.selection.blocks import Group
 from orca2_gen.tasks.counts import stated_reasons
 
@@ -52,6 +52,10 @@ def origin_faults(path: Path, table: pa.Table, receipt: Receipt) -> Iterator[str
         own, listed = getattr(origin, name), getattr(receipt, name)
         if own != listed:
             yield f"{path} says that its {name} is {own!r}, the ledger {listed!r}"
+    is_rejected, is_refused = path.parent.name == "rejections", path.name.endswith(REFUSED)
+    kind = "rejected" if is_rejected else "refused" if is_refused else "accepted"
+    if origin.rows != kind:
+        yield f"{path} says that its rows are {origin.rows}, by its place they are {kind}"
 
 
 @dataclass(kw_only=True, slots=True)

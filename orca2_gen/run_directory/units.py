@@ -122,6 +122,8 @@ class FileOrigin:
     """`accepted`, `rejected` or `refused`."""
     rows_sha256: str
     """SHA-256 of the rows, without this metadata (`rows_digest`)."""
+    engine: str = ""
+    """The engine that generated the rows and its version; empty if none did, or in older files."""
 
 
 _ORIGIN = TypeAdapter(FileOrigin)
@@ -137,6 +139,7 @@ def write_unit(
     *,
     refused: Sequence[Any] = (),
     is_part: bool = False,
+    engine: str = "",
 ) -> Receipt:
     """Writes a unit's files and returns its Receipt; nothing is committed yet.
 
@@ -149,6 +152,7 @@ def write_unit(
         counts: counts beside those of the rows.
         refused: its refused answers, of class `record` too.
         is_part: whether these are only some of the unit's rows.
+        engine: the engine that generated them and its version.
     """
     tallies = _counted(name.stage, accepted, rejected, refused, counts or {})
     stem = f"{name.unit}.a{name.attempt}-{name.driver}"
@@ -159,7 +163,13 @@ def write_unit(
     if refused:
         made.append(("refused", f"{name.stage}/{stem}{REFUSED}", to_table(refused, record)))
     files = [
-        _write_rows(run_dir, path, table, name, rows=rows, counts=tallies, is_part=is_part)
+        _write_rows(
+            *(run_dir, path, table, name),
+            rows=rows,
+            counts=tallies,
+            is_part=is_part,
+            engine=engine,
+        )
         for rows, path, table in made
     ]
     return Receipt(
@@ -200,6 +210,7 @@ def _write_rows(
     rows: str,
     counts: dict[str, int],
     is_part: bool,
+    engine: str,
 ) -> FileEntry:
     """Writes one file of a unit, with its FileOrigin, and returns its entry."""
     origin = FileOrigin(
@@ -211,6 +222,7 @@ def _write_rows(
         is_part=is_part,
         rows=rows,
         rows_sha256=rows_digest(table),
+        engine=engine,
     )
     said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
     metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orca2_gen.run_directory.durable_files import sync_directory
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.stored_answers import FOLDER as STORED
 from orca2_gen.run_directory.units import STAGES
 
 SET_ASIDE = "set-aside"
@@ -41,7 +42,7 @@ def unit_files(run_dir: Path) -> Iterator[Path]:
 
 
 def _temporary_files(run_dir: Path) -> Iterator[Path]:
-    for folder in (*STAGES, "rejections", "dataset", "."):
+    for folder in (*STAGES, "rejections", "dataset", STORED, "."):
         for path in sorted((run_dir / folder).glob(".*")):
             if _TEMPORARY.fullmatch(path.name) and path.is_file():
                 yield path

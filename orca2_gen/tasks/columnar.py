@@ -26,7 +26,7 @@ from orca2_gen.run_directory.unpacking import (
 from orca2_gen.tasks.expansion import Sizes, is_plain, row_sizes, viewed_bytes
 from orca2_gen.tasks.files import TaskFile, open_file
 from orca2_gen.tasks.parquet_limits import MAX_BATCH_BYTES, ROWS_PER_BATCH, rows_at_once
-from orca2_gen.tasks.rows import SourceRow
+from orca2_gen.tasks.rows import SourceRow, numbered_row
 from orca2_gen.tasks.statements import BadRowError, NumberText, Row
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
@@ -60,7 +60,7 @@ def read_columnar(file: TaskFile, wanted: Collection[str]) -> Iterator[SourceRow
         for batch, sizes, labels in _batches(file, wanted):
             for values in _values(batch, sizes):
                 row = values if isinstance(values, BadRowError) else _plain_row(values, labels)
-                yield SourceRow(place=f"{file.shown}[{index}]", key=file.key(index), row=row)
+                yield numbered_row(file, index, row)
                 index += 1
     except _FAULTS as error:
         raise _fault(file, error, f" after {index} rows") from None

@@ -19,6 +19,7 @@ from orca2_gen.tasks.rows import (
     MAX_LINE_BYTES,
     SourceRow,
     decode_text,
+    numbered_row,
     parse_json,
     read_bytes,
 )
@@ -61,7 +62,7 @@ def read_json_array(file: TaskFile) -> Iterator[SourceRow]:
         except (json.JSONDecodeError, RecursionError):
             raise _fault(file, "is no JSON", index) from None
         row = _row(text[found.end() : position])
-        yield SourceRow(place=f"{file.shown}[{index}]", key=file.key(index), row=row)
+        yield numbered_row(file, index, row)
         index += 1
     if not _END.match(text, position):
         raise _fault(file, "is no JSON", index)

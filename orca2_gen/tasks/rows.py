@@ -35,6 +35,10 @@ class SourceRow:
     key: str
     """Identity of a row without an id; unique within the task."""
     row: Row | BadRowError
+    file: str = ""
+    """The file's name, as in `place`."""
+    line: int = 0
+    """Its line, or its number among the file's rows, from 1; 0 where it is about a file."""
     is_about_file: bool = False
     """Whether it is a fault of the file and not a row; no sample skips such faults."""
 
@@ -78,7 +82,24 @@ def _parsed(line: bytes) -> Row | BadRowError:
 
 def source_row(file: TaskFile, line_number: int, row: Row | BadRowError) -> SourceRow:
     """The row of a line, whose number is 1-based."""
-    return SourceRow(place=f"{file.shown}:{line_number}", key=file.key(line_number - 1), row=row)
+    return SourceRow(
+        place=f"{file.shown}:{line_number}",
+        key=file.key(line_number - 1),
+        row=row,
+        file=file.shown,
+        line=line_number,
+    )
+
+
+def numbered_row(file: TaskFile, index: int, row: Row | BadRowError) -> SourceRow:
+    """The row of a file of rows without lines, by its place from 0."""
+    return SourceRow(
+        place=f"{file.shown}[{index}]",
+        key=file.key(index),
+        row=row,
+        file=file.shown,
+        line=index + 1,
+    )
 
 
 def numbered_lines(file: TaskFile) -> Iterator[tuple[int, bytes | BadRowError]]:
@@ -121,7 +142,13 @@ def read_document(file: TaskFile, split: DocumentSplit) -> Iterator[SourceRow]:
     try:
         document = parse_json(read_bytes(file), "a file that is one JSON object")
         for way, index, row in split(document, file):
-            yield SourceRow(place=f"{file.shown}{way}", key=file.key(index), row=row)
+            yield SourceRow(
+                place=f"{file.shown}{way}",
+                key=file.key(index),
+                row=row,
+                file=file.shown,
+                line=(index or 0) + 1,
+            )
     except BadRowError as error:
         yield SourceRow(place=file.shown, key=file.key(None), row=error, is_about_file=True)
 

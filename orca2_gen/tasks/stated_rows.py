@@ -70,6 +70,8 @@ def stated_problem(source: TaskSource, row: StatedRow, statement: Statement) -> 
         choices=statement.choices,
         category=row.branch.category,
         sub_category=row.branch.sub_category,
+        source_file=row.found.file,
+        source_line=row.found.line,
     )
 
 

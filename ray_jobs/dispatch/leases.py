@@ -14,7 +14,10 @@ from typing import Generic, Protocol, TypeVar
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import Room
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.config.task import TaskConfig
+from orca2_gen.rationales import Asking
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, Rule
@@ -174,6 +177,9 @@ class TeachUnit:
     name: UnitName
     problems: FileEntry
     selection: FileEntry
+    stored: FileEntry | None = None
+    """Another run's answers to some of the attempts (run_directory/stored_answers.py), which are
+    taken instead of asked for; None if there are none."""
     part: Part | None = None
 
     @property
@@ -183,6 +189,16 @@ class TeachUnit:
     @property
     def num_requests(self) -> int:
         return self.num_problems
+
+
+def asking_of(rationales: RationalesConfig, teacher: EngineConfig, run_seed: int) -> Asking:
+    """How the teacher is asked for rationales."""
+    return Asking(
+        **rationales.model_dump(exclude={"keep_refused"}),
+        max_model_len=teacher.max_model_len,
+        run_seed=run_seed,
+        thinking_tokens=teacher.thinking_tokens,
+    )
 
 
 EngineUnit = ScoreUnit | JudgeUnit | TeachUnit

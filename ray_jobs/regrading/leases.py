@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, Rule, block_unit, most_blocks
 from ray_jobs.dispatch.leases import Done, Rows
@@ -14,6 +16,26 @@ from ray_jobs.dispatch.leases import Done, Rows
 OlderProblems = tuple[FileEntry, ...] | None
 """The other run's problems, whose ids and prompts decide what is taken over; None if they are the
 same as this run's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Older:
+    """The other run's units by the groups of this run."""
+
+    ledger: Ledger
+    groups: Mapping[str, Set[str]] | None
+    """Group here -> groups there that hold its problems; None if all problems are equal."""
+
+    def units(self, stage: str, group: str) -> list[Receipt]:
+        """The other run's units of a stage that may hold rows of a group of this run."""
+        names = {group} if self.groups is None else self.groups.get(group, ())
+        return [r for r in self.ledger.committed(stage) if r.group in names]
+
+    def problems(self, group: str) -> OlderProblems:
+        """The other run's problems that are compared with those of a group."""
+        if self.groups is None:
+            return None
+        return tuple(receipt.accepted for receipt in self.units("problems", group))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +81,20 @@ class JudgedBlock:
     """This run's scores of the block."""
     stored: tuple[Receipt, ...]
     """The other run's units of judgements that may hold the block's replies."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaughtUnit:
+    """A unit of problems and the answers of another run's teacher to them."""
+
+    source: Path
+    """The other run's directory."""
+    problems: FileEntry
+    """This run's problems of the unit."""
+    selection: FileEntry
+    """This run's selection for their group."""
+    stored: tuple[Receipt, ...]
+    """The other run's units of rationales that may hold the answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

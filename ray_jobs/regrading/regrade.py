@@ -7,7 +7,7 @@ this run's keys; selections follow from them as in any run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from orca2_gen.provenance.recorded import record_versions, versions_of
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
-from orca2_gen.run_directory.ledger import Ledger, committed_rows
+from orca2_gen.run_directory.ledger import committed_rows
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
@@ -27,7 +27,8 @@ from ray_jobs.evaluation import evaluation_unit, read_held_out
 from ray_jobs.pipeline import read_tasks, select_strategies
 from ray_jobs.regrading import stages
 from ray_jobs.regrading.evaluations import Evaluated, evaluation_leases, stored_evaluations
-from ray_jobs.regrading.leases import JudgedBlock, OlderProblems, RegradeGroupLease
+from ray_jobs.regrading.leases import JudgedBlock, Older, RegradeGroupLease
+from ray_jobs.regrading.rationales import reteach_leases, teaching_lines
 from ray_jobs.run import Run
 from ray_jobs.stages import run_files
 from ray_jobs.units import (
@@ -39,6 +40,9 @@ from ray_jobs.units import (
     judge_units,
     survivors_by_block,
 )
+
+_MADE = {"problems": ("scores", "rationales"), "evaluation_problems": ("evaluation",)}
+"""Stage of problems -> the stages with completions to them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,9 +72,8 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
-    record_versions(run.run_dir, versions_of(source.run_dir))
-    # A run that holds scores has read all its tasks; in any other a group may still grow.
-    has_scores = bool(source.ledger.committed("scores"))
+    # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
+    has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
     moved = matched["problems"].older_groups if "problems" in matched else None
     older = Older(ledger=source.ledger, groups=moved)
@@ -90,6 +93,9 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
         select_strategies(run)
+        if not source.teaching:
+            taught = reteach_leases(run, problems, older)
+            run_files(run, "rationales", stages.reteach_unit, taught)
     changes: dict[tuple[str, str, str], Changes] = {}
     for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
@@ -108,6 +114,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
             committed_rows(run.ledger, "selections", Selection),
             open_,
         )
+        lines += teaching_lines(run, source, problems)
     return Regrading(changes=changes, lines=tuple(lines))
 
 
@@ -123,6 +130,7 @@ def _take_over_problems(run: Run, source: Source) -> None:
             check_file(source.run_dir, entry)  # once committed here, it would stay damaged
     if wanted:
         take_over(source.ledger, run.ledger, wanted)
+    record_versions(run.run_dir, versions_of(source.run_dir))
 
 
 def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
@@ -130,10 +138,10 @@ def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
     otherwise; a stage whose problems are equal is absent.
     """
     strategies, found = run.inputs.strategies, {}
-    for stage, made in (("problems", "scores"), ("evaluation_problems", "evaluation")):
+    for stage, made in _MADE.items():
         reading = source.readings.get(stage)
         is_equal = reading is None or reading.key == run.keys[stage]
-        if is_equal or not source.ledger.committed(made):
+        if is_equal or not any(map(source.ledger.committed, made)):
             continue
         if stage == "problems":
             read_tasks(run)
@@ -145,26 +153,6 @@ def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
             continue
         found[stage] = match_problems(source.ledger, run.ledger, stage, names, strategies)
     return found
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Older:
-    """The other run's units by the groups of this run."""
-
-    ledger: Ledger
-    groups: Mapping[str, Set[str]] | None
-    """Group here -> groups there that hold its problems; None if all problems are equal."""
-
-    def units(self, stage: str, group: str) -> list[Receipt]:
-        """The other run's units of a stage that may hold rows of a group of this run."""
-        names = {group} if self.groups is None else self.groups.get(group, ())
-        return [r for r in self.ledger.committed(stage) if r.group in names]
-
-    def problems(self, group: str) -> OlderProblems:
-        """The other run's problems that are compared with those of a group."""
-        if self.groups is None:
-            return None
-        return tuple(receipt.accepted for receipt in self.units("problems", group))
 
 
 def _pairs(

@@ -14,9 +14,11 @@ from orca2_gen.config.schema import Config
 from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.provenance.matching import asked_alike, is_judged_alike
 from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
-from orca2_gen.records import Problem, Rejection, StudentScore
+from orca2_gen.provenance.retaught import reteach
+from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.units import Receipt, UnitName, read_unit, write_unit
+from orca2_gen.run_directory.stored_answers import write_answers
+from orca2_gen.run_directory.units import Receipt, UnitName, read_refused, read_unit, write_unit
 from orca2_gen.selection.blocks import (
     SURVIVORS,
     block_unit,
@@ -25,13 +27,15 @@ from orca2_gen.selection.blocks import (
     survivors_of,
 )
 from orca2_gen.selection.decision import survivor_bits
-from ray_jobs.dispatch.leases import UnitLease
+from ray_jobs.dispatch.leases import UnitLease, asking_of
 from ray_jobs.dispatch.unit_receipts import (
+    NOW_ACCEPTED,
+    NOW_REFUSED,
     REGRADED,
     reply_counts,
     token_counts,
 )
-from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease
+from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease, TaughtUnit
 
 
 def regrade_group(
@@ -106,6 +110,50 @@ def rejudge_block(
         scored = {score.problem_id for score in scores}  # what is lost here already stays lost
         lost = [rejection for rejection in rejections if rejection.problem_id in scored]
         yield write_unit(run_dir, lease.name, rejudged, StudentScore, lost, counts)
+
+
+def reteach_unit(
+    run_dir: Path, config: Config, inputs: Inputs, lease: UnitLease[TaughtUnit]
+) -> Iterator[Receipt]:
+    """The receipt of a unit's rationales, made from another run's answers.
+
+    If an answer is missing there is none: what is stored is put beside the unit, for the teacher's
+    engine, which asks for the rest.
+    """
+    unit, name = lease.made_from, lease.name
+    problems = read_records(run_dir, unit.problems, Problem)
+    [selection] = read_records(run_dir, unit.selection, Selection)
+    stored: list[Rationale] = []
+    for receipt in unit.stored:
+        stored += read_records(unit.source, receipt.accepted, Rationale)
+        stored += read_refused(unit.source, receipt, Rationale)
+    found = reteach(
+        problems,
+        selection.strategy,
+        stored,
+        strategies=inputs.strategies,
+        asking=asking_of(config.rationales, config.teacher, config.run_seed),
+    )
+    if found.num_open:
+        if found.stored:
+            write_answers(run_dir, name.unit, name.stage_key, found.stored, found.num_open)
+        return
+    rows = [row for each in found.taught for row in each.rationales]
+    kept = config.rationales.keep_refused
+    counts = token_counts(rows) | {
+        REGRADED: len(problems),
+        NOW_REFUSED: found.now_refused,
+        NOW_ACCEPTED: found.now_accepted,
+    }
+    yield write_unit(
+        run_dir,
+        name,
+        rows,
+        Rationale,
+        [each.rejection for each in found.taught if each.rejection is not None],
+        counts,
+        refused=[row for each in found.taught for row in each.refused] if kept else [],
+    )
 
 
 def regrade_evaluation(

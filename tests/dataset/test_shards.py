@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orca2_gen.dataset.shards import (
     IGNORED,
+    RowSource,
     examples_in,
     has_its_labels,
     messages_in,
@@ -18,7 +19,6 @@ from orca2_gen.dataset.shards import (
     shard_schema,
     to_shard,
 )
-from orca2_gen.dataset.write import RowSource
 from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.record_tables import to_table

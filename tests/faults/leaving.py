@@ -43,6 +43,7 @@ def assert_leaves_whole(run_dir: Path, secret: str) -> None:
     if root.exists():
         for shape in _SHAPES:
             assert_is_exported(root, shape, examples, hidden)
+        assert_is_paired(root, hidden)
     assert_are_traced(run_dir, {example.problem_id for example in examples})
     assert_no_copy(run_dir)
 
@@ -64,6 +65,23 @@ def assert_is_exported(
                 said = [(turn["role"], turn["content"]) for turn in row["messages"]]
                 assert said == [(turn.role, turn.content) for turn in example.messages]
             assert not any(text in json.dumps(row) for text in map(_in_json, hidden))
+        for path in out.glob("*.md"):
+            assert_says_none(path, hidden)
+
+
+def assert_is_paired(root: Path, hidden: list[str]) -> None:
+    """Asserts that pairs with refused answers verify whole, and hold no instruction either."""
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "out"
+        try:
+            made = export(root, out, shape="preference", format="parquet")
+        except ValueError as error:
+            assert "no pair to export" in str(error) or "holds no refused answers" in str(error)
+            return
+        assert verify_export(out) == []
+        for entry in made.files:
+            for row in pq.read_table(out / entry.path).to_pylist():
+                assert not any(text in json.dumps(row) for text in map(_in_json, hidden))
         for path in out.glob("*.md"):
             assert_says_none(path, hidden)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from orca2_gen.provenance.trace import trace
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import committed_rows, read_ledger
+from tests.conftest import write_run_config
+from tests.provenance.test_row_origins import ran
 from tests.test_older_run import MADE_AT, OLDER_RUN
 
 
@@ -79,3 +82,48 @@ def test_the_command_prints_nothing_that_moves_a_cursor(run_dir: Path) -> None:
     assert done.exit_code == 0
     assert all(c.isprintable() or c == "\n" for c in done.output)
     assert "ledger.jsonl:" in done.output
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory, chatml_dir: Path) -> Path:
+    """A run of this version whose teacher needs several attempts."""
+    folder = tmp_path_factory.mktemp("fresh")
+    return ran(write_run_config(folder, chatml_dir), "rationales.max_attempts=4")
+
+
+def test_file_line_margin_and_every_attempt_of_a_problem_are_shown(fresh: Path) -> None:
+    ledger = read_ledger(fresh)
+    lines = {"sums": fresh.parent / "sums.jsonl", "letters": fresh.parent / "letters.jsonl"}
+    taught = committed_rows(ledger, "rationales", Rationale)
+    attempts = {row.problem_id: row.attempt for row in taught}
+    assert max(attempts.values()) > 0
+    for problem in committed_rows(ledger, "problems", Problem):
+        steps = trace(fresh, problem.problem_id)
+        where = f"{problem.source_file}:{problem.source_line}"
+        assert steps[0].lines[0].endswith(f" (jsonl), {where}")
+        row = lines[problem.task].read_text().splitlines()[problem.source_line - 1]
+        assert json.loads(row)["question"] == problem.question
+        [chosen] = [step for step in steps if step.stage == "selections"]
+        assert chosen.lines[-1].startswith("margin over the best other strategy: +")
+        said = [step.lines[0] for step in steps if step.stage == "rationales"]
+        if problem.problem_id in attempts:
+            refused = [line for line in said if line.startswith("refused as ")]
+            last = attempts[problem.problem_id]
+            assert [f"at attempt {n}," in line for n, line in enumerate(said)] == [True] * (
+                last + 1
+            )
+            assert len(refused) == last and said[-1].startswith("accepted under ")
+            assert f"source_line: {problem.source_line}" in steps[-1].lines
+            assert f"attempt: {last}" in steps[-1].lines
+        else:
+            assert said[-1].startswith("rejected: ") and len(said) == 5
+
+
+def test_an_id_that_is_not_there_brings_the_nearest_ones_in_one_line(fresh: Path) -> None:
+    for wanted, near in (("sums/train/s", "'sums/train/s"), ("sums.jsonl:99", "'sums.jsonl:")):
+        with pytest.raises(ValueError) as raised:
+            trace(fresh, wanted)
+        assert f"did you mean {near}" in str(raised.value) and "\n" not in str(raised.value)
+    with pytest.raises(ValueError) as raised:
+        trace(fresh, "\u2603")
+    assert "did you mean" not in str(raised.value)

@@ -105,7 +105,7 @@ def by_an_older_version() -> Iterator[None]:
         table = to_table(records, record)
         return table.drop_columns("attempt") if record in (Example, Rejection) else table
 
-    def schema_of(has_reasoning: bool) -> pa.Schema:
+    def schema_of(has_reasoning: bool, has_provenance: bool) -> pa.Schema:
         schema = shards.shard_schema(has_reasoning)
         left = pa.schema([column for column in schema if column.name != "attempt"])
         about = {"info": {"features": shards.features_of(left)}}

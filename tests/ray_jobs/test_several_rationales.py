@@ -184,18 +184,20 @@ def test_a_lost_ledger_is_recovered_whole(run_copy: Path) -> None:
 def test_files_of_a_version_that_named_no_attempt_stay_whole_and_are_gone_on_with(
     tmp_path: Path, stage: str
 ) -> None:
-    file, run_dir = config_file(tmp_path, SAID), tmp_path / "run"
+    said = {**SAID, "f": ["Answer: 8", LONG, LONG, LONG]}
+    file, run_dir = config_file(tmp_path, said), tmp_path / "run"
     with by_an_older_version():
-        play(file, run_dir, SAID)
-    # Some rationales are of a later attempt, which their examples do not name.
-    assert {0, 1} <= {attempt for _, attempt in accepted(SAID, 1)}
+        play(file, run_dir, said)
+    # Some rationales are of a later attempt, which their examples and rejections do not name.
+    assert {("sums/train/d", 1), ("sums/train/f", 1)} <= accepted(said, 1)
+    assert [row.attempt for row in rejections(run_dir, "examples")] == [0, 0]
     assert {row.attempt for row in rows_of(run_dir)} == {0}
     assert verify(run_dir).findings == [] and verify(run_dir / "dataset").findings == []
     if stage == "dataset":
         shutil.rmtree(run_dir / "dataset")
     else:
         _forget(run_dir, "examples")
-    play(file, run_dir, SAID)
+    play(file, run_dir, said)
     found = verify(run_dir)
     assert (found.findings, found.notes) == ([], [])
     assert len(rows_of(run_dir)) == 3

@@ -41,7 +41,9 @@ def packed(table: pa.Table, form: str, codec: str | None, rows_per_batch: int = 
 def rejections(ids: pa.Array) -> pa.Table:
     """Rows with these ids and nothing else."""
     empty = many_rows(len(ids))
-    return pa.Table.from_arrays([ids, empty, empty, empty], schema=arrow_schema(Rejection))
+    attempts = pa.repeat(pa.scalar(0, pa.int64()), len(ids))
+    columns = [ids, empty, empty, empty, attempts]
+    return pa.Table.from_arrays(columns, schema=arrow_schema(Rejection))
 
 
 def zeros(size: int) -> pa.Buffer:

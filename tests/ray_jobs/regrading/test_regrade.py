@@ -40,8 +40,8 @@ from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, token_counts
 from ray_jobs.evaluation import evaluate_model, evaluation_unit
 from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
-from ray_jobs.regrading.leases import RegradeGroupLease
-from ray_jobs.regrading.regrade import Older, Regrading, regrade, regrade_lease
+from ray_jobs.regrading.leases import Older, RegradeGroupLease
+from ray_jobs.regrading.regrade import Regrading, regrade, regrade_lease
 from ray_jobs.regrading.stages import regrade_group
 from ray_jobs.run import open_run
 from ray_jobs.stages import file_work, tally_of

