@@ -183,7 +183,7 @@ def make_dataset(
     """The summary of RUN/dataset, which is written here, and lines for people."""
     chat = recorded_chat(inputs, plan.tokenizer, rendering)
     lines: list[str] = []
-    # Here and not in the driver, which hands on no more than it must.
+    # Here and not in the driver, which reads no rows and hands on no more than it must.
     recorded, ledger = read_recorded(run_dir), read_ledger(run_dir)
     plan = dataclasses.replace(
         plan,

@@ -23,7 +23,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orca2_gen.dataset.export_descriptions import export_descriptions
+from orca2_gen.dataset.croissant import CROISSANT, export_croissant
+from orca2_gen.dataset.export_card import dataset_description, export_card
 from orca2_gen.dataset.export_files import (
     BOUNDS,
     Bounds,
@@ -33,9 +34,12 @@ from orca2_gen.dataset.export_files import (
     writing,
 )
 from orca2_gen.dataset.export_manifest import (
+    CARD,
     EXPORT,
     EXPORT_VERSION,
+    INFO,
     ExportManifest,
+    json_bytes,
 )
 from orca2_gen.dataset.export_place import claimable, export_place
 from orca2_gen.dataset.manifest import Manifest, checked_manifest
@@ -136,25 +140,19 @@ def export(
         made = _described(manifest, entries, counts, shape, format)
         if pairing is not None:
             made = _described_pairs(root, made, pairing)
-        tasks = counts.tasks if pairing is None else pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        bodies = export_descriptions(made, manifest, schema, tasks)
-        descriptions = [_write(folder, out, name, body) for name, body in bodies.items()]
-        made = dataclasses.replace(made, descriptions=tuple(descriptions))
+        card = export_card(made, manifest, schema, (pairing or counts).tasks)
+        croissant = json_bytes(export_croissant(made, manifest, schema))
+        descriptions = [(CARD, card), (CROISSANT, croissant)]
+        if (info := dataset_description(shape, [entry.path for entry in entries])) is not None:
+            descriptions.append((INFO, json_bytes(info)))
+        written = tuple(_write(folder, out, name, body) for name, body in descriptions)
+        made = dataclasses.replace(made, descriptions=written)
         _write(folder, out, EXPORT, made.body())
     return made
-
-
-def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
-    if not made.rows:
-        raise ValueError(
-            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
-            "is no pair to export"
-        )
-    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
 
 
 def _schema(root: Path, shape: Shape, shard: pa.Schema, has_provenance: bool) -> pa.Schema:
@@ -243,6 +241,15 @@ def _paired(
         if tokenizer is not None:
             counts.add_others(rejected_that_spell(tokenizer, made))
         yield made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
 
 
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:

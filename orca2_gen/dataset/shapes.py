@@ -73,8 +73,8 @@ def shape_schema(shape: Shape, shard: pa.Schema, has_provenance: bool = False) -
     if has_provenance:
         if COLUMN not in shard.names:
             raise ValueError(
-                f"has no column {COLUMN}: an older version wrote it, or no run; remove it and run "
-                "`orca2 run` again, or export without --provenance"
+                f"the dataset has no column {COLUMN}: an older version wrote it, or no run; remove "
+                "it and run `orca2 run` again, or export without --provenance"
             )
         last = [(COLUMN, PROVENANCE)]
     schema = pa.schema([*_KEPT.items(), *columns[shape], *last])

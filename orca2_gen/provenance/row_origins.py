@@ -27,7 +27,9 @@ from orca2_gen.dataset.origins import (
 )
 from orca2_gen.dataset.shards import column_in
 from orca2_gen.provenance.accounting import Verification
+from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import origin_of
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -103,8 +105,17 @@ class OriginCheck:
         """Adds what was found of all batches."""
         if self.fault:
             found.findings.append(f"dataset: {self.fault}")
-        if self.lacks_column:
-            found.notes.append("dataset: an older version wrote rows without their provenance")
+        if self.lacks_column and self._names_engine():
+            found.notes.append("dataset: rows lack their provenance, which their run could tell")
+
+    def _names_engine(self) -> bool:
+        """Whether the run's rationales were made by a version that writes provenance."""
+        first = next((origin for origin in self.origins.values() if origin is not None), None)
+        with suppress(ValueError):
+            made = read_table(self.run_dir, first.rationales) if first is not None else None
+            about = origin_of(made.schema) if made is not None else None
+            return about is not None and bool(about.engine)
+        return False
 
     def _compare(self, unit: str, rows: pa.RecordBatch) -> None:
         """Compares the rows that name a unit with its rationales."""

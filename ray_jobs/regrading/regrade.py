@@ -72,6 +72,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
+    record_versions(run.run_dir, versions_of(source.run_dir))
     # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
     has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
@@ -87,15 +88,12 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
             lease for group in found for lease in rejudge_leases(run, group, problems, older)
         ]
         run_files(run, "judgements", stages.rejudge_block, replies)
-    held_out = matched.get("evaluation_problems")
-    evaluations = stored_evaluations(run, source, models, held_out)
+    evaluations = stored_evaluations(run, source, models, matched.get("evaluation_problems"))
     evaluated = evaluation_leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
         select_strategies(run)
-        if not source.teaching:
-            taught = reteach_leases(run, problems, older)
-            run_files(run, "rationales", stages.reteach_unit, taught)
+        _reteach(run, source, problems, older)
     changes: dict[tuple[str, str, str], Changes] = {}
     for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
@@ -118,6 +116,13 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     return Regrading(changes=changes, lines=tuple(lines))
 
 
+def _reteach(run: Run, source: Source, problems: Problems, older: Older) -> None:
+    """Commits the rationales that need no further answer, of groups that are decided."""
+    if not source.teaching:
+        leases = reteach_leases(run, problems, older)
+        run_files(run, "rationales", stages.reteach_unit, leases)
+
+
 def _take_over_problems(run: Run, source: Source) -> None:
     keys = {stage: run.keys[stage] for stage in ("problems", "evaluation_problems")}
     wanted = [
@@ -130,7 +135,6 @@ def _take_over_problems(run: Run, source: Source) -> None:
             check_file(source.run_dir, entry)  # once committed here, it would stay damaged
     if wanted:
         take_over(source.ledger, run.ledger, wanted)
-    record_versions(run.run_dir, versions_of(source.run_dir))
 
 
 def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
