@@ -48,7 +48,7 @@ _CONTEXT: dict[str, Any] = {
         )
     },
 }
-_TYPES = {"string": "sc:Text", "bool": "sc:Boolean", "float": "sc:Float", "double": "sc:Float"}
+_TYPES = {"string": "sc:Text", "bool": "sc:Boolean", "float": "sc:Float", "float64": "sc:Float"}
 _MOST_NAMED = 50
 
 
@@ -171,16 +171,24 @@ def _field(place: str, name: str, column: str, path: str, feature: Any) -> dict[
     while isinstance(feature, dict) and "feature" in feature:  # a list of lists is but repeated
         feature = feature["feature"]
     if isinstance(feature, dict) and "dtype" not in feature:
+        parts = {key: inner for key, inner in feature.items() if not _is_table(inner)}
         field["subField"] = [
             _field(f"{place}/{key}", key, column, f"{path}.{key}" if path else key, inner)
-            for key, inner in sorted(feature.items())
+            for key, inner in sorted(parts.items())
         ]
+        if left := sorted(feature.keys() - parts.keys()):
+            field["description"] = f"It also has {', '.join(left)}, which no field can express."
         return field
     source: dict[str, Any] = {"fileSet": {"@id": PARTS}, "extract": {"column": column}}
     if path:
         source["transform"] = {"jsonPath": path}
     type_ = feature["dtype"]
     return field | {"dataType": _TYPES.get(type_, "sc:Integer"), "source": source}
+
+
+def _is_table(feature: Any) -> bool:
+    """Whether a part of a column has parts of its own, for which readers have no path."""
+    return isinstance(feature, list) or ("dtype" not in feature and "feature" not in feature)
 
 
 def _description(manifest: Manifest) -> str:

@@ -45,14 +45,15 @@ def test_else_a_models_own_card_is(write_config: Write, chatml_dir: Path, tmp_pa
 def test_no_path_and_no_secret_of_the_config_is_recorded(
     write_config: Write, tmp_path: Path
 ) -> None:
-    file = write_config(
-        sections='[[evaluation.tasks]]\nname="e"\nformat="jsonl"\npath="letters.jsonl"'
-    )
-    about = about_of(
-        file,
-        'student.template_arguments={tools = "/srv/tools.json", said = "see ~/notes and ./x/y"}',
-        f"run_dir={tmp_path}/elsewhere",
-    )
+    row = {"question": "What is 2 + 2?", "answer": "4"}
+    (tmp_path / "held.jsonl").write_text(json.dumps(row) + "\n")
+    held_out = "[[evaluation.tasks]]\nname = 'e'\nformat = 'jsonl'\npath = 'held.jsonl'"
+    file = write_config(sections=held_out)
+    config = load_config(file, [f"run_dir={tmp_path}/elsewhere"])
+    inputs = read_inputs(config)
+    given = {"tools": "/srv/tools.json", "said": "see ~/notes and ./x/y"}
+    student = config.student.model_copy(update={"template_arguments": given})
+    about = about_run(config.model_copy(update={"student": student}), inputs)
     text = json.dumps(dataclasses.asdict(about))
     assert str(tmp_path) not in text
     assert not [path for path in ("/srv", "tools.json", "~/notes", "./x") if path in text]

@@ -13,6 +13,7 @@ from orca2_gen.dataset.manifest import checked_manifest
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import FinishedRun
+from tests.dataset.test_croissant import read_croissant
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -190,3 +191,12 @@ def test_no_path_of_this_machine_stands_in_what_is_published(undisturbed: Finish
     for file in ("README.md", "croissant.json", "manifest.json", "dataset_info.json"):
         text = (root / file).read_text()
         assert not [path for path in paths if path in text or str(Path(path).parent) in text]
+
+
+def test_the_croissant_of_a_run_with_provenance_is_valid_offline(
+    undisturbed: FinishedRun,
+) -> None:
+    found = read_croissant(str(undisturbed.run_dir / "dataset" / "croissant.json")).metadata
+    [rows] = found.record_sets
+    [provenance] = [each for each in rows.fields if each.name == "provenance"]
+    assert len(provenance.sub_fields) > 3 and found.date_published is not None
