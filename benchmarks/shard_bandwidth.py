@@ -31,9 +31,10 @@ from rich.table import Table
 import orca2_gen.microworld
 from benchmarks.origin_files import with_origins
 from orca2_gen.chat import Chat, encode_conversation, load_chat
+from orca2_gen.dataset.figures import RowCounts
 from orca2_gen.dataset.proof import prove
 from orca2_gen.dataset.shards import read_shard
-from orca2_gen.dataset.write import DatasetPlan, RowCounts, write_shards
+from orca2_gen.dataset.write import DatasetPlan, write_shards
 from orca2_gen.microworld.instructions import microworld_strategies
 from orca2_gen.prompts import prompt_messages
 from orca2_gen.records import Example, Message

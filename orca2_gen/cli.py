@@ -193,13 +193,13 @@ def regrade(
     """Grade the stored completions of RUN again, without an engine, into the new run_dir of CONFIG.
 
     Use it after a change of the graders or readers, or of gold answers in the task files: it prints
-    which gold answers differ, how the verdicts changed, and which selections
-    differ. All else that determines scores must be as in RUN, except method, delta, indifference
-    and open_requests of the selection. If task files are read otherwise, problems match by id and
-    prompt, and only the answers to those that match are carried over. A judge's replies are read
-    again, unless its weights or instructions, or the reference, differ.
-    The teacher's stored answers are gone through again where the teacher would be asked alike;
-    `orca2 run CONFIG` then continues, and asks the teacher only for answers that are not stored.
+    which gold answers, verdicts and selections differ. All else that determines scores must be as
+    in RUN, except method, delta, indifference and open_requests of the selection. If task files are
+    read otherwise, problems match by id and prompt, and only the answers to those that match are
+    carried over. A judge's replies are read again, unless its weights or instructions, or the
+    reference, differ. So are the teacher's answers, accepted and refused, where the same strategy
+    is selected and the teacher would be asked alike. `orca2 run CONFIG` then continues; it asks the
+    teacher only for answers that are not stored.
     """
     from orca2_gen.console.tables import regrading_table
     from orca2_gen.provenance.inputs import read_inputs

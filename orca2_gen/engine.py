@@ -16,7 +16,7 @@ from orca2_gen.records import Completion
 
 OWN_KEYS = {
     *("engine", "replicas", "env", "env_allowed", "system", "template_arguments"),
-    *("thinking", "thinking_tokens"),
+    *("thinking", "thinking_tokens", "license"),
 }
 """Keys of an engine's section that are not vLLM's."""
 WARM_UP = "warm-up"

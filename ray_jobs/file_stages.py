@@ -17,13 +17,14 @@ from orca2_gen.config.arguments import (
 )
 from orca2_gen.config.load import engine_directory, read_config
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset.manifest import DatasetSummary
+from orca2_gen.dataset.figures import DatasetSummary
 from orca2_gen.dataset.write import DatasetPlan, write_dataset
 from orca2_gen.erasure import erase
 from orca2_gen.lengths import length_budget, plan_length
 from orca2_gen.provenance.inputs import Inputs, TaskWatch, recorded_chat
 from orca2_gen.provenance.recorded import read_recorded
 from orca2_gen.provenance.row_origins import teacher_facts, unit_origins
+from orca2_gen.provenance.run_facts import run_facts
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.ledger import read_ledger
@@ -182,7 +183,12 @@ def make_dataset(
     """The summary of RUN/dataset, which is written here, and lines for people."""
     chat = recorded_chat(inputs, plan.tokenizer, rendering)
     lines: list[str] = []
-    # Here and not in the driver, which hands on no more than it must.
-    teacher = teacher_facts(read_recorded(run_dir).stages, read_config(run_dir / "config.json"))
-    plan = dataclasses.replace(plan, origins=unit_origins(read_ledger(run_dir)), teacher=teacher)
+    # Here and not in the driver, which reads no rows and hands on no more than it must.
+    recorded, ledger = read_recorded(run_dir), read_ledger(run_dir)
+    plan = dataclasses.replace(
+        plan,
+        origins=unit_origins(ledger),
+        teacher=teacher_facts(recorded.stages, read_config(run_dir / "config.json")),
+        facts=run_facts(recorded, ledger),
+    )
     return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

@@ -25,7 +25,7 @@ from orca2_gen.config.arguments import (
 )
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.dataset.manifest import DatasetSummary
+from orca2_gen.dataset.figures import DatasetSummary
 from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.units import Receipt

@@ -12,9 +12,10 @@ from pathlib import Path
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.provenance.about import about_run
 from orca2_gen.provenance.fork import fork_run
 from orca2_gen.provenance.inputs import Inputs, read_inputs
-from orca2_gen.provenance.recorded import record_stages
+from orca2_gen.provenance.recorded import record_stages, versions_of
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
 from orca2_gen.run_directory.claim import claim_run_directory, is_run
@@ -101,7 +102,8 @@ def open_run(
         ledger = read_ledger(run_dir, writable=True, fence=lock.check)
         for line in (*ledger.notes, *_forked(fork, ledger, keys)):
             say(line)
-        record_stages(ledger, resolved(config), determinants, keys, inputs.strategies)
+        about = about_run(config, inputs, versions_of(fork))
+        record_stages(ledger, resolved(config), determinants, keys, inputs.strategies, about)
         committed = CommittedFiles(ledger=ledger, by_digest=check)
         committed.check()
         ledger.write_tip()
@@ -122,8 +124,7 @@ def open_run(
                 driver=secrets.token_hex(3),
                 nodes=nodes,
             )
-        # Dead processes leave files, and an engine of a killed predecessor may have written its
-        # last ones after we began. By now nobody writes.
+        # Dead processes leave files, a killed predecessor's engine even later. Now nobody writes.
         _say_if_any(say, set_aside_unlisted(ledger))
         say(committed.check())
 

@@ -13,14 +13,15 @@ import ray
 
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.provenance.recorded import record_versions
+from orca2_gen.run_directory.units import STAGES, Receipt
 from ray_jobs.cluster import cluster_nodes
 from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Tally
 from ray_jobs.engines.placement import PlacedEngine, placement_on, start_engine
-from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.replicas import Replicas, Versions
 from ray_jobs.engines.work import EngineWork
 from ray_jobs.run import Run
 
@@ -72,7 +73,8 @@ def run_engines(
                     work.waiting.extendleft(following(receipt))
                 show(receipt)
 
-            with engine_work(run, engine, units, tally, advance) as work:
+            makes_rows = stage in STAGES  # evaluation says which model it is about
+            with engine_work(run, engine, units, tally, advance, makes_rows=makes_rows) as work:
                 dispatch(run.ledger, [work])
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
@@ -121,6 +123,7 @@ def engine_work(
     *,
     is_shared: bool = False,
     are_held: bool = False,
+    makes_rows: bool = True,
 ) -> Iterator[EngineWork]:
     """A context with the EngineWork of a model, whose engines are gone when the context ends.
 
@@ -132,6 +135,7 @@ def engine_work(
         advance: see Work.
         is_shared: whether another model's engines may run at the same time.
         are_held: whether no engine starts before it is released.
+        makes_rows: whether the dataset's rows depend on what the engines answer.
     """
     model = Path(engine_directory(engine)).name
 
@@ -139,7 +143,14 @@ def engine_work(
         run.say(f"{model}: {line}" if is_shared else line)
 
     start = _starter(run, engine, is_shared)
-    replicas = Replicas(start, engine.replicas, run.config.dispatch, say, are_held=are_held)
+
+    def record(versions: Versions) -> None:
+        if makes_rows:
+            record_versions(run.run_dir, [versions])
+
+    replicas = Replicas(
+        start, engine.replicas, run.config.dispatch, say, are_held=are_held, record=record
+    )
     run.replicas.append(replicas)
     try:
         yield EngineWork(

@@ -28,7 +28,7 @@ from orca2_gen.chat import Chat, load_chat  # noqa: E402
 from orca2_gen.config.arguments import selection_rule  # noqa: E402
 from orca2_gen.config.load import load_config  # noqa: E402
 from orca2_gen.config.schema import Config  # noqa: E402
-from orca2_gen.dataset.manifest import DatasetSummary  # noqa: E402
+from orca2_gen.dataset.figures import DatasetSummary  # noqa: E402
 from orca2_gen.dataset.write import DatasetPlan, write_dataset  # noqa: E402
 from orca2_gen.provenance.fork import fork_run  # noqa: E402
 from orca2_gen.provenance.inputs import read_inputs  # noqa: E402

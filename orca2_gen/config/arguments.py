@@ -11,7 +11,7 @@ from orca2_gen.chat import PLAIN, Rendering
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.config.task import TaskConfig
+from orca2_gen.config.task import STATED, TaskConfig
 from orca2_gen.records import Role
 from orca2_gen.selection.blocks import Rule
 from orca2_gen.strategies import Strategies
@@ -69,7 +69,7 @@ def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
 
 def task_source(task: TaskConfig) -> TaskSource:
     """The TaskSource of a task."""
-    return TaskSource(**task.model_dump(exclude={"path"}), path=Path(task.path))
+    return TaskSource(**task.model_dump(exclude={"path", *STATED}), path=Path(task.path))
 
 
 def held_out_tasks(config: Config) -> tuple[TaskConfig, ...]:

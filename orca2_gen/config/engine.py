@@ -18,7 +18,7 @@ from pydantic import (
 from orca2_gen.config.argument_checks import check_arguments
 from orca2_gen.config.engine_arguments import data_parallel_size, times_devices
 from orca2_gen.config.secrecy import is_secret_name
-from orca2_gen.config.section import FROM_LIST, Fraction, PathText, Section
+from orca2_gen.config.section import FROM_LIST, Fraction, License, PathText, Section
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -63,6 +63,9 @@ class VLLMEngineConfig(Section):
     """vLLM runs the model."""
     model: PathText
     """Local directory of the model: safetensors, tokenizer and chat template."""
+    license: License | None = None
+    """License of the model, as an SPDX or Hugging Face name, for the dataset's card. If not set,
+    what the model's own README.md says."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """vLLM's `dtype`: number format of weights and activations."""
     quantization: str | None = None
@@ -190,6 +193,8 @@ class ScriptedEngineConfig(Section):
     """A script answers; no model is loaded."""
     tokenizer: PathText
     """Directory of a tokenizer and a chat template."""
+    license: License | None = None
+    """License, as of a vLLM engine. If not set, what the tokenizer's own README.md says."""
     accuracy: dict[str, Fraction] = Field(default_factory=dict)
     """Share of problems that are answered correctly, by strategy; 0.5 for a strategy that is not
     named."""

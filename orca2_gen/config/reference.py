@@ -15,7 +15,16 @@ from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from orca2_gen.config.schema import Config
-from orca2_gen.config.section import FROM_LIST, Day, Name, PathText, Section, sections_in
+from orca2_gen.config.section import (
+    FROM_LIST,
+    Day,
+    Language,
+    License,
+    Name,
+    PathText,
+    Section,
+    sections_in,
+)
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "config.md"
 COMMAND = "make docs"
@@ -117,8 +126,11 @@ def _bounded(name: str, constraints: list[Any]) -> str:
         return "name"
     if constraints == list(get_args(PathText)[1].metadata):
         return "path"
-    if constraints == list(get_args(Day)[1:]):
-        return "day"
+    if constraints == list(get_args(Language)[1].metadata):
+        return "language"
+    for word, type_ in (("day", Day), ("license", License)):
+        if constraints == list(get_args(type_)[1:]):
+            return word
     bounds = [
         f"{sign} {getattr(each, word)}"
         for each in constraints

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from orca2_gen.chat.rendering import FIRST_YEAR, LAST_YEAR
 from orca2_gen.config.secrecy import shown
@@ -39,6 +39,25 @@ def _as_day(value: Any) -> Any:
 
 Day = Annotated[str, BeforeValidator(_as_day)]
 """A day as YYYY-MM-DD, in a config also as TOML's own date."""
+
+
+_MOST_CHARACTERS = 100
+
+
+def _as_license(value: str) -> str:
+    is_line = value.isprintable() and value == value.strip() and value != ""
+    if not is_line or len(value) > _MOST_CHARACTERS:
+        raise ValueError(
+            f"{shown(value)} is no name of a license; expected one line of at most "
+            f'{_MOST_CHARACTERS} characters, e.g. "apache-2.0"'
+        )
+    return value
+
+
+License = Annotated[str, AfterValidator(_as_license)]
+"""An SPDX or Hugging Face name of a license, or a few words of its own."""
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")]
+"""A code of a language as Hugging Face takes it: ISO 639, or BCP 47."""
 
 
 class Section(BaseModel):

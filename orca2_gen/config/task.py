@@ -8,13 +8,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from orca2_gen.config.section import FROM_LIST, Name, PathText, Section
+from orca2_gen.config.section import FROM_LIST, Language, License, Name, PathText, Section
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.columns import ANSWERS, Columns, check_columns
 from orca2_gen.tasks.source import TaskSource, check_source
 
 NumExamples = Annotated[int, Field(ge=1, le=16)]
 
+
+STATED = frozenset({"license", "language"})
+"""Keys of a task that the dataset's card repeats, and no row depends on."""
 
 TaskFormat = Literal[
     "jsonl",
@@ -68,6 +71,13 @@ class TaskConfig(Section):
     of the same task (in a mixture, of the same task in it), category and answer type, drawn with
     sample_seed. If not set, no examples."""
 
+    license: License | None = None
+    """License of the files, as an SPDX or Hugging Face name, for the dataset's card. If not set,
+    the card says that it is not stated."""
+    language: Language | None = None
+    """Language of the files, e.g. `"en"`, for the dataset's card, which names one only if all tasks
+    do."""
+
     @field_validator("few_shot")
     @classmethod
     def _least_comes_first(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -95,7 +105,7 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _format_takes_the_keys(self) -> TaskConfig:
-        check_source(TaskSource(**self.model_dump(exclude={"path"}), path=Path(self.path)))
+        check_source(TaskSource(**self.model_dump(exclude={"path", *STATED}), path=Path(self.path)))
         return self
 
 

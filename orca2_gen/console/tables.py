@@ -16,7 +16,7 @@ from orca2_gen.run_directory.row_names import row_name, rows_in_words
 from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:
-    from orca2_gen.dataset.manifest import DatasetSummary
+    from orca2_gen.dataset.figures import DatasetSummary
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
 

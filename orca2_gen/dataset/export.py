@@ -2,6 +2,7 @@
 
     OUT/train-00000-of-000NN.{parquet,jsonl}   the rows, in the dataset's order
     OUT/README.md                              the card, by which `load_dataset(OUT)` finds them
+    OUT/croissant.json                         the same for machines, and the fields of the rows
     OUT/dataset_info.json                      LLaMA-Factory's description, of sharegpt and alpaca
     OUT/export.json                            written last: sizes, digests and the source's digest
 
@@ -22,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orca2_gen.dataset.croissant import CROISSANT, export_croissant
 from orca2_gen.dataset.export_card import dataset_description, export_card
 from orca2_gen.dataset.export_files import (
     BOUNDS,
@@ -138,27 +140,19 @@ def export(
         made = _described(manifest, entries, counts, shape, format)
         if pairing is not None:
             made = _described_pairs(root, made, pairing)
-        tasks = counts.tasks if pairing is None else pairing.tasks
         if compared is not None:
             made = dataclasses.replace(
                 made, other_tokens=counts.num_others, other_tokens_in=counts.first_other
             )
-        descriptions = [_write(folder, out, CARD, export_card(made, schema, tasks))]
-        info = dataset_description(shape, [entry.path for entry in entries])
-        if info is not None:
-            descriptions.append(_write(folder, out, INFO, json_bytes(info)))
-        made = dataclasses.replace(made, descriptions=tuple(descriptions))
+        card = export_card(made, manifest, schema, (pairing or counts).tasks)
+        croissant = json_bytes(export_croissant(made, manifest, schema))
+        descriptions = [(CARD, card), (CROISSANT, croissant)]
+        if (info := dataset_description(shape, [entry.path for entry in entries])) is not None:
+            descriptions.append((INFO, json_bytes(info)))
+        written = tuple(_write(folder, out, name, body) for name, body in descriptions)
+        made = dataclasses.replace(made, descriptions=written)
         _write(folder, out, EXPORT, made.body())
     return made
-
-
-def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
-    if not made.rows:
-        raise ValueError(
-            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
-            "is no pair to export"
-        )
-    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
 
 
 def _schema(root: Path, shape: Shape, shard: pa.Schema, has_provenance: bool) -> pa.Schema:
@@ -247,6 +241,15 @@ def _paired(
         if tokenizer is not None:
             counts.add_others(rejected_that_spell(tokenizer, made))
         yield made
+
+
+def _described_pairs(root: Path, made: ExportManifest, pairing: Pairing) -> ExportManifest:
+    if not made.rows:
+        raise ValueError(
+            f"{root} has no row with an incorrect answer to the same problem beside it, so there "
+            "is no pair to export"
+        )
+    return dataclasses.replace(made, unpaired=pairing.num_unpaired)
 
 
 def _check_counts(root: Path, manifest: Manifest, counts: _Counts) -> None:

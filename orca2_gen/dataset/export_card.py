@@ -6,11 +6,24 @@ JSONL file from being guessed at, where a text may look like a date.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
+from orca2_gen.dataset.card import MOST_TASKS, front_matter, rows_of, verdict
+from orca2_gen.dataset.card_sections import (
+    choices,
+    copies,
+    licenses,
+    models,
+    sampling,
+    sources,
+    uses,
+)
 from orca2_gen.dataset.export_manifest import ExportManifest
+from orca2_gen.dataset.manifest import Manifest
+from orca2_gen.dataset.markdown import escaped, table
 from orca2_gen.dataset.shapes import THOUGHT
 from orca2_gen.run_directory.row_names import rows_in_words
 
@@ -53,59 +66,81 @@ _PROMPTS = {
 }
 
 
-def export_card(manifest: ExportManifest, schema: pa.Schema, tasks: dict[str, int]) -> bytes:
-    """The card of an export whose descriptions are not listed yet."""
-    from huggingface_hub import DatasetCard, DatasetCardData
+def export_card(
+    made: ExportManifest, source: Manifest, schema: pa.Schema, tasks: dict[str, int]
+) -> bytes:
+    """The card of an export whose descriptions are not listed yet.
 
-    card = DatasetCardData(
-        language="en",
-        pretty_name=f"orca2-gen {manifest.shape}",
-        tags=["orca2-gen", "reasoning", "distillation"],
+    Args:
+        made: the export.
+        source: the manifest of the dataset.
+        schema: the columns of the export's rows.
+        tasks: task -> its rows.
+    """
+    from huggingface_hub import DatasetCard
+
+    front = front_matter(
+        source,
+        f"orca2-gen {made.shape}",
+        made.rows,
         configs=[
             {
                 "config_name": "default",
                 # `datasets` names its cache by this block and not by the files, so without a word
                 # about these rows it would give those of an export that stood here before.
-                "description": f"from {manifest.source_digest}",
-                "data_files": [{"split": "train", "path": f"train-*.{manifest.format}"}],
+                "description": f"from {made.source_digest}",
+                "data_files": [{"split": "train", "path": f"train-*.{made.format}"}],
             }
         ],
         dataset_info={"features": [_described(column) for column in schema]},
     )
-    thought = ""
+    about = _PROMPTS.get(made.prompts, f"Prompts: {escaped(made.prompts)}.")
+    parts = [
+        f"# Rows of the shape `{made.shape}`\n",
+        f"Exported by {made.made_by} from a dataset whose manifest has the digest "
+        f"`{made.source_digest}`. {about}\n",
+        f"**Proof of erasure**: {verdict(source)}\n",
+        f"{rows_in_words(made.rows, made.problems)}; in the dataset, {made.trained_tokens:,} of "
+        f"{made.input_tokens:,} tokens have a loss. export.json lists every file with its SHA-256; "
+        "`orca2 verify` checks them. croissant.json describes files and fields for machines.\n",
+        *_warnings(made, schema),
+        "Load them with `datasets.load_dataset(OUT)`, where OUT is this directory.\n",
+        f"{_READERS[made.shape]}\n",
+        *_counted(source, tasks),
+    ]
+    if source.facts is not None:
+        told = (models, sources, sampling, choices, copies, licenses)
+        parts += [section(source.facts) for section in told]
+    parts.append(uses(source))
+    return str(DatasetCard(f"---\n{front.to_yaml()}\n---\n\n" + "\n".join(parts))).encode()
+
+
+def _warnings(made: ExportManifest, schema: pa.Schema) -> Iterator[str]:
     if THOUGHT in str(schema):
-        thought = (
+        yield (
             f"A thought stands under `{THOUGHT}`, which is empty where a message has none. "
             "LLaMA-Factory does not read it; gpt-oss's template reads `thinking`, Gemma 4's "
-            "`reasoning`: rename it for them.\n\n"
+            "`reasoning`: rename it for them.\n"
         )
-    if manifest.unpaired is not None:
-        thought += (
-            f"{manifest.unpaired} rows of the dataset make no pair: no incorrect answer to their "
-            "problem was kept.\n\n"
+    if made.unpaired is not None:
+        yield (
+            f"{made.unpaired:,} rows of the dataset make no pair: no incorrect answer to their "
+            "problem was kept.\n"
         )
-    if manifest.other_tokens:
-        thought += (
-            f"The texts of {manifest.other_tokens} rows, e.g. `{manifest.other_tokens_in}`, give "
+    if made.other_tokens:
+        yield (
+            f"The texts of {made.other_tokens:,} rows, e.g. {escaped(made.other_tokens_in)}, give "
             "other tokens where a trainer renders and tokenises them with the student's own "
-            "template than the dataset trains.\n\n"
+            "template than the dataset trains.\n"
         )
-    counts = "\n".join(f"| {task} | {count} |" for task, count in sorted(tasks.items()))
-    about = _PROMPTS.get(manifest.prompts, f"Prompts: {manifest.prompts}.")
-    if manifest.verdict:
-        about += f" Of the dataset: {manifest.verdict}"
-    content = (
-        f"---\n{card.to_yaml()}\n---\n\n# Rows of the shape `{manifest.shape}`\n\n"
-        f"Exported by {manifest.made_by} from a dataset whose manifest has the digest "
-        f"`{manifest.source_digest}`. {about}\n\n"
-        f"{rows_in_words(manifest.rows, manifest.problems)}; in the dataset, "
-        f"{manifest.trained_tokens} of {manifest.input_tokens} tokens have a loss. export.json "
-        f"lists every file with its SHA-256; `orca2 verify` checks them.\n\n{thought}"
-        f"Load them with `datasets.load_dataset(OUT)`, where OUT is this directory.\n\n"
-        f"{_READERS[manifest.shape]}\n\n"
-        f"| task | rows |\n|---|---|\n{counts}\n"
-    )
-    return str(DatasetCard(content)).encode()
+
+
+def _counted(source: Manifest, tasks: dict[str, int]) -> list[str]:
+    """The section about the rows; of a dataset that counted no more, only their number by task."""
+    if source.summary is not None and source.figures is not None:
+        return rows_of(source.summary, source.figures)
+    counts = sorted(tasks.items())
+    return [f"## Rows\n\n{table(('task', 'rows #'), counts, MOST_TASKS, 'tasks')}"]
 
 
 def _described(column: pa.Field) -> dict[str, Any]:

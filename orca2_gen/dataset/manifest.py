@@ -15,35 +15,15 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from orca2_gen.chat import Rendering
+from orca2_gen.dataset.facts import RunFacts
+from orca2_gen.dataset.figures import DatasetSummary, RowFigures
 from orca2_gen.dataset.proof import ErasureProof
 from orca2_gen.dataset.shards import examples_in, read_shard
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.json_files import parsed, read_json
-from orca2_gen.run_directory.row_names import rows_in_words
 
 MANIFEST_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetSummary:
-    """The figures of a written dataset."""
-
-    directory: str
-    rows: int
-    shards: int
-    input_tokens: int
-    trained_tokens: int
-    rows_by_task: dict[str, int]
-    prompts: str
-    problems: int | None = None
-    """The problems of the rows, of which one may have several; older versions left it out, whose
-    problems had one."""
-
-    @property
-    def counted(self) -> str:
-        """The number of rows in words, and of problems where it is another one."""
-        return rows_in_words(self.rows, self.problems)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +47,13 @@ class Manifest:
     proof: ErasureProof | None = None
     """None unless prompts are erased."""
     summary: DatasetSummary | None = None
+    figures: RowFigures | None = None
+    """Further figures of the rows; older versions left them out."""
+    facts: RunFacts | None = None
+    """What the run says of the dataset; None of a dataset that no run made, or an older one."""
+    card_version: int = 0
+    """The CARD_VERSION of the card and croissant.json; older versions, which had none, wrote a card
+    of the summary alone."""
     plan_digest: str = ""
     """Digest of the plan that the dataset was made from."""
     examples_key: str = ""
@@ -74,6 +61,8 @@ class Manifest:
     tokenizer_files: str | None = None
     """Digest of the tokenizer's files, as the examples' key holds it; older versions left it
     out."""
+    name: str = ""
+    """The name of the run; older versions left it out."""
     digest: str = ""
     """Digest of the whole manifest, and so of all files in it. It is computed on reading."""
 
@@ -126,6 +115,11 @@ def read_manifest(root: Path) -> Manifest:
         raise DamagedFile(f"{error}; {_AGAIN}") from error
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return dataclasses.replace(manifest, digest=digest)
+
+
+def manifest_of(body: bytes) -> Manifest:
+    """The manifest that is to be written, as it will be read."""
+    return _MANIFEST.validate_json(body, strict=True)
 
 
 def read_examples(root: Path, manifest: Manifest) -> Iterator[Example]:

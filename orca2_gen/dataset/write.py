@@ -1,7 +1,7 @@
 """Committed examples -> one `datasets` directory: shards, manifest, card.
 
     RUN/dataset/data-00000-of-000NN.arrow  Arrow streams, as `datasets.load_from_disk` maps them
-    RUN/dataset/{state.json,dataset_info.json,README.md}
+    RUN/dataset/{state.json,dataset_info.json,README.md,croissant.json}
     RUN/dataset/manifest.json              written last: sizes, digests and the proof of erasure
 
 A trainer reads the manifest before it maps anything; see manifest.py. Whatever its size, one batch
@@ -13,18 +13,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orca2_gen.chat import Chat
-from orca2_gen.dataset.card import card_of
-from orca2_gen.dataset.manifest import MANIFEST_VERSION, DatasetSummary, checked_manifest
+from orca2_gen.dataset.card import CARD_VERSION, card_of
+from orca2_gen.dataset.croissant import CROISSANT, croissant_of
+from orca2_gen.dataset.facts import RunFacts
+from orca2_gen.dataset.figures import DatasetSummary, RowCounts
+from orca2_gen.dataset.manifest import MANIFEST_VERSION, Manifest, checked_manifest, manifest_of
 from orca2_gen.dataset.origins import TeacherFacts, UnitOrigin, examples_provenance
 from orca2_gen.dataset.proof import ErasureProof, checked_proof
 from orca2_gen.dataset.shards import (
@@ -63,50 +64,13 @@ class DatasetPlan:
     """What each file of examples was made from; empty leaves the rows' provenance out."""
     teacher: TeacherFacts | None = None
     """Given with the origins."""
+    facts: RunFacts | None = None
+    """What the run says of the rows, for the card."""
 
     @property
     def schema(self) -> pa.Schema:
         """The schema of its shards."""
         return shard_schema(self.has_reasoning, has_provenance=bool(self.origins))
-
-
-@dataclass(kw_only=True, slots=True)
-class RowCounts:
-    """The figures of rows, as they come."""
-
-    by_task: Counter[str] = field(default_factory=Counter)
-    problems: int = 0
-    input_tokens: int = 0
-    trained_tokens: int = 0
-    last: str | None = None
-    """Problem of the last row: the rows of a problem follow each other."""
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Counts the rows of a shard's batch too."""
-        if batch.num_rows:
-            ids = batch.column("problem_id")
-            is_other = pc.not_equal(ids[1:], ids[:-1])
-            self.problems += (pc.sum(is_other).as_py() or 0) + (ids[0].as_py() != self.last)
-            self.last = ids[-1].as_py()
-        input_tokens = len(batch.column("input_ids").flatten())
-        self.by_task.update(batch.column("task").to_pylist())
-        self.input_tokens += input_tokens
-        self.trained_tokens += input_tokens - (
-            pc.sum(batch.column("num_prompt_tokens")).as_py() or 0
-        )
-
-    def summary(self, directory: str, shards: int, prompts: str) -> DatasetSummary:
-        """The summary of a dataset of all rows so far."""
-        return DatasetSummary(
-            directory=directory,
-            rows=self.by_task.total(),
-            shards=shards,
-            input_tokens=self.input_tokens,
-            trained_tokens=self.trained_tokens,
-            rows_by_task=dict(sorted(self.by_task.items())),
-            prompts=prompts,
-            problems=self.problems,
-        )
 
 
 Say = Callable[[str], None]
@@ -137,18 +101,14 @@ def write_dataset(
     digest = _digest(plan, SHARD_LAYOUT)
     if (kept := _unchanged(root, digest)) is not None:
         return kept
-    for layout in range(1, SHARD_LAYOUT):
-        if (kept := _unchanged(root, _digest(plan, layout))) is not None:
-            # A training of it may be under way, which no other dataset can continue.
-            say(f"{root} is of an older version; remove it and run again to get its new columns")
-            return kept
+    if (kept := _of_an_older_version(root, plan, say)) is not None:
+        return kept
     make_way(run_dir, say)
     counted = RowCounts()
     files = write_shards(run_dir, plan, root, counted)
     summary = counted.summary(str(root), len(files), plan.prompts)
     proof = _proof(root, files, chat, strategies, plan.prompts)
-    descriptions = _write_descriptions(root, files, summary, plan, proof)
-    manifest = {
+    manifest: dict[str, Any] = {
         "version": MANIFEST_VERSION,
         "plan_digest": digest,
         "examples_key": plan.key,
@@ -158,10 +118,16 @@ def write_dataset(
         "rendering": dataclasses.asdict(chat.rendering),
         "tokenizer_files": tokenizer_files_digest(Path(plan.tokenizer)),
         "files": [dataclasses.asdict(entry) for entry in files],
-        "descriptions": [dataclasses.asdict(entry) for entry in descriptions],
         "summary": dataclasses.asdict(dataclasses.replace(summary, directory="dataset")),
+        "figures": dataclasses.asdict(counted.figures(plan.schema)),
+        "facts": dataclasses.asdict(plan.facts) if plan.facts is not None else None,
+        "card_version": CARD_VERSION,
+        "name": plan.name,
     }
-    write_bytes(root / "manifest.json", _json(manifest))
+    # Descriptions are made of the manifest as `verify` will read it.
+    descriptions = _write_descriptions(root, manifest_of(json_bytes(manifest)), plan)
+    manifest["descriptions"] = [dataclasses.asdict(entry) for entry in descriptions]
+    write_bytes(root / "manifest.json", json_bytes(manifest))
     way_is_used(run_dir)
     return summary
 
@@ -194,6 +160,8 @@ def _digest(plan: DatasetPlan, layout: int) -> str:
         body["layout"] = layout  # older plans had no such key
     if not plan.has_reasoning:
         del body["has_reasoning"]  # older plans had no such key
+    if plan.facts is None:
+        del body["facts"]  # older plans had no such key
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
@@ -252,20 +220,27 @@ def _proof(
     return checked_proof(batches, root, chat=chat, strategies=strategies)
 
 
-def _write_descriptions(
-    root: Path,
-    files: Sequence[FileEntry],
-    summary: DatasetSummary,
-    plan: DatasetPlan,
-    proof: ErasureProof | None,
-) -> list[FileEntry]:
+def _write_descriptions(root: Path, manifest: Manifest, plan: DatasetPlan) -> list[FileEntry]:
     features = features_of(plan.schema)
     about_features = {"features": features, "dataset_name": plan.name}
     return [
-        _write(root, "state.json", _json(state_of(files))),
-        _write(root, "dataset_info.json", _json(about_features)),
-        _write(root, "README.md", card_of(summary, plan.name, proof)),
+        _write(root, "state.json", json_bytes(state_of(manifest.files))),
+        _write(root, "dataset_info.json", json_bytes(about_features)),
+        _write(root, "README.md", card_of(manifest)),
+        _write(root, CROISSANT, json_bytes(croissant_of(manifest))),
     ]
+
+
+def _of_an_older_version(root: Path, plan: DatasetPlan, say: Say) -> DatasetSummary | None:
+    """The summary of a dataset that an older version made of this plan; None if there is none."""
+    without = dataclasses.replace(plan, facts=None)
+    for layout in range(1, SHARD_LAYOUT + 1):
+        if (kept := _unchanged(root, _digest(without, layout))) is not None:
+            # A training of it may be under way, which no other dataset can continue.
+            what = "its new columns" if layout < SHARD_LAYOUT else "a card of the run"
+            say(f"{root} is of an older version; remove it and run again to get {what}")
+            return kept
+    return None
 
 
 def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
@@ -279,5 +254,6 @@ def _unchanged(root: Path, plan_digest: str) -> DatasetSummary | None:
     return dataclasses.replace(manifest.summary, directory=str(root))
 
 
-def _json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """The value as the JSON of a dataset's files."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

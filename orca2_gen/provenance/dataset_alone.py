@@ -19,6 +19,7 @@ from orca2_gen.dataset.template_texts import PROMPT, ROW
 from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.provenance.accounting import Verification
+from orca2_gen.provenance.card_faults import figure_faults
 from orca2_gen.provenance.dataset_faults import description_faults, file_fault, unlisted
 from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, proof_fault
 from orca2_gen.provenance.row_origins import own_fault
@@ -169,6 +170,7 @@ def _check_rows(
     rows.note_several(found)
     if not is_its_summary(manifest, rows):
         found.findings.append(f"{root / 'manifest.json'}: its summary is not that of its shards")
+    found.findings += figure_faults(root, manifest, rows)
     if twice := [row_name(*key) for key, count in rows.ids.items() if count > 1]:
         found.findings.append(f"{root}: {len(twice)} ids stand in it twice, e.g. {twice[0]}")
     if rows.mislabelled:

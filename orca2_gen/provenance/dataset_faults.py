@@ -14,13 +14,14 @@ from orca2_gen.chat.rendered_texts import TEXT_KEYS
 from orca2_gen.config.arguments import engine_rendering
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.dataset.card import card_of
+from orca2_gen.dataset.croissant import CROISSANT
 from orca2_gen.dataset.manifest import Manifest, read_manifest
 from orca2_gen.dataset.proof import RowsProved
 from orca2_gen.dataset.shards import features_of, read_shard, schema_of, state_of
 from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.provenance.accounting import Verification
+from orca2_gen.provenance.card_faults import CARD, card_faults, fact_faults, figure_faults
 from orca2_gen.provenance.dataset_rows import DatasetRows, is_its_summary, row_faults
 from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.provenance.row_origins import OriginCheck, origins_by_unit, teacher_facts
@@ -32,11 +33,9 @@ from orca2_gen.run_directory.arrow_files import (
 from orca2_gen.run_directory.digests import tokenizer_files_digest
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.ledger import Ledger
-from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 from orca2_gen.strategies import Strategies
 
-CARD, INFO, STATE = "README.md", "dataset_info.json", "state.json"
-_MOST_BYTES_OF_A_CARD = 16 << 20
+INFO, STATE = "dataset_info.json", "state.json"
 
 
 def check_dataset(
@@ -86,6 +85,8 @@ def check_dataset(
     found.table.append(("dataset", examples.total(), rows.ids.total(), 0, 0))
     rows.note_several(found)
     found.findings += _manifest_faults(manifest, rows, config, recorded, ledger)
+    found.findings += figure_faults(root, manifest, rows)
+    found.findings += fact_faults(manifest, recorded, ledger)
     _check_tokenizer(recorded, config, manifest, found)
     found.findings += row_faults(manifest, rows, prover)
     origins.tell(found)
@@ -147,6 +148,7 @@ def file_fault(root: Path, entry: FileEntry) -> str:
 def unlisted(root: Path, manifest: Manifest, found: Verification) -> Iterator[str]:
     """A line for each file beside the dataset's that a loader of `*.arrow` files would read."""
     listed = {entry.path for entry in manifest.listed} | {"manifest.json", CARD, INFO, STATE}
+    listed |= {CROISSANT} if manifest.figures is not None else set()
     for path in sorted(root.iterdir()):
         if path.name in listed or ".tmp-" in path.name:
             continue
@@ -173,34 +175,7 @@ def description_faults(root: Path, manifest: Manifest, found: Verification) -> I
     if not isinstance(about, dict) or not _are_features(about.get("features"), root, manifest):
         yield f"{root / INFO}: its features are not the columns of the shards"
         return
-    if manifest.summary is None:
-        yield f"{root / 'manifest.json'} lacks summary"
-        return
-    try:
-        card = read_regular(root / CARD, _MOST_BYTES_OF_A_CARD)
-    except FileNotFoundError:
-        yield f"{root / CARD} is absent"
-        return
-    except UnusableFile as error:
-        yield str(error)
-        return
-    if manifest.summary.prompts not in ("erased", "instruction_kept"):
-        return  # of another program, or edited, which is found with its rows
-    if card != card_of(manifest.summary, str(about.get("dataset_name")), manifest.proof):
-        line = f"{root / CARD} is not the card that this program makes of the manifest"
-        if not _states_verdict(card, manifest):
-            yield f"{root / CARD} does not state the verdict of the proof in manifest.json"
-        elif CARD in listed:
-            found.notes.append(line)  # its digest is right: an older version worded it
-        else:
-            yield line
-
-
-def _states_verdict(card: bytes, manifest: Manifest) -> bool:
-    """Whether a card has the verdict of the manifest's proof; those of older versions had none."""
-    if manifest.proof is None or manifest.proof.is_older:
-        return True
-    return verdict_of(manifest.proof).encode() in card
+    yield from card_faults(root, manifest, str(about.get("dataset_name")), found)
 
 
 def _are_features(said: Any, root: Path, manifest: Manifest) -> bool:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from orca2_gen.dataset.figures import RowCounts
 from orca2_gen.dataset.manifest import Manifest
 from orca2_gen.dataset.proof import ErasureProof, RowsProved
 from orca2_gen.dataset.shards import has_its_labels, ids_in
-from orca2_gen.dataset.write import RowCounts
 from orca2_gen.provenance.accounting import Verification
 from orca2_gen.run_directory.row_names import row_name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from orca2_gen.provenance.about import About, Environment, carried_on
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.json_files import parsed, read_json
@@ -43,6 +45,8 @@ class Recorded:
     """Stage -> its determinants."""
     strategies: Strategies | None
     """None if an older version, which kept no texts, started the run."""
+    about: About | None = None
+    """What else the dataset's card tells; None if only an older version opened the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +67,7 @@ class _Body:
     stages: dict[str, dict[str, Any]]
     config: dict[str, Any] = field(default_factory=dict)
     strategies: _Texts | None = None
+    about: About | None = None
 
 
 _BODY = TypeAdapter(_Body)
@@ -88,7 +93,7 @@ def read_recorded(run_dir: Path) -> Recorded:
             f"{path}: strategies holds texts of {unknown}, which it has no instruction of; restore "
             "it from a copy"
         )
-    return Recorded(stages=body.stages, strategies=strategies)
+    return Recorded(stages=body.stages, strategies=strategies, about=body.about)
 
 
 def _unknown_strategies(strategies: Strategies) -> str:
@@ -102,6 +107,7 @@ def record_stages(
     stages: dict[str, dict[str, Any]],
     keys: Mapping[str, str],
     strategies: Strategies,
+    about: About | None = None,
 ) -> None:
     """Writes config.json, if the committed units were made from the same determinants.
 
@@ -111,6 +117,7 @@ def record_stages(
         stages: stage -> its determinants; `keys` are the hashes of them.
         keys: stage -> its key.
         strategies: the texts, so that the run can be verified without the file they came from.
+        about: what the card tells beside them, as the driver finds it now.
 
     Raises:
         ValueError: a stage with committed units would be made differently now; the message says
@@ -119,9 +126,10 @@ def record_stages(
     run_dir = ledger.run_dir
     path = run_dir / "config.json"
     try:
-        before = read_recorded(run_dir).stages
+        recorded = read_recorded(run_dir)
+        before = recorded.stages
     except FileNotFoundError:
-        before = {}
+        recorded, before = None, {}
     changed = [
         stage
         for stage in stages
@@ -141,7 +149,45 @@ def record_stages(
         "stages": {**before, **stages},
         "strategies": strategies_json(strategies),
     }
+    earlier = recorded.about if recorded is not None else None
+    if about is not None and earlier is not None:
+        made = [stage for stage in stages if stage != "evaluation_problems"]
+        same = not any(list(_differences(before.get(s), stages[s], s)) for s in made)
+        about = carried_on(earlier, about, is_same_run=same)
+    if (about := about or earlier) is not None:
+        body["about"] = dataclasses.asdict(about)
     write_bytes(path, json.dumps(body, indent=2, sort_keys=True).encode())
+
+
+def versions_of(run_dir: Path | None) -> tuple[Environment, ...]:
+    """The environments that engines of a run worked in, as far as it recorded them; none of None,
+    which is no run.
+    """
+    if run_dir is None:
+        return ()
+    try:
+        about = read_recorded(run_dir).about
+    except (OSError, DamagedFile):
+        return ()
+    return about.versions if about is not None else ()
+
+
+def record_versions(run_dir: Path, found: Iterable[Environment]) -> None:
+    """Adds the environments that engines of the run work in to its config.json.
+
+    Raises:
+        FileNotFoundError: the run has none.
+        DamagedFile: it holds something else.
+    """
+    path = run_dir / "config.json"
+    about = read_recorded(run_dir).about
+    if about is None:
+        return
+    versions = tuple(dict.fromkeys((*about.versions, *found)))
+    if versions != about.versions:
+        now = dataclasses.replace(about, versions=versions)
+        body = read_json(path) | {"about": dataclasses.asdict(now)}
+        write_bytes(path, json.dumps(body, indent=2, sort_keys=True).encode())
 
 
 def _refusal(run_dir: Path, stage: str, found: Iterable[Difference]) -> str:

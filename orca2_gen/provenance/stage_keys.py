@@ -24,7 +24,7 @@ from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.engine_arguments import row_arguments
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.config.task import TaskConfig
+from orca2_gen.config.task import STATED, TaskConfig
 from orca2_gen.endings import ENDINGS_VERSION
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.judging import JUDGING_VERSION, SYSTEM_MESSAGE
@@ -208,7 +208,7 @@ def _reading(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "tasks": {
-            task.name: task.model_dump(exclude={"path", "name"})
+            task.name: task.model_dump(exclude={"path", "name", *STATED})
             | {"sha256": inputs.tasks[task.format, task.path]}
             for task in tasks
         },

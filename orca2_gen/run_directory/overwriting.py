@@ -24,7 +24,8 @@ _NOTE = ".writing-dataset.json"
 _MANIFEST = "manifest.json"
 _MOST_BYTES = 256 << 20
 _NAMES = re.compile(
-    r"data-[0-9]{5}-of-[0-9]{5}\.arrow|state\.json|dataset_info\.json|README\.md|manifest\.json"
+    r"data-[0-9]{5}-of-[0-9]{5}\.arrow|state\.json|dataset_info\.json|README\.md|croissant\.json|"
+    r"manifest\.json"
 )
 _TEMPORARY = re.compile(rf"\.({_NAMES.pattern})\.tmp-.+-[0-9]+-[0-9a-f]{{8}}")
 _CARD_LINE = b"\nMade by orca2-gen. "

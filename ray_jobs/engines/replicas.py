@@ -77,6 +77,10 @@ class Replica:
         self.engine = self.starting = self.closing = None
 
 
+Versions = tuple[tuple[str, str], ...]
+"""Packages and versions of all that would make rows differ between engines."""
+
+
 class Replicas:
     """All replicas of a model."""
 
@@ -88,6 +92,7 @@ class Replicas:
         say: Callable[[str], None],
         *,
         are_held: bool = False,
+        record: Callable[[Versions], None] = lambda versions: None,
     ) -> None:
         """Starts nothing yet: `settle` does.
 
@@ -97,11 +102,12 @@ class Replicas:
             limits: limits at which to give up.
             say: function that takes a line for people.
             are_held: whether no replica starts before it is released.
+            record: function that takes the versions that the engines run, once they are known.
         """
-        self._start, self._limits, self._say = start, limits, say
+        self._start, self._limits, self._say, self._record = start, limits, say, record
         self.has_died = False
         """Whether any engine has died; a time measured then says nothing."""
-        self._versions: tuple[tuple[str, str], ...] | None = None
+        self._versions: Versions | None = None
         self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
     @property
@@ -222,6 +228,7 @@ class Replicas:
         replica.failed_starts = 0
         if self._versions is None:
             self._versions = report.versions
+            self._record(report.versions)
         elif report.versions != self._versions:
             raise ValueError(
                 f"engine {replica.index} on {report.node} runs other versions than the first: "

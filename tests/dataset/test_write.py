@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.chat import Chat, load_chat
-from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.dataset.figures import DatasetSummary
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.records import Example

@@ -104,6 +104,10 @@ def test_a_group_that_is_judged_is_no_race(write_config: Write) -> None:
         "dataset.examples_per_shard=7",
         "training.seq_len=64",
         "evaluation.max_tokens=9",
+        "tasks.0.license=mit",
+        "tasks.0.language=de",
+        "student.license=mit",
+        "teacher.license=mit",
     ],
 )
 def test_how_and_where_a_run_happens_is_in_no_key_of_its_dataset(

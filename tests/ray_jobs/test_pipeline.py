@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from orca2_gen.config.load import load_config
-from orca2_gen.dataset.manifest import DatasetSummary, checked_manifest, read_examples
+from orca2_gen.dataset.figures import DatasetSummary
+from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify

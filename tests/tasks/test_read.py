@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orca2_gen.config.task import TaskConfig
+from orca2_gen.config.task import STATED, TaskConfig
 from orca2_gen.grading.grade import grade
 from orca2_gen.records import AnswerType, Problem, Rejection
 from orca2_gen.tasks.formats import FORMATS
@@ -109,7 +109,7 @@ def test_a_config_names_exactly_the_formats_that_there_are() -> None:
 
 def test_a_task_source_is_a_task_config_and_no_more() -> None:
     config = TaskConfig(name="t", format="jsonl", path="rows.jsonl")
-    made = TaskSource(**config.model_dump(exclude={"path"}), path=Path(config.path))
+    made = TaskSource(**config.model_dump(exclude={"path", *STATED}), path=Path(config.path))
     assert made == TaskSource(name="t", format="jsonl", path=Path("rows.jsonl"), split="train")
 
 

@@ -232,6 +232,7 @@ def test_another_teacher_carries_nothing_over_and_the_line_says_why(
         (("rationales.max_attempts=1",), False),
         (("rationales.max_attempts=3",), True),
         (("rationales.verify=false",), False),
+        (("rationales.per_problem=2", "rationales.max_attempts=3"), True),
         (("rationales.keep_refused=false",), False),
     ],
 )
@@ -248,6 +249,19 @@ def test_when_to_stop_asking_may_differ_and_the_run_is_as_if_the_teacher_were_as
     after = answers(tmp_path / "run")
     assert unmarked(after) == answers(tmp_path / "fresh" / "run")
     assert marked(after) == set(after) & set(answers(source))
+
+
+def test_a_policy_that_needs_no_scores_has_rationales_to_carry_over(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    policy = "selection.policy=fixed:step_by_step"
+    source = finished(config_of(undisturbed, tmp_path / "old" / "run", policy))
+    config = config_of(undisturbed, tmp_path / "run", policy)
+    lines = regraded(config, source)
+    assert any("units carried over without the teacher (40 problems" in line for line in lines)
+    assert answers(tmp_path / "run") == answers(source)
+    finished(config)
+    assert dataset_bytes(tmp_path / "run") == dataset_bytes(source)
 
 
 def test_a_unit_that_lost_its_marks_is_equal_to_the_undisturbed_dataset(
