@@ -93,15 +93,23 @@ class UnitOrigin:
     problems: FileEntry
     rationales: FileEntry
     selection: FileEntry
+    engine: str = ""
+    """What the file of rationales says made them; known where a dataset is planned."""
 
     @property
     def contents(self) -> UnitOrigin:
-        """The same without the files' names, which tell drivers and attempts."""
-        plain = {
-            name: dataclasses.replace(getattr(self, name), path="")
-            for name in ("problems", "rationales", "selection")
-        }
-        return dataclasses.replace(self, **plain)
+        """The same without the files' names, which tell drivers and attempts.
+
+        Nor does it hold the digest of the rationales: whether an engine made them or they were
+        regraded stands in their file, and no row depends on it. Their rows are those of the
+        examples, under the key of the plan, but for the engine.
+        """
+        return dataclasses.replace(
+            self,
+            problems=dataclasses.replace(self.problems, path=""),
+            rationales=FileEntry(path="", rows=self.rationales.rows, bytes=0, sha256=""),
+            selection=dataclasses.replace(self.selection, path=""),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from orca2_gen.dataset.origins import (
 )
 from orca2_gen.dataset.shards import column_in
 from orca2_gen.provenance.accounting import Verification
-from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import origin_of
 
@@ -35,10 +36,18 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def unit_origins(ledger: Ledger) -> tuple[UnitOrigin, ...]:
-    """The origin of each committed unit of examples, in their order."""
+    """The origin of each committed unit of examples, in their order.
+
+    Raises:
+        DamagedFile: a file of rationales is not what the ledger lists.
+    """
     found = origins_by_unit(ledger)
     assert all(origin is not None for origin in found.values()), "a driver commits in order"
-    return tuple(origin for origin in found.values() if origin is not None)
+    return tuple(
+        dataclasses.replace(origin, engine=engine_of(ledger.run_dir, origin.rationales))
+        for origin in found.values()
+        if origin is not None
+    )
 
 
 def origins_by_unit(ledger: Ledger) -> dict[str, UnitOrigin | None]:
@@ -59,6 +68,21 @@ def origins_by_unit(ledger: Ledger) -> dict[str, UnitOrigin | None]:
                 selection=selection,
             )
     return found
+
+
+def engine_of(run_dir: Path, entry: FileEntry) -> str:
+    """The engine that generated a file's rows, as the file says; empty if it does not.
+
+    Raises:
+        DamagedFile: it is not what its list says.
+    """
+    check_file(run_dir, entry)
+    try:
+        with pa.memory_map(str(run_dir / entry.path)) as mapped:
+            origin = origin_of(pa.ipc.open_file(mapped).schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedFile(f"{run_dir / entry.path} is damaged: {error}") from None
+    return origin.engine if origin is not None else ""
 
 
 def teacher_facts(stages: Mapping[str, Any], config: Config) -> TeacherFacts:
@@ -112,9 +136,7 @@ class OriginCheck:
         """Whether the run's rationales were made by a version that writes provenance."""
         first = next((origin for origin in self.origins.values() if origin is not None), None)
         with suppress(ValueError):
-            made = read_table(self.run_dir, first.rationales) if first is not None else None
-            about = origin_of(made.schema) if made is not None else None
-            return about is not None and bool(about.engine)
+            return first is not None and bool(engine_of(self.run_dir, first.rationales))
         return False
 
     def _compare(self, unit: str, rows: pa.RecordBatch) -> None:

@@ -15,13 +15,13 @@ from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.provenance.matching import asked_alike, is_judged_alike
 from orca2_gen.provenance.regrade import asked_cells, regrade_all, rejudge_all
 from orca2_gen.provenance.retaught import reteach
+from orca2_gen.provenance.row_origins import engine_of
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
-from orca2_gen.run_directory.arrow_files import FileEntry, read_records, read_table
+from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.stored_answers import write_answers
 from orca2_gen.run_directory.units import (
     Receipt,
     UnitName,
-    origin_of,
     read_refused,
     read_unit,
     write_unit,
@@ -166,10 +166,8 @@ def reteach_unit(
 
 def _engine_of(source: Path, receipts: Iterable[Receipt]) -> str:
     """The engine that made another run's units, as their files say; several are named together."""
-    tables = (read_table(source, receipt.accepted) for receipt in receipts)
-    origins = (origin_of(table.schema) for table in tables)
-    engines = {origin.engine for origin in origins if origin is not None and origin.engine}
-    return " or ".join(sorted(engines))
+    engines = {engine_of(source, receipt.accepted) for receipt in receipts}
+    return " or ".join(sorted(engines - {""}))
 
 
 def regrade_evaluation(
