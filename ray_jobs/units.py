@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import scores_teacher
-from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
-from orca2_gen.run_directory.stored_answers import read_answers
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.stored_answers import StoredAnswers, read_answers
 from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import (
     OPEN,
@@ -174,25 +174,26 @@ def teach_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     for receipt in problems[group.name]:
         name = unit_name(run, "rationales", receipt.unit, group.name)
         if (name.stage, name.unit) not in run.ledger.units and receipt.counts["accepted"]:
+            stored = _stored(run, name)
             units.append(
                 TeachUnit(
                     name=name,
                     problems=receipt.accepted,
                     selection=selection,
-                    stored=_stored(run, name),
+                    stored=stored.file if stored is not None else None,
+                    stored_engine=stored.engine if stored is not None else "",
                 )
             )
     return units
 
 
-def _stored(run: Run, name: UnitName) -> FileEntry | None:
-    """The file of another run's answers to a unit's problems; None if there are none."""
+def _stored(run: Run, name: UnitName) -> StoredAnswers | None:
+    """Another run's answers to a unit's problems; None if there are none."""
     try:
-        found = read_answers(run.run_dir, name.unit, name.stage_key)
+        return read_answers(run.run_dir, name.unit, name.stage_key)
     except DamagedFile as error:
         run.say(f"{error}; the teacher is asked again for {name.unit}")
         return None
-    return found.file if found is not None else None
 
 
 def unit_name(run: Run, stage: str, unit: str, group: str) -> UnitName:

@@ -35,17 +35,24 @@ class StoredAnswers:
     file: FileEntry
     num_open: int
     """The unit's problems to which an answer is missing."""
+    engine: str = ""
+    """The engine that generated the answers and its version; empty if their files do not say."""
 
 
 _STORED = TypeAdapter(StoredAnswers)
 
 
 def write_answers(
-    run_dir: Path, unit: str, stage_key: str, rows: Sequence[Rationale], num_open: int
+    run_dir: Path,
+    unit: str,
+    stage_key: str,
+    rows: Sequence[Rationale],
+    num_open: int,
+    engine: str = "",
 ) -> None:
     """Writes the stored answers to a unit's problems, durably."""
     entry = write_records(run_dir, f"{FOLDER}/{unit}.arrow", rows, Rationale)
-    stored = StoredAnswers(stage_key=stage_key, file=entry, num_open=num_open)
+    stored = StoredAnswers(stage_key=stage_key, file=entry, num_open=num_open, engine=engine)
     body = json.dumps(dataclasses.asdict(stored), indent=2, sort_keys=True) + "\n"
     write_bytes(run_dir / FOLDER / f"{unit}.json", body.encode())
 

@@ -180,6 +180,8 @@ class TeachUnit:
     stored: FileEntry | None = None
     """Another run's answers to some of the attempts (run_directory/stored_answers.py), which are
     taken instead of asked for; None if there are none."""
+    stored_engine: str = ""
+    """The engine that generated these answers, as far as it is known."""
     part: Part | None = None
 
     @property

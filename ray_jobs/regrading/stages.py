@@ -42,6 +42,7 @@ from ray_jobs.dispatch.unit_receipts import (
     reply_counts,
     token_counts,
 )
+from ray_jobs.engines.versions import engines_named
 from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, RegradeGroupLease, TaughtUnit
 
 
@@ -143,7 +144,8 @@ def reteach_unit(
     )
     if found.num_open:
         if found.stored:
-            write_answers(run_dir, name.unit, name.stage_key, found.stored, found.num_open)
+            engine = _engine_of(unit.source, unit.stored)
+            write_answers(run_dir, name.unit, name.stage_key, found.stored, found.num_open, engine)
         return
     rows = [row for each in found.taught for row in each.rationales]
     kept = config.rationales.keep_refused
@@ -166,8 +168,7 @@ def reteach_unit(
 
 def _engine_of(source: Path, receipts: Iterable[Receipt]) -> str:
     """The engine that made another run's units, as their files say; several are named together."""
-    engines = {engine_of(source, receipt.accepted) for receipt in receipts}
-    return " or ".join(sorted(engines - {""}))
+    return engines_named(*(engine_of(source, receipt.accepted) for receipt in receipts))
 
 
 def regrade_evaluation(
