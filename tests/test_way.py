@@ -37,16 +37,21 @@ orca2_gen/config/scoring.py                       10      10
 orca2_gen/config/secrecy.py                       28      28
 orca2_gen/config/section.py                       17      17
 orca2_gen/config/task.py                          42      42
-orca2_gen/dataset/card.py                         21      21
+orca2_gen/dataset/card.py                         69      69
+orca2_gen/dataset/card_sections.py               193     193
+orca2_gen/dataset/croissant.py                   173     173
+orca2_gen/dataset/figures.py                      70      70
 orca2_gen/dataset/instruction_search.py           70      70
+orca2_gen/dataset/licenses.py                     27      27
 orca2_gen/dataset/manifest.py                     41      41
-orca2_gen/dataset/origins.py                     132     132
+orca2_gen/dataset/markdown.py                     46      46
+orca2_gen/dataset/origins.py                     138     138
 orca2_gen/dataset/prompt_search.py                42      42
-orca2_gen/dataset/proof.py                       123     123
+orca2_gen/dataset/proof.py                       120     120
 orca2_gen/dataset/shards.py                      133     133
 orca2_gen/dataset/template_texts.py               71      71
 orca2_gen/dataset/verdict.py                      32      32
-orca2_gen/dataset/write.py                       172     172
+orca2_gen/dataset/write.py                       157     157
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
 orca2_gen/erasure.py                              56      56
@@ -66,7 +71,8 @@ orca2_gen/lengths.py                              83      83
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/provenance/recorded.py                  24      24
-orca2_gen/provenance/row_origins.py               35      35
+orca2_gen/provenance/row_origins.py               56      56
+orca2_gen/provenance/run_facts.py                164     164
 orca2_gen/quoting.py                              51      51
 orca2_gen/rationales.py                          153     153
 orca2_gen/records.py                              14      14
@@ -79,7 +85,7 @@ orca2_gen/run_directory/ledger_lines.py           99      99
 orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          99      99
 orca2_gen/run_directory/regular_files.py          41      41
-orca2_gen/run_directory/row_names.py               6       6
+orca2_gen/run_directory/row_names.py               3       3
 orca2_gen/run_directory/units.py                 122     122
 orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              39      39
@@ -93,7 +99,7 @@ orca2_gen/tasks/columns.py                        13      13
 orca2_gen/tasks/comparison.py                     41      41
 orca2_gen/tasks/contamination.py                  14      14
 orca2_gen/tasks/copies.py                         49      49
-orca2_gen/tasks/counts.py                          4       4
+orca2_gen/tasks/counts.py                         23      23
 orca2_gen/tasks/duplicates.py                     67      67
 orca2_gen/tasks/files.py                          71      71
 orca2_gen/tasks/fingerprints.py                   78      78
@@ -116,14 +122,14 @@ orca2_gen/tasks/trigrams.py                       62      62
 ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/unit_receipts.py                77      77
-ray_jobs/engines/actor.py                        178     178
-ray_jobs/engines/versions.py                      16      16
+ray_jobs/engines/actor.py                        180     180
+ray_jobs/engines/versions.py                      28      28
 ray_jobs/engines/watchdog.py                      47      47
-ray_jobs/file_stages.py                          132     132
-orca2_gen: files                                  92      95
-orca2_gen: lines                                5263    5407
+ray_jobs/file_stages.py                          137     137
+orca2_gen: files                                  98     101
+orca2_gen: lines                                6009    6153
 ray_jobs: files                                    7       7
-ray_jobs: lines                                  469     469
+ray_jobs: lines                                  488     488
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""
