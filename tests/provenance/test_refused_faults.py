@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +16,16 @@ from orca2_gen.provenance.refused_faults import is_what_was_said
 from orca2_gen.provenance.trace import trace
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Completion, Rationale, Rejection
-from orca2_gen.run_directory.arrow_files import write_records
+from orca2_gen.run_directory.arrow_files import read_table, write_records
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
-from orca2_gen.run_directory.units import Receipt, UnitName, read_refused, read_unit, write_unit
+from orca2_gen.run_directory.units import (
+    Receipt,
+    UnitName,
+    origin_of,
+    read_refused,
+    read_unit,
+    write_unit,
+)
 from tests.conftest import Call
 from tests.provenance.test_verify import assert_found, rewrite_ledger
 
@@ -42,7 +50,18 @@ def rewrite_unit(run_dir: Path, change: Change, counts: dict[str, int] | None = 
         stage=old.stage, stage_key=old.stage_key, unit=old.unit, group=old.group, driver="e"
     )
     kept = {n: c for n, c in old.counts.items() if n.endswith("_tokens")} | (counts or {})
-    new = write_unit(run_dir, name, accepted, Rationale, rejected, kept, refused=refused)
+    origin = origin_of(read_table(run_dir, old.accepted).schema)
+    assert origin is not None
+    new = write_unit(
+        run_dir,
+        name,
+        accepted,
+        Rationale,
+        rejected,
+        kept,
+        refused=refused,
+        engine=origin.engine,
+    )
     for entry in old.files:
         (run_dir / entry.path).unlink()
     rewrite_ledger(run_dir, lambda all_: [new if r == old else r for r in all_])
@@ -177,6 +196,7 @@ def test_a_file_of_accepted_answers_in_the_place_of_refused_ones_is_named(run_co
 
 def test_a_unit_that_kept_no_refused_answer_is_whole(run_copy: Path) -> None:
     rewrite_unit(run_copy, lambda accepted, rejected, refused: refused.clear())
+    shutil.rmtree(run_copy / "dataset")  # its card counts them
     assert verify(run_copy).findings == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -115,7 +116,8 @@ def test_both_figures_of_a_run_with_several_rationales_are_told(run_copy: Path) 
     ).keys()  # fmt: skip
     found = verify(run_copy)
     assert found.several == {"rationales": (9, 4), "examples": (8, 4), "dataset": (8, 4)}
-    assert "8 rows of 4 problems" in (run_copy / "dataset" / "README.md").read_text()
+    card = (run_copy / "dataset" / "README.md").read_text()
+    assert re.search(r"^8 rows of \d tasks and 4 problems; ", card, re.MULTILINE)
     shown = CliRunner().invoke(cli, ["verify", str(run_copy)], catch_exceptions=False).output
     [line] = [line for line in shown.splitlines() if "rationales" in line]
     assert [word for word in line.split() if word.isdigit()] == ["5", "4", "1", "0", "9", "4"]
