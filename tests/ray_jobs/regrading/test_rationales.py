@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 Verdict = Callable[[Rationale], str]
 """An older grader's fault of an answer; empty if it accepted it."""
-MARK = "Stored. "
+MARK = "\n \n"
+"""Begins a stored text; spaces alone, so that two answers are one text with it as without."""
 
 
 def as_now(row: Rationale) -> str:
