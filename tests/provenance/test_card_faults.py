@@ -190,3 +190,12 @@ def test_no_path_of_this_machine_stands_in_what_is_published(undisturbed: Finish
     for file in ("README.md", "croissant.json", "manifest.json", "dataset_info.json"):
         text = (root / file).read_text()
         assert not [path for path in paths if path in text or str(Path(path).parent) in text]
+
+
+@pytest.mark.parametrize("feature", [None, 5, "text", [], {"feature": 3}, {"dtype": ["a"]}])
+def test_figures_of_what_is_no_column_are_named(place: Path, feature: Any) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["figures"]["columns"][0][1] = feature
+
+    change_manifest(dataset_in(place), change)
+    assert any("figures.columns" in finding for finding in verify(place).findings)
