@@ -188,7 +188,7 @@ def make_dataset(
     plan = dataclasses.replace(
         plan,
         origins=unit_origins(ledger),
-        teacher=teacher_facts(recorded.stages, read_config(run_dir / "config.json")),
+        teacher=teacher_facts(recorded, read_config(run_dir / "config.json")),
         facts=run_facts(recorded, ledger),
     )
     return write_dataset(run_dir, plan, chat, inputs.strategies, lines.append), lines

@@ -22,6 +22,7 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_rec
 from orca2_gen.run_directory.record_tables import arrow_schema
 from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import origin_of
+from orca2_gen.strategies import CAUTIOUS, EMPTY
 
 COLUMN = "provenance"
 
@@ -49,12 +50,13 @@ class Provenance:
     scores: tuple[StrategyScore, ...]
     """All strategies of the group; empty if the policy asked for no scores."""
     margin: float
-    """The mean of the row's strategy less the best mean of another; 0 if there is none. Below 0
-    where a cheaper strategy was taken within the indifference."""
+    """The mean of the row's strategy less the best mean of another that could be chosen, so not of
+    the cautious message; 0 if there is none. Below 0 where a cheaper strategy was taken within the
+    indifference."""
     instruction_sha256: str
     """SHA-256 of the system message that the teacher saw, in UTF-8."""
     teacher: str
-    """The last part of the path of the teacher's directory, or `scripted`."""
+    """The teacher's name when the run began, as its card has it, or `scripted`."""
     teacher_digest: str
     """Digest of the teacher's weights; empty if it is scripted."""
     temperature: float
@@ -233,8 +235,14 @@ def scores_of(selection: Selection) -> tuple[StrategyScore, ...]:
 
 
 def margin_of(scores: Sequence[StrategyScore], strategy: str) -> float:
-    """The mean of a strategy less the best mean of another that was scored; 0 if there is none."""
-    means = {score.strategy: score.mean for score in scores if score.num_scored}
+    """The mean of a strategy less the best mean of another that was scored and could be chosen; 0
+    if there is none.
+    """
+    means = {
+        score.strategy: score.mean
+        for score in scores
+        if score.num_scored and score.strategy not in (CAUTIOUS, EMPTY)
+    }
     others = [mean for name, mean in means.items() if name != strategy]
     return means[strategy] - max(others) if others and strategy in means else 0.0
 

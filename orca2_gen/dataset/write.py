@@ -156,6 +156,8 @@ def _digest(plan: DatasetPlan, layout: int) -> str:
     body = dataclasses.asdict(dataclasses.replace(plan, examples=contents, origins=origins))
     if layout < 4 or not origins:
         del body["origins"], body["teacher"]  # older plans had no such keys
+    if layout > 3:
+        del body["tokenizer"]  # where it lies changes no row, and its files are in the key
     if layout > 1:
         body["layout"] = layout  # older plans had no such key
     if not plan.has_reasoning:

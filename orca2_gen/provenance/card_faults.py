@@ -11,7 +11,7 @@ from typing import Any
 from orca2_gen.dataset.card import CARD_VERSION, PROMPTS, card_of, older_card_of
 from orca2_gen.dataset.croissant import CROISSANT, croissant_of
 from orca2_gen.dataset.manifest import Manifest
-from orca2_gen.dataset.shards import schema_of
+from orca2_gen.dataset.shards import features_of, schema_of
 from orca2_gen.dataset.verdict import verdict_of
 from orca2_gen.dataset.write import json_bytes
 from orca2_gen.provenance.accounting import Verification
@@ -39,6 +39,8 @@ def card_faults(root: Path, manifest: Manifest, name: str, found: Verification) 
             is_older = CARD in listed
             yield from _text_faults(root, CARD, expected, manifest, found, is_older=is_older)
         return
+    if not _has_its_columns(root, manifest):
+        return  # `figure_faults` says so, and of other columns there may be no croissant.json
     if manifest.name != name:
         yield f"{root / 'manifest.json'} names another dataset than dataset_info.json"
     if manifest.card_version > CARD_VERSION:
@@ -93,6 +95,16 @@ def _states_verdict(card: bytes, manifest: Manifest) -> bool:
 
 
 _NAMES = {CARD: "card", CROISSANT: "description"}
+
+
+def _has_its_columns(root: Path, manifest: Manifest) -> bool:
+    """Whether the figures of a manifest name the columns of its shards."""
+    assert manifest.figures is not None
+    try:
+        features = features_of(schema_of(root, manifest.files[0]))
+    except (DamagedFile, IndexError):
+        return False
+    return manifest.figures.columns == tuple(features.items())
 
 
 def figure_faults(root: Path, manifest: Manifest, rows: DatasetRows) -> Iterator[str]:

@@ -66,7 +66,7 @@ def check_dataset(
     rows = DatasetRows()
     origins = OriginCheck(
         run_dir=ledger.run_dir,
-        teacher=teacher_facts(recorded.stages, config),
+        teacher=teacher_facts(recorded, config),
         origins=origins_by_unit(ledger),
     )
     try:

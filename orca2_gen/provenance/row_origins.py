@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +26,9 @@ from orca2_gen.dataset.origins import (
     unit_provenance,
 )
 from orca2_gen.dataset.shards import column_in
+from orca2_gen.provenance.about import model_name
 from orca2_gen.provenance.accounting import Verification
+from orca2_gen.provenance.recorded import Recorded
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, check_file
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.units import origin_of
@@ -85,13 +86,19 @@ def engine_of(run_dir: Path, entry: FileEntry) -> str:
     return origin.engine if origin is not None else ""
 
 
-def teacher_facts(stages: Mapping[str, Any], config: Config) -> TeacherFacts:
-    """The facts of a run's teacher, by the recorded determinants of its rationales."""
-    made_of = stages.get("rationales", {})
-    teacher = config.teacher
+def teacher_facts(recorded: Recorded, config: Config) -> TeacherFacts:
+    """The facts of a run's teacher, by what the run recorded of it.
+
+    A model that was moved since keeps its name, so that no row changes.
+    """
+    made_of = recorded.stages.get("rationales", {})
+    teacher, name = config.teacher, "scripted"
     is_model = isinstance(teacher, VLLMEngineConfig)
+    if isinstance(teacher, VLLMEngineConfig):
+        about = recorded.about.models.get("teacher") if recorded.about is not None else None
+        name = about.name if about is not None else model_name(Path(teacher.model))
     return TeacherFacts(
-        name=Path(teacher.model).name if isinstance(teacher, VLLMEngineConfig) else "scripted",
+        name=name,
         digest=str(made_of.get("engine", {}).get("model", "")) if is_model else "",
         temperature=float(made_of.get("temperature", 0.0)),
         top_p=float(made_of.get("top_p", 1.0)),

@@ -200,3 +200,12 @@ def test_the_croissant_of_a_run_with_provenance_is_valid_offline(
     [rows] = found.record_sets
     [provenance] = [each for each in rows.fields if each.name == "provenance"]
     assert len(provenance.sub_fields) > 3 and found.date_published is not None
+
+
+@pytest.mark.parametrize("feature", [None, 5, "text", [], {"feature": 3}, {"dtype": ["a"]}])
+def test_figures_of_what_is_no_column_are_named(place: Path, feature: Any) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["figures"]["columns"][0][1] = feature
+
+    change_manifest(dataset_in(place), change)
+    assert any("figures.columns" in finding for finding in verify(place).findings)
