@@ -235,14 +235,9 @@ def scores_of(selection: Selection) -> tuple[StrategyScore, ...]:
 
 
 def margin_of(scores: Sequence[StrategyScore], strategy: str) -> float:
-    """The mean of a strategy less the best mean of another that was scored and could be chosen; 0
-    if there is none.
-    """
-    means = {
-        score.strategy: score.mean
-        for score in scores
-        if score.num_scored and score.strategy not in (CAUTIOUS, EMPTY)
-    }
+    """The mean of a strategy less the best mean of another that could be chosen; 0 if none is."""
+    able = [s for s in scores if s.num_scored and s.strategy not in (CAUTIOUS, EMPTY)]
+    means = {score.strategy: score.mean for score in able}
     others = [mean for name, mean in means.items() if name != strategy]
     return means[strategy] - max(others) if others and strategy in means else 0.0
 
