@@ -103,9 +103,9 @@ def open_run(
         for line in (*ledger.notes, *_forked(fork, ledger, keys)):
             say(line)
         about = about_run(config, inputs, versions_of(fork))
-        record_stages(ledger, resolved(config), determinants, keys, inputs.strategies, about)
-        committed = CommittedFiles(ledger=ledger, by_digest=check)
-        committed.check()
+        texts = inputs.strategies
+        _say_if_any(say, record_stages(ledger, resolved(config), determinants, keys, texts, about))
+        (committed := CommittedFiles(ledger=ledger, by_digest=check)).check()
         ledger.write_tip()
         _say_if_any(say, set_aside_unlisted(ledger))
         with told_if_ended(), ray_instance():

@@ -107,7 +107,9 @@ def test_an_older_run_verifies(older_run: Path) -> None:
     tip, proof = found.notes  # a resume writes both
     assert "has no ledger.tip.json, as an older version leaves it" in tip
     assert proof.startswith("dataset: an older version proved it")
-    assert "no 8 words in a row" in found.verdict and "0 answers quote one" in found.verdict
+    assert (
+        "no 8 words in a row" in found.verdict and "0 answers quote an instruction" in found.verdict
+    )
 
 
 @pytest.mark.usefixtures("local_ray")

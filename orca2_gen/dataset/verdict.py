@@ -40,4 +40,5 @@ def _instructed(proof: ErasureProof) -> str:
 
 
 def _quoting(num: int) -> str:
-    return "1 answer quotes one" if num == 1 else f"{num:,} answers quote one"
+    quoting = "1 answer quotes" if num == 1 else f"{num:,} answers quote"
+    return f"{quoting} an instruction"

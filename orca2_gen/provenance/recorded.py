@@ -108,8 +108,11 @@ def record_stages(
     keys: Mapping[str, str],
     strategies: Strategies,
     about: About | None = None,
-) -> None:
+) -> str:
     """Writes config.json, if the committed units were made from the same determinants.
+
+    Returns a line about what the config states of licenses and a written dataset does not; empty if
+    there is nothing to say.
 
     Args:
         ledger: the run directory's.
@@ -149,14 +152,31 @@ def record_stages(
         "stages": {**before, **stages},
         "strategies": strategies_json(strategies),
     }
-    earlier = recorded.about if recorded is not None else None
+    earlier, line = recorded.about if recorded is not None else None, ""
     if about is not None and earlier is not None:
         made = [stage for stage in stages if stage != "evaluation_problems"]
         same = not any(list(_differences(before.get(s), stages[s], s)) for s in made)
-        about = carried_on(earlier, about, is_same_run=same)
+        about, line = _carried_on(run_dir, earlier, about, is_same_run=same)
     if (about := about or earlier) is not None:
         body["about"] = dataclasses.asdict(about)
     write_bytes(path, json.dumps(body, indent=2, sort_keys=True).encode())
+    return line
+
+
+def _carried_on(
+    run_dir: Path, before: About, now: About, *, is_same_run: bool
+) -> tuple[About, str]:
+    """What to record, and a line about what a written dataset does not state; empty if none."""
+    carried = carried_on(before, now, is_same_run=is_same_run)
+    if not is_same_run or not (run_dir / "dataset" / "manifest.json").exists():
+        return carried, ""
+    # No row rests on a license, and a training may hold the dataset by its digest.
+    kept = dataclasses.replace(before, versions=carried.versions)
+    line = (
+        f"{run_dir / 'dataset'} states the licenses and languages that it was written with; remove "
+        "it and run again to state the config's"
+    )
+    return kept, "" if kept == carried else line
 
 
 def versions_of(run_dir: Path | None) -> tuple[Environment, ...]:

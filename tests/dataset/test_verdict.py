@@ -26,12 +26,12 @@ def verdict(**changes: object) -> str:
 def test_a_proof_that_holds_is_told_in_one_line() -> None:
     assert verdict() == (
         "All 1,491 prompts are the cautious message and the user's text, token for token; no 8 "
-        "words in a row of any of 6 instructions stand in them; 0 answers quote one."
+        "words in a row of any of 6 instructions stand in them; 0 answers quote an instruction."
     )
     assert "(1 more is too short to look for)" in verdict(num_unsought=1)
     assert "of any of 8 instructions" in verdict(further_calls_sha256={"a": ["", ""]})
     assert verdict(num_examples=1, num_proved=1, num_quoting=1).startswith("1 prompt is the")
-    assert verdict(num_quoting=1).endswith("1 answer quotes one.")
+    assert verdict(num_quoting=1).endswith("1 answer quotes an instruction.")
     assert verdict(num_examples=0, num_proved=0).startswith("There are no prompts; ")
 
 

@@ -192,7 +192,9 @@ def test_a_card_that_states_another_verdict_is_found_though_its_digest_is_right(
     moved: Path,
 ) -> None:
     card = (moved / "README.md").read_bytes()
-    rewrite(moved, "README.md", card.replace(b"0 answers quote one", b"No answers quote one"))
+    rewrite(
+        moved, "README.md", card.replace(b"0 answers quote an instruction", b"No answers quote one")
+    )
     [finding] = verify(moved).findings
     assert "README.md does not state the verdict" in finding
 

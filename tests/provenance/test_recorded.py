@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.provenance.recorded import differences, record_stages
+from orca2_gen.provenance.about import About, FileAbout
+from orca2_gen.provenance.recorded import differences, read_recorded, record_stages
 from orca2_gen.run_directory.ledger import read_ledger, stage_key
 from orca2_gen.strategies import load_strategies
 from tests.run_directory.test_ledger import json_values, receipt_of
@@ -89,3 +90,25 @@ def test_a_refused_resume_names_a_version_exactly_where_one_was_raised(
     assert said in str(caught.value) and "\n" not in str(caught.value)
     only_versions = "_VERSION" in said and not said.endswith("; ")
     assert ("by another version" in str(caught.value)) == only_versions
+
+
+def test_a_written_dataset_keeps_its_licenses_and_a_line_says_how_to_state_others(
+    tmp_path: Path,
+) -> None:
+    ledger = read_ledger(tmp_path, writable=True)
+
+    def recorded(license: str) -> tuple[str, str]:
+        task = FileAbout(name="sums", file="sums.jsonl", license=license)
+        about = About(models={}, tasks={"sums": task}, held_out=(), settings={})
+        line = record_stages(ledger, {}, DETERMINANTS, KEYS, STRATEGIES, about)
+        kept = read_recorded(tmp_path).about
+        assert kept is not None
+        return kept.tasks["sums"].license, line
+
+    assert recorded("mit") == ("mit", "")
+    assert recorded("gemma") == ("gemma", "")
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "manifest.json").write_text("{}")
+    assert recorded("gemma") == ("gemma", "")
+    license, line = recorded("mit")
+    assert license == "gemma" and "remove it and run again" in line

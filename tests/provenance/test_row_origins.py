@@ -334,6 +334,25 @@ def test_a_student_that_was_moved_changes_no_byte_of_the_dataset(
     assert before == {path.name: (path.stat().st_ino, path.read_bytes()) for path in root.iterdir()}
 
 
+def test_a_license_stated_later_changes_no_byte_of_a_written_dataset_and_stands_in_the_next(
+    tmp_path: Path, chatml_dir: Path
+) -> None:
+    file = write_run_config(tmp_path, chatml_dir)
+    run_dir = ran(file)
+    root = run_dir / "dataset"
+    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in root.iterdir()}
+    stated = ("tasks.0.license=mit", "tasks.0.language=fr", "teacher.license=gemma")
+    for _ in range(2):
+        ran(file, *stated)
+        after = {path.name: (path.stat().st_ino, path.read_bytes()) for path in root.iterdir()}
+        assert before == after and verify(run_dir).findings == []
+    shutil.rmtree(root)
+    ran(file, *stated)
+    card = (root / "README.md").read_text()
+    assert "gemma" in card and "mit" in card
+    assert verify(run_dir).findings == []
+
+
 def test_a_teacher_that_was_moved_keeps_its_name(whole: Path, chatml_dir: Path) -> None:
     recorded = read_recorded(whole)
     config = read_config(whole / "config.json")
