@@ -15,6 +15,7 @@ from orca2_gen.rationales import Asking, Taught, retaught, taught_by, teach
 from orca2_gen.records import Problem, Rationale, Rejection
 from orca2_gen.scripted_engine import ScriptedEngine
 from orca2_gen.strategies import Strategies
+from tests.answers import ANSWER
 from tests.chat.collection import directory, shapes
 
 ASKING = Asking(
@@ -386,31 +387,15 @@ said_in_words = st.lists(st.sampled_from(["it", "is", "7"]), min_size=1, max_siz
 pairs = st.tuples(said_in_words, said_in_words)
 
 
-@given(
-    texts=st.tuples(said_in_words, said_in_words), thoughts=st.tuples(said_in_words, said_in_words)
-)
+@given(texts=pairs, thoughts=pairs)
 def test_two_answers_are_one_row_if_they_teach_the_same_words(
     texts: tuple[list[str], list[str]], thoughts: tuple[list[str], list[str]]
 ) -> None:
     first, second = (
-        dataclasses.replace(RATIONALE, text=space.join(text), reasoning=space.join(thought))
+        dataclasses.replace(ANSWER, text=space.join(text), reasoning=space.join(thought))
         for text, thought, space in zip(texts, thoughts, (" ", "\n\n"), strict=True)
     )
     are_one = taught_by(first, "drop") == taught_by(second, "drop")
     assert are_one == (texts[0] == texts[1])
     are_one = taught_by(first, "keep") == taught_by(second, "keep")
     assert are_one == (texts[0] == texts[1] and thoughts[0] == thoughts[1])
-
-
-RATIONALE = Rationale(
-    problem_id="sums/train/1",
-    task="sums",
-    strategy="direct_answer",
-    attempt=0,
-    system="",
-    user="",
-    text="",
-    answer="",
-    num_prompt_tokens=1,
-    num_completion_tokens=1,
-)

@@ -89,12 +89,17 @@ def _row_fault(
 
 def is_asked_today(row: Rationale, problem: Problem, strategies: Strategies) -> bool:
     """Whether an answer holds the texts with which its problem is asked under its strategy."""
+    user = user_text(problem, strategies)
+    return row.user == user and holds_its_texts(row, problem, strategies)
+
+
+def holds_its_texts(row: Rationale, problem: Problem, strategies: Strategies) -> bool:
+    """Whether an answer holds its strategy's words for that problem, in every call."""
     if row.strategy not in strategies.instructions:
         return False
     system = strategies.system_message(row.strategy, problem)
     further_calls = strategies.further_calls.get(row.strategy, ())
-    user = user_text(problem, strategies)
-    return (row.system, row.user, row.further_calls) == (system, user, further_calls)
+    return (row.system, row.further_calls) == (system, further_calls)
 
 
 def is_what_was_said(row: Rationale) -> bool:

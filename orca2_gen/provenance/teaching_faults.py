@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.prompts import user_text
-from orca2_gen.provenance.refused_faults import is_what_was_said
+from orca2_gen.provenance.refused_faults import holds_its_texts, is_what_was_said
 from orca2_gen.provenance.unit_rows import rejections_in, rows_in, rows_of, stored_rows
 from orca2_gen.rationales import Thoughts, taught_by
 from orca2_gen.records import Example, Problem, Rationale, Rejection
@@ -52,7 +52,7 @@ def rationales_faults(
                 f"rationales: {name} was taught {rationale.strategy}, {receipt.group} selected "
                 f"{chosen}"
             )
-        elif problem is not None and not _holds_its_texts(rationale, problem, strategies):
+        elif problem is not None and not holds_its_texts(rationale, problem, strategies):
             yield f"rationales: {name} does not hold its strategy's text"
         if not is_what_was_said(rationale):
             yield f"rationales: {name} is not what its calls said"
@@ -89,15 +89,6 @@ def _attempt_faults(
                 )
         if len(rows) > 1 and len({taught_by(row, asked.thoughts) for row in rows}) < len(rows):
             yield f"rationales: {problem_id} is taught one text more than once"
-
-
-def _holds_its_texts(rationale: Rationale, problem: Problem, strategies: Strategies) -> bool:
-    """Whether a rationale holds its strategy's words for that problem, in every call."""
-    if rationale.strategy not in strategies.instructions:
-        return False
-    system = strategies.system_message(rationale.strategy, problem)
-    further_calls = strategies.further_calls.get(rationale.strategy, ())
-    return (rationale.system, rationale.further_calls) == (system, further_calls)
 
 
 def examples_faults(ledger: Ledger, receipt: Receipt, thoughts: Thoughts) -> Iterator[str]:

@@ -18,6 +18,7 @@ from orca2_gen.run_directory.units import (
     read_unit,
     write_unit,
 )
+from tests.answers import ANSWER
 from tests.run_directory.test_ledger import receipt_of
 
 
@@ -79,25 +80,13 @@ def test_rejections_are_not_taken_for_accepted_rows(tmp_path: Path) -> None:
 
 
 def test_refused_answers_have_a_file_of_their_own_that_the_ledger_lists(tmp_path: Path) -> None:
-    rationale = Rationale(
-        problem_id="p",
-        task="sums",
-        strategy="s",
-        attempt=0,
-        system="",
-        user="",
-        text="t",
-        answer="1",
-        num_prompt_tokens=1,
-        num_completion_tokens=1,
-    )
     lost = [Rejection(problem_id="q", stage="rationales", reason="incorrect", detail="")]
-    refused = [dataclasses.replace(rationale, problem_id="q", fault="incorrect")]
+    refused = [dataclasses.replace(ANSWER, problem_id="q", fault="incorrect")]
     for number, (rejected, others) in enumerate(itertools.product([[], lost], [[], refused])):
         name = UnitName(stage="rationales", stage_key="k", unit=f"sums-{number:06d}")
-        receipt = write_unit(tmp_path, name, [rationale], Rationale, rejected, refused=others)
+        receipt = write_unit(tmp_path, name, [ANSWER], Rationale, rejected, refused=others)
         assert line_fault(receipt) == ""
-        assert read_unit(tmp_path, receipt, Rationale) == ([rationale], rejected)
+        assert read_unit(tmp_path, receipt, Rationale) == ([ANSWER], rejected)
         assert read_refused(tmp_path, receipt, Rationale) == others
         assert receipt.counts.get("refused", 0) == len(others)
         for swapped in itertools.permutations(receipt.files):
