@@ -14,7 +14,8 @@ texts, model = strategies.load_strategies(None), chat.load_chat("orca2_gen/micro
 said = {"step_by_step": "21 * 5 is 105, and 105 + 4 is 109.\nAnswer: 109"}  # the others are wrong
 engine = scripted_engine.ScriptedEngine(model, lambda r: said.get(r.strategy, "Answer: 26"))
 how: Any = {"engine": engine, "chat": model, "strategies": texts}
-asking = rationales.Asking(**config.rationales.model_dump(), max_model_len=4096, run_seed=0)
+asked = config.rationales.model_dump(exclude={"keep_refused"})
+asking = rationales.Asking(**asked, max_model_len=4096, run_seed=0)
 
 rows = read.read_task(arguments.task_source(config.tasks[0])).rows
 problem = next(row for row in rows if isinstance(row, records.Problem))
@@ -22,8 +23,7 @@ scores = [run(score(problem, s, role="student", budget=asking.budget, **how)) fo
 group = blocks.Group(name="gsm8k", num_problems=1, num_groups=1)
 selection = decision.next_step(group, arguments.selection_rule(config, texts), {0: scores})
 assert isinstance(selection, records.Selection)
-rationale = run(rationales.teach(problem, selection.strategy, asking=asking, **how))
-assert isinstance(rationale, records.Rationale)
+[rationale] = run(rationales.teach(problem, selection.strategy, asking=asking, **how)).rationales
 example = erasure.erase(rationale, prompts="erased", max_tokens=4096, chat=model, strategies=texts)
 assert isinstance(example, records.Example)
 print("As the teacher saw it:", rationale.system, rationale.user, sep="\n\n")

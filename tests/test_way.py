@@ -45,13 +45,13 @@ orca2_gen/dataset/instruction_search.py           70      70
 orca2_gen/dataset/licenses.py                     27      27
 orca2_gen/dataset/manifest.py                     41      41
 orca2_gen/dataset/markdown.py                     46      46
-orca2_gen/dataset/origins.py                     138     138
+orca2_gen/dataset/origins.py                     139     139
 orca2_gen/dataset/prompt_search.py                42      42
 orca2_gen/dataset/proof.py                       120     120
 orca2_gen/dataset/shards.py                      133     133
 orca2_gen/dataset/template_texts.py               71      71
-orca2_gen/dataset/verdict.py                      32      32
-orca2_gen/dataset/write.py                       157     157
+orca2_gen/dataset/verdict.py                      33      33
+orca2_gen/dataset/write.py                       159     159
 orca2_gen/endings.py                               8       8
 orca2_gen/engine.py                               32      32
 orca2_gen/erasure.py                              56      56
@@ -71,7 +71,7 @@ orca2_gen/lengths.py                              83      83
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/provenance/recorded.py                  24      24
-orca2_gen/provenance/row_origins.py               56      56
+orca2_gen/provenance/row_origins.py               62      62
 orca2_gen/provenance/run_facts.py                164     164
 orca2_gen/quoting.py                              51      51
 orca2_gen/rationales.py                          153     153
@@ -127,7 +127,7 @@ ray_jobs/engines/versions.py                      28      28
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          137     137
 orca2_gen: files                                  98     101
-orca2_gen: lines                                6009    6153
+orca2_gen: lines                                6019    6163
 ray_jobs: files                                    7       7
 ray_jobs: lines                                  488     488
 """

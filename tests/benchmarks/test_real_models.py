@@ -87,12 +87,19 @@ def test_a_teacher_that_solves_nothing_leaves_its_tables_and_trains_nothing(
 
 
 def test_an_interrupt_is_told_in_one_line_that_says_how_to_go_on(
-    tmp_path: Path, chatml_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    tmp_path: Path,
+    chatml_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    request: pytest.FixtureRequest,
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(real_models, "ask_first", interrupted)
+    # A shell's background job ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     given = _scripted(tmp_path, chatml_dir, {})
     assert _run(monkeypatch, *given, "--out", tmp_path / "out", *SIZES) == INTERRUPTED
     said = capsys.readouterr().err

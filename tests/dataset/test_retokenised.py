@@ -32,7 +32,7 @@ def test_a_text_that_spells_a_marker_gives_a_trainer_other_tokens(
     made = export(root, out, shape="messages", format="parquet", tokenizer=chatml.tokenizer)
     assert (made.other_tokens, made.other_tokens_in) == (2, "t/train/1")
     assert read_export(out) == made
-    assert "The texts of 2 rows, e.g. `t/train/1`," in (out / "README.md").read_text()
+    assert "The texts of 2 rows, e.g. t/train/1, give" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize("shape", ["messages", "sharegpt", "prompt_completion"])

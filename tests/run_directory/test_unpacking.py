@@ -39,11 +39,10 @@ def packed(table: pa.Table, form: str, codec: str | None, rows_per_batch: int = 
 
 
 def rejections(ids: pa.Array) -> pa.Table:
-    """Rows with these ids and nothing else."""
+    """Rows with these ids and nothing else, in the columns of text alone."""
     empty = many_rows(len(ids))
-    attempts = pa.repeat(pa.scalar(0, pa.int64()), len(ids))
-    columns = [ids, empty, empty, empty, attempts]
-    return pa.Table.from_arrays(columns, schema=arrow_schema(Rejection))
+    texts = pa.schema(column for column in arrow_schema(Rejection) if column.type == pa.string())
+    return pa.Table.from_arrays([ids, empty, empty, empty], schema=texts)
 
 
 def zeros(size: int) -> pa.Buffer:
