@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -23,6 +22,7 @@ from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
 from ray_jobs.dispatch.receipts import reason_of
 from ray_jobs.engines.actor import EngineActor
+from ray_jobs.engines.logs import EngineLog
 
 MAX_CONCURRENCY = 1000
 """Leases that an actor works on at once: Ray's own default for asyncio actors, far more than
@@ -154,18 +154,14 @@ class PlacedEngine:
     actor: Any
     cores: tuple[int, ...] = ()
     """Cores of this machine that its ranks are bound to; none with GPUs."""
-    last_words: Path | None = None
-    """File in which the actor says why it ends itself: Ray only knows that it did."""
+    log: EngineLog | None = None
+    """What its processes print: of an actor that ended, Ray only knows that it did."""
     group: Any = None
     """Placement group, if its ranks lie on several nodes."""
 
     def why(self, error: Exception) -> str:
-        """The reason of the engine's death, in one line: its own last words, else Ray's."""
-        if self.last_words is None or not self.last_words.exists():
-            return reason_of(error)
-        words = self.last_words.read_text().strip()
-        self.last_words.unlink()
-        return words
+        """The reason of the engine's death, in one line: as its processes say, else as Ray does."""
+        return self.log.why(reason_of(error)) if self.log is not None else reason_of(error)
 
     def end(self) -> None:
         """Ends the actor, whose children end with it, and frees its devices."""
@@ -181,7 +177,7 @@ def start_engine(
     taken: Collection[int],
     is_shared: bool,
     node_id: str,
-    last_words: Path,
+    log: EngineLog,
     **arguments: Any,
 ) -> PlacedEngine:
     """A new EngineActor, not yet up; it waits for devices that the cluster has lost.
@@ -193,7 +189,7 @@ def start_engine(
             binding.
         is_shared: whether another model's engines may run at the same time.
         node_id: Ray's id of the node whose GPUs were kept for it; empty if any node will do.
-        last_words: file in which it says why it ends itself.
+        log: log of this start.
         arguments: further keywords of EngineActor.
     """
     cores = cores_of(config, placement, taken, is_shared)
@@ -209,11 +205,8 @@ def start_engine(
             group, placement_group_capture_child_tasks=True
         )
     actor = ray.remote(**options)(EngineActor)
-    last_words.unlink(missing_ok=True)
-    started = actor.remote(
-        config=placed, executor=placement.executor, last_words=last_words, **arguments
-    )
-    return PlacedEngine(actor=started, cores=cores, last_words=last_words, group=group)
+    started = actor.remote(config=placed, executor=placement.executor, log=log, **arguments)
+    return PlacedEngine(actor=started, cores=cores, log=log, group=group)
 
 
 def actor_options(placement: Placement) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.run_directory.digests import ChangedInput
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import unwrapped
-from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
+from ray_jobs.engines.versions import Versions
 
 MAX_DEATHS_IN_A_ROW = 48
 """Deaths without a unit done in between. One problem that kills every engine is found after at most
@@ -36,7 +37,9 @@ class Replica:
     index: int
     engine: PlacedEngine | None = None
     starting: Any = None
-    """The pending `ready()` of an actor that is not up yet."""
+    """The pending `placed()`, then the pending `ready()`, of an actor that is not up yet."""
+    is_placed: bool = False
+    """Whether its actor has devices; if not, it waits for them."""
     due: float = 0.0
     """Time of time.monotonic at which to start, or at which a start or close has taken too long."""
     failed_starts: int = 0
@@ -50,6 +53,8 @@ class Replica:
     """Whether it gets nothing more and is held once it has nothing open."""
     closing: Any = None
     """The pending `close()` of an engine that is held from now on."""
+    host: str = ""
+    """Name of the host that its actor is on, or was on last."""
     node: str = ""
     """Ray's id of the node that its engine is on, or was on and will return to; empty if unknown,
     or if its ranks lie on several."""
@@ -75,10 +80,7 @@ class Replica:
         if self.engine is not None:
             self.engine.end()
         self.engine = self.starting = self.closing = None
-
-
-Versions = tuple[tuple[str, str], ...]
-"""Packages and versions of all that would make rows differ between engines."""
+        self.is_placed = False
 
 
 class Replicas:
@@ -108,6 +110,7 @@ class Replicas:
         self.has_died = False
         """Whether any engine has died; a time measured then says nothing."""
         self._versions: Versions | None = None
+        self._slow_hosts: set[str] = set()
         self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
     @property
@@ -132,7 +135,7 @@ class Replicas:
         now = time.monotonic()
         for replica in self.all:
             if replica.starting is not None and replica.starting in ready:
-                self._take_in(replica)
+                self._take_in(replica, now)
             elif replica.starting is not None and now > replica.due:
                 self._fail(replica, f"was not up after {self._limits.start_seconds:g} s")
             elif replica.closing is not None:
@@ -142,7 +145,7 @@ class Replicas:
                 self._hold(replica)
             elif replica.engine is None and self._is_due(replica, now):
                 replica.engine = self._start(replica.index, replica.node)
-                replica.starting = replica.engine.actor.ready.remote()
+                replica.starting = replica.engine.actor.placed.remote()
                 replica.due = now + self._limits.start_seconds
 
     def died(self, replica: Replica, error: Exception, *, is_alone: bool) -> list[EngineUnit]:
@@ -213,28 +216,47 @@ class Replicas:
         for replica in self.all:
             replica.end()
 
-    def _take_in(self, replica: Replica) -> None:
+    def _take_in(self, replica: Replica, now: float) -> None:
+        """Takes in the answer of an actor that starts: it has its devices, or its engine is up."""
         try:
-            report: EngineReport = ray.get(replica.starting)
+            answer: Any = ray.get(replica.starting)
         except RayError as error:
             if isinstance(error, RayTaskError) and isinstance(error.cause, ChangedInput):
                 raise unwrapped(error) from None  # another start would find the same
             assert replica.engine is not None
             self._fail(replica, replica.engine.why(error))
             return
+        if not replica.is_placed:
+            self._take_place(replica, answer, now)
+            return
         replica.starting = None
-        if replica.engine is not None and replica.engine.group is None:
-            replica.node = report.node_id
         replica.failed_starts = 0
+        versions: Versions = answer
         if self._versions is None:
-            self._versions = report.versions
-            self._record(report.versions)
-        elif report.versions != self._versions:
+            self._versions = versions
+            self._record(versions)
+        elif versions != self._versions:
             raise ValueError(
-                f"engine {replica.index} on {report.node} runs other versions than the first: "
-                f"{_differing(self._versions, report.versions)}; rows would depend on their "
-                f"engine; install the same versions on every node"
+                f"engine {replica.index} on {replica.host} runs other versions than the first: "
+                f"{_differing(self._versions, versions)}; rows would depend on their engine; "
+                f"install the same versions on every node"
             )
+
+    def _take_place(self, replica: Replica, place: EnginePlace, now: float) -> None:
+        """Lets an actor that has its devices load the model; its time counts from now."""
+        assert replica.engine is not None
+        replica.is_placed, replica.host = True, place.node
+        if replica.engine.group is None:
+            replica.node = place.node_id
+        if place.niceness > 0 and place.node not in self._slow_hosts:
+            self._slow_hosts.add(place.node)
+            self._say(
+                f"engines on {place.node} run at nice {place.niceness}, as Ray starts its workers, "
+                "and may not change that, so any other process there slows them; start Ray with "
+                "RAY_worker_niceness=0"
+            )
+        replica.starting = replica.engine.actor.ready.remote()
+        replica.due = now + self._limits.start_seconds
 
     def _fail(self, replica: Replica, reason: str) -> None:
         replica.end()
