@@ -37,7 +37,7 @@ from ray_jobs.engines.versions import (
     Versions,
     engine_version,
     engines_named,
-    installed_versions,
+    working_versions,
 )
 from ray_jobs.engines.watchdog import WatchedEngine
 
@@ -127,7 +127,7 @@ class EngineActor:
         if self._guard is not None:
             tell_it_is_up(self._guard)
         self._log.add_is_up()
-        return installed_versions()
+        return working_versions()
 
     def _loaded(self) -> Engine:
         config = self._config

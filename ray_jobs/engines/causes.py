@@ -108,7 +108,7 @@ _CAUSES = (
         "in the engine's env to the first of a free range",
     ),
     _known(
-        r"path too long|AF_UNIX path|File name too long",
+        r"path too long|AF_UNIX path|File name too long|longer than \d+ characters",
         "the path of a socket is too long: set TMPDIR on the node to a short directory, as /tmp",
     ),
     _known(

@@ -7,12 +7,12 @@ broken engine never keeps the others from their work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
-import ray
 from ray.exceptions import RayError, RayTaskError
 
+import ray
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.run_directory.digests import ChangedInput
 from ray_jobs.dispatch.leases import EngineUnit
@@ -22,7 +22,7 @@ from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
 from ray_jobs.engines.replica import Replica
 from ray_jobs.engines.room import Room
-from ray_jobs.engines.versions import Versions
+from ray_jobs.engines.versions import Versions, check_versions
 
 MAX_DEATHS_IN_A_ROW = 48
 """Deaths without a unit done in between. One problem that kills every engine is found after at most
@@ -69,7 +69,7 @@ class Replicas:
         self._start, self._limits, self._say, self._record = start, limits, say, record
         self.has_died = False
         """Whether any engine has died; a time measured then says nothing."""
-        self._versions: Versions | None = None
+        self._versions: list[Versions] = []
         self._slow_hosts: set[str] = set()
         self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
@@ -223,17 +223,22 @@ class Replicas:
         self._devices.failed -= replica.devices
         replica.starting = None
         replica.failed_starts = 0
-        versions: Versions = answer
-        if self._versions is None:
-            self._versions = versions
-            self._record(versions)
-        elif versions != self._versions:
+        self._take_versions(replica, answer)
+
+    def _take_versions(self, replica: Replica, versions: Versions) -> None:
+        """Records what an engine that came up runs, if no other ran that before.
+
+        Raises:
+            ValueError: it runs other versions than the first engine.
+        """
+        if versions in self._versions:
+            return
+        if self._versions:
             node = replica.place.node if replica.place else "another node"
-            raise ValueError(
-                f"engine {replica.index} on {node} runs other versions than the first: "
-                f"{_differing(self._versions, versions)}; rows would depend on their engine; "
-                f"install the same versions on every node"
-            )
+            name = f"engine {replica.index} on {node}"
+            self._say(check_versions(self._versions[0], versions, name))
+        self._versions.append(versions)
+        self._record(versions)
 
     def _take_place(self, replica: Replica, place: EnginePlace, now: float) -> None:
         """Lets an actor that has its devices load the model; its time counts from now.
@@ -286,12 +291,3 @@ class Replicas:
                 f"{replica.last_reason}"
             )
         self._say(f"engine {replica.index} {what} and is given up; engines left: {left}")
-
-
-def _differing(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> str:
-    one, two = dict(first), dict(second)
-    return ", ".join(
-        f"{name} {one.get(name, 'absent')} and {two.get(name, 'absent')}"
-        for name in sorted(one.keys() | two.keys())
-        if one.get(name) != two.get(name)
-    )
