@@ -24,12 +24,11 @@ from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.lock import run_lock
 from orca2_gen.run_directory.unlisted import set_aside_unlisted
 from orca2_gen.selection.blocks import Rule
-from ray_jobs.cluster import Node, check_cpus, cluster_nodes, ray_instance
+from ray_jobs.cluster import Node, cluster_nodes, ray_instance
 from ray_jobs.dispatch.receipts import Advance
 from ray_jobs.dispatch.signals import told_if_ended
-from ray_jobs.engines.placement import placements_on, plan_lines
 from ray_jobs.engines.replicas import Replicas
-from ray_jobs.engines.room import room_lines
+from ray_jobs.engines.room import cluster_lines
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
 """(stage, number of units or None) -> a context that shows progress and yields the function to call
@@ -112,11 +111,8 @@ def open_run(
         ledger.write_tip()
         _say_if_any(say, set_aside_unlisted(ledger))
         with told_if_ended(), ray_instance():
-            check_cpus(nodes := tuple(cluster_nodes()))
-            for line in (
-                *plan_lines(config, nodes, roles),
-                *room_lines(placements_on(config, nodes, roles), nodes),
-            ):
+            nodes = tuple(cluster_nodes())
+            for line in cluster_lines(config, nodes, roles):
                 say(line)
             yield Run(
                 config=config,

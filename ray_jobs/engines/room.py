@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ray_jobs.cluster import Node, cluster_nodes, free_gpus
-from ray_jobs.engines.placement import Placement
+from orca2_gen.config.schema import Config
+from orca2_gen.records import Role
+from ray_jobs.cluster import Node, check_cpus, cluster_nodes, free_gpus
+from ray_jobs.engines.placement import Placement, placements_on, plan_lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,17 @@ class Room:
     def __str__(self) -> str:
         gpus = [f"{num} on {node.host}" for node, num in self.free.items() if num]
         return f"free GPUs now: {', '.join(gpus) or 'none'}"
+
+
+def cluster_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role]) -> list[str]:
+    """The place of each model's engines on these nodes, and whether it is free now.
+
+    Raises:
+        ValueError: one of the models does not fit, or no node can run Ray's tasks.
+    """
+    check_cpus(nodes)
+    placements = placements_on(config, nodes, roles)
+    return [*plan_lines(config, nodes, roles), *room_lines(placements, nodes)]
 
 
 def room_lines(placements: Mapping[str, Placement], nodes: Sequence[Node]) -> list[str]:
