@@ -16,6 +16,7 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from orca2_gen.cli import cli
+from orca2_gen.exit_codes import REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 from tests.pins import ROOT, pins
 from tests.ray_jobs.kuberay import PodSpec, rayjob
@@ -25,6 +26,12 @@ DOCKERFILE = ROOT / "ray_jobs" / "Dockerfile"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = pins("constraints.txt")
 GI = 2**30
+CACHES = {
+    "VLLM_CACHE_ROOT",
+    "TRITON_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "FLASHINFER_WORKSPACE_BASE",
+}
 
 JOB = rayjob(RAYJOB.read_text()).spec  # fails here if KubeRay does not know a key
 CLUSTER = JOB.rayClusterSpec
@@ -50,6 +57,7 @@ def size(quantity: str | int) -> int:
     [
         ("backoffLimit:", "backOffLimit:"),
         ("backoffLimit: 3", 'backoffLimit: "3"'),
+        ("backoffLimit: 3", "podFailurePolicy: {rules: []}"),
         ("backoffLimit: 3", "backoffLimit: 3\n  backoffLimit: 4"),
         ('num-cpus: "0"', "num-cpus: 0"),
         ('value: "30"', "value: 30"),
@@ -59,6 +67,7 @@ def size(quantity: str | int) -> int:
         ("        minReplicas: 1\n", ""),
         ("name: shared-memory, mountPath", "name: memory, mountPath"),
         ("memory: 16Gi", "memory: 16GiB"),
+        ("jobId: orca2-run", "jobID: orca2-run"),
     ],
 )
 def test_the_model_refuses_what_the_operator_or_the_api_server_would(
@@ -70,12 +79,29 @@ def test_the_model_refuses_what_the_operator_or_the_api_server_would(
         rayjob(text.replace(found, instead))
 
 
-def test_the_entrypoint_is_a_command_that_the_package_installs() -> None:
-    script, command, *arguments = shlex.split(JOB.entrypoint)
+def commands(entrypoint: str) -> list[list[str]]:
+    """The commands of the entrypoint's shell, each as its words."""
+    parts = re.split(r"&&|;|\)", entrypoint)
+    return [words for part in parts if (words := shlex.split(part))]
+
+
+def test_the_entrypoint_waits_for_every_node_and_runs_a_command_that_the_package_installs() -> None:
+    (python, m, module, number), (script, command, *arguments), *_ = commands(JOB.entrypoint)
+    assert (python, m) == ("python", "-m") and (ROOT / module.replace(".", "/")).with_suffix(
+        ".py"
+    ).exists()
+    assert int(number) == 1 + WORKERS.replicas
     assert script in PROJECT["scripts"]
     context = cli.commands[command].make_context(command, arguments)
     mounts = {mount.mountPath for mount in HEAD.template.spec.containers[0].volumeMounts}
     assert f"/{context.params['config_file'].parts[1]}" in mounts
+
+
+def test_the_entrypoint_stops_its_own_job_after_what_no_retry_mends() -> None:
+    assert f" in {USAGE}|{REJECTED}) ray job stop " in JOB.entrypoint
+    (stop,) = [words for words in commands(JOB.entrypoint) if words[:3] == ["ray", "job", "stop"]]
+    assert stop[-1] == JOB.jobId
+    assert JOB.entrypoint.endswith("exit $code")
 
 
 def test_a_failed_job_is_tried_again_and_a_finished_one_gives_its_gpus_back() -> None:
@@ -110,20 +136,44 @@ def test_nothing_runs_on_the_head_but_the_driver_and_every_gpu_is_a_workers() ->
 
 
 @PODS
-def test_every_container_is_offline_and_has_no_other_variable_but_rays_patience(
-    pod: PodSpec,
-) -> None:
+def test_every_container_is_offline_patient_and_in_front_of_other_processes(pod: PodSpec) -> None:
     variables = environment(pod)
-    patience = int(variables.pop("RAY_JOB_STOP_WAIT_TIME_S"))
-    assert variables == OFFLINE_ENVIRONMENT
-    assert 3 < patience < pod.terminationGracePeriodSeconds
+    assert OFFLINE_ENVIRONMENT.items() <= variables.items()
+    assert variables["RAY_worker_niceness"] == "0"
+    assert 3 < int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) < pod.terminationGracePeriodSeconds
+    others = {"RAY_worker_niceness", "RAY_JOB_STOP_WAIT_TIME_S"} | CACHES
+    assert variables.keys() == OFFLINE_ENVIRONMENT.keys() | others
     assert pod.containers[0].imagePullPolicy == "IfNotPresent"
 
 
 @PODS
-def test_models_cannot_be_written_and_runs_can(pod: PodSpec) -> None:
+def test_what_engines_compile_is_kept_on_a_volume_of_its_own(pod: PodSpec) -> None:
+    variables = environment(pod)
+    paths = {path.split("/")[1] for name, path in variables.items() if name in CACHES}
+    assert [mount.name for mount in pod.containers[0].volumeMounts if mount.mountPath[1:] in paths]
+    assert len(paths) == 1
+
+
+@PODS
+def test_a_pod_says_how_much_of_its_nodes_disk_it_takes(pod: PodSpec) -> None:
+    resources = pod.containers[0].resources
+    assert resources.requests == resources.limits
+    assert size(resources.limits["ephemeral-storage"]) > 10 * GI
+
+
+@pytest.mark.parametrize("key", ["nodeSelector", "priorityClassName", "runtimeClassName"])
+def test_a_line_that_is_offered_as_a_comment_is_taken_without_its_mark(key: str) -> None:
+    text, number = re.subn(rf"^( +)# ({key}: )", r"\1\2", RAYJOB.read_text(), flags=re.MULTILINE)
+    cluster = rayjob(text).spec.rayClusterSpec
+    pods = [cluster.headGroupSpec.template.spec, cluster.workerGroupSpecs[0].template.spec]
+    assert number == sum(bool(getattr(pod, key)) for pod in pods) > 0
+    assert getattr(pods[1], key)  # the nodes that have GPUs
+
+
+@PODS
+def test_models_cannot_be_written_and_the_rest_can(pod: PodSpec) -> None:
     volumes = {volume.name: volume for volume in pod.volumes}
-    for path, is_fixed in (("/models", True), ("/runs", False)):
+    for path, is_fixed in (("/models", True), ("/runs", False), ("/cache", False)):
         (mount,) = [m for m in pod.containers[0].volumeMounts if m.mountPath == path]
         claim = volumes[mount.name].persistentVolumeClaim
         assert claim is not None
