@@ -1,7 +1,7 @@
 """slurm.sbatch, read by shellcheck and run on this machine; srun and scontrol are stand-ins.
 
-The stand-in for srun runs its command here, for one other node, gives that node a loopback address of
-its own, and passes signals on as srun does; the one for scontrol writes down what it is asked.
+The stand-in for srun runs its command here, for one other node with a loopback address of its own,
+and passes signals on as srun does; the one for scontrol writes down what it is asked.
 """
 
 from __future__ import annotations
