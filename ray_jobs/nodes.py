@@ -32,13 +32,12 @@ def main(number: int, seconds: float) -> None:
     # `ray.init` ends the process after two minutes if nobody listens (ray 2.60).
     while not _listens(host.strip("[]"), int(port)):
         _sleep_until(end, f"no Ray head answers at {address} after {seconds:.0f} s; see its output")
-    with ray_instance():
-        while (joined := len(cluster_nodes())) < number:
-            _sleep_until(
-                end,
-                f"{joined} of {number} nodes have joined {address} after {seconds:.0f} s; see what "
-                "`ray start` printed on the others",
-            )
+    while (joined := _joined()) < number:
+        _sleep_until(
+            end,
+            f"{joined} of {number} nodes have joined {address} after {seconds:.0f} s; see what "
+            "`ray start` printed on the others",
+        )
 
 
 def _listens(host: str, port: int) -> bool:
@@ -47,6 +46,14 @@ def _listens(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def _joined() -> int:
+    try:
+        with ray_instance():
+            return len(cluster_nodes())
+    except ConnectionError:  # the head answers before its own node has joined it
+        return 0
 
 
 def _sleep_until(end: float, otherwise: str) -> None:

@@ -153,7 +153,7 @@ def test_a_dataset_is_made_on_two_nodes_and_ray_is_gone_afterwards(tmp_path: Pat
 @pytest.mark.slow
 def test_a_job_near_its_limit_requeues_itself_and_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    words = [str(REHEARSAL), "--set", f"run_dir={run_dir}", "--set", "rows_per_unit=1"]
+    words = [str(REHEARSAL), "--set", f"run_dir={run_dir}", "--set", "rows_per_unit=4"]
     process = start(tmp_path, *words, nodes=1)
     wait_until(process, lambda: committed(run_dir, "scores") > 0)
     process.send_signal(signal.SIGTERM)
