@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import ray
+from ray._private.state import available_resources_per_node
 
 from orca2_gen.config.secrecy import secret_in
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
@@ -130,15 +131,45 @@ class Node:
     gpus: int
     node_id: str = ""
     """Ray's id of the node."""
+    host: str = ""
+    """Name of its host."""
+    cpus: float = 1.0
+    """CPUs that Ray counts on it, for tasks that read and write files."""
 
 
 def cluster_nodes() -> list[Node]:
     """The living nodes of the cluster."""
     return [
-        Node(gpus=int(node["Resources"].get("GPU", 0)), node_id=node["NodeID"])
+        Node(
+            gpus=int(node["Resources"].get("GPU", 0)),
+            node_id=node["NodeID"],
+            host=node["NodeManagerHostname"],
+            cpus=float(node["Resources"].get("CPU", 0.0)),
+        )
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def check_cpus(nodes: Sequence[Node]) -> None:
+    """Checks that tasks which read and write files can run somewhere.
+
+    Raises:
+        ValueError: no node has a CPU as Ray counts them; Ray would let the first task wait forever.
+    """
+    if nodes and all(node.cpus < 1.0 for node in nodes):
+        raise ValueError(
+            f"none of the cluster's nodes ({len(nodes)}) has a CPU for Ray's tasks, and tasks of "
+            "one CPU each read task files and write the dataset; start Ray on one of them with "
+            "--num-cpus 1 or more"
+        )
+
+
+def free_gpus(nodes: Sequence[Node]) -> dict[Node, int]:
+    """Node -> its GPUs that no job holds now, for each of these nodes that has GPUs."""
+    # `ray.available_resources` adds up all nodes.
+    available = available_resources_per_node()
+    return {node: int(available.get(node.node_id, {}).get("GPU", 0)) for node in nodes if node.gpus}
 
 
 def devices_by_node(nodes: Sequence[Node], device: Literal["gpu", "cpu"]) -> dict[str, int]:

@@ -66,11 +66,16 @@ def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     The models' files are asked all that a run asks first; what is odd about them is marked.
     """
     from orca2_gen.config.arguments import roles_of_run
-    from ray_jobs.cluster import cluster_nodes, ray_instance
-    from ray_jobs.engines.placement import plan_lines
+    from ray_jobs.cluster import check_cpus, cluster_nodes, ray_instance
+    from ray_jobs.engines.placement import placements_on, plan_lines
+    from ray_jobs.engines.room import room_lines
 
     config = load_config(config_file, overrides)
     ask_first(config, prints_facts=True)  # a plan that no run accepts would mislead
     with ray_instance():
-        for line in plan_lines(config, cluster_nodes(), roles_of_run(config)):
+        nodes, roles = cluster_nodes(), roles_of_run(config)
+        check_cpus(nodes)
+        for line in plan_lines(config, nodes, roles):
+            click.echo(line)
+        for line in room_lines(placements_on(config, nodes, roles), nodes):
             click.echo(line)

@@ -7,8 +7,11 @@ import platform
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 
+Versions = tuple[tuple[str, str], ...]
+"""Packages and versions of all that would make rows differ between engines."""
 
-def installed_versions() -> tuple[tuple[str, str], ...]:
+
+def installed_versions() -> Versions:
     """The versions installed here of the packages that determine rows."""
     found = [("python", ".".join(platform.python_version_tuple()[:2]))]
     for package in (
