@@ -21,6 +21,7 @@ from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Tally
+from ray_jobs.engines.cuts import Cuts
 from ray_jobs.engines.devices import Devices
 from ray_jobs.engines.logs import FOLDER, EngineLog
 from ray_jobs.engines.placement import PlacedEngine, placement_on, start_engine
@@ -164,14 +165,16 @@ def engine_work(
         keep_nodes=is_shared,
     )
     run.replicas.append(replicas)
+    cuts = Cuts()
     try:
         yield EngineWork(
             replicas=replicas,
             # Twice the batch: one half generates, the other waits where the engine sees it.
             requests_per_engine=2 * engine.sequences,
             tally=tally,
-            advance=advance,
+            advance=_discarding(run.run_dir, cuts, advance),
             waiting=deque(units),
+            cuts=cuts,
         )
     except KeyboardInterrupt:
         replicas.kill()
@@ -179,6 +182,19 @@ def engine_work(
     finally:
         replicas.close()
         run.replicas.remove(replicas)
+
+
+def _discarding(run_dir: Path, cuts: Cuts, advance: Advance) -> Advance:
+    """The function, after the files of a committed unit's parts are removed: it has their rows."""
+
+    def committed(receipt: Receipt) -> None:
+        cut = cuts.give_up(receipt.unit)
+        for part in cut.done if cut is not None else ():
+            for entry in part.files:
+                (run_dir / entry.path).unlink(missing_ok=True)
+        advance(receipt)
+
+    return committed
 
 
 def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, str], PlacedEngine]:

@@ -138,7 +138,7 @@ def write_unit(
     counts: Mapping[str, int] | None = None,
     *,
     refused: Sequence[Any] = (),
-    is_part: bool = False,
+    part: str = "",
     engine: str = "",
 ) -> Receipt:
     """Writes a unit's files and returns its Receipt; nothing is committed yet.
@@ -151,11 +151,12 @@ def write_unit(
         rejected: its rejected rows.
         counts: counts beside those of the rows.
         refused: its refused answers, of class `record` too.
-        is_part: whether these are only some of the unit's rows.
+        part: name of the part, if these are only some of the unit's rows.
         engine: the engine that generated them and its version.
     """
     tallies = _counted(name.stage, accepted, rejected, refused, counts or {})
-    stem = f"{name.unit}.a{name.attempt}-{name.driver}"
+    # Parts of a unit are written at the same time.
+    stem = f"{name.unit}{part and '.' + part}.a{name.attempt}-{name.driver}"
     made = [("accepted", f"{name.stage}/{stem}.arrow", to_table(accepted, record))]
     if rejected:
         path = f"rejections/{name.stage}-{stem}.arrow"
@@ -167,7 +168,7 @@ def write_unit(
             *(run_dir, path, table, name),
             rows=rows,
             counts=tallies,
-            is_part=is_part,
+            is_part=bool(part),
             engine=engine,
         )
         for rows, path, table in made

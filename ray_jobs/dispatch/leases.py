@@ -111,7 +111,9 @@ class RaceSoFar:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The part of a unit to work on after it has killed an engine; suspects.py makes these."""
+    """The part of a unit to work on: engines share the unit (cuts.py), or it has killed one
+    (suspects.py).
+    """
 
     first: int
     last: int
@@ -122,6 +124,11 @@ class Part:
     """Receipts of the parts already made."""
     lost: tuple[int, ...] = ()
     """Problems that kill every engine, to be rejected."""
+
+
+def _num_asked(part: Part | None, num_problems: int) -> int:
+    """The number of problems that an engine is asked about."""
+    return num_problems if part is None else part.last - part.first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +151,7 @@ class ScoreUnit:
 
     @property
     def num_requests(self) -> int:
-        return self.num_problems * len(self.strategies)
+        return _num_asked(self.part, self.num_problems) * len(self.strategies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +174,7 @@ class JudgeUnit:
 
     @property
     def num_requests(self) -> int:
-        return self.scores.rows
+        return _num_asked(self.part, self.num_problems) * len(self.strategies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,7 +197,7 @@ class TeachUnit:
 
     @property
     def num_requests(self) -> int:
-        return self.num_problems
+        return _num_asked(self.part, self.num_problems)
 
 
 def asking_of(rationales: RationalesConfig, teacher: EngineConfig, run_seed: int) -> Asking:

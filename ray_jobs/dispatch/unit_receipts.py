@@ -106,7 +106,7 @@ def write_made(
         rejections,
         counts,
         refused=kept,
-        is_part=is_part,
+        part=f"p{part.first}-{part.last}" if is_part else "",
         engine=engine,
     )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.leases import EngineUnit, Part
+from ray_jobs.engines.cuts import Cut
 
 KILLS_OF_A_PROBLEM = 2
 """Engines that a single problem must end while alone: an engine can also die by itself."""
@@ -55,6 +56,11 @@ class Suspects:
         """Takes in a unit that was open, among others, on an engine that died."""
         assert unit.part is None
         self.searches.append(_Search(unit=unit, open_=deque([(0, unit.num_problems)])))
+
+    def add_cut(self, cut: Cut) -> None:
+        """Takes in a unit of which a part was open there; its parts that are done stay so."""
+        search = _Search(unit=cut.unit, open_=deque(cut.left), done=cut.done, is_whole=False)
+        self.searches.append(search)
 
     @property
     def is_blaming(self) -> bool:

@@ -1,13 +1,15 @@
 """The units of one model, and the engines that work on them.
 
 Each engine holds enough units to keep about twice its batch waiting, so that it never drains
-between leases; fewer units than that are spread evenly, also over engines that are still starting.
+between leases; fewer units than that are spread evenly, also over engines that are still starting,
+and fewer units than engines are cut into parts (cuts.py).
 When an engine dies, its open units become suspects (suspects.py) and run alone, one at a time, on
 one engine, while the others go on.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Collection
@@ -17,6 +19,7 @@ from typing import Any
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
+from ray_jobs.engines.cuts import Cuts, spread
 from ray_jobs.engines.replica import Replica
 from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.suspects import Suspects
@@ -38,6 +41,7 @@ class EngineWork:
     waiting: deque[EngineUnit]
     taken: list[Receipt] = field(default_factory=list)
     suspects: Suspects = field(default_factory=Suspects)
+    cuts: Cuts = field(default_factory=Cuts)
     alone: Replica | None = None
     """Engine on which suspects run: it takes no other unit until there are none."""
     trial: Any = None
@@ -80,7 +84,9 @@ class EngineWork:
         if self.alone is not None and self.alone in up and not self.alone.open_:
             self._try_alone(self.alone)
         takers = [replica for replica in up if replica is not self.alone]
-        coming = sum(replica.starting is not None for replica in self.replicas.all)
+        # One that waits for devices may wait for long.
+        coming = sum(r.starting is not None and r.is_placed for r in self.replicas.all)
+        self._cut(coming + sum(not replica.open_ for replica in takers))
         left = sum(replica.num_open for replica in takers) + len(self.waiting)
         share = left / max(1, len(takers) + coming)
         kept = coming * min(math.floor(share), self.units_per_engine)  # for starting engines
@@ -96,7 +102,29 @@ class EngineWork:
                 continue
             num = min(max(1, room // LEASES_PER_ENGINE), room - replica.num_open)
             num = min(num, max(1, len(self.waiting) - kept))
-            _open(replica, [self.waiting.popleft() for _ in range(num)])
+            self._open_next(replica, num)
+
+    def _cut(self, num_idle: int) -> None:
+        """Cuts the waiting units if engines would be idle beside them."""
+        units = [unit for unit in self.waiting if unit.part is None]
+        num_idle -= len(self.waiting) - len(units)
+        if not 0 < len(units) < num_idle:
+            return
+        parts = [unit for unit in self.waiting if unit.part is not None]
+        numbers = spread([unit.num_problems for unit in units], num_idle)
+        for unit, num in zip(units, numbers, strict=True):
+            parts += self.cuts.parts(unit, num)
+        self.waiting.clear()
+        self.waiting.extend(parts)
+
+    def _open_next(self, replica: Replica, num: int) -> None:
+        """Opens the next units on an engine: the whole ones as one lease, each part as its own."""
+        units = [self.waiting.popleft() for _ in range(num)]
+        for unit in units:
+            if unit.part is not None:
+                _open(replica, [unit])
+        if whole := [unit for unit in units if unit.part is None]:
+            _open(replica, whole)
 
     def take(self, ready: Collection[Any]) -> None:
         """See Work.
@@ -150,6 +178,10 @@ class EngineWork:
         if generator is self.trial:
             self.trial = None
             whole = self.suspects.survived(receipt)
+        elif unit.part is not None and not unit.part.is_merge:
+            whole = None
+            if merge := self.cuts.took(unit, receipt):
+                self.waiting.appendleft(merge)
         if whole is not None:
             self.taken.append(whole)
 
@@ -162,7 +194,16 @@ class EngineWork:
             self.suspects.died()
             return
         for unit in units:
-            self.suspects.add(unit)
+            if unit.part is None:
+                self.suspects.add(unit)
+            elif unit.part.is_merge:  # it asked the engine nothing
+                name = dataclasses.replace(unit.name, attempt=unit.name.attempt + 1)
+                self.waiting.appendleft(dataclasses.replace(unit, name=name))
+            elif cut := self.cuts.give_up(unit.name.unit):
+                self.suspects.add_cut(cut)
+                parts = [each for each in self.waiting if each.name.unit != unit.name.unit]
+                self.waiting.clear()
+                self.waiting.extend(parts)
 
 
 def _open(replica: Replica, units: list[EngineUnit]) -> Any:

@@ -120,7 +120,7 @@ def test_of_two_attempts_that_differ_neither_is_taken(run_copy: Path) -> None:
     assert line.startswith(f"rationales/{receipt.unit}: 2 attempts at it differ")
     # What was made from it rests on it.
     assert plan.fallen == (("examples", receipt.unit),)
-    write_unit(run_copy, dataclasses.replace(name, attempt=8), found[1:], record, is_part=True)
+    write_unit(run_copy, dataclasses.replace(name, attempt=8), found[1:], record, part="p1-9")
     (run_copy / "rationales" / f"{receipt.unit}.a7-0.arrow").unlink()
     again = plan_recovery(run_copy)  # a part of a unit is not the unit
     assert (again.unproved, again.fallen) == ((), ())

@@ -49,7 +49,7 @@ def work_of(num_up: int, num_starting: int, num_units: int, room: int) -> Engine
     for replica in replicas.all:
         replica.engine = StandIn()  # type: ignore[assignment]
         if replica.index >= num_up:
-            replica.starting, replica.due = object(), math.inf
+            replica.starting, replica.due, replica.is_placed = object(), math.inf, True
     return EngineWork(
         replicas=replicas,
         requests_per_engine=room - 1,
@@ -95,6 +95,23 @@ def test_engines_that_are_starting_find_their_share_and_no_engine_is_idle_for_it
     work.grant(())
     if num_units >= num_up + num_starting:
         assert min(open_on(work)) >= 1
+
+
+@given(num_up=engines, num_starting=engines, sizes=st.lists(st.integers(1, 40), max_size=12))
+def test_no_engine_is_idle_while_another_has_several_problems(
+    num_up: int, num_starting: int, sizes: list[int]
+) -> None:
+    work = work_of(num_up, num_starting, 0, 1000)
+    work.waiting.extend(unit_of(f"u-{n}", size) for n, size in enumerate(sizes))
+    work.grant(())
+    for replica in work.replicas.all:
+        replica.starting = None
+    work.grant(())
+    leases = [lease for replica in work.replicas.all for lease in replica.open_.values()]
+    open_ = [unit for lease in leases for unit in lease.values()]
+    assert sum(unit.num_requests for unit in open_) == sum(sizes) and not work.waiting
+    if any(not replica.open_ for replica in work.replicas.all):
+        assert all(unit.num_requests == 1 for unit in open_)
 
 
 @given(num_up=engines, num_starting=engines, num_units=units, room=rooms)
