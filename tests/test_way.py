@@ -59,6 +59,7 @@ orca2_gen/grading/announcements.py                80      80
 orca2_gen/grading/answers.py                      19      26
 orca2_gen/grading/choices.py                       -      28
 orca2_gen/grading/final_answers.py                77      77
+orca2_gen/grading/formula_equality.py              9       9
 orca2_gen/grading/gold_types.py                   16      16
 orca2_gen/grading/grade.py                        63      63
 orca2_gen/grading/graders.py                      15       3
@@ -86,7 +87,7 @@ orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          99      99
 orca2_gen/run_directory/regular_files.py          41      41
 orca2_gen/run_directory/row_names.py               3       3
-orca2_gen/run_directory/units.py                 122     122
+orca2_gen/run_directory/units.py                 123     123
 orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              39      39
 orca2_gen/scripted_engine.py                      70      70
@@ -119,19 +120,20 @@ orca2_gen/tasks/source.py                         34      34
 orca2_gen/tasks/stated_rows.py                    61      61
 orca2_gen/tasks/statements.py                    104     127
 orca2_gen/tasks/trigrams.py                       62      62
+ray_jobs/cluster.py                               12      12
 ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/unit_receipts.py                77      77
-ray_jobs/engines/actor.py                        187     187
+ray_jobs/engines/actor.py                        189     189
 ray_jobs/engines/logs.py                           5       5
-ray_jobs/engines/own_process.py                   29      29
+ray_jobs/engines/own_process.py                   40      40
 ray_jobs/engines/versions.py                      41      41
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          137     137
-orca2_gen: files                                  98     101
-orca2_gen: lines                                6019    6163
-ray_jobs: files                                    9       9
-ray_jobs: lines                                  542     542
+orca2_gen: files                                  99     102
+orca2_gen: lines                                6029    6173
+ray_jobs: files                                   10      10
+ray_jobs: lines                                  567     567
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

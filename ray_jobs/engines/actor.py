@@ -19,6 +19,7 @@ from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
+from orca2_gen.grading.formula_equality import allow_children
 from orca2_gen.judging import judge
 from orca2_gen.provenance.inputs import Inputs, check_engine, recorded_chat
 from orca2_gen.rationales import Taught, teach
@@ -32,7 +33,7 @@ from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, Tea
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.orphans import guard, tell_it_is_up
-from ray_jobs.engines.own_process import EnginePlace, settled_place
+from ray_jobs.engines.own_process import EnginePlace, free_cores, settled_place
 from ray_jobs.engines.versions import (
     Versions,
     engine_version,
@@ -66,6 +67,8 @@ class EngineActor:
     ) -> None:
         log.begin()
         self._place = settled_place()
+        # Before its first answer: an engine on a GPU makes more than the usual children grade.
+        allow_children(free_cores(self._place))
         self._run_dir, self._log = run_dir, log
         self._inputs, self._config, self._executor = inputs, config, executor
         self._version = engine_version(config)

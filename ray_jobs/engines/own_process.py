@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 import ray
 
+from ray_jobs.cluster import cluster_nodes
+
+CORES_PER_GPU = 4
+"""Cores that the processes of an engine keep busy for each GPU (docs/cluster.md)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnginePlace:
@@ -32,6 +37,19 @@ def settled_place() -> EnginePlace:
         devices=see_own_devices(),
         niceness=take_usual_priority(),
     )
+
+
+def free_cores(place: EnginePlace) -> int:
+    """The cores of the node left for each of its engines beside those that engines need; 0 without
+    GPUs.
+
+    All GPUs of the node are taken to be in use, by engines like this one.
+    """
+    gpus = next((n.gpus for n in cluster_nodes() if n.node_id == place.node_id), 0)
+    if not gpus or not place.devices:
+        return 0
+    share = len(os.sched_getaffinity(0)) * len(place.devices) // gpus
+    return max(0, share - CORES_PER_GPU * len(place.devices))
 
 
 def see_own_devices() -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def test_waiting_for_a_child_does_not_count_as_grading() -> None:
         ]
         assert [future.result() for future in towers] == ["ungraded"] * 2
         assert [future.result() for future in right] == ["correct"] * 10
-    assert len(children()) <= formula_equality.MAX_CHILDREN
+    assert len(children()) <= formula_equality.USUAL_CHILDREN
 
 
 def test_a_child_killed_at_rest_costs_no_verdict() -> None:
@@ -153,7 +153,7 @@ def test_a_child_that_cannot_start_is_an_error_and_not_a_verdict(
 ) -> None:
     formula_equality.close()
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    for _ in range(formula_equality.MAX_CHILDREN + 1):  # no place is lost by it
+    for _ in range(formula_equality.MOST_CHILDREN + 1):  # no place is lost by it
         with pytest.raises(RuntimeError, match="did not start"):
             formula_equality.compare(("1/2",), "x/(2x)")
 
@@ -198,3 +198,30 @@ def test_a_busy_machine_changes_no_verdict() -> None:
     pause.join()
     threading.Timer(3 * formula_equality.DEADLINE_SECONDS, child.resume).start()
     assert formula_equality.compare(("1/2",), "w/(2w)") == "correct"
+
+
+MORE_CHILDREN = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import psutil
+from orca2_gen.grading import formula_equality
+
+for num in (3, 1, 4):
+    formula_equality.allow_children(num)
+with ThreadPoolExecutor(12) as threads:
+    towers = [threads.submit(formula_equality.compare, ("1",), sys.argv[1]) for _ in range(12)]
+    seen = set()
+    while not all(tower.done() for tower in towers):
+        seen.add(len(psutil.Process().children()))
+assert {tower.result() for tower in towers} == {"ungraded"}
+formula_equality.close()
+print(max(seen), len(psutil.Process().children()))
+"""
+
+
+def test_a_process_that_may_have_more_children_uses_them_and_no_more() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MORE_CHILDREN, TOWER], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["4", "0"]

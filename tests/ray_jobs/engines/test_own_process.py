@@ -13,12 +13,14 @@ import pytest
 DRIVER = """
 import dataclasses, json, os
 import ray
-from ray_jobs.engines.own_process import settled_place
+from ray_jobs.engines.own_process import free_cores, settled_place
 
 class Actor:
     def place(self):
         place = settled_place()
-        return dataclasses.asdict(place) | {"sees": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        os.sched_getaffinity = lambda pid: range(64)
+        seen = {"sees": os.environ.get("CUDA_VISIBLE_DEVICES"), "free": free_cores(place)}
+        return dataclasses.asdict(place) | seen
 
 ray.init(address="local", num_cpus=1, num_gpus=4, include_dashboard=False, log_to_driver=False)
 actors = [ray.remote(num_cpus=0, num_gpus=num)(Actor).remote() for num in (1, 2, 0)]
@@ -42,6 +44,7 @@ def test_every_engine_sees_the_gpus_that_ray_gave_it_and_no_other(nosets: bool) 
     assert (one["sees"], two["sees"]) == (",".join(one["devices"]), ",".join(two["devices"]))
     assert len({*one["devices"], *two["devices"]}) == 3
     assert none["devices"] == [] and len(none["node_id"]) == 56
+    assert (one["free"], two["free"], none["free"]) == (16 - 4, 32 - 8, 0)
     may_lower = os.getuid() == 0  # as the limits of most users do not
     for place in (one, two, none):
         assert place["niceness"] in ((0,) if may_lower else (0, 15))
