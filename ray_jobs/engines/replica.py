@@ -27,6 +27,8 @@ class Replica:
     deaths: int = 0
     """Deaths in a row, without a unit done in between."""
     is_given_up: bool = False
+    times_given_up: int = 0
+    """Times that it was given up, also if it was then tried on another node."""
     is_held: bool = False
     """Whether its devices are for others now, so that it must not start."""
     is_leaving: bool = False

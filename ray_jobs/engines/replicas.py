@@ -280,6 +280,7 @@ class Replicas:
 
     def _give_up(self, replica: Replica, what: str) -> None:
         replica.is_given_up = True
+        replica.times_given_up += 1
         replica.failed_nodes |= {replica.node} - {""}
         if self._move(replica, self._devices.room()):
             return

@@ -44,6 +44,8 @@ class EngineWork:
     cuts: Cuts = field(default_factory=Cuts)
     alone: Replica | None = None
     """Engine on which suspects run: it takes no other unit until there are none."""
+    times_given_up: int = 0
+    """Its `times_given_up` when it was elected."""
     trial: Any = None
     """Generator of the suspect that runs on it now."""
 
@@ -80,7 +82,9 @@ class EngineWork:
         """Gives the engines that are up the units that they have room for."""
         self.replicas.settle(ready)
         up = self.replicas.working
-        self.alone = self._elected(up)
+        if (elected := self._elected(up)) is not self.alone:
+            self.alone = elected
+            self.times_given_up = elected.times_given_up if elected is not None else 0
         if self.alone is not None and self.alone in up and not self.alone.open_:
             self._try_alone(self.alone)
         takers = [replica for replica in up if replica is not self.alone]
@@ -102,6 +106,8 @@ class EngineWork:
                 continue
             num = min(max(1, room // LEASES_PER_ENGINE), room - replica.num_open)
             num = min(num, max(1, len(self.waiting) - kept))
+            if self.waiting[0].part is not None:  # the units behind it may be much larger
+                num = 1
             self._open_next(replica, num)
 
     def _cut(self, num_idle: int) -> None:
@@ -150,7 +156,8 @@ class EngineWork:
         """The engine that runs the suspects; None while there are none."""
         if not self.suspects:
             return None
-        if self.alone is not None and self.alone.is_given_up:
+        # One that was given up and moved has died on that node too, perhaps of everything.
+        if self.alone is not None and self.alone.times_given_up > self.times_given_up:
             self.suspects.doubt()
             self.alone = None
         if self.alone is not None:

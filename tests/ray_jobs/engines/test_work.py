@@ -184,10 +184,34 @@ def test_problems_that_killed_a_given_up_engine_are_tried_on_another() -> None:
     for _ in range(KILLS_OF_A_PROBLEM):
         work.suspects.died()
     bad.open_.clear()
-    work.trial, bad.engine, bad.is_given_up = None, None, True
+    work.trial, bad.engine, bad.is_given_up, bad.times_given_up = None, None, True, 1
     work.grant(())
     assert work.alone not in (None, bad)
     [[again]] = [list(units.values()) for units in work.alone.open_.values()]  # type: ignore[union-attr]
     assert again.part is not None and not again.part.is_merge and again.part.lost == ()
     work.suspects.died()
     assert work.suspects.is_blaming, "it ended two engines, or one of them twice"
+
+
+def test_problems_that_killed_an_engine_which_then_moved_to_another_node_are_tried_there() -> None:
+    work = work_of(1, 0, 0, 4)
+    work.suspects.add(unit_of("suspect", 1))
+    work.grant(())
+    [replica] = work.replicas.all
+    for _ in range(KILLS_OF_A_PROBLEM):
+        work.suspects.died()
+    replica.open_.clear()
+    work.trial = None
+    replica.times_given_up, replica.deaths = 1, 0  # Replicas._move
+    work.grant(())
+    [again] = replica.open_[work.trial].values()
+    assert again.part is not None and not again.part.is_merge and again.part.lost == ()
+
+
+def test_a_part_ahead_of_whole_units_does_not_open_more_of_them() -> None:
+    work = work_of(2, 0, 0, 64)
+    whole = [unit_of(f"w-{n}", 64) for n in range(200)]
+    part = work.cuts.parts(unit_of("u", 2), 2)[0]
+    work.waiting.extend([part, *whole])
+    work.grant(())
+    assert max(open_on(work)) <= 3, "about 64 requests"
