@@ -34,10 +34,13 @@ class Devices:
         self.failed = set() if failed is None else failed
         self._say, self._tell_due = say, 0.0
         # Actors without an engine: Ray cannot leave out one GPU, but gives none away twice.
-        self._holders: list[PlacedEngine] = []
+        self._holders: list[tuple[PlacedEngine, set[tuple[str, str]]]] = []
 
     def tell(self, waiting: Sequence[Replica], room: Room, now: float) -> None:
-        """Says, every TELL_SECONDS, who waits for which GPUs and what is free."""
+        """Says, every TELL_SECONDS, who waits for which GPUs and what is free.
+
+        GPUs that were left out are then given back: others may hold the rest for ever.
+        """
         since = min((replica.asked for replica in waiting), default=now)
         if now - since < FIRST_TELL_SECONDS or now < self._tell_due:
             return
@@ -46,18 +49,26 @@ class Devices:
         more = f" and {len(waiting) - 8} more" if len(waiting) > 8 else ""
         who = f"engines {names}{more} wait" if len(waiting) > 1 else f"engine {names} waits"
         gpus = f"{room.ranks} GPU{'s' * (room.ranks > 1)}{' each' * (len(waiting) > 1)}"
-        out = f"; left out since they failed: {len(self._holders)}" if self._holders else ""
+        out = f"; {len(self._holders)} that failed are tried again" if self._holders else ""
         self._say(f"{who} for {gpus}; {room}{out}")
+        # What was free when they were left out is not any more.
+        for _, devices in self._holders:
+            self.failed -= devices
+        self.end()
 
-    def keeps_out(self, replica: Replica) -> bool:
+    def keeps_out(self, replica: Replica, node: str) -> bool:
         """Whether the actor of a replica is on a GPU that failed, and now keeps it from others.
 
         It is not if no other GPU is free: one that failed once is better than none.
+
+        Args:
+            replica: replica whose actor has its devices.
+            node: the node on which it would start again; empty if any will do.
         """
         assert replica.engine is not None and replica.place is not None
-        if not (replica.devices & self.failed and self.room().is_enough):
+        if not (replica.devices & self.failed and self.room().fits(node)):
             return False
-        self._holders.append(replica.engine)
+        self._holders.append((replica.engine, replica.devices))
         gpus = ", ".join(replica.place.devices)
         self._say(
             f"engine {replica.index} leaves out GPU {gpus} of {replica.place.node}, where an "
@@ -69,6 +80,6 @@ class Devices:
 
     def end(self) -> None:
         """Gives back the GPUs that were left out."""
-        for holder in self._holders:
+        for holder, _ in self._holders:
             holder.end()
         self._holders.clear()

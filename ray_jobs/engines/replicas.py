@@ -107,10 +107,13 @@ class Replicas:
             elif replica.is_leaving and replica.is_up and not replica.open_:
                 self._hold(replica)
             elif replica.engine is None and self._is_due(replica, now):
-                is_bound = self._keep_nodes or replica.is_moved
-                replica.engine = self._start(replica.index, replica.node if is_bound else "")
+                replica.engine = self._start(replica.index, self._bound_to(replica))
                 replica.starting = replica.engine.actor.placed.remote()
                 replica.asked, replica.due = now, now + self._limits.start_seconds
+
+    def _bound_to(self, replica: Replica) -> str:
+        """The node that a replica starts on; empty if any will do."""
+        return replica.node if self._keep_nodes or replica.is_moved else ""
 
     def _look_for_room(self, now: float) -> None:
         """Tells who waits for GPUs that others hold, and tries replicas that were given up again.
@@ -121,7 +124,7 @@ class Replicas:
         for replica in self.all:
             if replica.is_given_up:
                 self._move(replica, room)
-        waiting = [] if room.is_enough else [r for r in self.all if r.is_waiting]
+        waiting = [r for r in self.all if r.is_waiting and not room.fits(self._bound_to(r))]
         for replica in waiting:
             replica.due = now + self._limits.start_seconds
         self._devices.tell(waiting, room, now)
@@ -247,7 +250,7 @@ class Replicas:
         """
         assert replica.engine is not None
         replica.is_placed, replica.place = True, place
-        if self._devices.keeps_out(replica):
+        if self._devices.keeps_out(replica, self._bound_to(replica)):
             replica.due = now
             return
         if replica.engine.group is None:

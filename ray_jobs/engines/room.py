@@ -33,6 +33,12 @@ class Room:
         """Whether one more engine fits now."""
         return not self.ranks or self.num_engines > 0
 
+    def fits(self, node: str) -> bool:
+        """Whether one more engine fits now on this node, or anywhere if it is empty or lost."""
+        if not node or node not in {each.node_id for each in self.free}:
+            return self.is_enough
+        return node in self.nodes
+
     @property
     def nodes(self) -> list[str]:
         """Ray's ids of the nodes where one more engine fits now, the freest first."""

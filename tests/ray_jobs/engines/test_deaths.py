@@ -189,4 +189,4 @@ def _file(unit: EngineUnit) -> tuple[str, str, int]:
 
 
 TestDeaths = Deaths.TestCase
-TestDeaths.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+TestDeaths.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
