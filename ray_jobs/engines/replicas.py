@@ -111,6 +111,9 @@ class Replicas:
                 replica.starting = replica.engine.actor.placed.remote()
                 replica.asked, replica.due = now, now + self._limits.start_seconds
 
+        if all(r.engine is None and (r.is_held or r.is_given_up) for r in self.all):
+            self._devices.end()  # another model may need the GPUs that were left out
+
     def _bound_to(self, replica: Replica) -> str:
         """The node that a replica starts on; empty if any will do."""
         return replica.node if self._keep_nodes or replica.is_moved else ""

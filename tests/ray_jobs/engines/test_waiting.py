@@ -98,3 +98,14 @@ def test_a_replica_that_waits_for_its_node_says_so_and_takes_its_time_though_ano
         time.sleep(0.2)
     assert cluster.replica.is_waiting and cluster.replica.failed_starts == 0
     assert cluster.said == ["engine 0 waits for 1 GPU; free GPUs now: 1 on b"]
+
+
+def test_engines_that_make_room_for_another_model_give_back_the_gpus_that_they_left_out() -> None:
+    cluster = Cluster(keep_nodes=False)
+    cluster.settle()
+    cluster.place()
+    cluster.settle()
+    assert not cluster.started[0].is_ended
+    cluster.replicas.leave(cluster.replica)
+    cluster.settle()
+    assert len(cluster.started) == 2 and all(engine.is_ended for engine in cluster.started)
