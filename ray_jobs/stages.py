@@ -20,7 +20,7 @@ from ray_jobs.cluster import cluster_nodes
 from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.dispatch.receipts import Advance, Tally
+from ray_jobs.dispatch.receipts import Advance, Receipts, Tally
 from ray_jobs.engines.cuts import Cuts
 from ray_jobs.engines.devices import Devices
 from ray_jobs.engines.logs import FOLDER, EngineLog
@@ -107,7 +107,12 @@ def file_work(
     advance: Advance,
 ) -> FileWork:
     """The FileWork of these leases, each of which runs as a Ray task of this function."""
-    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
+
+    def messages(*arguments: Any) -> Iterator[Receipts]:
+        for receipt in function(*arguments):
+            yield (receipt,)
+
+    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(messages)
     config, inputs = ray.put(run.config), ray.put(run.inputs)
     return FileWork(
         ledger=run.ledger,

@@ -16,18 +16,18 @@ from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.ledger import read_ledger
-from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
+from orca2_gen.run_directory.units import UnitName, write_unit
 from orca2_gen.run_directory.unlisted import set_aside_unlisted
 from ray_jobs.dispatch.file_work import MAX_TASK_ATTEMPTS, FileWork
 from ray_jobs.dispatch.leases import FileLease, UnitLease
 from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.dispatch.receipts import Tally
+from ray_jobs.dispatch.receipts import Receipts, Tally
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def write_or_die(run_dir: Path, lease: UnitLease[FileEntry]) -> Iterator[Receipt]:
+def write_or_die(run_dir: Path, lease: UnitLease[FileEntry]) -> Iterator[Receipts]:
     unit = lease.name.unit
     row = Rejection(problem_id=unit, stage="examples", reason="r", detail="d")
     if "full" in unit:
@@ -37,7 +37,7 @@ def write_or_die(run_dir: Path, lease: UnitLease[FileEntry]) -> Iterator[Receipt
     receipt = write_unit(run_dir, lease.name, [row], Rejection)
     if "dies" in unit and (lease.attempt == 1 or "always" in unit):
         os._exit(1)
-    yield receipt
+    yield (receipt,)
 
 
 def work_off(run_dir: Path, units: list[str]) -> None:
