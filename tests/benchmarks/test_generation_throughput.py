@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.throughput.models import SIZES, engine_config, run_config
+from benchmarks.throughput.models import SIZES, engine_config
 from benchmarks.throughput.ratios import RATIOS, Measured, contender_table, figures_of, ratio_table
 from benchmarks.throughput.ray_data_llm import BATCH_SIZE, equal_settings
 from benchmarks.throughput.roofline import (
@@ -23,6 +23,7 @@ from benchmarks.throughput.roofline import (
     job_of,
     read_geometry,
 )
+from benchmarks.throughput.runs import run_config
 from benchmarks.throughput.workload import (
     LONGEST_OVER_MEAN,
     Pass,
