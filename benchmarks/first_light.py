@@ -29,8 +29,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from rich.console import Console
-
 from benchmarks.host.children import INTERRUPTED, adopt_orphans, end_descendants, run_child
 from benchmarks.host.report import document, step_table, write_report
 from benchmarks.host.steps import (
@@ -77,10 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             end_descendants(leave_seconds=0)
     told = _document(outcomes, options, started, is_interrupted=is_interrupted)
     write_report(out, told)
-    size = "tiny models" if options.tiny else "Llama shapes of 1B and 8B, random weights"
-    Console(width=None if Console().is_terminal else 130).print(
-        step_table(outcomes, f"First look: {size}; {told['seconds']} s")
-    )
+    models = ", ".join((TINY_MODELS if options.tiny else MODELS).values())
+    print(f"First look: {models}; {told['seconds']} s")
+    print(step_table(outcomes))
     print(json.dumps(told), flush=True)
     if is_interrupted:
         return INTERRUPTED_CODE
@@ -131,6 +128,7 @@ def _outcome(
         folder=str(folder),
         figures_file=str(out / f"{step.name}.json"),
         seconds=min(step.seconds, seconds_left),
+        is_tiny=options.tiny,
         on_gpu=on_gpu,
         devices=step.devices,
     )

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,7 @@ from benchmarks.host.steps import Task
 from benchmarks.throughput.models import SIZES
 from benchmarks.throughput.raw_engine import RawEngine
 from benchmarks.throughput.workload import draw_sets
-from ray_jobs.engines.orphans import segments
+from ray_jobs.engines.orphans import mapped, segments
 
 GONE_SECONDS = 45.0
 """Seconds in which all must be gone: a guard looks for leftovers for 32."""
@@ -46,30 +47,73 @@ def measure(task: Task, notes: Notes) -> None:
     """Notes bytes before, with the engine up, and after its end; then after a kill."""
     needs("vllm")
     with _starter(task, notes) as start:
-        notes.add(before=_bytes([], on_gpu=task.on_gpu))
         for end in ("end", "kill"):
-            before = _bytes([], on_gpu=task.on_gpu)
+            gpu_before = gpu_bytes_used() if task.on_gpu else None
+            notes.add(gpu_before=gpu_before)
             engine = start()
-            processes = _family(engine.pid)
-            notes.add(**{f"up_before_{end}": _bytes(processes, on_gpu=task.on_gpu)})
-            notes.add(processes=len(processes))
+            footprint = _footprint(engine.pid, gpu_before)
+            notes.add(**{f"up_before_{end}": footprint.now(), "processes": footprint.living})
             started = time.monotonic()
             if end == "kill":
                 os.kill(engine.pid, signal.SIGKILL)
             else:
                 engine.close()
-            left = _left(processes, before, started + GONE_SECONDS, on_gpu=task.on_gpu)
-            seconds = round(time.monotonic() - started, 1)
-            living = [each for each in processes if each.is_running()]
+            while not footprint.is_gone and time.monotonic() < started + GONE_SECONDS:
+                time.sleep(LOOK_SECONDS)
             notes.add(
                 **{
-                    f"left_after_{end}": left,
-                    f"seconds_after_{end}": seconds,
-                    f"processes_after_{end}": len(living),
+                    f"seconds_after_{end}": round(time.monotonic() - started, 1),
+                    f"left_after_{end}": footprint.now(),
+                    f"processes_after_{end}": footprint.living,
                 }
             )
             if end == "kill":
                 engine.close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """What an engine takes, now and when it is gone."""
+
+    processes: tuple[psutil.Process, ...]
+    segments: frozenset[Path]
+    """The files of shared memory that they had mapped when it was up."""
+    gpu_before: int | None
+    """Bytes of the GPU that were taken before; None without a GPU."""
+
+    def now(self) -> dict[str, int | None]:
+        """Bytes on the GPU, in shared memory, and resident in its processes."""
+        resident = shared = 0
+        for each in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                resident += each.memory_info().rss
+        for file in self.segments:
+            with suppress(FileNotFoundError):
+                shared += file.stat().st_size
+        gpu = None if self.gpu_before is None else gpu_bytes_used() - self.gpu_before
+        return {"gpu": gpu, "shm": shared, "resident": resident}
+
+    @property
+    def living(self) -> int:
+        """The number of its processes that run."""
+        number = 0
+        for each in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                number += each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+        return number
+
+    @property
+    def is_gone(self) -> bool:
+        now = self.now()
+        return not (self.living or now["shm"]) and (now["gpu"] or 0) <= MOST_LEFT_BYTES
+
+
+def _footprint(pid: int, gpu_before: int | None) -> Footprint:
+    """The footprint of the process and all below it."""
+    parent = psutil.Process(pid)
+    processes = (parent, *parent.children(recursive=True))
+    own = mapped(segments(), [each.pid for each in processes])
+    return Footprint(processes=processes, segments=frozenset(own), gpu_before=gpu_before)
 
 
 @contextmanager
@@ -91,39 +135,3 @@ def _starter(task: Task, notes: Notes) -> Iterator[Callable[[], Held]]:
         asked = run_config(config, SIZES[task.models[0]], Path(folder), draw_sets({"unread": 1}))
         with open_run(asked, untracked) as run:
             yield lambda: WholePath(run)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    """The process and all below it."""
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def _bytes(processes: list[psutil.Process], *, on_gpu: bool) -> dict[str, int | None]:
-    """Bytes of the GPU, of engines' shared memory, and resident in these processes."""
-    resident = shared = 0
-    for each in processes:
-        with suppress(psutil.NoSuchProcess):
-            resident += each.memory_info().rss
-    for file in segments():
-        with suppress(OSError):  # it is gone
-            shared += file.stat().st_size
-    used = gpu_bytes_used() if on_gpu else None
-    return {"gpu": used, "shm": shared, "resident": resident}
-
-
-def _left(
-    processes: list[psutil.Process], before: dict[str, int | None], end: float, *, on_gpu: bool
-) -> dict[str, int | None]:
-    """Bytes above those before, once they are as good as none or the time is up."""
-    while True:
-        living = [each for each in processes if each.is_running()]
-        now = _bytes(living, on_gpu=on_gpu)
-        above = {
-            name: None if value is None else value - (before[name] or 0)
-            for name, value in now.items()
-        }
-        is_gone = not living and (above["gpu"] or 0) <= MOST_LEFT_BYTES
-        if (is_gone and (above["shm"] or 0) <= 0) or time.monotonic() > end:
-            return above
-        time.sleep(LOOK_SECONDS)

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from benchmarks.host.steps import Outcome
 
 REPORT = "report.json"
@@ -33,23 +31,28 @@ def write_report(out: Path, told: dict[str, Any]) -> None:
     os.replace(partial, out / REPORT)
 
 
-def step_table(outcomes: Sequence[Outcome], title: str) -> Table:
-    """How each step has ended, its seconds, and its figures but for nested ones of figures."""
-    table = Table(title=title, title_justify="left", show_lines=True)
-    table.add_column("step", no_wrap=True)
-    table.add_column("ended", no_wrap=True)
-    table.add_column("s", justify="right")
-    table.add_column("figures", overflow="fold")
+def step_table(outcomes: Sequence[Outcome]) -> str:
+    """How each step has ended, its seconds, and its figures but for nested documents.
+
+    Plain text: a host that is lent for minutes may lack what draws tables.
+    """
+    lines = [_line("step", "ended", "s", "figures")]
     for outcome in outcomes:
-        lines = [outcome.reason] if outcome.reason else []
-        lines += [
+        cells = [outcome.reason] if outcome.reason else []
+        cells += [
             f"{name}: {shown(value)}"
             for name, value in outcome.figures.items()
             if name != "document"
         ]
         seconds = f"{outcome.seconds:.0f}" if outcome.seconds else ""
-        table.add_row(outcome.step, outcome.ended, seconds, "\n".join(lines))
-    return table
+        first, *more = cells or [""]
+        lines.append(_line(outcome.step, outcome.ended, seconds, first))
+        lines += [_line("", "", "", cell) for cell in more]
+    return "\n".join(lines)
+
+
+def _line(step: str, ended: str, seconds: str, figures: str) -> str:
+    return f"{step:18}{ended:10}{seconds:>5}  {figures}".rstrip()
 
 
 def shown(value: Any) -> str:

@@ -1,6 +1,6 @@
 """512 requests of one shape to a warm engine, and what share of the roofline they reach.
 
-On a GPU the shape is that of rationales: 600 tokens in, 100 of them shared, 400 out.
+The shape is that of rationales: 600 tokens in, 100 of them shared, 400 out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Shape:
     max_model_len: int
 
 
-ON_GPU = Shape(
+FULL = Shape(
     shared_tokens=100,
     own_tokens=500,
     completion_tokens=400,
@@ -44,7 +44,7 @@ ON_GPU = Shape(
     max_num_batched_tokens=16_384,
     max_model_len=1024,
 )
-ON_CPU = Shape(
+TINY = Shape(
     shared_tokens=32,
     own_tokens=64,
     completion_tokens=32,
@@ -62,7 +62,7 @@ def measure(task: Task, notes: Notes) -> None:
     needs("vllm")
     ceiling = device_ceiling(task)
     notes.add(**asdict(ceiling))
-    shape = ON_GPU if task.on_gpu else ON_CPU
+    shape = TINY if task.is_tiny else FULL
     engine = RawEngine(
         warm_engine(
             task,

@@ -139,6 +139,7 @@ class Task:
     figures_file: str
     seconds: float
     """Seconds after which it is cut off."""
+    is_tiny: bool
     on_gpu: bool
     devices: int
 

@@ -18,16 +18,15 @@ from benchmarks.throughput.ratios import RATIOS, Measured, figures_of
 from benchmarks.throughput.workload import rates
 
 TINY_PROBLEMS = 32
-PEER_SECONDS = {True: 150.0, False: 75.0}
-"""Whether on a GPU -> seconds that ray.data.llm takes for its two starts and its passes; with fewer
-left it is not begun."""
+PEER_SECONDS = 75.0
+"""Seconds for ray.data.llm's two starts and its passes; with fewer left it is not begun."""
 
 
 def measure(task: Task, notes: Notes) -> None:
     """Notes rates and ratios: without ray.data.llm first, then with it if it can be imported."""
     needs("vllm")
     options = argparse.Namespace(
-        pairs=1, problems=None if task.on_gpu else TINY_PROBLEMS, against=["vllm"]
+        pairs=1, problems=TINY_PROBLEMS if task.is_tiny else None, against=["vllm"]
     )
     if not has_ray_data_llm():
         notes.say("shortened", "without ray.data.llm, which is not installed")
@@ -37,7 +36,7 @@ def measure(task: Task, notes: Notes) -> None:
     def note(measured: Measured) -> None:
         notes.add(**_figures(measured))
         peers = "ray_data_llm" in options.against and "ray_data_llm" not in measured.passes
-        if peers and notes.seconds_left < PEER_SECONDS[task.on_gpu]:
+        if peers and notes.seconds_left < PEER_SECONDS:
             options.against.remove("ray_data_llm")
             notes.say("shortened", "without ray.data.llm, for lack of time")
 

@@ -172,6 +172,7 @@ def test_a_step_sees_the_gpus_that_it_takes_and_no_cluster(
             folder=str(tmp_path),
             figures_file="",
             seconds=1.0,
+            is_tiny=False,
             on_gpu=on_gpu,
             devices=devices,
         )
@@ -206,6 +207,7 @@ def test_every_step_is_done_on_this_host(tmp_path: Path) -> None:
         assert figures["memory"][f"up_before_{end}"]["resident"] > 100_000_000
         assert figures["memory"][f"processes_after_{end}"] == 0
         assert figures["memory"][f"left_after_{end}"] == {"gpu": None, "shm": 0, "resident": 0}
+    assert figures["memory"]["engine"] == "actor"
     for name in ("throughput-small", "throughput-large"):
         for ratio in ("actor_over_raw", "path_over_raw", "path_over_ray_data_llm"):
             assert 0.1 < figures[name][ratio] < 10

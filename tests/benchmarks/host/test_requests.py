@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.host.requests import ON_CPU, ON_GPU, Shape, prompts_of
+from benchmarks.host.requests import FULL, TINY, Shape, prompts_of
 from benchmarks.throughput.workload import ideal_cached_tokens
 
 
-@pytest.mark.parametrize("shape", [ON_GPU, ON_CPU], ids=["gpu", "cpu"])
+@pytest.mark.parametrize("shape", [FULL, TINY], ids=["full", "tiny"])
 def test_prompts_share_their_beginning_and_nothing_else(shape: Shape) -> None:
     prompts = [*prompts_of(shape, 5, seed=0), *prompts_of(shape, 5, seed=1)]
     length = shape.shared_tokens + shape.own_tokens
@@ -19,7 +19,7 @@ def test_prompts_share_their_beginning_and_nothing_else(shape: Shape) -> None:
     assert ideal_cached_tokens([p.token_ids for p in prompts], 16, set()) == 9 * shared
 
 
-@pytest.mark.parametrize("shape", [ON_GPU, ON_CPU], ids=["gpu", "cpu"])
+@pytest.mark.parametrize("shape", [FULL, TINY], ids=["full", "tiny"])
 def test_a_request_fits_the_engine_that_takes_it(shape: Shape) -> None:
     tokens = shape.shared_tokens + shape.own_tokens + shape.completion_tokens
     assert tokens <= shape.max_model_len

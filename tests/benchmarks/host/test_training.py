@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmarks.host.training import ON_CPU, _examples, flops_per_token
+from benchmarks.host.training import TINY, _examples, flops_per_token
 from benchmarks.throughput.roofline import Geometry
 
 LLAMA_1B = Geometry(
@@ -20,10 +20,10 @@ def test_a_trained_token_costs_six_flops_a_parameter_and_its_attention() -> None
 
 
 def test_made_up_examples_fill_two_steps_and_fit_their_rows() -> None:
-    examples = list(_examples(ON_CPU, vocab_size=1000))
+    examples = list(_examples(TINY, vocab_size=1000))
     lengths = [len(each.input_ids) for each in examples]
-    slots = ON_CPU.rows_per_step * ON_CPU.seq_len
-    assert 2 * slots <= sum(lengths) < 2 * slots + ON_CPU.example_tokens[1]
-    assert max(lengths) <= ON_CPU.seq_len
+    slots = TINY.rows_per_step * TINY.seq_len
+    assert 2 * slots <= sum(lengths) < 2 * slots + TINY.example_tokens[1]
+    assert max(lengths) <= TINY.seq_len
     assert all(min(each.input_ids) >= 10 and max(each.input_ids) < 1000 for each in examples)
     assert all(0 < each.num_prompt_tokens < len(each.input_ids) for each in examples)
