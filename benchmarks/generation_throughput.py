@@ -34,6 +34,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -162,8 +163,9 @@ def measure(
         for pair in range(options.pairs + 1)
     }
     measured = Measured(settings=settings_of(engine, size) | {"pairs": options.pairs})
-    config = run_config(engine, size, folder / name, draw_sets(sizes))
-    with open_run(config, untracked) as run:
+    with tempfile.TemporaryDirectory(dir=folder) as here, ExitStack() as stack:
+        config = run_config(engine, size, Path(here), draw_sets(sizes))
+        run = stack.enter_context(open_run(config, untracked))
         read_tasks(run)
         assert not any(receipt.counts["rejected"] for receipt in run.ledger.committed("problems"))
         chat, strategies = load_chat(engine.model), load_strategies(None)

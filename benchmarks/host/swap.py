@@ -37,7 +37,8 @@ def measure(task: Task, notes: Notes) -> None:
     """Notes the seconds of both schedules."""
     needs("vllm")
     for schedule in SCHEDULES:
-        seconds = _scored_and_taught(_config(task, schedule))
+        with tempfile.TemporaryDirectory(dir=task.folder) as folder:
+            seconds = _scored_and_taught(_config(task, schedule, Path(folder)))
         notes.add(**{f"{schedule}_{name}": round(value, 1) for name, value in seconds.items()})
 
 
@@ -69,14 +70,13 @@ def _scored_and_taught(config: Config) -> dict[str, float]:
     }
 
 
-def _config(task: Task, schedule: Literal["phased", "overlapped"]) -> Config:
-    """The run of a schedule, in a new directory."""
+def _config(task: Task, schedule: Literal["phased", "overlapped"], folder: Path) -> Config:
+    """The run of a schedule below this directory."""
     small, large = task.models
     student, teacher = (
         engine_config(model_directory(name, Path(task.folder)), SIZES[name], on_gpu=task.on_gpu)
         for name in (small, large)
     )
-    folder = Path(tempfile.mkdtemp(dir=task.folder, prefix=f"swap-{schedule}-"))
     sets = draw_sets({f"task-{index}": PROBLEMS for index in range(TASKS)})
     config = run_config(student, SIZES[small], folder, sets)
     scored = {"scored_problems": PROBLEMS, "block_size": PROBLEMS // 2}

@@ -81,6 +81,7 @@ def measure(task: Task, notes: Notes) -> None:
     )
     optimizers = build_optimizers(loss.model, optimizer="adamw", learning_rate=1e-5)
     warm = _steps(loss, optimizers, rows, WARM_UP_STEPS)
+    notes.add(tokens_per_second=round(warm[-1].tokens_per_second, 1))  # until there are more steps
     each_seconds = rows.seq_len * rows.rows_per_step * warm[-1].fill / warm[-1].tokens_per_second
     affordable = int(SHARE_OF_TIME * notes.seconds_left / each_seconds)
     number = max(1, min(MOST_STEPS, affordable))
