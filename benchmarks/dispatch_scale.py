@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import resource
 import statistics
 import tempfile
@@ -42,9 +41,10 @@ from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import TURN_SECONDS, dispatch
 from ray_jobs.dispatch.receipts import Tally, ready_receipts, ready_refs
-from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
 from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.versions import Versions
 from ray_jobs.engines.work import EngineWork
 
 UNITS_PER_ENGINE = 64
@@ -59,8 +59,11 @@ class ReceiptActor:
     async def num_leases(self) -> int:
         return self._num_leases
 
-    async def ready(self) -> EngineReport:
-        return EngineReport(pid=os.getpid(), node="", node_id="", versions=())
+    async def placed(self) -> EnginePlace:
+        return EnginePlace(node="", node_id="")
+
+    async def ready(self) -> Versions:
+        return ()
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
         self._num_leases += 1
@@ -112,7 +115,8 @@ def dispatched(ledger: Ledger, units: list[EngineUnit], num_actors: int) -> tupl
         lambda line: None,
     )
     replicas.settle()
-    ray.get(replicas.pending)
+    while len(replicas.working) < num_actors:
+        replicas.settle(ray.wait(replicas.pending)[0])
     started = time.perf_counter()
     work = EngineWork(
         replicas=replicas,

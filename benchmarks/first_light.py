@@ -142,7 +142,7 @@ def environment_of(task: Task) -> dict[str, str]:
         "OMP_WAIT_POLICY": "passive",
         "VLLM_CACHE_ROOT": str(folder / "vllm"),
         "TRITON_CACHE_DIR": str(folder / "triton"),
-        # All requests are greedy, and this sampler compiles at an engine's start.
+        # For ray.data.llm as well: our own engines set it themselves (orca2_gen/engine.py).
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
         "RAY_ADDRESS": "",  # this host is measured, not the cluster that it may belong to
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # nvidia-smi's

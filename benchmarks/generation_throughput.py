@@ -265,6 +265,7 @@ def _count_ideal(bench: Bench) -> None:
     """Notes the tokens that the path's engine could have cached, given its order of the sets."""
     seen: set[Any] = set()
     kinds = {"pair": "whole_path", "peers": "whole_path_beside_peers"}
+    assert bench.engine.block_size is not None  # engine_config sets it
     for kind, contender in kinds.items():
         if contender in bench.measured.passes:
             ideal = [

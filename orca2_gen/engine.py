@@ -184,8 +184,9 @@ class StepCounts:
 
 
 def engine_arguments(config: VLLMEngineConfig, executor: str | None) -> dict[str, Any]:
-    """Keywords of vLLM's AsyncEngineArgs for a config: all but OWN_KEYS pass through."""
-    ours = config.model_dump(exclude=OWN_KEYS | {"engine_arguments"})
+    """Keywords of vLLM's AsyncEngineArgs for a config: all that is set passes, but OWN_KEYS."""
+    # What is not set is left to vLLM: its None may be another default than our None.
+    ours = config.model_dump(exclude=OWN_KEYS | {"engine_arguments"}, exclude_none=True)
     # Ours come last, although the check of a config lets no other value for them through.
     return {"load_format": "safetensors", **config.engine_arguments, **ours} | {
         "trust_remote_code": False,
@@ -196,11 +197,22 @@ def engine_arguments(config: VLLMEngineConfig, executor: str | None) -> dict[str
     }
 
 
+_USUAL_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    # FlashInfer's sampler is compiled with nvcc when an engine starts. vLLM never uses it for our
+    # requests: they are greedy, or have a seed of their own (vLLM 0.32: topk_topp_sampler.py).
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    # A crash below Python then leaves its place in the engine's log.
+    "PYTHONFAULTHANDLER": "1",
+}
+"""Variables of an engine's process, unless the node's environment or the config sets them."""
+
+
 def set_engine_environment(config: VLLMEngineConfig) -> None:
     """Sets the variables vLLM reads on import; call it before the first VLLMEngine of a process."""
-    os.environ.update(
-        {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ALLOW_INSECURE_SERIALIZATION": "0"} | config.env
-    )
+    for name, value in _USUAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.update({"VLLM_ALLOW_INSECURE_SERIALIZATION": "0"} | config.env)
 
 
 def cut_off(request: Request) -> Completion:

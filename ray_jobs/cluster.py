@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import ray
+from ray._common.utils import get_default_system_temp_dir
+from ray._private.state import available_resources_per_node
 
+import ray
 from orca2_gen.config.secrecy import secret_in
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
@@ -61,16 +63,31 @@ def _init(num_cpus: int | None, object_store_memory: int) -> None:
     # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
     os.environ.setdefault("RAY_worker_niceness", "0")
     _write_token()
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=object_store_memory,
-        log_to_driver=False,
-        # Ray otherwise asks a public name server which address this machine has.
-        _node_ip_address="127.0.0.1",
-        runtime_env=runtime_env,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=object_store_memory,
+            log_to_driver=False,
+            # Ray otherwise asks a public name server which address this machine has.
+            _node_ip_address="127.0.0.1",
+            runtime_env=runtime_env,
+        )
+    except OSError as error:
+        if "AF_UNIX" not in str(error):
+            raise
+        raise ValueError(
+            "Ray's sockets lie under RAY_TMPDIR, or else TMPDIR, and its path is too long for them "
+            f"({error}); set RAY_TMPDIR to a short directory, e.g. /tmp"
+        ) from None
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises one when its processes do not come up
+            raise
+        raise RuntimeError(
+            f"Ray did not start on this machine: {error}; its logs are in "
+            f"{get_default_system_temp_dir()}/ray/session_latest/logs"
+        ) from None
 
 
 def _write_token() -> None:
@@ -78,6 +95,9 @@ def _write_token() -> None:
 
     Ray (2.60: authentication_token_setup.py) leaves the file's mode to the umask, which makes it
     readable to all, and a narrower umask around `ray.init` would be that of every engine.
+
+    Raises:
+        ValueError: the home cannot be written.
     """
     is_given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if is_given or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
@@ -85,15 +105,22 @@ def _write_token() -> None:
     path = Path.home() / ".ray" / "auth_token"
     if path.exists():
         return
-    with suppress(OSError):  # Ray then says what is wrong with the directory
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, written = tempfile.mkstemp(prefix=".auth_token-", dir=path.parent)  # mode 0600
         try:
             with open(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))
-            os.link(written, path)  # whole or not at all, and never over another process's
+            with suppress(FileExistsError):  # another process was faster
+                os.link(written, path)  # whole or not at all
         finally:
             os.unlink(written)
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent} cannot be written ({error.strerror}), and Ray keeps the token of a "
+            "local cluster there; set HOME to a directory that you may write, or "
+            "RAY_AUTH_TOKEN_PATH to a file that holds a token"
+        ) from None
 
 
 @contextmanager
@@ -130,15 +157,46 @@ class Node:
     gpus: int
     node_id: str = ""
     """Ray's id of the node."""
+    host: str = ""
+    """Name of its host."""
+    cpus: float = 1.0
+    """CPUs that Ray counts on it, for tasks that read and write files."""
 
 
 def cluster_nodes() -> list[Node]:
     """The living nodes of the cluster."""
     return [
-        Node(gpus=int(node["Resources"].get("GPU", 0)), node_id=node["NodeID"])
+        Node(
+            gpus=int(node["Resources"].get("GPU", 0)),
+            node_id=node["NodeID"],
+            host=node["NodeManagerHostname"],
+            cpus=float(node["Resources"].get("CPU", 0.0)),
+        )
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def check_cpus(nodes: Sequence[Node]) -> None:
+    """Checks that tasks which read and write files can run somewhere.
+
+    Raises:
+        ValueError: no node has a CPU as Ray counts them; Ray would let the first task wait forever.
+    """
+    if nodes and all(node.cpus < 1.0 for node in nodes):
+        raise ValueError(
+            f"none of the cluster's nodes ({len(nodes)}) has a CPU for Ray's tasks, and tasks of "
+            "one CPU each read task files and write the dataset; start Ray on one of them with "
+            "--num-cpus 1 or more"
+        )
+
+
+def free_gpus(nodes: Sequence[Node]) -> dict[Node, int]:
+    """Node -> its GPUs that no job holds now, for each of these nodes that has GPUs."""
+    if not any(node.gpus for node in nodes):
+        return {}
+    available = available_resources_per_node()  # `ray.available_resources` adds up all nodes
+    return {node: int(available.get(node.node_id, {}).get("GPU", 0)) for node in nodes if node.gpus}
 
 
 def devices_by_node(nodes: Sequence[Node], device: Literal["gpu", "cpu"]) -> dict[str, int]:

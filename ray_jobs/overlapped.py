@@ -19,7 +19,7 @@ from ray_jobs import file_stages
 from ray_jobs.cluster import cluster_nodes, devices_by_node
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.engines.placement import Placement, placement_on
-from ray_jobs.engines.replicas import Replica
+from ray_jobs.engines.replica import Replica
 from ray_jobs.engines.work import EngineWork
 from ray_jobs.run import Run
 from ray_jobs.stages import engine_work, file_work, tally_of

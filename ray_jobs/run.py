@@ -27,8 +27,8 @@ from orca2_gen.selection.blocks import Rule
 from ray_jobs.cluster import Node, cluster_nodes, ray_instance
 from ray_jobs.dispatch.receipts import Advance
 from ray_jobs.dispatch.signals import told_if_ended
-from ray_jobs.engines.placement import plan_lines
 from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.room import cluster_lines
 
 Track = Callable[[str, int | None], AbstractContextManager[Advance]]
 """(stage, number of units or None) -> a context that shows progress and yields the function to call
@@ -58,6 +58,8 @@ class Run:
     later, engines without room wait, and the others go on."""
     replicas: list[Replicas] = field(default_factory=list)
     """Engines that exist now, one entry per model."""
+    failed_devices: set[tuple[str, str]] = field(default_factory=set)
+    """GPUs (node, id) on which an engine of this driver failed to start."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> wall seconds spent in this process."""
 
@@ -110,7 +112,7 @@ def open_run(
         _say_if_any(say, set_aside_unlisted(ledger))
         with told_if_ended(), ray_instance():
             nodes = tuple(cluster_nodes())
-            for line in plan_lines(config, nodes, roles):
+            for line in cluster_lines(config, nodes, roles):
                 say(line)
             yield Run(
                 config=config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,8 +21,12 @@ from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Tally
+from ray_jobs.engines.devices import Devices
+from ray_jobs.engines.logs import FOLDER, EngineLog
 from ray_jobs.engines.placement import PlacedEngine, placement_on, start_engine
-from ray_jobs.engines.replicas import Replicas, Versions
+from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.room import room_for
+from ray_jobs.engines.versions import Versions
 from ray_jobs.engines.work import EngineWork
 from ray_jobs.run import Run
 
@@ -149,7 +154,14 @@ def engine_work(
             record_versions(run.run_dir, [versions])
 
     replicas = Replicas(
-        start, engine.replicas, run.config.dispatch, say, are_held=are_held, record=record
+        start,
+        engine.replicas,
+        run.config.dispatch,
+        say,
+        are_held=are_held,
+        record=record,
+        devices=Devices(say, room_for(placement_on(engine, run.nodes)), run.failed_devices),
+        keep_nodes=is_shared,
     )
     run.replicas.append(replicas)
     try:
@@ -173,14 +185,10 @@ def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, 
     """A function: replica, node -> a new engine, on cores that no other engine of the run has."""
     placement = placement_on(engine, run.nodes)
     prefix = f"{len(run.replicas)}-" if run.replicas else ""
+    name = re.sub(r"[^\w.-]", "-", Path(engine_directory(engine)).name)[:60]
 
     def start(replica: int, node: str) -> PlacedEngine:
-        # Room on nodes is computed only where devices are shared.
-        is_kept = (
-            is_shared
-            and placement.device == "gpu"
-            and node in {each.node_id for each in cluster_nodes()}
-        )
+        is_kept = placement.device == "gpu" and node in {each.node_id for each in cluster_nodes()}
         living = [r.engine for replicas in run.replicas for r in replicas.all if r.engine]
         return start_engine(
             engine,
@@ -188,7 +196,7 @@ def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, 
             taken=[core for other in living for core in other.cores],
             is_shared=is_shared,
             node_id=node if is_kept else "",
-            last_words=run.run_dir / f".engine-{prefix}{replica}.last-words",
+            log=EngineLog(path=run.run_dir / FOLDER / f"{name}-{prefix}{replica}.log"),
             run_dir=run.run_dir,
             inputs=run.inputs,
             rationales=run.config.rationales,

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from ray_jobs.engines.logs import EngineLog
+
 Call = Callable[..., Any]
 """(function, *arguments) -> what the function returns; called for all that a worker would do."""
 
@@ -18,17 +20,21 @@ Call = Callable[..., Any]
 @contextlib.contextmanager
 def ray_in_process(call: Call) -> Iterator[None]:
     """A driver's tasks and actors are `call`s of this process while the context lasts."""
-    with patch.multiple(
-        "ray",
-        remote=lambda **options: lambda target: Remote(call, target),
-        get=value_of,
-        put=lambda value: value,
-        wait=lambda refs, **options: (refs, []),
-        kill=lambda actor: None,
-        nodes=list,
-        cluster_resources=dict,
-        is_initialized=lambda: True,
-        get_runtime_context=lambda: SimpleNamespace(get_node_id=str),
+    with (
+        patch.object(EngineLog, "begin"),  # it would take this process's own output
+        patch.multiple(
+            "ray",
+            remote=lambda **options: lambda target: Remote(call, target),
+            get=value_of,
+            put=lambda value: value,
+            wait=lambda refs, **options: (refs, []),
+            kill=lambda actor: None,
+            nodes=list,
+            cluster_resources=dict,
+            is_initialized=lambda: True,
+            get_runtime_context=lambda: SimpleNamespace(get_node_id=str),
+            get_gpu_ids=list,
+        ),
     ):
         yield
 

@@ -77,6 +77,7 @@ MAY_IMPORT = {
     },
     "ray_jobs": {
         "cluster": "",
+        "nodes": "cluster",
         "dispatch": "",
         "engines": "cluster dispatch",
         "run": "cluster dispatch engines",

@@ -53,7 +53,11 @@ def test_what_vllm_is_given_is_safe_and_holds_every_key_of_ours() -> None:
     assert arguments["enable_log_requests"] is False
     assert arguments["distributed_executor_backend"] == "mp"
     kept = OWN_KEYS | {"engine_arguments"}
-    assert set(VLLMEngineConfig.model_fields) - set(arguments) == kept
+    left_to_vllm = {name for name, value in config if value is None} - kept
+    assert left_to_vllm == {"block_size", "kv_cache_memory_bytes", "quantization"}
+    assert set(VLLMEngineConfig.model_fields) - set(arguments) == kept | left_to_vllm
+    values = {"block_size": 64, "kv_cache_memory_bytes": 1 << 30, "quantization": "fp8"}
+    assert engine_arguments(config.model_copy(update=values), "mp") == arguments | values
 
 
 def test_every_argument_that_vllm_is_given_is_one_of_its_own() -> None:

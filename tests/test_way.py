@@ -122,14 +122,16 @@ orca2_gen/tasks/trigrams.py                       62      62
 ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/unit_receipts.py                77      77
-ray_jobs/engines/actor.py                        180     180
-ray_jobs/engines/versions.py                      28      28
+ray_jobs/engines/actor.py                        187     187
+ray_jobs/engines/logs.py                           5       5
+ray_jobs/engines/own_process.py                   29      29
+ray_jobs/engines/versions.py                      41      41
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          137     137
 orca2_gen: files                                  98     101
 orca2_gen: lines                                6019    6163
-ray_jobs: files                                    7       7
-ray_jobs: lines                                  488     488
+ray_jobs: files                                    9       9
+ray_jobs: lines                                  542     542
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -128,8 +128,8 @@ class WholePath:
         )
         replicas = self._work.replicas
         replicas.settle()
-        ray.wait(replicas.pending, timeout=START_SECONDS)
-        replicas.settle(replicas.pending)
+        while not replicas.working:
+            replicas.settle(ray.wait(replicas.pending, timeout=START_SECONDS)[0])
         self.cold_start_seconds = time.perf_counter() - started
 
     def blocks(self, name: str) -> list[list[Problem]]:

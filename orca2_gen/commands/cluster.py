@@ -67,10 +67,10 @@ def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     """
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.cluster import cluster_nodes, ray_instance
-    from ray_jobs.engines.placement import plan_lines
+    from ray_jobs.engines.room import cluster_lines
 
     config = load_config(config_file, overrides)
     ask_first(config, prints_facts=True)  # a plan that no run accepts would mislead
     with ray_instance():
-        for line in plan_lines(config, cluster_nodes(), roles_of_run(config)):
+        for line in cluster_lines(config, cluster_nodes(), roles_of_run(config)):
             click.echo(line)

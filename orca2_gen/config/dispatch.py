@@ -26,7 +26,11 @@ class DispatchConfig(Section):
     """Seconds before a replica is started again, doubled with every failure in a row, up to a
     minute."""
     start_seconds: float = Field(1800.0, gt=0.0)
-    """Seconds in which an engine must be up, its wait for GPUs included."""
+    """Seconds in which an engine must be up once it has its GPUs. It waits for GPUs that others
+    hold as long as they do, and says so every 30 seconds."""
+    require_gpus: bool = False
+    """Whether a run is refused on a cluster with GPUs if the vLLM of the driver's Python is the CPU
+    build, which leaves them idle."""
     min_replicas: int = Field(1, ge=1)
     """Fewest engines of a model with which a run goes on."""
     stall_seconds: float = Field(300.0, gt=0.0)

@@ -92,8 +92,9 @@ class VLLMEngineConfig(Section):
     """vLLM's `max_num_seqs`: most sequences in one batch."""
     max_num_batched_tokens: int = Field(8192, ge=32)
     """vLLM's `max_num_batched_tokens`: most tokens in one step of the engine."""
-    block_size: int = Field(16, ge=1)
-    """vLLM's `block_size`: tokens in one block of the KV cache."""
+    block_size: int | None = Field(None, ge=1)
+    """vLLM's `block_size`: tokens in one block of the KV cache. If not set, what the model's
+    attention takes on the device: some take one size only."""
     gpu_memory_utilization: float = Field(0.92, gt=0.0, le=1.0)
     """vLLM's `gpu_memory_utilization`: share of a GPU's memory that the engine takes."""
     kv_cache_memory_bytes: int | None = Field(None, ge=1 << 20)

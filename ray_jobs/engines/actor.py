@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import platform
 import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Literal
-
-import ray
 
 from orca2_gen.chat import encode_text
 from orca2_gen.config.arguments import engine_rendering
@@ -34,8 +30,15 @@ from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit, asking_of
 from ray_jobs.dispatch.unit_receipts import write_made
+from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.orphans import guard, tell_it_is_up
-from ray_jobs.engines.versions import engine_version, engines_named, installed_versions
+from ray_jobs.engines.own_process import EnginePlace, settled_place
+from ray_jobs.engines.versions import (
+    Versions,
+    engine_version,
+    engines_named,
+    working_versions,
+)
 from ray_jobs.engines.watchdog import WatchedEngine
 
 PROBLEM_FILES_IN_MEMORY = 64
@@ -43,19 +46,6 @@ SCORE_FILES_IN_MEMORY = 256
 """Score files of open races: each block's scores are read again after every later block."""
 LAST_WORDS_SECONDS = 5.0
 WHOLE = Part(first=0, last=sys.maxsize)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineReport:
-    """An engine's report on itself, once it is up."""
-
-    pid: int
-    node: str
-    """Name of its host."""
-    node_id: str
-    """Ray's id of the node."""
-    versions: tuple[tuple[str, str], ...]
-    """Packages and versions of all that would make rows differ between engines."""
 
 
 class EngineActor:
@@ -67,15 +57,17 @@ class EngineActor:
         config: EngineConfig,
         *,
         executor: Literal["mp", "ray"] | None,
-        last_words: Path,
+        log: EngineLog,
         inputs: Inputs,
         rationales: RationalesConfig,
         run_seed: int,
         stall_seconds: float,
         request_seconds: float | None,
     ) -> None:
-        self._run_dir, self._last_words = run_dir, last_words
-        self._inputs, self._config = inputs, config
+        log.begin()
+        self._place = settled_place()
+        self._run_dir, self._log = run_dir, log
+        self._inputs, self._config, self._executor = inputs, config, executor
         self._version = engine_version(config)
         self._changed: ChangedInput | None = None
         try:
@@ -90,33 +82,34 @@ class EngineActor:
         self._keeps_refused = rationales.keep_refused
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
         self._read_scores = functools.lru_cache(SCORE_FILES_IN_MEMORY)(self._read_block)
-        engine: Engine
         self._asked: dict[str, Problem] = {}
         self._guard: IO[bytes] | None = None
-        if isinstance(config, VLLMEngineConfig):
-            set_engine_environment(config)
-            self._guard = guard()
-            engine = VLLMEngine(config, executor)
-        else:
-            script = planted_script(
-                self._asked, config.accuracy, run_seed, self._chat.tokenizer.decode
-            )
-            engine = ScriptedEngine(self._chat, script)
-        self._engine = WatchedEngine(
-            engine,
+        self._run_seed = run_seed
+        self._watched = functools.partial(
+            WatchedEngine,
             stall_seconds=stall_seconds,
             request_seconds=request_seconds,
             on_stall=self._end_process,
         )
 
-    async def ready(self) -> EngineReport:
-        """The engine's report, once it has generated a token.
+    async def placed(self) -> EnginePlace:
+        """Its place; the actor answers as soon as it has its devices."""
+        return self._place
+
+    async def ready(self) -> Versions:
+        """The versions of what makes its rows, once the engine has generated a token.
 
         Raises:
             ChangedInput: the model is not the one that the driver recorded.
         """
         if self._changed is not None:
             raise self._changed
+        try:
+            # Nothing else is asked of the actor meanwhile, so nothing waits for the event loop.
+            self._engine = self._watched(self._loaded())
+        except Exception:
+            traceback.print_exc()  # into the log, where the driver looks for the cause
+            raise
         # An engine that loads and cannot generate would die of every problem, and the problems
         # would be blamed.
         await self._engine.generate(
@@ -133,12 +126,18 @@ class EngineActor:
         check_engine(self._inputs, self._config)  # again: vLLM has read the same files meanwhile
         if self._guard is not None:
             tell_it_is_up(self._guard)
-        return EngineReport(
-            pid=os.getpid(),
-            node=platform.node(),
-            node_id=ray.get_runtime_context().get_node_id(),
-            versions=installed_versions(),
-        )
+        self._log.add_is_up()
+        return working_versions()
+
+    def _loaded(self) -> Engine:
+        config = self._config
+        if isinstance(config, VLLMEngineConfig):
+            set_engine_environment(config)
+            self._guard = guard()
+            return VLLMEngine(config, self._executor)
+        decode = self._chat.tokenizer.decode
+        script = planted_script(self._asked, config.accuracy, self._run_seed, decode)
+        return ScriptedEngine(self._chat, script)
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
         """The receipts of these units, each as soon as its unit is done."""
@@ -165,14 +164,10 @@ class EngineActor:
     def _end_process(self, reason: str) -> None:
         """Ends this process; Ray then ends the engine's children."""
         # In a thread, since the hanging part may be the very file system that this is written to.
-        writing = threading.Thread(target=self._write_last_words, args=(reason,), daemon=True)
+        writing = threading.Thread(target=self._log.add_last_words, args=(reason,), daemon=True)
         writing.start()
         writing.join(LAST_WORDS_SECONDS)
         os._exit(1)
-
-    def _write_last_words(self, reason: str) -> None:
-        with suppress(OSError):
-            self._last_words.write_text(reason + "\n")
 
     async def _work_on(self, unit: EngineUnit) -> Receipt:
         part = unit.part or WHOLE

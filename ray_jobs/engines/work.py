@@ -17,7 +17,8 @@ from typing import Any
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
-from ray_jobs.engines.replicas import Replica, Replicas
+from ray_jobs.engines.replica import Replica
+from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.suspects import Suspects
 
 LEASES_PER_ENGINE = 4

@@ -21,7 +21,6 @@ Files count the faults that happened and the requests, by their ids, since proce
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import sys
@@ -35,8 +34,8 @@ from orca2_gen.engine import WARM_UP, Engine, Request
 from orca2_gen.records import Completion
 from orca2_gen.scripted_engine import Script
 from ray_jobs.engines import placement
-from ray_jobs.engines.actor import EngineActor, EngineReport
-from ray_jobs.engines.watchdog import WatchedEngine
+from ray_jobs.engines.actor import EngineActor
+from ray_jobs.engines.versions import Versions
 
 PLAN = "faults.json"
 REQUESTS = "requests.log"
@@ -125,19 +124,19 @@ class FaultyActor(EngineActor):
             raise RuntimeError("planned: this engine does not start")
         self._slow_start = plan.get("slow_start", 0.0)
         self._skewed = plan.get("skewed", 0)
+        self._fault_plan = plan
         super().__init__(run_dir, **arguments)
-        watched = self._engine
-        if says := plan.get("says"):
-            watched._engine._script = saying(says, watched._engine._script)
-        watched._engine = FaultyEngine(watched._engine, run_dir, plan)
-        assert isinstance(watched, WatchedEngine)
 
-    async def ready(self) -> EngineReport:
+    def _loaded(self) -> Engine:
+        engine: Any = super()._loaded()
+        if says := self._fault_plan.get("says"):
+            engine._script = saying(says, engine._script)
+        return FaultyEngine(engine, self._run_dir, self._fault_plan)
+
+    async def ready(self) -> Versions:
         await asyncio.sleep(self._slow_start)
-        report = await super().ready()
-        if mark(self._run_dir, "skewed", self._skewed):
-            return dataclasses.replace(report, versions=(("vllm", "0.0"),))
-        return report
+        versions = await super().ready()
+        return (("vllm", "0.0"),) if mark(self._run_dir, "skewed", self._skewed) else versions
 
 
 def saying(says: dict[str, str], script: Script) -> Script:

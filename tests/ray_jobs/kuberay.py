@@ -101,6 +101,9 @@ class Toleration(Block):
 
 
 class PodSpec(Block):
+    nodeSelector: dict[str, str] = {}
+    priorityClassName: Name | None = None
+    runtimeClassName: Name | None = None
     terminationGracePeriodSeconds: Count
     automountServiceAccountToken: bool
     enableServiceLinks: bool
@@ -149,6 +152,7 @@ class Cluster(Block):
 
 
 class JobSpec(Block):
+    jobId: Name
     entrypoint: str
     submissionMode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]
     backoffLimit: Count

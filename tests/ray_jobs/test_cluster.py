@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orca2_gen.exit_codes import INTERRUPTED
+from orca2_gen.exit_codes import INTERRUPTED, USAGE
 from ray_jobs import cluster
 from tests.conftest import Write
 from tests.faults.drivers import ROOT
@@ -84,7 +84,7 @@ def test_a_token_is_written_only_where_ray_would_write_one(
     assert (tmp_path / ".ray" / "auth_token").exists() == is_written
 
 
-def test_a_token_that_is_there_stays_and_a_home_without_room_for_one_is_left_to_ray(
+def test_a_token_that_is_there_stays_and_a_home_without_room_for_one_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
@@ -96,4 +96,23 @@ def test_a_token_that_is_there_stays_and_a_home_without_room_for_one_is_left_to_
     assert (tmp_path / ".ray" / "auth_token").read_text() == "another's"
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    cluster._write_token()
+    with pytest.raises(ValueError, match=r"file/\.ray cannot be written .* set HOME to"):
+        cluster._write_token()
+
+
+def test_a_temporary_directory_too_long_for_a_socket_is_refused_with_the_remedy(
+    write_config: Write, tmp_path: Path
+) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    for name in ("TMPDIR", "RAY_TMPDIR"):
+        done = subprocess.run(
+            [sys.executable, "-m", "orca2_gen", "plan", str(write_config())],
+            cwd=ROOT,
+            env=os.environ | {name: str(long)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == USAGE, done.stderr
+        assert "set RAY_TMPDIR to a short directory" in done.stderr.splitlines()[-1]
+        assert str(long) in done.stderr.splitlines()[-1]

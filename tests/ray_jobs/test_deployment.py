@@ -1,11 +1,10 @@
-"""rayjob.yaml and the Dockerfile, which nobody here can run, against all that they name.
+"""rayjob.yaml, which nobody here can apply, against all that it names.
 
-This is the package, its pins, the offline variables, each other, and KubeRay's model in kuberay.py.
+This is the package, its pins, the offline variables, the image, and KubeRay's model in kuberay.py.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import shlex
 import tomllib
@@ -13,26 +12,26 @@ from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from pydantic import ValidationError
 
 from orca2_gen.cli import cli
+from orca2_gen.exit_codes import REJECTED, USAGE
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
+from tests.pins import ROOT, pins
 from tests.ray_jobs.kuberay import PodSpec, rayjob
 
-ROOT = Path(__file__).parents[2]
 RAYJOB = ROOT / "ray_jobs" / "rayjob.yaml"
 DOCKERFILE = ROOT / "ray_jobs" / "Dockerfile"
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROJECT = PYPROJECT["project"]
-PINS = dict(
-    line.split("==")
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
-    if not line.startswith("#")
-)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = pins("constraints.txt")
 GI = 2**30
+CACHES = {
+    "VLLM_CACHE_ROOT",
+    "TRITON_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "FLASHINFER_WORKSPACE_BASE",
+}
 
 JOB = rayjob(RAYJOB.read_text()).spec  # fails here if KubeRay does not know a key
 CLUSTER = JOB.rayClusterSpec
@@ -58,6 +57,7 @@ def size(quantity: str | int) -> int:
     [
         ("backoffLimit:", "backOffLimit:"),
         ("backoffLimit: 3", 'backoffLimit: "3"'),
+        ("backoffLimit: 3", "podFailurePolicy: {rules: []}"),
         ("backoffLimit: 3", "backoffLimit: 3\n  backoffLimit: 4"),
         ('num-cpus: "0"', "num-cpus: 0"),
         ('value: "30"', "value: 30"),
@@ -67,6 +67,7 @@ def size(quantity: str | int) -> int:
         ("        minReplicas: 1\n", ""),
         ("name: shared-memory, mountPath", "name: memory, mountPath"),
         ("memory: 16Gi", "memory: 16GiB"),
+        ("jobId: orca2-run", "jobID: orca2-run"),
     ],
 )
 def test_the_model_refuses_what_the_operator_or_the_api_server_would(
@@ -78,12 +79,29 @@ def test_the_model_refuses_what_the_operator_or_the_api_server_would(
         rayjob(text.replace(found, instead))
 
 
-def test_the_entrypoint_is_a_command_that_the_package_installs() -> None:
-    script, command, *arguments = shlex.split(JOB.entrypoint)
+def commands(entrypoint: str) -> list[list[str]]:
+    """The commands of the entrypoint's shell, each as its words."""
+    parts = re.split(r"&&|;|\)", entrypoint)
+    return [words for part in parts if (words := shlex.split(part))]
+
+
+def test_the_entrypoint_waits_for_every_node_and_runs_a_command_that_the_package_installs() -> None:
+    (python, m, module, number), (script, command, *arguments), *_ = commands(JOB.entrypoint)
+    assert (python, m) == ("python", "-m") and (ROOT / module.replace(".", "/")).with_suffix(
+        ".py"
+    ).exists()
+    assert int(number) == 1 + WORKERS.replicas
     assert script in PROJECT["scripts"]
     context = cli.commands[command].make_context(command, arguments)
     mounts = {mount.mountPath for mount in HEAD.template.spec.containers[0].volumeMounts}
     assert f"/{context.params['config_file'].parts[1]}" in mounts
+
+
+def test_the_entrypoint_stops_its_own_job_after_what_no_retry_mends() -> None:
+    assert f" in {USAGE}|{REJECTED}) ray job stop " in JOB.entrypoint
+    (stop,) = [words for words in commands(JOB.entrypoint) if words[:3] == ["ray", "job", "stop"]]
+    assert stop[-1] == JOB.jobId
+    assert JOB.entrypoint.endswith("exit $code")
 
 
 def test_a_failed_job_is_tried_again_and_a_finished_one_gives_its_gpus_back() -> None:
@@ -93,7 +111,7 @@ def test_a_failed_job_is_tried_again_and_a_finished_one_gives_its_gpus_back() ->
 
 
 def test_versions_are_those_of_the_constraints_and_of_the_project() -> None:
-    assert CLUSTER.rayVersion == PINS["ray"]
+    assert Version(CLUSTER.rayVersion) == PINS["ray"]
     tag = f"orca2-gen:{PROJECT['version']}"
     assert {pod.containers[0].image for pod in (HEAD.template.spec, WORKERS.template.spec)} == {tag}
     assert set(re.findall(r"orca2-gen:\S+", DOCKERFILE.read_text())) == {tag}
@@ -118,20 +136,44 @@ def test_nothing_runs_on_the_head_but_the_driver_and_every_gpu_is_a_workers() ->
 
 
 @PODS
-def test_every_container_is_offline_and_has_no_other_variable_but_rays_patience(
-    pod: PodSpec,
-) -> None:
+def test_every_container_is_offline_patient_and_in_front_of_other_processes(pod: PodSpec) -> None:
     variables = environment(pod)
-    patience = int(variables.pop("RAY_JOB_STOP_WAIT_TIME_S"))
-    assert variables == OFFLINE_ENVIRONMENT
-    assert 3 < patience < pod.terminationGracePeriodSeconds
+    assert OFFLINE_ENVIRONMENT.items() <= variables.items()
+    assert variables["RAY_worker_niceness"] == "0"
+    assert 3 < int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) < pod.terminationGracePeriodSeconds
+    others = {"RAY_worker_niceness", "RAY_JOB_STOP_WAIT_TIME_S"} | CACHES
+    assert variables.keys() == OFFLINE_ENVIRONMENT.keys() | others
     assert pod.containers[0].imagePullPolicy == "IfNotPresent"
 
 
 @PODS
-def test_models_cannot_be_written_and_runs_can(pod: PodSpec) -> None:
+def test_what_engines_compile_is_kept_on_a_volume_of_its_own(pod: PodSpec) -> None:
+    variables = environment(pod)
+    paths = {path.split("/")[1] for name, path in variables.items() if name in CACHES}
+    assert [mount.name for mount in pod.containers[0].volumeMounts if mount.mountPath[1:] in paths]
+    assert len(paths) == 1
+
+
+@PODS
+def test_a_pod_says_how_much_of_its_nodes_disk_it_takes(pod: PodSpec) -> None:
+    resources = pod.containers[0].resources
+    assert resources.requests == resources.limits
+    assert size(resources.limits["ephemeral-storage"]) > 10 * GI
+
+
+@pytest.mark.parametrize("key", ["nodeSelector", "priorityClassName", "runtimeClassName"])
+def test_a_line_that_is_offered_as_a_comment_is_taken_without_its_mark(key: str) -> None:
+    text, number = re.subn(rf"^( +)# ({key}: )", r"\1\2", RAYJOB.read_text(), flags=re.MULTILINE)
+    cluster = rayjob(text).spec.rayClusterSpec
+    pods = [cluster.headGroupSpec.template.spec, cluster.workerGroupSpecs[0].template.spec]
+    assert number == sum(bool(getattr(pod, key)) for pod in pods) > 0
+    assert getattr(pods[1], key)  # the nodes that have GPUs
+
+
+@PODS
+def test_models_cannot_be_written_and_the_rest_can(pod: PodSpec) -> None:
     volumes = {volume.name: volume for volume in pod.volumes}
-    for path, is_fixed in (("/models", True), ("/runs", False)):
+    for path, is_fixed in (("/models", True), ("/runs", False), ("/cache", False)):
         (mount,) = [m for m in pod.containers[0].volumeMounts if m.mountPath == path]
         claim = volumes[mount.name].persistentVolumeClaim
         assert claim is not None
@@ -173,90 +215,3 @@ def test_no_secret_and_no_registry_is_written_down(file: Path) -> None:
 def test_both_files_say_that_they_were_never_tried() -> None:
     assert "# NEVER RUN." in RAYJOB.read_text()
     assert "# NEVER BUILT." in DOCKERFILE.read_text()
-
-
-def instructions() -> list[tuple[str, str]]:
-    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    pairs = [line.partition(" ") for line in joined.splitlines() if line.strip()]
-    return [(name, rest.strip()) for name, _, rest in pairs]
-
-
-def arguments_of(name: str) -> list[str]:
-    return [rest for found, rest in instructions() if found == name]
-
-
-def installed() -> list[Requirement]:
-    """The requirements of the pip commands; the project itself has its own name."""
-    words = [
-        word for run in arguments_of("RUN") if "pip install" in run for word in shlex.split(run)
-    ]
-    asked = [
-        word.replace(".[", f"{PROJECT['name']}[", 1) for word in words if re.search(r"==|\[", word)
-    ]
-    return [Requirement(word) for word in asked if "'" not in word and not word.startswith("^")]
-
-
-def test_the_image_has_a_python_that_the_project_takes_and_the_pins_are_for() -> None:
-    (image,) = arguments_of("FROM")
-    found = re.fullmatch(r"python:(\d+\.\d+)[\w.-]*", image)
-    assert found and found[1] in SpecifierSet(PROJECT["requires-python"])
-    assert f"Python {found[1]}" in (ROOT / "constraints.txt").read_text()
-
-
-def test_the_image_installs_the_gpu_extra_and_the_versions_that_the_constraints_name() -> None:
-    asked = {requirement.name: requirement for requirement in installed()}
-    assert asked[PROJECT["name"]].extras == {"gpu"} <= set(PROJECT["optional-dependencies"])
-    (gpu,) = map(Requirement, PROJECT["optional-dependencies"]["gpu"])
-    assert PINS["vllm"] in gpu.specifier
-    assert str(asked["vllm"].specifier) == f"=={PINS['vllm']}"
-    assert str(asked["ray"].specifier) == f"=={PINS['ray']}"
-    assert set(asked) == {PROJECT["name"], "vllm", "ray"}
-
-
-def test_every_install_of_the_image_is_held_to_the_constraints_that_both_builds_share() -> None:
-    commands = [run for run in arguments_of("RUN") if "pip install" in run]
-    assert commands and all("pip install -c constraints.txt " in run for run in commands)
-    assert not {"triton", "apache-tvm-ffi"} & set(PINS)  # the GPU build pins others
-
-
-def is_sent(path: str) -> bool:
-    """Whether .dockerignore admits a path of the root to the build; the last pattern decides."""
-    sent = True
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        if line and not line.startswith("#"):
-            pattern = line.removeprefix("!").removeprefix("**/")
-            if fnmatch.fnmatch(path, pattern):
-                sent = line.startswith("!")
-    return sent
-
-
-def test_the_build_gets_the_files_that_it_copies_and_nothing_else() -> None:
-    copied = [word for rest in arguments_of("COPY") for word in rest.split()[:-1]]
-    assert all((ROOT / source).exists() for source in copied)
-    assert all(is_sent(source) for source in copied)
-    others = {path.name for path in ROOT.iterdir()} - set(copied)
-    assert "tests" in others
-    assert not [name for name in [*others, ".git", ".venv", "runs", "models"] if is_sent(name)]
-    packages = PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
-    needed = {name.rstrip("*") for name in packages} | {"pyproject.toml", PROJECT["readme"]}
-    assert set(copied) == needed | {*PROJECT["license-files"], "constraints.txt"}
-
-
-def test_the_image_is_offline_with_a_user_of_its_own_and_a_home() -> None:
-    variables = dict(
-        word.split("=", 1) for rest in arguments_of("ENV") for word in shlex.split(rest)
-    )
-    assert OFFLINE_ENVIRONMENT.items() <= variables.items()
-    pod = HEAD.template.spec.securityContext
-    assert arguments_of("USER") == [f"{pod.runAsUser}:{pod.runAsGroup}"]
-    (added,) = [run for run in arguments_of("RUN") if "useradd" in run]
-    assert f"--uid {pod.runAsUser}" in added and "--create-home" in added
-    assert variables["HOME"] == f"/home/{added.split()[-1]}"
-    order = [name for name, _ in instructions()]
-    assert max(i for i, name in enumerate(order) if name == "RUN") < order.index("USER")
-
-
-def test_the_image_has_a_compiler_for_triton_and_libnuma() -> None:
-    apt = next(run for run in arguments_of("RUN") if "apt-get install" in run).split()
-    assert {"gcc", "libc6-dev", "libnuma1"} <= set(apt)

@@ -27,7 +27,8 @@ from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.receipts import Tally
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
-from ray_jobs.engines.replicas import Replica, Replicas
+from ray_jobs.engines.replica import Replica
+from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.work import EngineWork
 from ray_jobs.overlapped import ANYWHERE, Side, free, share
 from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies

@@ -23,9 +23,10 @@ from orca2_gen.run_directory.unlisted import unlisted_files
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Tally
-from ray_jobs.engines.actor import EngineReport
+from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
 from ray_jobs.engines.replicas import Replicas
+from ray_jobs.engines.versions import Versions
 from ray_jobs.engines.work import EngineWork
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -43,13 +44,14 @@ class FragileActor:
         if replica in broken(run_dir):
             raise ValueError("this machine has no engine")
 
-    async def ready(self) -> EngineReport:
+    async def placed(self) -> EnginePlace:
+        return EnginePlace(node="n", node_id="")
+
+    async def ready(self) -> Versions:
         if self._replica in slow(self._run_dir):
             await asyncio.sleep(3.0)
         skewed = self._replica in broken(self._run_dir, "skewed")
-        return EngineReport(
-            pid=os.getpid(), node="n", node_id="", versions=(("vllm", "0.1" if skewed else "0.2"),)
-        )
+        return (("vllm", "0.1" if skewed else "0.2"),)
 
     async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
         tasks = [asyncio.create_task(self._one(unit)) for unit in units]

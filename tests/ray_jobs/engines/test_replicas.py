@@ -11,7 +11,8 @@ from ray.exceptions import ActorDiedError
 
 from orca2_gen.config.dispatch import DispatchConfig
 from ray_jobs.engines.placement import PlacedEngine
-from ray_jobs.engines.replicas import MAX_BACKOFF_SECONDS, Replica, Replicas
+from ray_jobs.engines.replica import Replica
+from ray_jobs.engines.replicas import MAX_BACKOFF_SECONDS, Replicas
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

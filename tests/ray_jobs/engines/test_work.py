@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from orca2_gen.config.dispatch import DispatchConfig
 from ray_jobs.dispatch.receipts import Tally
-from ray_jobs.engines.replicas import Replica, Replicas
+from ray_jobs.engines.replica import Replica
+from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.suspects import KILLS_OF_A_PROBLEM
 from ray_jobs.engines.work import EngineWork
 from tests.ray_jobs.engines.test_suspects import unit_of
