@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.host.steps import Ended, Outcome, Task
+from ray_jobs.engines.causes import remedy, root_cause
 
 ROOT = Path(__file__).parents[2]
 LEAVE_SECONDS = 8.0
@@ -97,11 +98,18 @@ def _verdict(told: dict[str, Any], code: int, log: Path) -> tuple[Ended, str]:
     if "left_out" in told:
         return "left out", str(told["left_out"])
     if "failed" in told:
-        return "failed", f"{told['failed']}; see {log}"
+        return "failed", _with_cause(str(told["failed"]), log)
     if code:
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        return "failed", f"its process ended with {how}; see {log}"
+        return "failed", _with_cause(f"its process ended with {how}", log)
     return "done", str(told.get("shortened", ""))
+
+
+def _with_cause(why: str, log: Path) -> str:
+    """The reason, after it what an engine's own processes printed, and what to do about that."""
+    cause = root_cause(log.read_text(errors="replace"))
+    said = [why] if cause in why else [why, cause]
+    return "; ".join([*said, *filter(None, [remedy(cause)]), f"see {log}"])
 
 
 def end_descendants(leave_seconds: float = LEAVE_SECONDS) -> None:
