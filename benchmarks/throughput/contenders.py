@@ -24,7 +24,6 @@ from orca2_gen.records import Completion, Problem
 from orca2_gen.run_directory.arrow_files import read_records
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.engines.actor import EngineReport
 from ray_jobs.engines.watchdog import WatchedEngine
 from ray_jobs.run import Run
 from ray_jobs.stages import engine_work, tally_of
@@ -166,8 +165,7 @@ class WholePath:
         """The id of the process that holds the engine."""
         [replica] = self._work.replicas.all
         assert replica.engine is not None
-        report: EngineReport = ray.get(replica.engine.actor.ready.remote())
-        return report.pid
+        return int(ray.get(replica.engine.actor.__ray_call__.remote(lambda actor: os.getpid())))
 
     def preemptions(self) -> int:
         """The engine's preemptions so far."""
