@@ -25,6 +25,7 @@ from ray_jobs.engines.cuts import Cuts
 from ray_jobs.engines.devices import Devices
 from ray_jobs.engines.logs import FOLDER, EngineLog
 from ray_jobs.engines.placement import PlacedEngine, placement_on, start_engine
+from ray_jobs.engines.read_ahead import ReadAhead
 from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.room import room_for
 from ray_jobs.engines.versions import Versions
@@ -58,6 +59,7 @@ def run_engines(
     engine: EngineConfig,
     units: Sequence[EngineUnit],
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
+    successor: EngineConfig | None = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 
@@ -68,6 +70,7 @@ def run_engines(
         units: units to begin with.
         following: a committed receipt -> units that it makes possible, which go before others; None
             if all units are known from the start.
+        successor: engine that starts when this stage has ended, if any.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
@@ -81,8 +84,24 @@ def run_engines(
 
             makes_rows = stage in STAGES  # evaluation says which model it is about
             with engine_work(run, engine, units, tally, advance, makes_rows=makes_rows) as work:
-                dispatch(run.ledger, [work])
+                ahead = _read_ahead(run, work, engine, successor)
+                dispatch(run.ledger, [work], ahead.begin_in_tail)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
+
+
+def _read_ahead(
+    run: Run, work: EngineWork, engine: EngineConfig, successor: EngineConfig | None
+) -> ReadAhead:
+    """The weights of the next model, to be read once this one has nothing more to begin."""
+    after = successor or engine
+    is_other = engine_directory(after) != engine_directory(engine)
+    on_gpus = is_other and placement_on(after, run.nodes).device == "gpu"
+    return ReadAhead(
+        model=Path(engine_directory(after)),
+        nodes=[node for node in run.nodes if node.gpus] if on_gpus else [],
+        # Between two blocks of a race there may be such a moment too: then it begins early.
+        is_tail=lambda: work.has_open and not work.waiting,
+    )
 
 
 def tally_of(run: Run, stage: str) -> Tally:
