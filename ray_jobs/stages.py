@@ -172,14 +172,12 @@ def engine_work(
     def say(line: str) -> None:
         run.say(f"{model}: {line}" if is_shared else line)
 
-    start = _starter(run, engine, is_shared)
-
     def record(versions: Versions) -> None:
         if makes_rows:
             record_versions(run.run_dir, [versions])
 
     replicas = Replicas(
-        start,
+        _starter(run, engine, is_shared),
         engine.replicas,
         run.config.dispatch,
         say,
