@@ -140,6 +140,7 @@ def file_work(
         tally=tally,
         advance=advance,
         waiting=deque(leases),
+        say=run.say,
     )
 
 
