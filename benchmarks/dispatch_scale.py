@@ -13,6 +13,7 @@ one JSON document.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import json
 import resource
@@ -40,7 +41,13 @@ from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import TURN_SECONDS, dispatch
-from ray_jobs.dispatch.receipts import Tally, ready_receipts, ready_refs
+from ray_jobs.dispatch.receipts import (
+    Receipts,
+    Tally,
+    done_together,
+    ready_receipts,
+    ready_refs,
+)
 from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
 from ray_jobs.engines.replicas import Replicas
@@ -65,10 +72,14 @@ class ReceiptActor:
     async def ready(self) -> Versions:
         return ()
 
-    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
+    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipts]:
         self._num_leases += 1
-        for unit in units:
-            yield receipt_of(unit)
+        tasks = [asyncio.create_task(self._work_on(unit)) for unit in units]
+        async for receipts in done_together(tasks):
+            yield receipts
+
+    async def _work_on(self, unit: EngineUnit) -> Receipt:
+        return receipt_of(unit)
 
     async def close(self) -> None:
         pass

@@ -33,8 +33,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from benchmarks.throughput.contenders import ActorLoop, RawEngine, WholePath
+from benchmarks.throughput.contenders import ActorLoop, WholePath
 from benchmarks.throughput.machine import binding, engines_at_rest, roomy_ray
 from benchmarks.throughput.models import (
     MODELS,
@@ -51,12 +51,12 @@ from benchmarks.throughput.models import (
     Size,
     engine_config,
     model_directory,
-    run_config,
-    settings_of,
 )
 from benchmarks.throughput.ratios import Measured, contender_table, figures_of, ratio_table
+from benchmarks.throughput.raw_engine import RawEngine
 from benchmarks.throughput.ray_data_llm import RayDataLLM, default_settings, equal_settings
 from benchmarks.throughput.roofline import job_limit, job_of, measured_ceiling, read_geometry
+from benchmarks.throughput.runs import run_config, settings_of, untracked
 from benchmarks.throughput.workload import (
     Pass,
     Prompt,
@@ -67,7 +67,6 @@ from benchmarks.throughput.workload import (
 )
 from orca2_gen.chat import load_chat
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import load_strategies
 from ray_jobs.cluster import is_cpu_build
 from ray_jobs.pipeline import read_tasks
@@ -129,7 +128,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(SIZES))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--problems", type=int, help="problems of one set, a multiple of 16")
     parser.add_argument("--bind", help="VLLM_CPU_OMP_THREADS_BIND; vLLM's own choice if not given")
@@ -143,8 +142,13 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
-    """The passes of every contender on one model."""
+def measure(
+    name: str,
+    folder: Path,
+    options: argparse.Namespace,
+    note: Callable[[Measured], None] = lambda measured: None,
+) -> Measured:
+    """The passes of every contender on one model; `note` gets them after each comparison too."""
     size = SIZES[name]
     if options.problems is not None:
         warm_up = min(options.problems, size.warm_up_problems)
@@ -159,8 +163,9 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
         for pair in range(options.pairs + 1)
     }
     measured = Measured(settings=settings_of(engine, size) | {"pairs": options.pairs})
-    config = run_config(engine, size, folder / name, draw_sets(sizes))
-    with open_run(config, _untracked) as run:
+    with tempfile.TemporaryDirectory(dir=folder) as here, ExitStack() as stack:
+        config = run_config(engine, size, Path(here), draw_sets(sizes))
+        run = stack.enter_context(open_run(config, untracked))
         read_tasks(run)
         assert not any(receipt.counts["rejected"] for receipt in run.ledger.committed("problems"))
         chat, strategies = load_chat(engine.model), load_strategies(None)
@@ -174,6 +179,10 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
             measured.cold_start_seconds["whole_path"] = round(path.cold_start_seconds, 1)
             if "vllm" in options.against:
                 _compare_with_vllm(bench)
+                if ceiling is not None:
+                    job = job_of(measured.passes["whole_path"], size.max_num_seqs)
+                    measured.limit = job_limit(read_geometry(model), ceiling, job)
+                note(measured)
             if "ray_data_llm" in options.against:
                 _compare_with_ray_data(bench)
             for contender in ("whole_path", "whole_path_beside_peers"):  # one engine, both rounds
@@ -181,9 +190,7 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> Measured:
         finally:
             path.close()
     _count_ideal(bench)
-    if ceiling is not None and "whole_path" in measured.passes:
-        job = job_of(measured.passes["whole_path"], size.max_num_seqs)
-        measured.limit = job_limit(read_geometry(model), ceiling, job)
+    note(measured)
     return measured
 
 
@@ -275,11 +282,6 @@ def _count_ideal(bench: Bench) -> None:
 def _tell(contender: str, each: Pass, *, is_warm_up: bool) -> None:
     discarded = ", discarded" if is_warm_up else ""
     print(f"{contender}: {each}{discarded}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _untracked(stage: str, num_units: int | None) -> Iterator[Callable[[Receipt], None]]:
-    yield lambda receipt: None
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import ray
 from ray._common.utils import get_default_system_temp_dir
 from ray._private.state import available_resources_per_node
 
-import ray
 from orca2_gen.config.secrecy import secret_in
 from orca2_gen.offline import OFFLINE_ENVIRONMENT
 

@@ -94,7 +94,8 @@ def score_student(run: Run) -> None:
         return [] if group.is_judged else score_units(run, group, problems)
 
     is_race = run.rule.is_race
-    run_engines(run, "scores", scored, units, next_block if is_race else None)
+    successor = run.config.needed_judge or run.config.teacher
+    run_engines(run, "scores", scored, units, next_block if is_race else None, successor)
 
 
 def judge_answers(run: Run) -> None:
@@ -102,7 +103,7 @@ def judge_answers(run: Run) -> None:
     problems = committed_problems(run)
     units = [unit for group in groups(problems) for unit in judge_units(run, group, problems)]
     if run.config.needed_judge is not None:
-        run_engines(run, "judgements", run.config.needed_judge, units)
+        run_engines(run, "judgements", run.config.needed_judge, units, successor=run.config.teacher)
 
 
 def select_strategies(run: Run) -> None:

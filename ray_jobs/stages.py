@@ -20,11 +20,12 @@ from ray_jobs.cluster import cluster_nodes
 from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.dispatch.receipts import Advance, Tally
+from ray_jobs.dispatch.receipts import Advance, Receipts, Tally
 from ray_jobs.engines.cuts import Cuts
 from ray_jobs.engines.devices import Devices
 from ray_jobs.engines.logs import FOLDER, EngineLog
 from ray_jobs.engines.placement import PlacedEngine, placement_on, start_engine
+from ray_jobs.engines.read_ahead import ReadAhead
 from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.room import room_for
 from ray_jobs.engines.versions import Versions
@@ -58,6 +59,7 @@ def run_engines(
     engine: EngineConfig,
     units: Sequence[EngineUnit],
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
+    successor: EngineConfig | None = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 
@@ -68,6 +70,7 @@ def run_engines(
         units: units to begin with.
         following: a committed receipt -> units that it makes possible, which go before others; None
             if all units are known from the start.
+        successor: engine that starts when this stage has ended, if any.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
@@ -81,8 +84,24 @@ def run_engines(
 
             makes_rows = stage in STAGES  # evaluation says which model it is about
             with engine_work(run, engine, units, tally, advance, makes_rows=makes_rows) as work:
-                dispatch(run.ledger, [work])
+                ahead = _read_ahead(run, work, engine, successor)
+                dispatch(run.ledger, [work], ahead.begin_in_tail)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
+
+
+def _read_ahead(
+    run: Run, work: EngineWork, engine: EngineConfig, successor: EngineConfig | None
+) -> ReadAhead:
+    """The weights of the next model, to be read once this one has nothing more to begin."""
+    after = successor or engine
+    is_other = engine_directory(after) != engine_directory(engine)
+    on_gpus = is_other and placement_on(after, run.nodes).device == "gpu"
+    return ReadAhead(
+        model=Path(engine_directory(after)),
+        nodes=[node for node in run.nodes if node.gpus] if on_gpus else [],
+        # Between two blocks of a race there may be such a moment too: then it begins early.
+        is_tail=lambda: work.has_open and not work.waiting,
+    )
 
 
 def tally_of(run: Run, stage: str) -> Tally:
@@ -107,7 +126,12 @@ def file_work(
     advance: Advance,
 ) -> FileWork:
     """The FileWork of these leases, each of which runs as a Ray task of this function."""
-    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(function)
+
+    def messages(*arguments: Any) -> Iterator[Receipts]:
+        for receipt in function(*arguments):
+            yield (receipt,)
+
+    remote = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(messages)
     config, inputs = ray.put(run.config), ray.put(run.inputs)
     return FileWork(
         ledger=run.ledger,
@@ -116,6 +140,7 @@ def file_work(
         tally=tally,
         advance=advance,
         waiting=deque(leases),
+        say=run.say,
     )
 
 
@@ -148,14 +173,12 @@ def engine_work(
     def say(line: str) -> None:
         run.say(f"{model}: {line}" if is_shared else line)
 
-    start = _starter(run, engine, is_shared)
-
     def record(versions: Versions) -> None:
         if makes_rows:
             record_versions(run.run_dir, [versions])
 
     replicas = Replicas(
-        start,
+        _starter(run, engine, is_shared),
         engine.replicas,
         run.config.dispatch,
         say,

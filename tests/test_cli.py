@@ -136,7 +136,13 @@ def test_plan_says_where_the_engines_go(
     ]
 
 
-@pytest.mark.parametrize("ending", [">&-", "2>&-", ">&- 2>&-", "| head -1", "| true", ">/dev/full"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        *(">&-", "| true", ">/dev/full"),
+        *(pytest.param(e, marks=pytest.mark.slow) for e in ("2>&-", ">&- 2>&-", "| head -1")),
+    ],
+)
 @pytest.mark.parametrize("command", ["verify", "status"])
 def test_output_that_nobody_takes_is_no_traceback_and_harms_no_file(
     undisturbed: FinishedRun, command: str, ending: str

@@ -1,6 +1,6 @@
-"""Three ways to the same completions: vLLM's own `LLM`, our actor's loop, our whole path.
+"""Two ways to the same completions as raw_engine.py's: our actor's loop, our whole path.
 
-All of them take the same VLLMEngineConfig, stay warm between passes, and are timed by the driver's
+All three take the same VLLMEngineConfig, stay warm between passes, and are timed by the driver's
 clock from the call to its answer, with the requests already in place.
 """
 
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import ray
 
+from benchmarks.throughput.raw_engine import pass_of
 from benchmarks.throughput.workload import Pass, Prompt
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.engine import Request, VLLMEngine, engine_arguments, set_engine_environment
+from orca2_gen.engine import Request, VLLMEngine, set_engine_environment
 from orca2_gen.records import Completion, Problem
 from orca2_gen.run_directory.arrow_files import read_records
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
@@ -31,73 +31,6 @@ from ray_jobs.units import committed_problems, groups, score_units
 
 STALL_SECONDS = 300.0
 START_SECONDS = 600.0
-CLOSE_SECONDS = 60.0
-
-
-def serve_raw(pipe: Any, config: VLLMEngineConfig) -> None:
-    """Serves a RawEngine in a process that holds an `LLM` and nothing of Ray or of this project."""
-    os.dup2(2, 1)  # vLLM logs to stdout, which is for the tables and the document
-    set_engine_environment(config)
-    from vllm import LLM, SamplingParams
-    from vllm.inputs import TokensPrompt
-
-    arguments = engine_arguments(config, None)
-    del arguments["enable_log_requests"]  # only AsyncLLM takes it
-    llm = LLM(**arguments)
-    llm.generate(TokensPrompt(prompt_token_ids=[1]), SamplingParams(max_tokens=1), use_tqdm=False)
-    pipe.send(None)
-    while (job := pipe.recv()) is not None:
-        prompts, batch_size, ignore_eos = job
-        requests = [TokensPrompt(prompt_token_ids=list(p.token_ids)) for p in prompts]
-        sampling = [
-            SamplingParams(temperature=0.0, max_tokens=p.max_tokens, ignore_eos=ignore_eos)
-            for p in prompts
-        ]
-        pipe.send(None)
-        pipe.recv()
-        outputs = []
-        for first in range(0, len(requests), batch_size):
-            batch = slice(first, first + batch_size)
-            outputs += llm.generate(requests[batch], sampling[batch], use_tqdm=False)
-        pipe.send(None)
-        completion_tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-        pipe.send((completion_tokens, sum(output.num_cached_tokens or 0 for output in outputs)))
-    llm.llm_engine.engine_core.shutdown()  # LLM has no close and would leave its processes
-
-
-class RawEngine:
-    """`LLM.generate` with token ids, in a process of its own."""
-
-    def __init__(self, config: VLLMEngineConfig) -> None:
-        started = time.perf_counter()
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve_raw, args=(theirs, config))
-        self._process.start()
-        theirs.close()
-        self._pipe.recv()
-        self.cold_start_seconds = time.perf_counter() - started
-
-    def generate(
-        self, prompts: Sequence[Prompt], *, batch_size: int | None = None, ignore_eos: bool = False
-    ) -> Pass:
-        """One pass: all prompts in one call, or one blocking call per batch if a size is given."""
-        self._pipe.send((list(prompts), batch_size or len(prompts), ignore_eos))
-        self._pipe.recv()
-        started = time.perf_counter()
-        self._pipe.send(None)
-        self._pipe.recv()
-        seconds = time.perf_counter() - started
-        completion_tokens, cached_tokens = self._pipe.recv()
-        return _pass(seconds, prompts, completion_tokens, cached_tokens)
-
-    def close(self) -> None:
-        """Ends the engine and its processes."""
-        with suppress(OSError):  # it may be dead already
-            self._pipe.send(None)
-        self._process.join(CLOSE_SECONDS)
-        if self._process.is_alive():
-            self._process.terminate()
 
 
 class LoopHost:
@@ -162,7 +95,7 @@ class ActorLoop:
         done: list[Completion] = ray.get(self._host.generate.remote(self._open_at_once))
         seconds = time.perf_counter() - started
         assert len(done) == len(prompts)
-        return _pass(
+        return pass_of(
             seconds,
             prompts,
             sum(completion.num_completion_tokens for completion in done),
@@ -227,6 +160,13 @@ class WholePath:
             cached_tokens=counts["cached_tokens"],
         )
 
+    @property
+    def pid(self) -> int:
+        """The id of the process that holds the engine."""
+        [replica] = self._work.replicas.all
+        assert replica.engine is not None
+        return int(ray.get(replica.engine.actor.__ray_call__.remote(lambda actor: os.getpid())))
+
     def preemptions(self) -> int:
         """The engine's preemptions so far."""
         [replica] = self._work.replicas.all
@@ -263,16 +203,4 @@ def _request(prompt: Prompt) -> Request:
         attempt=0,
         prompt_token_ids=prompt.token_ids,
         max_tokens=prompt.max_tokens,
-    )
-
-
-def _pass(
-    seconds: float, prompts: Sequence[Prompt], completion_tokens: int, cached_tokens: int
-) -> Pass:
-    return Pass(
-        seconds=seconds,
-        requests=len(prompts),
-        prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
-        completion_tokens=completion_tokens,
-        cached_tokens=cached_tokens,
     )

@@ -1,7 +1,9 @@
-"""The two models of the benchmark and the engine values that every contender gets.
+"""The models of the benchmark and the engine values that every contender gets.
 
-    tiny    the microworld's student, 2M parameters
-    larger  a Llama of random weights, 35M parameters, seeded, with the student's tokenizer
+    tiny      the microworld's student, 2M parameters
+    larger    a Llama of random weights, 35M parameters, seeded, with the student's tokenizer
+    llama-1b, llama-8b    Llamas of random weights in the shapes of Llama 3.2 1B and Llama 3.1 8B,
+              for a GPU
 
 A step of tiny costs less than the work around it. A step of larger with 32 sequences takes tens of
 milliseconds on a core, so the engine takes the time.
@@ -9,24 +11,21 @@ milliseconds on a core, so the engine takes the time.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.config.schema import Config, RationalesConfig, SelectionConfig
-from orca2_gen.config.scoring import ScoringConfig
-from orca2_gen.config.task import TaskConfig
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
-from orca2_gen.strategies import load_strategies
-from ray_jobs.demo import CONFIG
 
-STUDENT = CONFIG.parents[2] / "orca2_gen" / "microworld" / "student"
+MICROWORLD = Path(__file__).parents[2] / "orca2_gen" / "microworld"
+STUDENT = MICROWORLD / "student"
 MAX_MODEL_LEN = 512
 """Positions that the student was trained with."""
 MODELS = ("tiny", "larger")
+"""Models for a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,50 +67,121 @@ SIZES = {
         problems_per_unit=8,
         kv_cache_memory_bytes=1536 << 20,
     ),
+    # Three engines are up at once, which 80 GB hold: 3 x (16 + 5) GB of weights and cache.
+    "llama-1b": Size(
+        problems=256,
+        warm_up_problems=64,
+        max_tokens=128,
+        mean_length=32,
+        max_num_seqs=256,
+        max_num_batched_tokens=8192,
+        problems_per_unit=16,
+        kv_cache_memory_bytes=3 << 30,
+    ),
+    "llama-8b": Size(
+        problems=128,
+        warm_up_problems=32,
+        max_tokens=128,
+        mean_length=32,
+        max_num_seqs=128,
+        max_num_batched_tokens=8192,
+        problems_per_unit=8,
+        kv_cache_memory_bytes=5 << 30,
+    ),
 }
+
+LLAMAS: dict[str, dict[str, Any]] = {
+    "larger": {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": MAX_MODEL_LEN,
+    },
+    # The config.json of Llama-3.2-1B: 1,235,814,400 parameters.
+    "llama-1b": {
+        "vocab_size": 128_256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+        "dtype": "bfloat16",
+    },
+    # The config.json of Llama-3.1-8B: 8,030,261,248 parameters.
+    "llama-8b": {
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 8192,
+        "dtype": "bfloat16",
+    },
+}
+"""Model -> its LlamaConfig. Positions beyond 8,192 are left out: they cost nothing here."""
 
 
 def model_directory(name: str, folder: Path) -> Path:
-    """The directory of a model; the larger one is made below `folder` first."""
-    return STUDENT if name == "tiny" else make_larger_model(folder / "larger")
+    """The directory of a model; one of random weights is made below `folder`, if it is not there.
+
+    It appears there when all of it is written.
+    """
+    if name == "tiny":
+        return STUDENT
+    directory = folder / name
+    if not directory.is_dir():
+        partial = folder / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        make_random_llama(partial, **LLAMAS[name])
+        partial.rename(directory)
+    return directory
 
 
-def make_larger_model(directory: Path) -> Path:
-    """The larger model."""
-    return make_random_llama(
-        directory,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=10,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=MAX_MODEL_LEN,
-    )
-
-
-def make_random_llama(directory: Path, **sizes: int) -> Path:
+def make_random_llama(directory: Path, *, dtype: str = "float32", **sizes: Any) -> Path:
     """A Llama of random weights with the student's tokenizer; `sizes` are LlamaConfig's own.
 
-    vLLM and our chat code load it like any other model.
+    vLLM and our chat code load it like any other model. A GPU draws the weights if there is one and
+    they are not float32, whose models are small and the same on every machine.
     """
     import torch
-    from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
     vocabulary = AutoConfig.from_pretrained(STUDENT, local_files_only=True)
     config = LlamaConfig(
-        vocab_size=vocabulary.vocab_size,
         bos_token_id=None,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
-        tie_word_embeddings=False,
-        **sizes,
+        **({"vocab_size": vocabulary.vocab_size, "tie_word_embeddings": False} | sizes),
     )
+    on_gpu = dtype != "float32" and torch.cuda.is_available()
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(directory, safe_serialization=True)
+    with torch.device("cuda" if on_gpu else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    model.save_pretrained(directory)
     for name in TOKENIZER_FILES:
         if (STUDENT / name).is_file():
             shutil.copyfile(STUDENT / name, directory / name)
+    fill_vocabulary(directory / "tokenizer.json", config.vocab_size)
     return directory
+
+
+def fill_vocabulary(tokenizer: Path, vocab_size: int) -> None:
+    """Gives every id below `vocab_size` a text: a model of random weights generates all of them.
+
+    No text becomes such a token, since nothing merges into it.
+    """
+    told = json.loads(tokenizer.read_text(encoding="utf-8"))
+    vocabulary = told["model"]["vocab"]
+    taken = {*vocabulary.values(), *(added["id"] for added in told["added_tokens"])}
+    vocabulary |= {f"<{id_}>": id_ for id_ in range(vocab_size) if id_ not in taken}
+    tokenizer.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
 
 
 def engine_config(model: Path, size: Size, *, on_gpu: bool) -> VLLMEngineConfig:
@@ -130,41 +200,3 @@ def engine_config(model: Path, size: Size, *, on_gpu: bool) -> VLLMEngineConfig:
         gpu_memory_utilization=0.1,
         enforce_eager=not on_gpu,
     )
-
-
-def run_config(
-    engine: VLLMEngineConfig, size: Size, folder: Path, sets: Mapping[str, str]
-) -> Config:
-    """A run whose tasks are these sets, name -> JSONL; each is one committed unit of problems."""
-    folder.mkdir(exist_ok=True)
-    tasks = []
-    for name, text in sets.items():
-        (folder / f"{name}.jsonl").write_text(text)
-        tasks.append(TaskConfig(name=name, format="jsonl", path=str(folder / f"{name}.jsonl")))
-    return Config(
-        run_dir=str(folder / "run"),
-        rows_per_unit=size.problems,
-        tasks=tuple(tasks),
-        student=engine,
-        teacher=engine,
-        # Every request is asked once, as by the other contenders.
-        scoring=ScoringConfig(max_tokens=size.max_tokens, retry_max_tokens=size.max_tokens),
-        rationales=RationalesConfig(max_tokens=size.max_tokens),
-        selection=SelectionConfig(
-            method="full_grid",
-            scored_problems=size.problems,
-            block_size=size.problems_per_unit,
-        ),
-    )
-
-
-def settings_of(engine: VLLMEngineConfig, size: Size) -> dict[str, Any]:
-    """The settings of an engine and its work that appear beside the figures."""
-    names = {"dtype", "block_size", "max_num_seqs", "max_num_batched_tokens", "enforce_eager"}
-    warm_up = size.warm_up_problems * len(load_strategies(None).names)
-    return engine.model_dump(include=names | {"kv_cache_memory_bytes"}) | {
-        "max_tokens": size.max_tokens,
-        "mean_length": size.mean_length,
-        "problems_per_unit": size.problems_per_unit,
-        "warm_up_requests_discarded": warm_up,
-    }

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.throughput.workload import Pass, total
 
-COPY_BYTES = 4 << 30
-MATMUL_ROWS = 8192
 CALIBRATION_SECONDS = 2.0
 
 
@@ -86,8 +84,8 @@ def job_of(passes: Sequence[Pass], max_num_seqs: int) -> Job:
     )
 
 
-def read_geometry(model: Path) -> Geometry:
-    """The Geometry of a Llama's config.json, in bfloat16."""
+def read_geometry(model: Path, element_bytes: int = 2) -> Geometry:
+    """The Geometry of a Llama's config.json; two bytes are bfloat16's."""
     config = json.loads((model / "config.json").read_text())
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -100,6 +98,7 @@ def read_geometry(model: Path) -> Geometry:
         kv_heads=kv_heads,
         head_dim=head_dim,
         matmul_parameters=layers * per_layer + hidden * config["vocab_size"],
+        element_bytes=element_bytes,
     )
 
 
@@ -133,27 +132,47 @@ def job_limit(geometry: Geometry, ceiling: Ceiling, job: Job) -> Limit:
     )
 
 
-def measured_ceiling() -> Ceiling:
-    """The rates of this process's GPU in two seconds of matmuls and two of copies, in bfloat16."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """The work that shows a device's rates: large enough that its caches hold none of it."""
+
+    dtype: str
+    matmul_rows: int
+    copy_bytes: int
+
+
+PROBES = {
+    "cuda": Probe(dtype="bfloat16", matmul_rows=8192, copy_bytes=4 << 30),
+    "cpu": Probe(dtype="float32", matmul_rows=1024, copy_bytes=256 << 20),
+}
+
+
+def measured_ceiling(device: str = "cuda", seconds: float = CALIBRATION_SECONDS) -> Ceiling:
+    """The rates of this process's device in some seconds of matmuls and as many of copies."""
     import torch
 
-    left = torch.randn(MATMUL_ROWS, MATMUL_ROWS, device="cuda", dtype=torch.bfloat16)
-    source = torch.empty(COPY_BYTES, device="cuda", dtype=torch.uint8)
+    probe = PROBES[device]
+    shape, dtype = (probe.matmul_rows, probe.matmul_rows), getattr(torch, probe.dtype)
+    left = torch.randn(shape, device=device, dtype=dtype)
+    source = torch.empty(probe.copy_bytes, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
 
-    def per_second(work: float, step: object) -> float:
-        assert callable(step)
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def per_second(work: float, step: Callable[[], object]) -> float:
         step()
-        torch.cuda.synchronize()
+        wait()
         count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < CALIBRATION_SECONDS:
+        while time.perf_counter() - started < seconds:
             for _ in range(10):
                 step()
-            torch.cuda.synchronize()
+            wait()
             count += 10
         return count * work / (time.perf_counter() - started)
 
     return Ceiling(
-        flops_per_second=per_second(2.0 * MATMUL_ROWS**3, lambda: left @ left),
-        bytes_per_second=per_second(2.0 * COPY_BYTES, lambda: target.copy_(source)),
+        flops_per_second=per_second(2.0 * probe.matmul_rows**3, lambda: left @ left),
+        bytes_per_second=per_second(2.0 * probe.copy_bytes, lambda: target.copy_(source)),
     )

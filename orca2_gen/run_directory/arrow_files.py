@@ -27,6 +27,7 @@ from orca2_gen.run_directory.record_tables import (
     from_table,
     to_table,
 )
+from orca2_gen.run_directory.regular_files import DamagedFile as DamagedFile
 from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
 from orca2_gen.run_directory.unpacking import UnusableArrow, check_unpacked, is_file_format
 
@@ -47,10 +48,6 @@ class FileEntry:
     rows: int
     bytes: int
     sha256: str
-
-
-class DamagedFile(ValueError):
-    """A listed file is absent or is not what was written."""
 
 
 def write_records(root: Path, path: str, records: Sequence[Any], record: type) -> FileEntry:

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from orca2_gen.run_directory.arrow_files import DamagedFile
-from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
+from orca2_gen.run_directory.regular_files import DamagedFile, UnusableFile, read_regular
 
 MOST_BYTES = 64 << 20
 """Most bytes of a JSON file: a manifest of 300,000 shards has half as many."""

@@ -33,6 +33,10 @@ class DeniedFile(UnusableFile):
     """The system does not let us read a path now, whatever is there."""
 
 
+class DamagedFile(ValueError):
+    """A listed file is absent or is not what was written."""
+
+
 def open_regular(path: Path) -> BufferedReader:
     """The file, open for reading.
 

@@ -1,8 +1,9 @@
-"""Receipts and errors from a Ray generator, as both kinds of work handle them."""
+"""Receipts and errors on their way through a Ray generator, as both kinds of work handle them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,14 @@ LOST = (
 """Ray's errors if a process or its node is gone, as opposed to errors raised in it."""
 
 Advance = Callable[[Receipt], None]
-RECEIPTS_AT_ONCE = 64
-"""Receipts read from one generator before the others are checked and all are committed."""
+Receipts = tuple[Receipt, ...]
+"""Receipts that a process sends together."""
+MESSAGES_AT_ONCE = 64
+"""Messages read from one generator before the others are checked and all are committed."""
+
+
+TOGETHER_SECONDS = 0.02
+"""Seconds in which a receipt waits for others, to be sent with them."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -100,6 +107,25 @@ def _check_rate(what: str, rate: float, limits: DispatchConfig, shown: str = "")
         )
 
 
+async def done_together(tasks: Collection[asyncio.Task[Receipt]]) -> AsyncIterator[Receipts]:
+    """The results of tasks as they come, as many at once as come within TOGETHER_SECONDS.
+
+    Raises:
+        Exception: what a task raised, after the results that came with it.
+    """
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if pending:  # each message to the driver costs as much as many receipts
+            more, pending = await asyncio.wait(pending, timeout=TOGETHER_SECONDS)
+            done |= more
+        failed = [task for task in done if task.exception() is not None]
+        if receipts := tuple(task.result() for task in done if task not in failed):
+            yield receipts
+        for task in failed:
+            await task
+
+
 def ready_refs(refs: list[Any], seconds: float) -> list[Any]:
     """All refs that have something now, else the first that has within `seconds`."""
     if not refs:
@@ -112,29 +138,32 @@ def ready_receipts(generator: Any) -> Iterator[Receipt | None]:
     """The receipts that a ready generator has now, and None at its end.
 
     Raises:
-        Exception: as next_receipt.
+        Exception: as next_receipts.
     """
-    for _ in range(RECEIPTS_AT_ONCE):
-        receipt = next_receipt(generator)
-        yield receipt
+    for _ in range(MESSAGES_AT_ONCE):
+        receipts = next_receipts(generator)
+        if receipts is None:
+            yield None
+            return
+        yield from receipts
         # To ask it for more costs far less than another `ray.wait` over all generators.
-        if receipt is None or not generator.next_ready():
+        if not generator.next_ready():
             return
 
 
-def next_receipt(generator: Any) -> Receipt | None:
-    """The generator's next receipt, or None at its end.
+def next_receipts(generator: Any) -> Receipts | None:
+    """The receipts of the generator's next message, or None at its end.
 
     Raises:
         Exception: the remote exception itself.
     """
     try:
-        receipt: Receipt = ray.get(next(generator))
+        receipts: Receipts = ray.get(next(generator))
     except StopIteration:
         return None
     except RayTaskError as error:
         raise unwrapped(error) from None
-    return receipt
+    return receipts
 
 
 def unwrapped(error: RayTaskError) -> Exception:

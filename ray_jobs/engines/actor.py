@@ -30,6 +30,7 @@ from orca2_gen.run_directory.units import Receipt
 from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit, asking_of
+from ray_jobs.dispatch.receipts import Receipts, done_together
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.orphans import guard, tell_it_is_up
@@ -142,12 +143,12 @@ class EngineActor:
         script = planted_script(self._asked, config.accuracy, self._run_seed, decode)
         return ScriptedEngine(self._chat, script)
 
-    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
-        """The receipts of these units, each as soon as its unit is done."""
-        tasks = [asyncio.create_task(self._work_on(unit)) for unit in units]
+    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipts]:
+        """The receipts of these units, as soon as they are done; those done together together."""
+        tasks = {asyncio.create_task(self._work_on(unit)) for unit in units}
         try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
+            async for receipts in done_together(tasks):
+                yield receipts
         except Exception:
             if self._engine.is_dead:
                 # vLLM's EngineCore is a process of its own and can die without this one. Ray's

@@ -90,7 +90,7 @@ class EngineLog:
         reason = ": ".join(reasons) or otherwise
         where = [f"on {node}"] if node else []
         log = [f"see {self.path}"] if printed.strip() else []
-        said = (reason, remedy(reason), " ".join([*where, *log]))
+        said = (reason, remedy(reason), ", ".join([*where, *log]))
         return "; ".join(part for part in said if part)
 
     @property

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+import ray
 from ray.exceptions import RayError, RayTaskError
 
-import ray
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.run_directory.digests import ChangedInput
 from ray_jobs.dispatch.leases import EngineUnit

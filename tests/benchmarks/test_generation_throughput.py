@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.throughput.models import SIZES, engine_config, run_config
+from benchmarks.throughput.models import LLAMAS, SIZES, engine_config, fill_vocabulary
 from benchmarks.throughput.ratios import RATIOS, Measured, contender_table, figures_of, ratio_table
 from benchmarks.throughput.ray_data_llm import BATCH_SIZE, equal_settings
 from benchmarks.throughput.roofline import (
@@ -23,6 +23,7 @@ from benchmarks.throughput.roofline import (
     job_of,
     read_geometry,
 )
+from benchmarks.throughput.runs import run_config
 from benchmarks.throughput.workload import (
     LONGEST_OVER_MEAN,
     Pass,
@@ -33,7 +34,7 @@ from benchmarks.throughput.workload import (
     spread,
     with_geometric_lengths,
 )
-from orca2_gen.chat import Chat, encode_prompt, load_chat
+from orca2_gen.chat import Chat, encode_prompt, encode_text, load_chat
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Problem
 from orca2_gen.strategies import Strategies
@@ -264,6 +265,34 @@ def test_each_set_is_a_task_of_the_run_and_one_unit(tmp_path: Path) -> None:
     assert config.rows_per_unit >= 16
     assert config.selection.scored_problems >= 16
     assert config.scoring.max_tokens == SIZES["larger"].max_tokens
+
+
+def test_random_llamas_have_as_many_parameters_as_those_that_they_stand_for() -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    published = {"llama-1b": 1_235_814_400, "llama-8b": 8_030_261_248}
+    for name, number in published.items():
+        config = LlamaConfig(**{"tie_word_embeddings": False, **LLAMAS[name]})
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        model.tie_weights()
+        assert sum(each.numel() for each in model.parameters()) == number
+
+
+def test_a_filled_vocabulary_has_a_text_for_every_id_and_reads_every_text_as_before(
+    tmp_path: Path,
+) -> None:
+    from benchmarks.throughput.models import STUDENT
+
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / name).write_bytes((STUDENT / name).read_bytes())
+    fill_vocabulary(tmp_path / "tokenizer.json", 2000)
+    filled, before = load_chat(str(tmp_path)), load_chat(str(STUDENT))
+    assert len(filled.tokenizer) == 2000
+    assert len({filled.tokenizer.decode([id_]) for id_ in range(1195, 2000)}) == 805
+    for text in ("What is <1999> + 5?", "<|im_end|>", "Lizo lives in Pemar."):
+        assert encode_text(filled, text) == encode_text(before, text)
 
 
 def test_every_warm_up_fills_the_batch_and_leaves_no_part_of_a_batch_of_the_peer(

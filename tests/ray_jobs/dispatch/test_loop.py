@@ -22,7 +22,7 @@ from orca2_gen.run_directory.units import Receipt, UnitName, write_unit
 from orca2_gen.run_directory.unlisted import unlisted_files
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import dispatch
-from ray_jobs.dispatch.receipts import Tally
+from ray_jobs.dispatch.receipts import Receipts, Tally, done_together
 from ray_jobs.engines.own_process import EnginePlace
 from ray_jobs.engines.placement import PlacedEngine
 from ray_jobs.engines.replicas import Replicas
@@ -53,10 +53,10 @@ class FragileActor:
         skewed = self._replica in broken(self._run_dir, "skewed")
         return (("vllm", "0.1" if skewed else "0.2"),)
 
-    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipt]:
+    async def work(self, *units: EngineUnit) -> AsyncIterator[Receipts]:
         tasks = [asyncio.create_task(self._one(unit)) for unit in units]
-        for task in asyncio.as_completed(tasks):
-            yield await task
+        async for receipts in done_together(tasks):
+            yield receipts
         if any("lingers" in unit.name.unit for unit in units):
             await asyncio.sleep(3.0)
 

@@ -45,7 +45,7 @@ def test_what_a_child_printed_is_the_reason_though_all_were_killed(log: EngineLo
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")
     said = log.why("Ray's own words")
     assert said.startswith("ValueError: Cannot find the config file for awq; ")
-    assert f"on {platform.node()} see {log.path}" in said and "`quantization`" in said
+    assert f"on {platform.node()}, see {log.path}" in said and "`quantization`" in said
     assert "Ray's" not in said
 
 
@@ -67,7 +67,7 @@ def test_what_was_printed_before_an_engine_was_up_or_by_an_earlier_start_is_no_r
     assert log.why("killed") == f"killed; on {platform.node()}"
     again = EngineLog(path=log.path)
     run(again, "print('loading')")
-    assert again.why("killed").startswith(f"killed; on {platform.node()} see ")
+    assert again.why("killed").startswith(f"killed; on {platform.node()}, see ")
     assert "Cannot find" in log.path.read_text(), "a log keeps what earlier starts printed"
 
 

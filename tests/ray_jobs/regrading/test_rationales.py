@@ -230,11 +230,11 @@ def test_another_teacher_carries_nothing_over_and_the_line_says_why(
 @pytest.mark.parametrize(
     ("sets", "needs_teacher"),
     [
-        (("rationales.max_attempts=1",), False),
-        (("rationales.max_attempts=3",), True),
+        pytest.param(("rationales.max_attempts=1",), False, marks=pytest.mark.slow),
+        pytest.param(("rationales.max_attempts=3",), True, marks=pytest.mark.slow),
         (("rationales.verify=false",), False),
         (("rationales.per_problem=2", "rationales.max_attempts=3"), True),
-        (("rationales.keep_refused=false",), False),
+        pytest.param(("rationales.keep_refused=false",), False, marks=pytest.mark.slow),
     ],
 )
 def test_when_to_stop_asking_may_differ_and_the_run_is_as_if_the_teacher_were_asked(
