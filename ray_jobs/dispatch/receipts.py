@@ -22,13 +22,9 @@ from orca2_gen.exit_codes import TooManyRejections
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.tasks.counts import READING, TaskCounts, task_of
 
-LOST = (
-    RayActorError,
-    WorkerCrashedError,
-    NodeDiedError,
-    OutOfMemoryError,
-    LocalRayletDiedError,
-)
+LOST_WITHOUT_A_WORD = (NodeDiedError, OutOfMemoryError, LocalRayletDiedError)
+"""Ray's errors if nothing that a process printed can say why it is gone."""
+LOST = (RayActorError, WorkerCrashedError, *LOST_WITHOUT_A_WORD)
 """Ray's errors if a process or its node is gone, as opposed to errors raised in it."""
 
 Advance = Callable[[Receipt], None]

@@ -73,15 +73,6 @@ class EngineActor:
         self._run_dir, self._log = run_dir, log
         self._inputs, self._config, self._executor = inputs, config, executor
         self._version = engine_version(config)
-        self._changed: ChangedInput | None = None
-        try:
-            check_engine(inputs, config)
-            rendering = engine_rendering(config, inputs.template_date)
-            self._chat = recorded_chat(inputs, engine_directory(config), rendering)
-        except ChangedInput as error:
-            # `ready` raises it: Ray keeps only the text of an exception raised here.
-            self._changed = error
-            return
         self._asking = asking_of(rationales, config, run_seed)
         self._keeps_refused = rationales.keep_refused
         self._read = functools.lru_cache(PROBLEM_FILES_IN_MEMORY)(self._read_problems)
@@ -106,11 +97,14 @@ class EngineActor:
         Raises:
             ChangedInput: the model is not the one that the driver recorded.
         """
-        if self._changed is not None:
-            raise self._changed
         try:
+            check_engine(self._inputs, self._config)
+            rendering = engine_rendering(self._config, self._inputs.template_date)
+            self._chat = recorded_chat(self._inputs, engine_directory(self._config), rendering)
             # Nothing else is asked of the actor meanwhile, so nothing waits for the event loop.
             self._engine = self._watched(self._loaded())
+        except ChangedInput:
+            raise
         except Exception:
             traceback.print_exc()  # into the log, where the driver looks for the cause
             raise

@@ -20,9 +20,11 @@ _HARMLESS = ("DEBUG", "INFO", "WARNING")
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: .*)?")
 _AFTERWARDS = "During handling of the above exception"
+_EFFECT = "The above exception was the direct cause"
 _PYDANTIC = re.compile(
     r"pydantic_core\.\S*ValidationError: \d+ validation errors? for (\w+)( Value error,)?"
 )
+_FATAL = re.compile(r"error|fatal|abort|terminate called", re.IGNORECASE)
 _MESSAGE_LINES = 3
 _MOST_CHARACTERS = 400
 _FOLLOWS = re.compile(
@@ -139,13 +141,17 @@ _CAUSES = (
 )
 
 
-def root_cause(printed: str) -> str:
+def root_cause(printed: str, *, latest: bool = False) -> str:
     """Why an engine failed, as its processes printed it, on one line; empty if they did not say.
 
     Args:
         printed: output of all processes of the engine, as vLLM marks and mixes it.
+        latest: whether the last complaint counts and not the first, since an engine that works for
+            hours may print some that do no harm.
     """
     found = [line for line in _complaints(printed) if not _FOLLOWS.search(line)]
+    if latest:
+        found.reverse()
     cause = next((line for line in found if remedy(line)), found[0] if found else "")
     return cause if len(cause) <= _MOST_CHARACTERS else cause[:_MOST_CHARACTERS] + " ..."
 
@@ -187,30 +193,26 @@ def _by_process(printed: str) -> list[list[str]]:
 
 def _exceptions(lines: list[str], others: list[str]) -> Iterator[str]:
     """The exception of each traceback, of a chain the one to blame; other lines go to `others`."""
-    chain: list[str] = []
-    index, is_afterwards = 0, False
+    blamed, link, index = "", "", 0
     while index < len(lines):
         line = lines[index]
         index += 1
-        if line.startswith(_AFTERWARDS):
-            is_afterwards = True
+        if line.startswith((_AFTERWARDS, _EFFECT)):
+            link = line
         elif line.strip() == _TRACEBACK:
             while index < len(lines) and (lines[index].startswith(" ") or not lines[index]):
                 index += 1
             message = _message(lines[index : index + 1 + _MESSAGE_LINES])
             index += 1
-            if message and (is_afterwards or not chain):
-                # Of a cause and its effect the cause; of a fallback that failed, the failure.
-                chain = [message]
-            is_afterwards = False
-        elif line.startswith("The above exception was the direct cause") or not line.strip():
-            continue
-        elif not line.startswith(" "):
-            yield from chain
-            chain = []
-            if re.search(r"error|fatal|abort|terminate called", line, re.IGNORECASE):
-                others.append(line.strip())
-    yield from chain
+            if blamed and not link:  # another chain
+                yield blamed
+            # Of a cause and its effect the cause; of a fallback that failed, the failure.
+            blamed = blamed if blamed and link.startswith(_EFFECT) else message or blamed
+            link = ""
+        elif not line.startswith(" ") and _FATAL.search(line):
+            others.append(line.strip())
+    if blamed:
+        yield blamed
 
 
 def _message(lines: Iterable[str]) -> str:

@@ -63,31 +63,36 @@ class EngineLog:
         """Writes why this process is about to end itself."""
         os.write(2, f"{_WORDS}{reason}\n".encode())
 
-    def _printed(self) -> tuple[str, str]:
-        """The node, and what was printed there since this start, or since the engine was up.
+    def _printed(self) -> tuple[str, bool, str]:
+        """The node, whether the engine was up, and what was printed there since it was or began.
 
-        Both are empty if nothing was printed, or nobody can read it.
+        The texts are empty if nothing was printed, or nobody can read it.
         """
         with suppress(OSError, ValueError), open_regular(self.path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - READ_BYTES))
             text = file.read(READ_BYTES).decode(errors="replace")
             _, mark, after = text.rpartition(self._mark)
             where, _, printed = after.partition("\n")
-            return (where.rpartition(" ")[2], printed) if mark else ("", text)
-        return "", ""
+            # Without a mark, so much was printed since that only its end was read.
+            was_up = not mark or " is up " in where
+            return (where.rpartition(" ")[2] if mark else ""), was_up, printed if mark else text
+        return "", False, ""
 
-    def why(self, otherwise: str) -> str:
+    def why(self, told: str, *, is_sure: bool = False) -> str:
         """Why this start ended, in one line, with the node, the log and what to do.
 
         Args:
-            otherwise: the reason as Ray tells it, for an engine that printed none.
+            told: the reason as Ray tells it.
+            is_sure: whether that is the reason, whatever was printed; else it is for an engine that
+                printed none.
         """
-        node, printed = self._printed()
+        node, was_up, printed = self._printed()
         lines = printed.splitlines()
         words = [line for line in lines if line.startswith(_WORDS)]
-        cause = root_cause("\n".join(line for line in lines if not line.startswith(_WORDS)))
+        others = "\n".join(line for line in lines if not line.startswith(_WORDS))
+        cause = "" if is_sure else root_cause(others, latest=was_up)
         reasons = [*(line.removeprefix(_WORDS) for line in words[-1:]), *([cause] if cause else [])]
-        reason = ": ".join(reasons) or otherwise
+        reason = ": ".join(reasons) or told
         where = [f"on {node}"] if node else []
         log = [f"see {self.path}"] if printed.strip() else []
         said = (reason, remedy(reason), ", ".join([*where, *log]))

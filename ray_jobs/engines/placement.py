@@ -20,7 +20,7 @@ from orca2_gen.config.engine_arguments import DEVICES, data_parallel_size
 from orca2_gen.config.schema import Config
 from orca2_gen.records import ROLES, Role
 from ray_jobs.cluster import Node, is_cpu_build
-from ray_jobs.dispatch.receipts import reason_of
+from ray_jobs.dispatch.receipts import LOST_WITHOUT_A_WORD, reason_of
 from ray_jobs.engines.actor import EngineActor
 from ray_jobs.engines.logs import EngineLog
 
@@ -195,7 +195,10 @@ class PlacedEngine:
 
     def why(self, error: Exception) -> str:
         """The reason of the engine's death, in one line: as its processes say, else as Ray does."""
-        return self.log.why(reason_of(error)) if self.log is not None else reason_of(error)
+        if self.log is None:
+            return reason_of(error)
+        # Ray itself ended it, or saw its node go.
+        return self.log.why(reason_of(error), is_sure=isinstance(error, LOST_WITHOUT_A_WORD))
 
     def end(self) -> None:
         """Ends the actor, whose children end with it, and frees its devices."""

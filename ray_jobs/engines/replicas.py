@@ -32,9 +32,9 @@ MAX_BACKOFF_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 LOOK_SECONDS = 5.0
 """Seconds between looks at what is free, while an engine waits for it or could be tried again."""
-MOST_NODES = 3
-"""Nodes on which a replica is tried before it stays given up: what fails on all of them is rarely
-the nodes' fault."""
+MOST_NODES = 2
+"""Nodes on which a replica is tried before it stays given up: what fails on both is rarely the
+nodes' fault."""
 
 
 class Replicas:

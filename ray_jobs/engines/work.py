@@ -88,6 +88,8 @@ class EngineWork:
         if self.alone is not None and self.alone in up and not self.alone.open_:
             self._try_alone(self.alone)
         takers = [replica for replica in up if replica is not self.alone]
+        while takers and self.waiting and _is_merge(self.waiting[0]):  # it costs an engine nothing
+            _open(min(takers, key=lambda each: each.num_open), [self.waiting.popleft()])
         # One that waits for devices may wait for long.
         coming = sum(r.starting is not None and r.is_placed for r in self.replicas.all)
         self._cut(coming + sum(not replica.open_ for replica in takers))
@@ -179,13 +181,13 @@ class EngineWork:
     def _take_in(self, replica: Replica, generator: Any, receipt: Receipt) -> None:
         """Keeps a receipt for the commit, unless it covers only a part of a unit."""
         unit = replica.open_[generator].pop(receipt.unit)
-        if unit.part is None or not unit.part.is_merge:  # merging asks the engine nothing
+        if not _is_merge(unit):  # which asks the engine nothing
             self.replicas.succeeded(replica)
         whole: Receipt | None = receipt
         if generator is self.trial:
             self.trial = None
             whole = self.suspects.survived(receipt)
-        elif unit.part is not None and not unit.part.is_merge:
+        elif unit.part is not None and not _is_merge(unit):
             whole = None
             if merge := self.cuts.took(unit, receipt):
                 self.waiting.appendleft(merge)
@@ -203,7 +205,7 @@ class EngineWork:
         for unit in units:
             if unit.part is None:
                 self.suspects.add(unit)
-            elif unit.part.is_merge:  # it asked the engine nothing
+            elif _is_merge(unit):  # it asked the engine nothing
                 name = dataclasses.replace(unit.name, attempt=unit.name.attempt + 1)
                 self.waiting.appendleft(dataclasses.replace(unit, name=name))
             elif cut := self.cuts.give_up(unit.name.unit):
@@ -211,6 +213,10 @@ class EngineWork:
                 parts = [each for each in self.waiting if each.name.unit != unit.name.unit]
                 self.waiting.clear()
                 self.waiting.extend(parts)
+
+
+def _is_merge(unit: EngineUnit) -> bool:
+    return unit.part is not None and unit.part.is_merge
 
 
 def _open(replica: Replica, units: list[EngineUnit]) -> Any:

@@ -87,3 +87,16 @@ def test_a_log_that_cannot_be_written_leaves_the_output_where_it_was(log: Engine
     log.path.symlink_to("/dev/null")
     done = run(log, "print('here')")
     assert done.returncode == 0 and done.stdout == "here\n" and "cannot be written" in done.stderr
+
+
+def test_an_engine_that_worked_dies_of_its_last_complaint_and_of_what_ray_is_sure_of(
+    log: EngineLog,
+) -> None:
+    harmless = "raise FileNotFoundError('harmless, ten hours ago')"
+    run(
+        log,
+        f"log.add_is_up()\nsubprocess.run([sys.executable, '-c', {harmless!r}])\n"
+        + CHILD.replace("awq", "gptq"),
+    )
+    assert log.why("killed").startswith("ValueError: Cannot find the config file for gptq")
+    assert log.why("the node died", is_sure=True).startswith("the node died; on ")
