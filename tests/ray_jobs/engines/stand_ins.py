@@ -53,7 +53,9 @@ class Lease:
     def __next__(self) -> Answer:
         assert self.is_ready
         if self.answers:
-            return Answer(value=self.answers.popleft(), is_ready=True)
+            together = tuple(self.answers)
+            self.answers.clear()
+            return Answer(value=together, is_ready=True)
         if self.is_lost:
             return Answer(error=ActorDiedError(), is_ready=True)
         raise StopIteration
