@@ -25,7 +25,8 @@ from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.room import room_for, room_lines
 
 SECONDS = 90.0
-LIMITS = DispatchConfig(backoff_seconds=0.1, max_failed_starts=2, start_seconds=4.0)
+# A process of Ray's takes seconds to start on a busy machine.
+LIMITS = DispatchConfig(backoff_seconds=0.1, max_failed_starts=2, start_seconds=12.0)
 
 
 class Engine:
