@@ -29,7 +29,9 @@ from orca2_gen.run_directory.units import (
 )
 from orca2_gen.selection.blocks import Group
 
-UNIT_FILE = re.compile(r"(?P<unit>.+)\.a(?P<attempt>[0-9]+)-[0-9a-f]+\.arrow")
+UNIT_FILE = re.compile(
+    r"(?P<unit>.+?)(\.p[0-9]+-[0-9]+)?\.a(?P<attempt>[0-9]+)-[0-9a-f]+\.arrow"  # .p: a part of it
+)
 _MOST_UNIT_BYTES = 2 << 30
 """Bytes of a file that no list gives a size of; packed units of 65,536 long rows have 100 MB."""
 _MAGIC_BYTES = 8

@@ -11,9 +11,9 @@ import os
 import platform
 import secrets
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from orca2_gen.run_directory.regular_files import open_regular
@@ -48,7 +48,7 @@ class EngineLog:
             return
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        now = f"{datetime.now(UTC):%FT%TZ}"
+        now = time.strftime("%FT%TZ", time.gmtime())
         os.write(log, f"{self._mark} at {now} on {platform.node()}\n".encode())
         os.dup2(log, 1)
         os.dup2(log, 2)

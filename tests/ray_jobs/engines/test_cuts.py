@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def test_parts_cover_every_problem_once_and_in_order_and_are_of_about_equal_size
 def test_the_largest_part_is_as_small_as_so_many_parts_allow(sizes: list[int], more: int) -> None:
     found = spread(sizes, len(sizes) + more)
     assert sum(found) == min(len(sizes) + more, sum(sizes))
-    largest = max(size / num for size, num in zip(sizes, found, strict=True))
+    largest = max(Fraction(size, num) for size, num in zip(sizes, found, strict=True))
     # Parts that are all smaller would be more.
     assert sum(math.ceil(size / largest) for size in sizes) <= sum(found)
     assert all(1 <= num <= size for size, num in zip(sizes, found, strict=True))
