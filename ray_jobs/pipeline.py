@@ -35,6 +35,7 @@ from ray_jobs import file_stages
 from ray_jobs.decontamination import found_copies
 from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
 from ray_jobs.dispatch.receipts import check_task, unwrapped
+from ray_jobs.engines.ahead import Ahead
 from ray_jobs.overlapped import score_and_teach
 from ray_jobs.run import Run
 from ray_jobs.stages import run_engines, run_files
@@ -42,6 +43,7 @@ from ray_jobs.units import (
     committed_problems,
     groups,
     judge_units,
+    problem_rows,
     score_units,
     select_leases,
     teach_units,
@@ -94,8 +96,15 @@ def score_student(run: Run) -> None:
         return [] if group.is_judged else score_units(run, group, problems)
 
     is_race = run.rule.is_race
-    successor = run.config.needed_judge or run.config.teacher
-    run_engines(run, "scores", scored, units, next_block if is_race else None, successor)
+    ahead = Ahead(
+        rows_of=lambda group, numbers: problem_rows(problems[group], numbers),
+        prefer=run.config.dispatch.prefer,
+    )
+    run_engines(
+        *(run, "scores", scored, units, next_block if is_race else None),
+        successor=run.config.needed_judge or run.config.teacher,
+        ahead=ahead if is_race else None,
+    )
 
 
 def judge_answers(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Receipts, Tally
+from ray_jobs.engines.ahead import Ahead
 from ray_jobs.engines.cuts import Cuts
 from ray_jobs.engines.devices import Devices
 from ray_jobs.engines.logs import FOLDER, EngineLog
@@ -60,6 +62,7 @@ def run_engines(
     units: Sequence[EngineUnit],
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
     successor: EngineConfig | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 
@@ -71,6 +74,7 @@ def run_engines(
         following: a committed receipt -> units that it makes possible, which go before others; None
             if all units are known from the start.
         successor: engine that starts when this stage has ended, if any.
+        ahead: work ahead of the units that `following` makes possible, if any.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
@@ -79,13 +83,20 @@ def run_engines(
 
             def advance(receipt: Receipt) -> None:
                 if following is not None:
-                    work.waiting.extendleft(following(receipt))
+                    next_units = following(receipt)
+                    work.waiting.extendleft(next_units)
+                    if ahead is not None and not next_units:
+                        ahead.decided(receipt.group)
                 show(receipt)
 
             makes_rows = stage in STAGES  # evaluation says which model it is about
-            with engine_work(run, engine, units, tally, advance, makes_rows=makes_rows) as work:
-                ahead = _read_ahead(run, work, engine, successor)
-                dispatch(run.ledger, [work], ahead.begin_in_tail)
+            with engine_work(
+                *(run, engine, units, tally, advance), makes_rows=makes_rows, ahead=ahead
+            ) as work:
+                weights = _read_ahead(run, work, engine, successor)
+                dispatch(run.ledger, [work], weights.begin_in_tail)
+            if ahead is not None and ahead.sentence:
+                run.say(ahead.sentence)
     run.seconds[stage] = run.seconds.get(stage, 0.0) + time.monotonic() - started
 
 
@@ -155,6 +166,7 @@ def engine_work(
     is_shared: bool = False,
     are_held: bool = False,
     makes_rows: bool = True,
+    ahead: Ahead | None = None,
 ) -> Iterator[EngineWork]:
     """A context with the EngineWork of a model, whose engines are gone when the context ends.
 
@@ -167,6 +179,7 @@ def engine_work(
         is_shared: whether another model's engines may run at the same time.
         are_held: whether no engine starts before it is released.
         makes_rows: whether the dataset's rows depend on what the engines answer.
+        ahead: work ahead of the units, if any.
     """
     model = Path(engine_directory(engine)).name
 
@@ -195,9 +208,10 @@ def engine_work(
             # Twice the batch: one half generates, the other waits where the engine sees it.
             requests_per_engine=2 * engine.sequences,
             tally=tally,
-            advance=_discarding(run.run_dir, cuts, advance),
+            advance=_discarding(run.run_dir, cuts, ahead, advance),
             waiting=deque(units),
             cuts=cuts,
+            ahead=ahead,
         )
     except KeyboardInterrupt:
         replicas.kill()
@@ -205,19 +219,40 @@ def engine_work(
     finally:
         replicas.close()
         run.replicas.remove(replicas)
+        if ahead is not None:
+            _remove_work_ahead(run.run_dir, ahead)
 
 
-def _discarding(run_dir: Path, cuts: Cuts, advance: Advance) -> Advance:
+def _discarding(run_dir: Path, cuts: Cuts, ahead: Ahead | None, advance: Advance) -> Advance:
     """The function, after the files of a committed unit's parts are removed: it has their rows."""
 
     def committed(receipt: Receipt) -> None:
         cut = cuts.give_up(receipt.unit)
-        for part in cut.done if cut is not None else ():
-            for entry in part.files:
-                (run_dir / entry.path).unlink(missing_ok=True)
+        parts = cut.done if cut is not None else []
+        # Those of chunks may hold cells of the next block too.
+        stale = [part for part in parts if part.unit == receipt.unit]
+        if ahead is not None:
+            ahead.committed(receipt)
+            stale += ahead.take_stale()
+        _remove_files(run_dir, stale)
         advance(receipt)
 
     return committed
+
+
+def _remove_work_ahead(run_dir: Path, ahead: Ahead) -> None:
+    """Removes the files of what is left of it, once no engine runs that could write more."""
+    for unit in ahead.end():
+        # Nobody has read the receipt of one that was finished last.
+        for path in (run_dir / unit.name.stage).glob(f"{glob.escape(unit.name.unit)}.*"):
+            path.unlink(missing_ok=True)
+    _remove_files(run_dir, ahead.take_stale())
+
+
+def _remove_files(run_dir: Path, receipts: Iterable[Receipt]) -> None:
+    for receipt in receipts:
+        for entry in receipt.files:
+            (run_dir / entry.path).unlink(missing_ok=True)
 
 
 def _starter(run: Run, engine: EngineConfig, is_shared: bool) -> Callable[[int, str], PlacedEngine]:

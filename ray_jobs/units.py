@@ -71,7 +71,7 @@ def score_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:
     return [
         ScoreUnit(
             name=unit_name(run, "scores", block_unit(group, block.index), group.name),
-            rows=_block_rows(problems[group.name], block),
+            rows=problem_rows(problems[group.name], block.problems),
             strategies=block.strategies,
             role="teacher" if scores_teacher(run.config) else "student",
             budget=_scoring_budget(run),
@@ -97,7 +97,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     return [
         JudgeUnit(
             name=unit_name(run, "judgements", block_unit(group, block.index), group.name),
-            rows=_block_rows(problems[group.name], block),
+            rows=problem_rows(problems[group.name], block.problems),
             scores=receipts[block.index].accepted,
             strategies=block.strategies,
             budget=budget,
@@ -107,8 +107,9 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     ]
 
 
-def _block_rows(receipts: Sequence[Receipt], block: Block) -> Rows:
-    return rows_by_file([receipt.accepted for receipt in receipts], block.problems)
+def problem_rows(receipts: Sequence[Receipt], numbers: Sequence[int]) -> Rows:
+    """The rows of a group's problems, given by their numbers, in the files of these receipts."""
+    return rows_by_file([receipt.accepted for receipt in receipts], numbers)
 
 
 def _scoring_budget(run: Run) -> Budget:
@@ -164,7 +165,7 @@ def _race_so_far(
     group: Group, rule: Rule, block: Block, receipts: Mapping[int, Receipt]
 ) -> RaceSoFar:
     earlier = tuple(receipts[index].accepted for index in range(block.index))
-    return RaceSoFar(group=group, rule=rule, earlier=earlier)
+    return RaceSoFar(group=group, rule=rule, first=block.first, earlier=earlier)
 
 
 def teach_units(run: Run, group: Group, problems: Problems) -> list[EngineUnit]:

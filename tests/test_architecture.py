@@ -66,7 +66,9 @@ MAY_IMPORT = {
         "dataset": "records run_directory strategies chat quoting engine",
         "scripted_engine": "records grading chat engine judging",
         "synthesis": "records run_directory grading config",
-        "preflight": "records run_directory strategies chat prompts tasks config lengths dataset",
+        "preflight": (
+            "records run_directory strategies chat prompts tasks selection config lengths dataset"
+        ),
         "preparation": "run_directory chat preflight",
         "provenance": "*",
         "console": "*",
@@ -113,6 +115,7 @@ MAY_IMPORT = {
         "shard_bandwidth": "origin_files",
         "thinking_microworld": "",
         "trainers": "foreign",
+        "work_ahead": "selection",
     },
 }
 FLAT = ("train",)

@@ -66,6 +66,8 @@ def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     The models' files are asked all that a run asks first; what is odd about them is marked.
     """
     from orca2_gen.config.arguments import roles_of_run
+    from orca2_gen.preflight.race import race_line
+    from orca2_gen.strategies import load_strategies
     from ray_jobs.cluster import cluster_nodes, ray_instance
     from ray_jobs.engines.room import cluster_lines
 
@@ -74,3 +76,5 @@ def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
     with ray_instance():
         for line in cluster_lines(config, cluster_nodes(), roles_of_run(config)):
             click.echo(line)
+    if line := race_line(config, load_strategies(config.strategies)):
+        click.echo(line)

@@ -20,6 +20,14 @@ class DispatchConfig(Section):
     both. A run whose open answers are judged is phased, since judging comes in between, and so is
     one of policy teacher_best."""
 
+    prefer: Literal["fewest_tokens", "shortest_time"] = "fewest_tokens"
+    """The use of engines that a race leaves idle, since each task's next problems are known only
+    once those before them are scored. They are asked about problems to come under the strategies
+    that are still in, and what a race does not need is dropped; rows are the same either way.
+    `"fewest_tokens"` does so as long as about a tenth of a race's own cells are dropped at most,
+    and `"shortest_time"` always, which may cost as many tokens as the full grid. Schedule
+    `"overlapped"` never does: the teacher takes the place."""
+
     max_failed_starts: int = Field(3, ge=1)
     """Failed starts in a row after which a replica is given up; the others go on."""
     backoff_seconds: float = Field(1.0, ge=0.0)

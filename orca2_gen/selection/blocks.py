@@ -130,6 +130,8 @@ class Block:
 
     group: str
     index: int
+    first: int
+    """Problems that are scored in the blocks before it."""
     problems: tuple[int, ...]
     """Numbers of problems in the group's order of reading."""
     strategies: tuple[str, ...]
@@ -193,6 +195,7 @@ def block(group: Group, rule: Rule, index: int, first: int, names: tuple[str, ..
     return Block(
         group=group.name,
         index=index,
+        first=first,
         problems=permutation(group, rule)[first:last],
         strategies=(*names, CAUTIOUS) if rule.cautious_arm else names,
     )

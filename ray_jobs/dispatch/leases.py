@@ -105,14 +105,16 @@ class RaceSoFar:
 
     group: Group
     rule: Rule
+    first: int
+    """Problems that are scored in the earlier blocks."""
     earlier: tuple[FileEntry, ...]
     """Scores of the earlier blocks, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The part of a unit to work on: engines share the unit (cuts.py), or it has killed one
-    (suspects.py).
+    """The part of a unit to work on: engines share the unit (cuts.py), it is worked on before its
+    block opens (ahead.py), or it has killed an engine (suspects.py).
     """
 
     first: int
@@ -121,7 +123,7 @@ class Part:
     is_merge: bool = False
     """Whether to make the unit from `done` and `lost`, without work on a problem."""
     done: tuple[Receipt, ...] = ()
-    """Receipts of the parts already made."""
+    """Receipts of the parts already made, which may hold more than the unit's rows (ahead.py)."""
     lost: tuple[int, ...] = ()
     """Problems that kill every engine, to be rejected."""
 

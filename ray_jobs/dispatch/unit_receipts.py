@@ -76,7 +76,6 @@ def write_made(
         engine: the engine that worked and its version.
     """
     record: type[Any] = Rationale if isinstance(unit, TeachUnit) else StudentScore
-    counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
     kept = list(refused)
     part = unit.part or Part(first=0, last=len(problems))
     for receipt in part.done:
@@ -84,16 +83,21 @@ def write_made(
         rows += accepted
         rejections += rejected
         kept += read_refused(run_dir, receipt, Rationale)
-        counts = {name: num + receipt.counts[name] for name, num in counts.items()}
     rejections += _given_up(unit, problems, part)
     if part.done or part.lost:  # in the order in which an undisturbed engine returns them
         place = {problem.problem_id: index for index, problem in enumerate(problems)}
         names = () if isinstance(unit, TeachUnit) else unit.strategies
+        # What was made before the block opened (engines/ahead.py) may be of other problems too, or
+        # under strategies that have fallen since.
+        if names:
+            rows = [row for row in rows if row.problem_id in place and row.strategy in names]
+            assert len({(row.problem_id, row.strategy) for row in rows}) == len(rows)
         rows.sort(
             key=lambda row: (names.index(row.strategy) if names else 0, place[row.problem_id])
         )
         rejections.sort(key=lambda row: place[row.problem_id])
         kept.sort(key=lambda row: place[row.problem_id])  # attempts stay in their order
+    counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
     is_part = unit.part is not None and not part.is_merge
     if isinstance(unit, ScoreUnit) and unit.race and not is_part:
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]

@@ -2,7 +2,8 @@
 
 Each engine holds enough units to keep about twice its batch waiting, so that it never drains
 between leases; fewer units than that are spread evenly, also over engines that are still starting,
-and fewer units than engines are cut into parts (cuts.py).
+and fewer units than engines are cut into parts (cuts.py). An engine with room for more works ahead
+of races (ahead.py).
 When an engine dies, its open units become suspects (suspects.py) and run alone, one at a time, on
 one engine, while the others go on.
 """
@@ -17,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.run_directory.units import Receipt
-from ray_jobs.dispatch.leases import EngineUnit
+from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
-from ray_jobs.engines.cuts import Cuts, spread
+from ray_jobs.engines.ahead import Ahead
+from ray_jobs.engines.cuts import Cuts, range_of, spread
 from ray_jobs.engines.replica import Replica
 from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.suspects import Suspects
@@ -42,6 +44,8 @@ class EngineWork:
     taken: list[Receipt] = field(default_factory=list)
     suspects: Suspects = field(default_factory=Suspects)
     cuts: Cuts = field(default_factory=Cuts)
+    ahead: Ahead | None = None
+    """None if nothing is asked for before its unit is open."""
     alone: Replica | None = None
     """Engine on which suspects run: it takes no other unit until there are none."""
     times_given_up: int = 0
@@ -61,7 +65,8 @@ class EngineWork:
 
     @property
     def has_open(self) -> bool:
-        return any(replica.open_ for replica in self.replicas.all)
+        """Whether anything is open that is to be committed."""
+        return bool(self.cuts.cuts) or any(self._num_open(replica) for replica in self.replicas.all)
 
     @property
     def generators(self) -> list[Any]:
@@ -76,7 +81,7 @@ class EngineWork:
         """The number of units like the next one that the engines that are up would take now."""
         size = self.units_per_engine
         up = [replica for replica in self.replicas.working if replica is not self.alone]
-        return sum(max(0, (size if not r.deaths else 1) - r.num_open) for r in up)
+        return sum(max(0, (size if not r.deaths else 1) - self._num_open(r)) for r in up)
 
     def grant(self, ready: Collection[Any]) -> None:
         """Gives the engines that are up the units that they have room for."""
@@ -88,25 +93,36 @@ class EngineWork:
         if self.alone is not None and self.alone in up and not self.alone.open_:
             self._try_alone(self.alone)
         takers = [replica for replica in up if replica is not self.alone]
-        while takers and self.waiting and _is_merge(self.waiting[0]):  # it costs an engine nothing
-            _open(min(takers, key=lambda each: each.num_open), [self.waiting.popleft()])
         # One that waits for devices may wait for long.
         coming = sum(r.starting is not None and r.is_placed for r in self.replicas.all)
-        self._cut(coming + sum(not replica.open_ for replica in takers))
-        left = sum(replica.num_open for replica in takers) + len(self.waiting)
+        num_idle = coming + sum(not self._num_open(replica) for replica in takers)
+        self._use_work_ahead(num_idle)
+        for unit in [each for each in self.waiting if takers and _is_merge(each)]:
+            self.waiting.remove(unit)  # it costs an engine nothing
+            _open(min(takers, key=self._num_open), [unit])
+        self._cut(num_idle)
+        self._spread(takers, coming)
+        if not (self.waiting or self.suspects):
+            self._work_ahead(takers)
+
+    def _spread(self, takers: list[Replica], coming: int) -> None:
+        """Gives the waiting units to engines that are up, but for the share of those to come."""
+        takers = list(takers)
+        left = sum(self._num_open(replica) for replica in takers) + len(self.waiting)
         share = left / max(1, len(takers) + coming)
         kept = coming * min(math.floor(share), self.units_per_engine)  # for starting engines
         while self.waiting and takers:
-            replica = min(takers, key=lambda each: each.num_open)
-            if replica.open_ and len(self.waiting) <= kept:
+            replica = min(takers, key=self._num_open)
+            if self._num_open(replica) and len(self.waiting) <= kept:
                 break
             # An engine that has just died gets little until it has done a unit: all that it holds
             # when it dies again must run alone.
             room = min(math.ceil(share), self.units_per_engine if not replica.deaths else 1)
-            if replica.num_open >= room:
+            num_open = self._num_open(replica)
+            if num_open >= room:
                 takers.remove(replica)
                 continue
-            num = min(max(1, room // LEASES_PER_ENGINE), room - replica.num_open)
+            num = min(max(1, room // LEASES_PER_ENGINE), room - num_open)
             num = min(num, max(1, len(self.waiting) - kept))
             if self.waiting[0].part is not None:  # the units behind it may be much larger
                 num = 1
@@ -124,6 +140,48 @@ class EngineWork:
             parts += self.cuts.parts(unit, num)
         self.waiting.clear()
         self.waiting.extend(parts)
+
+    def _use_work_ahead(self, num_idle: int) -> None:
+        """Leaves of each block that has just opened only what was not asked for ahead of it."""
+        if self.ahead is None:
+            return
+        opening = [unit for unit in self.waiting if self.ahead.is_opening(unit)]
+        for unit in opening:
+            assert isinstance(unit, ScoreUnit)
+            covered = self.ahead.open_block(unit)
+            if not covered:
+                continue
+            for ends, chunk in covered:
+                if chunk.receipt is None:
+                    chunk.needed_by.append((unit.name.unit, ends))
+            done = {ends: chunk.receipt for ends, chunk in covered}
+            parts = self.cuts.rest(unit, done, max(1, num_idle // len(opening)))
+            self.waiting.remove(unit)
+            self.waiting.extendleft(reversed(parts))
+
+    def _work_ahead(self, takers: list[Replica]) -> None:
+        """Gives engines with room for more some cells of blocks to come."""
+        if self.ahead is None:
+            return
+        open_ = {
+            replica.index: sum(unit.num_requests for unit in _units(replica))
+            for replica in takers
+            if not replica.deaths
+        }
+        by_index = {replica.index: replica for replica in takers}
+        while open_ and min(open_.values()) < self.requests_per_engine:
+            unit = self.ahead.next_chunk(self.requests_per_engine)
+            if unit is None:
+                return
+            least = min(open_, key=lambda index: open_[index])
+            _open(by_index[least], [unit])
+            open_[least] += unit.num_requests
+
+    def _num_open(self, replica: Replica) -> int:
+        """The number of its open units, without those ahead of their block."""
+        if self.ahead is None:
+            return replica.num_open
+        return sum(not self.ahead.is_chunk(unit) for unit in _units(replica))
 
     def _open_next(self, replica: Replica, num: int) -> None:
         """Opens the next units on an engine: the whole ones as one lease, each part as its own."""
@@ -163,10 +221,10 @@ class EngineWork:
             self.suspects.doubt()
             self.alone = None
         if self.alone is not None:
-            idle = not self.waiting and any(not replica.open_ for replica in up)
+            idle = not self.waiting and any(not self._num_open(replica) for replica in up)
             if self.alone.is_up or self.trial is not None or not idle:
                 return self.alone
-        return min(up, key=lambda replica: replica.num_open, default=None)
+        return min(up, key=self._num_open, default=None)
 
     def _try_alone(self, replica: Replica) -> None:
         """Opens the next suspect, or another unit first if the engine itself may be to blame."""
@@ -189,8 +247,12 @@ class EngineWork:
             whole = self.suspects.survived(receipt)
         elif unit.part is not None and not _is_merge(unit):
             whole = None
-            if merge := self.cuts.took(unit, receipt):
-                self.waiting.appendleft(merge)
+            finished = [(unit.name.unit, range_of(unit))]
+            if self.ahead is not None and self.ahead.is_chunk(unit):
+                finished = self.ahead.took(unit, receipt)
+            for name, ends in finished:
+                if merge := self.cuts.took(name, ends, receipt):
+                    self.waiting.appendleft(merge)
         if whole is not None:
             self.taken.append(whole)
 
@@ -208,11 +270,23 @@ class EngineWork:
             elif _is_merge(unit):  # it asked the engine nothing
                 name = dataclasses.replace(unit.name, attempt=unit.name.attempt + 1)
                 self.waiting.appendleft(dataclasses.replace(unit, name=name))
-            elif cut := self.cuts.give_up(unit.name.unit):
-                self.suspects.add_cut(cut)
-                parts = [each for each in self.waiting if each.name.unit != unit.name.unit]
-                self.waiting.clear()
-                self.waiting.extend(parts)
+            elif self.ahead is not None and self.ahead.is_chunk(unit):
+                for block in self.ahead.failed(unit):
+                    self._suspect_cut(block)
+            else:
+                self._suspect_cut(unit.name.unit)
+
+    def _suspect_cut(self, name: str) -> None:
+        """Hands what is not done of a cut unit to the search for the cause."""
+        if cut := self.cuts.give_up(name):
+            self.suspects.add_cut(cut)
+            for part in [each for each in self.waiting if each.name.unit == name]:
+                self.waiting.remove(part)
+
+
+def _units(replica: Replica) -> list[EngineUnit]:
+    """The units that are open on an engine."""
+    return [unit for units in replica.open_.values() for unit in units.values()]
 
 
 def _is_merge(unit: EngineUnit) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from orca2_gen.config.load import load_config
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.unlisted import unlisted_files
+from orca2_gen.selection.blocks import SURVIVORS
 from ray_jobs.engines import placement
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
@@ -76,3 +78,34 @@ def test_engines_share_a_units_problems_and_its_files_are_those_of_one_engine(
         assert unlisted_files(read_ledger(run_dir)) == []
         assert not any("that no line of the ledger lists" in line for line in said)
         assert {receipt.attempt for receipt in read_ledger(run_dir).units.values()} == {1}
+
+
+RACE = (
+    "selection.method=race",
+    "selection.delta=0.2",
+    "selection.scored_problems=60",
+    "selection.block_size=4",
+    "student.accuracy.direct_answer=0.9",
+    "student.accuracy.step_by_step=0.6",
+)
+
+
+def test_a_race_has_the_same_files_however_far_engines_work_ahead_of_it(
+    undisturbed: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(undisturbed.config_file, tmp_path / "one" / "run", *RACE, "dispatch.schedule=overlapped")
+    ledger = read_ledger(tmp_path / "one" / "run")
+    survivors = {receipt.counts[SURVIVORS] for receipt in ledger.committed("scores")}
+    assert len(survivors) > 2, "strategies fall one after another"
+    monkeypatch.setattr(placement, "EngineActor", FaultyActor)
+    run_dir = tmp_path / "ahead" / "run"
+    plant(run_dir, slow=dict.fromkeys(PROBLEMS, 0.1))
+    sets = ["student.replicas=2", "dispatch.prefer=shortest_time"]
+    said = run(undisturbed.config_file, run_dir, *RACE, *sets)
+    assert_whole(run_dir, tmp_path / "one" / "run", printed="\n".join(said))
+    assert unlisted_files(read_ledger(run_dir)) == []
+    [line] = [line for line in said if line.startswith("worked ahead of races: ")]
+    used, needed, dropped = (int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", line)[:3])
+    assert used > 0 and dropped > 0
+    tasks = [receipt.counts["accepted"] for receipt in ledger.committed("scores")]
+    assert needed == sum(tasks)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.engines.cuts import Cuts, spread
+from ray_jobs.engines.cuts import Cuts, range_of, spread
 from ray_jobs.engines.suspects import Suspects
 from tests.ray_jobs.engines.test_suspects import covered, receipt_of, unit_of
 
@@ -41,13 +41,13 @@ def test_a_unit_is_merged_once_and_when_its_last_part_is_done(
 ) -> None:
     cuts = Cuts()
     parts = data.draw(st.permutations(cuts.parts(unit_of("u", num_problems), num)))
-    merges = [cuts.took(part, receipt_of(part)) for part in parts]
+    merges = [cuts.took("u", range_of(part), receipt_of(part)) for part in parts]
     assert merges[:-1] == [None] * (len(parts) - 1)
     merge = merges[-1]
     assert merge is not None and merge.part is not None and merge.part.is_merge
     assert len(merge.part.done) == len(parts) and merge.num_requests == 0
     assert merge.name == parts[0].name, "its file is the one that an uncut unit has"
-    assert cuts.took(parts[0], receipt_of(parts[0])) is None
+    assert cuts.took("u", range_of(parts[0]), receipt_of(parts[0])) is None
 
 
 @given(num_problems=sizes, num=numbers, data=st.data())
@@ -58,12 +58,14 @@ def test_a_unit_whose_part_was_open_on_a_dead_engine_keeps_the_parts_that_are_do
     parts = cuts.parts(unit_of("u", num_problems), num)
     done = parts[: data.draw(st.integers(0, len(parts) - 1))]
     for part in done:
-        assert cuts.took(part, receipt_of(part)) is None
+        assert cuts.took("u", range_of(part), receipt_of(part)) is None
     cut = cuts.give_up("u")
     assert cut is not None and cuts.give_up("u") is None
     suspects.add_cut(cut)
     late = parts[len(done)]
-    assert cuts.took(late, receipt_of(late)) is None, "one that comes late counts nothing"
+    assert cuts.took("u", range_of(late), receipt_of(late)) is None, (
+        "one that comes late counts nothing"
+    )
     asked: list[int] = []
     committed = None
     while suspects:
