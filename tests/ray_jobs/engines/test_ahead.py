@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from unittest import mock
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -224,10 +223,12 @@ class Races(RuleBasedStateMachine):
 
     @invariant()
     def few_cells_are_at_stake_where_the_fewest_tokens_are_preferred(self) -> None:
-        if hasattr(self, "work") and self.ahead.prefer == "fewest_tokens":
-            if not self.ahead.num_used + self.ahead.num_dropped:
-                at_risk = sum(c.cells(r.end) for r in self.ahead.races.values() for c in r.chunks)
-                assert at_risk <= 2 * MOST_DROPPED * self.ahead.num_needed
+        if not hasattr(self, "work") or self.ahead.prefer == "shortest_time":
+            return
+        ahead = self.ahead
+        if not ahead.num_used + ahead.num_dropped:
+            at_risk = sum(c.cells(r.end) for r in ahead.races.values() for c in r.chunks)
+            assert at_risk <= 2 * MOST_DROPPED * ahead.num_needed
 
     def teardown(self) -> None:
         if not hasattr(self, "work"):
