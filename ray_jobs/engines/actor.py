@@ -32,6 +32,7 @@ from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit, asking_of
 from ray_jobs.dispatch.receipts import Receipts, done_together
 from ray_jobs.dispatch.unit_receipts import write_made
+from ray_jobs.engines.compiling import compiling
 from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.orphans import guard, tell_it_is_up
 from ray_jobs.engines.own_process import EnginePlace, free_cores, settled_place
@@ -39,6 +40,7 @@ from ray_jobs.engines.versions import (
     Versions,
     engine_version,
     engines_named,
+    installed_versions,
     working_versions,
 )
 from ray_jobs.engines.watchdog import WatchedEngine
@@ -132,7 +134,8 @@ class EngineActor:
         if isinstance(config, VLLMEngineConfig):
             set_engine_environment(config)
             self._guard = guard()
-            return VLLMEngine(config, self._executor)
+            with compiling(config, installed_versions()):
+                return VLLMEngine(config, self._executor)
         decode = self._chat.tokenizer.decode
         script = planted_script(self._asked, config.accuracy, self._run_seed, decode)
         return ScriptedEngine(self._chat, script)
