@@ -4,17 +4,19 @@ import dataclasses
 import itertools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orca2_gen.calls import Budget
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.records import Problem, Rationale, Rejection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import SURVIVORS, Block, Group, Rule, survivors_of
 from orca2_gen.selection.decision import next_step, survivor_bits, survivors
-from ray_jobs.dispatch.leases import Part, TeachUnit
+from ray_jobs.dispatch.leases import Part, ScoreUnit, TeachUnit
 from ray_jobs.dispatch.receipts import Tally
 from ray_jobs.dispatch.unit_receipts import token_counts, write_made
 from tests.selection.test_blocks import RULE, rules
@@ -144,3 +146,52 @@ def test_the_rate_of_rejected_problems_does_not_fall_with_the_rationales_of_othe
         tally.add(made_of(Path(name), problems, said, None, 1))
     assert tally.input == len(said)
     assert tally.rejected == sum(not any(attempts) for attempts in said)
+
+
+@given(data=st.data())
+def test_a_block_that_takes_cells_made_ahead_of_it_has_the_bytes_of_one_that_asks_for_all(
+    data: st.DataObject,
+) -> None:
+    group = Group(name="sums", num_problems=12, num_groups=2)
+    rule = dataclasses.replace(RULE, method="race", delta=0.9, block_size=6)
+    step = next_step(group, rule, {})
+    assert isinstance(step, Block)
+    names = step.strategies[: data.draw(st.integers(1, len(step.strategies)))]
+    scores = {(row.problem_id, row.strategy): row for row in draw_scores(data, step)}
+    ids = list(dict.fromkeys(problem_id for problem_id, _ in scores))
+    problems = [
+        Problem(problem_id=each, task="sums", question="", target="", answer_type="exact")
+        for each in ids
+    ]
+    # Chunks are of more strategies than are left, and the last may reach into the next block.
+    num = data.draw(st.integers(1, len(ids)))
+    bounds = sorted({0, len(ids), *data.draw(st.lists(st.integers(0, len(ids))))})
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder)
+
+        def made(unit: str, ids: list[str], strategies: tuple[str, ...], part: Part | None) -> Any:
+            asked = [] if part is not None and part.is_merge else ids
+            score_unit = ScoreUnit(
+                name=UnitName(stage="scores", stage_key="k", unit=unit),
+                rows=((NOWHERE, tuple(range(len(ids)))),),
+                strategies=strategies,
+                role="student",
+                budget=Budget(max_tokens=1, max_model_len=None),
+                part=part,
+            )
+            rows = [scores[each, name] for name in strategies for each in asked]
+            about = [problem for problem in problems if problem.problem_id in ids]
+            return write_made(run_dir, score_unit, about, rows, [], lambda entry: [])
+
+        chunks = [
+            made(f"{first}-ahead", ids[first:last], step.strategies, Part(first=0, last=last))
+            for first, last in itertools.pairwise(bounds)
+            if first < num
+        ]
+        done = tuple(data.draw(st.permutations(chunks)))
+        merge = Part(first=0, last=0, is_merge=True, done=done)
+        merged = made("sums-000000", ids[:num], names, merge)
+        whole = made("sums-000001", ids[:num], names, None)
+        assert merged.counts == whole.counts
+        read = [read_records(run_dir, r.accepted, StudentScore) for r in (merged, whole)]
+        assert read[0] == read[1] and len(read[1]) == num * len(names)
