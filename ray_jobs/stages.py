@@ -227,9 +227,9 @@ def _discarding(run_dir: Path, cuts: Cuts, ahead: Ahead | None, advance: Advance
     """The function, after the files of a committed unit's parts are removed: it has their rows."""
 
     def committed(receipt: Receipt) -> None:
-        cut = cuts.give_up(receipt.unit)
-        parts = cut.done if cut is not None else []
+        cuts.give_up(receipt.unit)
         # Those of chunks may hold cells of the next block too.
+        parts = cuts.merged.pop(receipt.unit, ())
         stale = [part for part in parts if part.unit == receipt.unit]
         if ahead is not None:
             ahead.committed(receipt)
@@ -243,8 +243,10 @@ def _discarding(run_dir: Path, cuts: Cuts, ahead: Ahead | None, advance: Advance
 def _remove_work_ahead(run_dir: Path, ahead: Ahead) -> None:
     """Removes the files of what is left of it, once no engine runs that could write more."""
     for unit in ahead.end():
-        # Nobody has read the receipt of one that was finished last.
-        for path in (run_dir / unit.name.stage).glob(f"{glob.escape(unit.name.unit)}.*"):
+        # Nobody has read the receipt of one that was finished last. Another driver may have taken
+        # over and work on the same cells.
+        own = f"{glob.escape(unit.name.unit)}.*-{unit.name.driver}.arrow"
+        for path in (run_dir / unit.name.stage).glob(own):
             path.unlink(missing_ok=True)
     _remove_files(run_dir, ahead.take_stale())
 

@@ -103,16 +103,24 @@ class Ahead:
         race = self.races.get(unit.name.group)
         return race is None or race.block.name.unit != unit.name.unit
 
-    def open_block(self, block: ScoreUnit) -> list[tuple[Range, Chunk]]:
-        """The ranges of a new block's problems that lie in chunks, with these, in order."""
+    def open_block(self, block: EngineUnit) -> dict[Range, Receipt | None]:
+        """The ranges of a new block's problems that lie in chunks, in order, with their receipts.
+
+        A receipt is None while an engine works on the chunk: `took` then says that it was for this
+        block.
+        """
+        assert isinstance(block, ScoreUnit)
         race = self.races.setdefault(block.name.group, _Race(block=block))
         race.block = block
         self.num_needed += block.num_requests
-        start, found = race.so_far.first, []
+        start = race.so_far.first
+        found: dict[Range, Receipt | None] = {}
         for chunk in race.chunks:
             first, last = max(chunk.first, start), min(chunk.last, race.end)
             if first < last:
-                found.append(((first - start, last - start), chunk))
+                found[first - start, last - start] = chunk.receipt
+                if chunk.receipt is None:
+                    chunk.needed_by.append((block.name.unit, (first - start, last - start)))
                 used = (last - first) * len(block.strategies)
                 self.num_used += used
                 self.num_dropped += (last - first) * len(chunk.unit.strategies) - used

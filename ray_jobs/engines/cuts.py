@@ -36,6 +36,8 @@ class Cuts:
 
     cuts: dict[str, Cut] = field(default_factory=dict)
     """Name of a unit -> its cut."""
+    merged: dict[str, tuple[Receipt, ...]] = field(default_factory=dict)
+    """Name of a unit that is merged and not committed yet -> its parts."""
 
     def parts(self, unit: EngineUnit, num: int) -> list[EngineUnit]:
         """The unit as `num` parts of about equal size, or as many as it has problems."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca2_gen.run_directory.units import Receipt
-from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
+from ray_jobs.dispatch.leases import EngineUnit
 from ray_jobs.dispatch.receipts import LOST, Advance, Tally, ready_receipts
 from ray_jobs.engines.ahead import Ahead
 from ray_jobs.engines.cuts import Cuts, range_of, spread
@@ -147,17 +147,10 @@ class EngineWork:
             return
         opening = [unit for unit in self.waiting if self.ahead.is_opening(unit)]
         for unit in opening:
-            assert isinstance(unit, ScoreUnit)
-            covered = self.ahead.open_block(unit)
-            if not covered:
-                continue
-            for ends, chunk in covered:
-                if chunk.receipt is None:
-                    chunk.needed_by.append((unit.name.unit, ends))
-            done = {ends: chunk.receipt for ends, chunk in covered}
-            parts = self.cuts.rest(unit, done, max(1, num_idle // len(opening)))
-            self.waiting.remove(unit)
-            self.waiting.extendleft(reversed(parts))
+            if covered := self.ahead.open_block(unit):
+                parts = self.cuts.rest(unit, covered, max(1, num_idle // len(opening)))
+                self.waiting.remove(unit)
+                self.waiting.extendleft(reversed(parts))
 
     def _work_ahead(self, takers: list[Replica]) -> None:
         """Gives engines with room for more some cells of blocks to come."""
@@ -239,7 +232,9 @@ class EngineWork:
     def _take_in(self, replica: Replica, generator: Any, receipt: Receipt) -> None:
         """Keeps a receipt for the commit, unless it covers only a part of a unit."""
         unit = replica.open_[generator].pop(receipt.unit)
-        if not _is_merge(unit):  # which asks the engine nothing
+        if unit.part is not None and unit.part.is_merge:  # it asks the engine nothing
+            self.cuts.merged[receipt.unit] = unit.part.done
+        else:
             self.replicas.succeeded(replica)
         whole: Receipt | None = receipt
         if generator is self.trial:
