@@ -140,7 +140,8 @@ def _config(run_dir: Path, way: str, num_tasks: int, num_engines: int, sequences
 
 def store_grid(run_dir: Path) -> None:
     """Scores the microworld's tasks under all strategies, by the real student."""
-    config = load_config(CONFIG, [f"run_dir={run_dir}", "selection.method=full_grid"])
+    every = ["selection.method=full_grid", "selection.scored_problems=1000000"]
+    config = load_config(CONFIG, [f"run_dir={run_dir}", *every])
     with open_run(config.model_copy(update={"decontaminate": None}), _untracked) as run:
         read_tasks(run)
         score_student(run)

