@@ -36,7 +36,7 @@ from tests.ray_jobs.test_pipeline import dataset_bytes
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 OUT_WITHIN_SECONDS = 10.0
-"""`ray job stop` kills after 3 seconds; a machine that runs other tests beside this one gets more."""
+"""`ray job stop` kills after 3 seconds; a machine that is busy with other tests gets more."""
 SLOW = {f"sums/train/s{n}": 0.4 for n in range(28)}
 
 
