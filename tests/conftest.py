@@ -267,23 +267,40 @@ def write_config(tmp_path: Path, chatml_dir: Path) -> Write:
     """A function that writes a small scripted run's config below a folder, and its path."""
 
     def write(
-        folder: Path = tmp_path, *, sections: str = "", student: str = "", selection: str = ""
+        folder: Path = tmp_path,
+        *,
+        sections: str = "",
+        student: str = "",
+        selection: str = "",
+        day: str = DAY,
     ) -> Path:
         return write_run_config(
-            folder, chatml_dir, sections=sections, student=student, selection=selection
+            folder, chatml_dir, sections=sections, student=student, selection=selection, day=day
         )
 
     return write
 
 
+DAY = "2026-01-15"
+"""The day of runs in tests: a run that begins after midnight must equal one that began before."""
+
+
 def write_run_config(
-    folder: Path, tokenizer: Path, *, sections: str = "", student: str = "", selection: str = ""
+    folder: Path,
+    tokenizer: Path,
+    *,
+    sections: str = "",
+    student: str = "",
+    selection: str = "",
+    day: str = DAY,
 ) -> Path:
+    """The path of a small scripted run's config; without a day, its template_date is not set."""
     write_tasks(folder)
     file = folder / "run.toml"
     file.write_text(
         f"""
 run_dir = "{folder / "run"}"
+{f'template_date = "{day}"' if day else ""}
 rows_per_unit = 8
 [[tasks]]
 name = "sums"

@@ -30,7 +30,7 @@ def race_line(config: Config, strategies: Strategies) -> str:
         how = f"they are asked ahead of it, which may cost as much as the full grid, {most:,} cells"
     else:
         how = (
-            "they are asked ahead of it while about a tenth of its cells at most is dropped; "
+            "they are asked ahead of it only as far as a tenth of its cells can be dropped; "
             f'dispatch.prefer = "shortest_time" keeps them busy for up to {most:,} cells, the full '
             "grid"
         )

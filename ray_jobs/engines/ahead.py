@@ -22,8 +22,8 @@ from ray_jobs.dispatch.leases import EngineUnit, Part, RaceSoFar, Rows, ScoreUni
 from ray_jobs.engines.cuts import Range
 
 MOST_DROPPED = Fraction(1, 10)
-"""Highest share of cells that are expected to be dropped, of those that blocks needed so far, where
-the fewest tokens are preferred."""
+"""Cells that may be dropped at most, over those that blocks needed so far, where the fewest
+tokens are preferred."""
 CHUNKS_PER_ENGINE = 8
 """Approximate number of chunks that fill an engine, so that each is done soon."""
 
@@ -208,16 +208,13 @@ class Ahead:
             self.stale.append(chunk.receipt)
 
     def _may_ask(self, num_cells: int) -> bool:
-        """Whether the cells that are expected to be dropped stay few with so many more."""
+        """Whether the dropped cells stay few even if no block needs these, nor those at risk."""
         if self.prefer == "shortest_time":
             return True
         at_risk = sum(
             chunk.cells(race.end) for race in self.races.values() for chunk in race.chunks
         )
-        # Rule of succession: half are expected to be dropped before anything is known.
-        share = Fraction(self.num_dropped + 1, self.num_dropped + self.num_used + 2)
-        expected = self.num_dropped + share * (at_risk + num_cells)
-        return expected <= MOST_DROPPED * self.num_needed
+        return self.num_dropped + at_risk + num_cells <= MOST_DROPPED * self.num_needed
 
     def _unit(self, race: _Race, first: int, last: int) -> ScoreUnit:
         so_far, block = race.so_far, race.block

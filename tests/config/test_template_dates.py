@@ -34,7 +34,7 @@ def record(run_dir: str, config: Config) -> None:
 def test_a_date_is_taken_from_the_config_in_either_spelling(
     write_config: Write, written: str
 ) -> None:
-    config = load_config(write_config(), [f"template_date={written}"])
+    config = load_config(write_config(day=""), [f"template_date={written}"])
     assert config.template_date == "2026-03-04"
 
 
@@ -55,14 +55,14 @@ def test_a_date_is_taken_from_the_config_in_either_spelling(
 )
 def test_what_is_no_day_is_refused_in_one_line(write_config: Write, written: str) -> None:
     with pytest.raises(ValueError, match="template_date") as refused:
-        load_config(write_config(), [f"template_date={written}"])
+        load_config(write_config(day=""), [f"template_date={written}"])
     assert "\n" not in str(refused.value)
 
 
 def test_without_a_date_it_is_the_day_of_the_first_start_and_stays_so(
     write_config: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write_config()
+    file = write_config(day="")
     set_today(monkeypatch, "2026-11-29")
     first = load_config(file)
     assert first.template_date == "2026-11-29"
@@ -80,7 +80,7 @@ def test_without_a_date_it_is_the_day_of_the_first_start_and_stays_so(
 def test_a_record_that_says_nothing_leaves_today(
     write_config: Write, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
-    file = write_config()
+    file = write_config(day="")
     run_dir = file.parent / "run"
     run_dir.mkdir()
     (run_dir / "config.json").write_text(body)
@@ -89,4 +89,4 @@ def test_a_record_that_says_nothing_leaves_today(
 
 
 def test_a_config_that_travels_leaves_the_day_to_where_the_run_is(write_config: Write) -> None:
-    assert read_config(write_config()).template_date is None
+    assert read_config(write_config(day="")).template_date is None
