@@ -42,7 +42,7 @@ PLAN = "faults.json"
 REQUESTS = "requests.log"
 RESOURCE = "ORCA2_TEST_RESOURCE"
 """Variable that names a resource that a node must have to take an engine: scripted engines need
-none and may go to the head, which no test can remove."""
+none and may go to the head, which no test can remove. `NAME=1` takes one of it for each engine."""
 
 
 def plant(run_dir: Path, **faults: Any) -> None:
@@ -179,6 +179,7 @@ if __name__ == "__main__":
     placement.EngineActor = FaultyActor  # type: ignore[misc]
     if RESOURCE in os.environ:
         options = placement.actor_options
-        needed = {"resources": {os.environ[RESOURCE]: 0.001}}
+        resource, _, amount = os.environ[RESOURCE].partition("=")
+        needed = {"resources": {resource: float(amount or 0.001)}}
         placement.actor_options = lambda placed: options(placed) | needed
     main()

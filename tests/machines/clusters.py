@@ -17,9 +17,8 @@ from tests.pins import ROOT
 BLOCK = re.compile(r"^## Starting Ray$.*?^```sh$\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SIZES = ("--num-cpus=1", "--object-store-memory=100000000")
 """What the documentation leaves to Ray: all that the host has."""
-ENGINE_RESOURCE = "engines"
-ENGINES = f'--resources={{"{ENGINE_RESOURCE}": 0.001}}'
-"""An option that makes a node one that takes one planted engine: it stands for a GPU."""
+ENGINES = '--resources={"engines": 1}'
+"""An option of a node that takes one of the engines of `drive_slowly`: it stands for a GPU."""
 DASHBOARD = "http://127.0.0.1:8265"
 PORT = 6379
 
@@ -119,9 +118,7 @@ def drive_slowly(
 ) -> Driver:
     """The same with engines whose faults a test plants, one on each node with room for one."""
     program = "python -m tests.faults.faulty"
-    return drive(
-        machine, head, config, run_dir, *sets, program=program, **{RESOURCE: ENGINE_RESOURCE}
-    )
+    return drive(machine, head, config, run_dir, *sets, program=program, **{RESOURCE: "engines=1"})
 
 
 def submit(machine: Machine, config: Path, run_dir: Path, *sets: str) -> Driver:

@@ -159,7 +159,8 @@ class Site:
         """
         number = len(self.machines) + 1
         name = f"machine-{number}"
-        own = self.stack.enter_context(_empty_directory())
+        own = self.shared / f"own-{name}"  # empty but inside the machine
+        own.mkdir(exist_ok=True)
         paths = (str(path) for path in (self.shared, ROOT, sys.prefix, sys.base_prefix))
         apart = ["unshare", *SPACES, "--fork", "--kill-child", "--propagation=private"]
         places = [str(own), str(self.shared / "hosts"), str(Path.home()), *paths]
@@ -267,12 +268,3 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _wait_for_all(started: list[subprocess.Popen[str]]) -> None:
     for process in started:
         process.wait(timeout=20)
-
-
-@contextmanager
-def _empty_directory() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="orca2-machine-"))
-    try:
-        yield path
-    finally:
-        path.rmdir()
