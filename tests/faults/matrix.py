@@ -460,7 +460,7 @@ MATRIX = (
         *_in(_LOCK, "clocks_of_other_hosts_play_no_part"),
         *_in(
             "machines/test_clocks.py",
-            "a_run_is_kept_and_whole_where_clocks_are_an_hour_apart",
+            "a_lock_is_kept_by_the_living_and_taken_from_the_lost_where_clocks_are_an_hour_apart",
         ),
     ),
     _fault(

@@ -219,6 +219,8 @@ def skip_without_machines() -> None:
         pytest.skip(f"no {', '.join(missing)} here")
     if os.geteuid() != 0:
         pytest.skip("machines of namespaces need root")
+    if not Path("/dev/net/tun").exists():
+        pytest.skip("no /dev/net/tun here, for slow links")
     tried = "mount -t tmpfs x /tmp && ip link add x type bridge && ip link add y type veth"
     probe = subprocess.run(
         ["unshare", *SPACES, "--fork", "--propagation=private", "bash", "-c", tried],

@@ -1,10 +1,11 @@
-"""Machines whose clocks are an hour apart: rows are equal, and no lock is taken from the living."""
+"""Machines whose clocks are an hour apart: rows are equal, and a lock is its living holder's."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from orca2_gen.exit_codes import FAILED
 from tests.conftest import FinishedRun
 from tests.faults.faulty import hosts_asked, plant
-from tests.faults.oracle import assert_whole, committed
+from tests.faults.oracle import assert_whole, committed, snapshot
 from tests.machines.clusters import ENGINES, cluster_of, drive_slowly
 from tests.machines.namespaces import Site
 
@@ -41,7 +42,7 @@ def an_hour_ahead(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("is_ahead", [True, False], ids=["ahead", "behind"])
-def test_a_run_is_kept_and_whole_where_clocks_are_an_hour_apart(
+def test_a_lock_is_kept_by_the_living_and_taken_from_the_lost_where_clocks_are_an_hour_apart(
     alone: FinishedRun,
     machines: Site,
     tmp_path: Path,
@@ -63,7 +64,22 @@ def test_a_run_is_kept_and_whole_where_clocks_are_an_hour_apart(
     assert code == FAILED, refused
     assert re.search(WAITS.format(ours.name), refused, re.MULTILINE), refused
     assert "is in use by process" in refused and f"on {ours.name}; wait for it" in refused
-    code, printed = driver.ended()
+    driver.wait_until(lambda: {ours.name, theirs.name} <= hosts_asked(run_dir))
+    ours.kill()
+    driver.process.wait(timeout=20)
+    before = snapshot(run_dir)
+    code, printed = drive_slowly(theirs, head, alone.config_file, run_dir, *replicas).ended()
     assert code == 0, printed
-    assert {ours.name, theirs.name} <= hosts_asked(run_dir)
-    assert_whole(run_dir, alone.run_dir, printed=printed)
+    assert re.search(WAITS.format(ours.name), printed, re.MULTILINE), printed
+    started = first_starts(run_dir)
+    assert abs((started[ours.name] - started[theirs.name]).total_seconds() - apart) < HOUR / 2
+    assert_whole(run_dir, alone.run_dir, printed=refused + driver.printed + printed, before=before)
+
+
+def first_starts(run_dir: Path) -> dict[str, datetime]:
+    """Host -> the time of its first engine's start, by its own clock."""
+    logs = "".join(file.read_text() for file in (run_dir / "engines").glob("*.log"))
+    found: dict[str, datetime] = {}
+    for time, host in sorted(re.findall(r"start \w+ at (\S+) on (\S+)$", logs, re.MULTILINE)):
+        found.setdefault(host, datetime.fromisoformat(time))
+    return found

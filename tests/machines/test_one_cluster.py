@@ -11,7 +11,7 @@ from tests.faults.oracle import assert_whole
 from tests.machines.clusters import cluster_of, drive, hosts_of_engines, submit
 from tests.machines.namespaces import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_rows_of_three_machines_are_those_of_one_by_a_job_and_without(
