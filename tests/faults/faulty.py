@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ PLAN = "faults.json"
 REQUESTS = "requests.log"
 RESOURCE = "ORCA2_TEST_RESOURCE"
 """Variable that names a resource that a node must have to take an engine: scripted engines need
-none and may go to the head, which no test can remove."""
+none and may go to the head, which no test can remove. `NAME=1` takes one of it for each engine."""
 
 
 def plant(run_dir: Path, **faults: Any) -> None:
@@ -57,9 +58,19 @@ def happened(run_dir: Path, what: str) -> int:
 
 def asked(run_dir: Path) -> list[tuple[int, str]]:
     """(process id of the engine's actor, request id) of all requests to faulty engines so far."""
+    return [(int(pid), name) for pid, _, name in _requests(run_dir)]
+
+
+def hosts_asked(run_dir: Path) -> set[str]:
+    """The hosts whose faulty engines were asked anything so far."""
+    return {host for _, host, _ in _requests(run_dir)}
+
+
+def _requests(run_dir: Path) -> list[list[str]]:
+    """Process id, host and request id of each request so far."""
     log = run_dir.parent / REQUESTS
     lines = log.read_text().splitlines() if log.exists() else []
-    return [(int(pid), name) for pid, name in (line.split(" ", 1) for line in lines)]
+    return [line.split(" ", 2) for line in lines]
 
 
 class FaultyEngine:
@@ -75,7 +86,7 @@ class FaultyEngine:
         if request.problem_id == WARM_UP:
             return await self._engine.generate(request)
         with open(self._run_dir.parent / REQUESTS, "a") as log:
-            print(os.getpid(), request.request_id, file=log)
+            print(os.getpid(), platform.node(), request.request_id, file=log)
         self._requests += 1
         if self._plan.get("allocate_mb", 0) and mark(self._run_dir, "allocate_mb", 1):
             self._allocated = bytearray(self._plan["allocate_mb"] << 20)
@@ -168,6 +179,7 @@ if __name__ == "__main__":
     placement.EngineActor = FaultyActor  # type: ignore[misc]
     if RESOURCE in os.environ:
         options = placement.actor_options
-        needed = {"resources": {os.environ[RESOURCE]: 0.001}}
+        resource, _, amount = os.environ[RESOURCE].partition("=")
+        needed = {"resources": {resource: float(amount or 0.001)}}
         placement.actor_options = lambda placed: options(placed) | needed
     main()

@@ -146,6 +146,15 @@ MATRIX = (
         10,
         "node lost",
         *_in("faults/test_clusters.py", "10_a_node_that_is_lost_with_its_engine_costs_no_row"),
+        *_in(
+            "machines/test_lost_machines.py",
+            "a_machine_that_is_cut_off_and_then_killed_costs_no_row",
+            "a_run_whose_drivers_machine_is_lost_goes_on_from_another_machine",
+        ),
+        *_in(
+            "machines/test_joining_machine.py",
+            "a_machine_that_joins_late_is_given_the_engine_that_had_no_room",
+        ),
     ),
     _fault(
         11,
@@ -449,6 +458,10 @@ MATRIX = (
         "clock jumps",
         *_in("faults/test_drivers.py", "39_no_wait_and_no_decision_uses_the_wall_clock"),
         *_in(_LOCK, "clocks_of_other_hosts_play_no_part"),
+        *_in(
+            "machines/test_clocks.py",
+            "a_lock_is_kept_by_the_living_and_taken_from_the_lost_where_clocks_are_an_hour_apart",
+        ),
     ),
     _fault(
         40,
@@ -514,6 +527,10 @@ MATRIX = (
         *_in(
             "faults/test_drivers.py",
             "45_lost_and_failed_calls_between_ray_processes_double_nothing",
+        ),
+        *_in(
+            "machines/test_slow_link.py",
+            "a_driver_and_an_engine_behind_a_slow_link_make_the_same_rows",
         ),
     ),
     _fault(
