@@ -36,15 +36,10 @@ from rich.console import Console
 
 from benchmarks.assembly.feeds import feed
 from benchmarks.assembly.ground import MICROWORLD, Ground, pair_config
+from benchmarks.assembly.made import Made
 from benchmarks.assembly.methods import careful, grid, replayed, usual
 from benchmarks.assembly.ours import run_ours
-from benchmarks.assembly.split import (
-    CONTENDERS,
-    Pair,
-    contender_table,
-    document,
-    factor_table,
-)
+from benchmarks.assembly.split import Pair, contender_table, document, factor_table
 from benchmarks.throughput.machine import binding, roomy_ray
 
 WIDTH = 130
@@ -87,24 +82,26 @@ def run_pair(number: int, folder: Path, options: argparse.Namespace) -> tuple[Pa
     config = pair_config(options.config, run_dir, options.overrides, is_tiny=options.tiny)
     ours = run_ours(config)
     ground = ours.ground
+    _tell(number, "ours", ours.made)
     strategies, student = grid(ground)
-    pair = Pair(
-        ours=ours.made,
-        usual=usual(ground, strategies, student),
-        careful=careful(ground, strategies, student),
-        replayed=replayed(ground, ours.asked_student, ours.asked_teacher, ours.made.chosen),
-        fed=feed(ground, "student", ours.asked_student, batches_first=number % 2 == 0)
-        + feed(ground, "teacher", ours.asked_teacher, batches_first=number % 2 == 1),
+    made = {"ours": ours.made}
+    for name, make in {"usual": usual, "careful": careful}.items():
+        made[name] = make(ground, strategies, student)
+        _tell(number, name, made[name])
+    made["replayed"] = replayed(ground, ours.asked_student, ours.asked_teacher, ours.made.chosen)
+    _tell(number, "replayed", made["replayed"])
+    fed = feed(ground, "student", ours.asked_student, batches_first=number % 2 == 0)
+    fed += feed(ground, "teacher", ours.asked_teacher, batches_first=number % 2 == 1)
+    return Pair(**made, fed=fed), ground
+
+
+def _tell(number: int, name: str, made: Made) -> None:
+    print(
+        f"pair {number + 1}, {name}: {len(made.rows)} rows in {made.engine_seconds:.1f} "
+        f"engine-seconds, {made.rows_per_engine_second:.2f} a second",
+        file=sys.stderr,
+        flush=True,
     )
-    for name in CONTENDERS:
-        made = getattr(pair, name)
-        print(
-            f"pair {number + 1}, {name}: {len(made.rows)} rows in {made.engine_seconds:.1f} "
-            f"engine-seconds, {made.rows_per_engine_second:.2f} a second",
-            file=sys.stderr,
-            flush=True,
-        )
-    return pair, ground
 
 
 def _settings(ground: Ground) -> dict[str, object]:
