@@ -41,6 +41,7 @@ from benchmarks.assembly.methods import careful, grid, replayed, usual
 from benchmarks.assembly.ours import run_ours
 from benchmarks.assembly.split import Pair, contender_table, document, factor_table
 from benchmarks.throughput.machine import binding, roomy_ray
+from orca2_gen.config.schema import Config
 
 WIDTH = 130
 
@@ -73,14 +74,20 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.pairs < 1:
         parser.error(f"--pairs is {options.pairs}; expected at least 1")
+    try:  # before anything starts
+        _config(options, Path("runs/headline"))
+    except ValueError as error:
+        parser.error(str(error))
     return options
+
+
+def _config(options: argparse.Namespace, run_dir: Path) -> Config:
+    return pair_config(options.config, run_dir, options.overrides, is_tiny=options.tiny)
 
 
 def run_pair(number: int, folder: Path, options: argparse.Namespace) -> tuple[Pair, Ground]:
     """One pair: ours, then the assemblies, then our requests on their path and on a bare engine."""
-    run_dir = folder / f"run-{number}"
-    config = pair_config(options.config, run_dir, options.overrides, is_tiny=options.tiny)
-    ours = run_ours(config)
+    ours = run_ours(_config(options, folder / f"run-{number}"))
     ground = ours.ground
     _tell(number, "ours", ours.made)
     strategies, student = grid(ground)

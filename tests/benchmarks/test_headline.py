@@ -46,8 +46,18 @@ def test_one_tiny_pair_goes_through_and_its_last_line_is_the_document() -> None:
     assert any("first_accepted" in line for line in tables)
 
 
-def test_a_number_of_pairs_that_cannot_be_is_told_in_one_line() -> None:
-    command = [sys.executable, "-m", "benchmarks.headline", "--pairs", "0"]
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (("--pairs", "0"), "--pairs is 0; expected at least 1"),
+        (("--config", "ray_jobs/configs/rehearsal.toml"), "student is no vLLM engine"),
+        (("--config", "absent.toml"), "absent.toml"),
+        (("--set", "rationales.max_attempts=many"), "rationales.max_attempts"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(given: tuple[str, ...], line: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.headline", *given]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert ended.returncode == 2
-    assert "--pairs is 0; expected at least 1" in ended.stderr
+    assert line in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
