@@ -107,6 +107,8 @@ MAY_IMPORT = {
         "decontamination": "planted_copies",
         "dispatch_scale": "",
         "generation_throughput": "throughput",
+        "assembly": "throughput",
+        "headline": "throughput assembly",
         "host": "throughput generation_throughput",
         "first_light": "host",
         "grading_speed": "marked_answers",

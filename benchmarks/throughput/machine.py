@@ -54,6 +54,16 @@ def engines_at_rest() -> tuple[list[list[int]], dict[str, float]]:
     return bound, {name: round(cores, 3) for name, cores in burnt.items() if cores >= 0.005}
 
 
+def engine_processes() -> list[Any]:
+    """The processes of vLLM that were started here and still run."""
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if each.name().startswith("VLLM::"):
+                found.append(each)
+    return found
+
+
 def _cpu_seconds(processes: list[Any]) -> dict[tuple[int, str], float]:
     """Process id and name -> processor seconds so far, for those that still run."""
     seconds = {}
