@@ -33,9 +33,8 @@ from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
 from orca2_gen.tasks.soundness import notes_on
 from ray_jobs import file_stages
 from ray_jobs.decontamination import found_copies
-from ray_jobs.dispatch.leases import EngineUnit, ReadLease, UnitLease
+from ray_jobs.dispatch.leases import EngineUnit, ReadLease, Rows, UnitLease
 from ray_jobs.dispatch.receipts import check_task, unwrapped
-from ray_jobs.engines.ahead import Ahead
 from ray_jobs.overlapped import score_and_teach
 from ray_jobs.run import Run
 from ray_jobs.stages import run_engines, run_files
@@ -96,14 +95,14 @@ def score_student(run: Run) -> None:
         return [] if group.is_judged else score_units(run, group, problems)
 
     is_race = run.rule.is_race
-    ahead = Ahead(
-        rows_of=lambda group, numbers: problem_rows(problems[group], numbers),
-        prefer=run.config.dispatch.prefer,
-    )
+
+    def rows_ahead(group: str, numbers: Sequence[int]) -> Rows:
+        return problem_rows(problems[group], numbers)
+
     run_engines(
         *(run, "scores", scored, units, next_block if is_race else None),
         successor=run.config.needed_judge or run.config.teacher,
-        ahead=ahead if is_race else None,
+        rows_ahead=rows_ahead if is_race else None,
     )
 
 

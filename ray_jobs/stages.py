@@ -22,7 +22,7 @@ from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.dispatch.receipts import Advance, Receipts, Tally
-from ray_jobs.engines.ahead import Ahead
+from ray_jobs.engines.ahead import Ahead, FindRows
 from ray_jobs.engines.cuts import Cuts
 from ray_jobs.engines.devices import Devices
 from ray_jobs.engines.logs import FOLDER, EngineLog
@@ -62,7 +62,7 @@ def run_engines(
     units: Sequence[EngineUnit],
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
     successor: EngineConfig | None = None,
-    ahead: Ahead | None = None,
+    rows_ahead: FindRows | None = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 
@@ -74,10 +74,13 @@ def run_engines(
         following: a committed receipt -> units that it makes possible, which go before others; None
             if all units are known from the start.
         successor: engine that starts when this stage has ended, if any.
-        ahead: work ahead of the units that `following` makes possible, if any.
+        rows_ahead: finder of problems that are asked about before `following` makes their unit
+            possible; None if none are.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
+    prefer = run.config.dispatch.prefer
+    ahead = Ahead(rows_of=rows_ahead, prefer=prefer) if rows_ahead is not None else None
     if units:
         with run.track(stage, len(units) if following is None else None) as show:
 
@@ -181,25 +184,7 @@ def engine_work(
         makes_rows: whether the dataset's rows depend on what the engines answer.
         ahead: work ahead of the units, if any.
     """
-    model = Path(engine_directory(engine)).name
-
-    def say(line: str) -> None:
-        run.say(f"{model}: {line}" if is_shared else line)
-
-    def record(versions: Versions) -> None:
-        if makes_rows:
-            record_versions(run.run_dir, [versions])
-
-    replicas = Replicas(
-        _starter(run, engine, is_shared),
-        engine.replicas,
-        run.config.dispatch,
-        say,
-        are_held=are_held,
-        record=record,
-        devices=Devices(say, room_for(placement_on(engine, run.nodes)), run.failed_devices),
-        keep_nodes=is_shared,
-    )
+    replicas = _replicas(run, engine, is_shared, are_held, makes_rows)
     run.replicas.append(replicas)
     cuts = Cuts()
     try:
@@ -238,6 +223,31 @@ def _discarding(run_dir: Path, cuts: Cuts, ahead: Ahead | None, advance: Advance
         advance(receipt)
 
     return committed
+
+
+def _replicas(
+    run: Run, engine: EngineConfig, is_shared: bool, are_held: bool, makes_rows: bool
+) -> Replicas:
+    """The Replicas of a model, none of which is started."""
+    model = Path(engine_directory(engine)).name
+
+    def say(line: str) -> None:
+        run.say(f"{model}: {line}" if is_shared else line)
+
+    def record(versions: Versions) -> None:
+        if makes_rows:
+            record_versions(run.run_dir, [versions])
+
+    return Replicas(
+        _starter(run, engine, is_shared),
+        engine.replicas,
+        run.config.dispatch,
+        say,
+        are_held=are_held,
+        record=record,
+        devices=Devices(say, room_for(placement_on(engine, run.nodes)), run.failed_devices),
+        keep_nodes=is_shared,
+    )
 
 
 def _remove_work_ahead(run_dir: Path, ahead: Ahead) -> None:
