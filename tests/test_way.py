@@ -124,14 +124,14 @@ ray_jobs/cluster.py                               12      12
 ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/receipts.py                     17      17
-ray_jobs/dispatch/unit_receipts.py                77      77
-ray_jobs/engines/actor.py                        189     189
+ray_jobs/dispatch/unit_receipts.py                81      81
+ray_jobs/engines/actor.py                        184     184
 ray_jobs/engines/logs.py                           5       5
 ray_jobs/engines/own_process.py                   40      40
 ray_jobs/engines/versions.py                      41      41
 ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          137     137
-ray_jobs/stages.py                                23      23
+ray_jobs/stages.py                                24      24
 orca2_gen: files                                  99     102
 orca2_gen: lines                                6029    6173
 ray_jobs: files                                   12      12
