@@ -23,16 +23,19 @@ Engine-seconds count from when an engine can generate until the last row of its 
 student and teacher together; starts stand apart. For ours that includes grading, writing and
 committing, for ray.data.llm grading alone. Pairs alternate: ours, then the others.
 
-The last line on stdout is one JSON document.
+The last line on stdout is one JSON document; after an interrupt it tells of the finished pairs.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -44,25 +47,44 @@ from benchmarks.assembly.ours import run_ours
 from benchmarks.assembly.split import Pair, contender_table, document, factor_table
 from benchmarks.throughput.machine import binding, roomy_ray
 from orca2_gen.config.schema import Config
+from orca2_gen.exit_codes import INTERRUPTED
 
 WIDTH = 130
+Result = TypeVar("Result")
 
 
 def main() -> None:
-    """Runs the pairs and prints tables and the JSON line."""
+    """Runs the pairs and prints tables and the JSON line; the code is 75 after an interrupt."""
     options = _options()
     bound = binding(None)
     with tempfile.TemporaryDirectory(prefix="orca2-headline-") as folder, roomy_ray():
-        pairs = []
-        for number in range(options.pairs):
-            pair, ground = run_pair(number, Path(folder), options)
-            pairs.append(pair)
-    problems = [problem for found in ground.problems.values() for problem in found]
-    found = document(pairs, problems, bound | _settings(ground))
+        make = functools.partial(run_pair, folder=Path(folder), options=options)
+        found = finished(make, options.pairs)
+    pairs, ground = [pair for pair, _ in found], found[-1][1]
+    problems = [problem for each in ground.problems.values() for problem in each]
+    told = document(pairs, problems, bound | _settings(ground))
     out = Console(width=None if Console().is_terminal else WIDTH)
-    out.print(contender_table(found))
-    out.print(factor_table(found))
-    print(json.dumps(found))
+    out.print(contender_table(told))
+    out.print(factor_table(told))
+    print(json.dumps(told))
+    if len(pairs) < options.pairs:
+        sys.exit(INTERRUPTED)
+
+
+def finished(make: Callable[[int], Result], count: int) -> list[Result]:
+    """What is made for each number below `count`, or before an interrupt.
+
+    Raises:
+        KeyboardInterrupt: it came before the first was made.
+    """
+    found: list[Result] = []
+    try:
+        for number in range(count):
+            found.append(make(number))
+    except KeyboardInterrupt:
+        if not found:
+            raise
+    return found
 
 
 def _options() -> argparse.Namespace:

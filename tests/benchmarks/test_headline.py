@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.assembly.split import CAUSES
+from benchmarks.headline import finished
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 1200
@@ -61,3 +62,21 @@ def test_a_mistake_is_told_before_anything_starts(given: tuple[str, ...], line: 
     assert ended.returncode == 2
     assert line in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_an_interrupt_leaves_the_pairs_that_are_finished(last: int) -> None:
+    def make(number: int) -> int:
+        if number == last:
+            raise KeyboardInterrupt
+        return number
+
+    assert finished(make, 3) == list(range(last))
+
+
+def test_an_interrupt_in_the_first_pair_leaves_nothing_to_tell() -> None:
+    def make(number: int) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finished(make, 3)
