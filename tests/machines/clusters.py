@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.faulty import RESOURCE
+from tests.conftest import NUM_SUMS
+from tests.faults.faulty import RESOURCE, plant
 from tests.machines.namespaces import Machine
 from tests.pins import ROOT
 
@@ -111,6 +112,13 @@ def drive(
         RAY_ADDRESS=f"{head.name}:{PORT}",
         **variables,
     )
+
+
+def plant_slow_problems(run_dir: Path, seconds: float) -> None:
+    """Plans problems that take so long, and of which no block is done before both engines began."""
+    problems = [f"sums/train/s{number}" for number in range(NUM_SUMS)]
+    logs = {name: f"engines/*-{number % 2}.log" for number, name in enumerate(problems)}
+    plant(run_dir, slow=dict.fromkeys(problems, seconds), waits_for=logs)
 
 
 def drive_slowly(

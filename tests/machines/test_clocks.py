@@ -12,15 +12,14 @@ import pytest
 
 from orca2_gen.exit_codes import FAILED
 from tests.conftest import FinishedRun
-from tests.faults.faulty import hosts_asked, plant
+from tests.faults.faulty import hosts_asked
 from tests.faults.oracle import assert_whole, committed, snapshot
-from tests.machines.clusters import ENGINES, cluster_of, drive_slowly
+from tests.machines.clusters import ENGINES, cluster_of, drive_slowly, plant_slow_problems
 from tests.machines.namespaces import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 HOUR = 3600
-SLOW = {f"sums/train/s{n}": 8.0 for n in range(28)}
 WAITS = "^waiting 45 s to see whether process \\d+ on {} still lives$"
 
 
@@ -56,7 +55,7 @@ def test_a_lock_is_kept_by_the_living_and_taken_from_the_lost_where_clocks_are_a
     assert abs(apart - (HOUR if is_ahead else -HOUR)) < 60
     cluster_of(head, ours, theirs, options=[ENGINES])
     run_dir = tmp_path / "run"
-    plant(run_dir, slow=SLOW)
+    plant_slow_problems(run_dir, 8.0)
     replicas = ("student.replicas=2", "teacher.replicas=2")
     driver = drive_slowly(ours, head, alone.config_file, run_dir, *replicas)
     driver.wait_until(lambda: run_dir.exists() and committed(run_dir)["scores"] > 0)

@@ -9,14 +9,13 @@ import pytest
 
 from orca2_gen.run_directory.ledger import read_ledger
 from tests.conftest import FinishedRun
-from tests.faults.faulty import hosts_asked, plant
+from tests.faults.faulty import hosts_asked
 from tests.faults.oracle import assert_whole, committed, snapshot
-from tests.machines.clusters import ENGINES, cluster_of, drive_slowly
+from tests.machines.clusters import ENGINES, cluster_of, drive_slowly, plant_slow_problems
 from tests.machines.namespaces import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-SLOW = {f"sums/train/s{n}": 4.0 for n in range(28)}
 REPLICAS = ("student.replicas=2", "teacher.replicas=2")
 
 
@@ -26,7 +25,7 @@ def test_a_machine_that_is_cut_off_and_then_killed_costs_no_row(
     head, second, third = (machines.add() for _ in range(3))
     cluster_of(head, second, third, options=[ENGINES])
     run_dir = tmp_path / "run"
-    plant(run_dir, slow=SLOW)
+    plant_slow_problems(run_dir, 4.0)
     driver = drive_slowly(head, head, alone.config_file, run_dir, *REPLICAS)
     driver.wait_until(lambda: third.name in hosts_asked(run_dir))
     third.cut_off()
@@ -45,7 +44,7 @@ def test_a_run_whose_drivers_machine_is_lost_goes_on_from_another_machine(
     head, second, third = (machines.add() for _ in range(3))
     cluster_of(head, second, third, options=[ENGINES])
     run_dir = tmp_path / "run"
-    plant(run_dir, slow=SLOW)
+    plant_slow_problems(run_dir, 4.0)
     lost = drive_slowly(second, head, alone.config_file, run_dir, *REPLICAS)
     lost.wait_until(lambda: run_dir.exists() and committed(run_dir)["scores"] > 0)
     lost.wait_until(lambda: {second.name, third.name} <= hosts_asked(run_dir))

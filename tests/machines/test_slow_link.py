@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FinishedRun
-from tests.faults.faulty import hosts_asked, plant
+from tests.faults.faulty import hosts_asked
 from tests.faults.oracle import assert_whole
-from tests.machines.clusters import ENGINES, PORT, cluster_of, drive_slowly
+from tests.machines.clusters import ENGINES, PORT, cluster_of, drive_slowly, plant_slow_problems
 from tests.machines.namespaces import Site
 from tests.machines.slow_link import DELAY_SECONDS
 
@@ -30,7 +30,7 @@ def test_a_driver_and_an_engine_behind_a_slow_link_make_the_same_rows(
     cluster_of(head, near, far, options=[ENGINES])
     assert float(far.run("python", "-c", CONNECT, head.name, str(PORT))) >= 2 * DELAY_SECONDS
     run_dir = tmp_path / "run"
-    plant(run_dir)
+    plant_slow_problems(run_dir, 2.0)
     replicas = ("student.replicas=2", "teacher.replicas=2")
     code, printed = drive_slowly(far, head, alone.config_file, run_dir, *replicas).ended()
     assert code == 0, printed
