@@ -14,6 +14,8 @@ import pytest
 from tests.machines.namespaces import Machine, Site, skip_without_machines
 from tests.pins import ROOT
 
+pytestmark = pytest.mark.slow
+
 LISTEN = """
 import socket
 with socket.create_server(("", 7000)) as server:
