@@ -133,6 +133,9 @@ def test_plan_says_where_the_engines_go(
         "  an answer ends with <|im_end|> (2)",
         "student: 1 scripted, no devices",
         "teacher: 1 scripted, no devices",
+        "scores: a race of 2 tasks opens 48 cells at a time, and 1 engine holds 256 sequences; "
+        "they work ahead of it only as far as a tenth of its cells can be dropped; "
+        'dispatch.prefer = "shortest_time" keeps them busy for up to 144 cells, the full grid',
     ]
 
 

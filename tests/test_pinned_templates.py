@@ -49,7 +49,7 @@ def begin_day(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
 def config_with(tmp_path: Path, template: str, student: str = "") -> Path:
     tokenizer = tmp_path / "tokenizer"
     write_tokenizer(tokenizer, byte_level_bpe(), template, eos_token="<|im_end|>")
-    return write_run_config(tmp_path, tokenizer, student=student)
+    return write_run_config(tmp_path, tokenizer, student=student, day="")
 
 
 def rows_of(run_dir: Path) -> list[tuple[int, ...]]:
@@ -114,7 +114,7 @@ def test_a_run_of_another_day_begins_anew_and_a_fork_keeps_the_day(
 def test_a_plain_template_makes_the_same_keys_on_any_day(
     write_config: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write_config()
+    file = write_config(day="")
     begin_day(monkeypatch, "2026-11-28")
     with open_run(load_config(file), quiet) as run:
         read_tasks(run)

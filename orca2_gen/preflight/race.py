@@ -27,15 +27,17 @@ def race_line(config: Config, strategies: Strategies) -> str:
         return ""
     most = num_tasks * rule.scored_problems * num_strategies
     if config.dispatch.prefer == "shortest_time":
-        how = f"they are asked ahead of it, which may cost as much as the full grid, {most:,} cells"
+        how = (
+            f"they always work ahead of it, which may cost as much as the full grid, {most:,} cells"
+        )
     else:
         how = (
-            "they are asked ahead of it only as far as a tenth of its cells can be dropped; "
+            "they work ahead of it only as far as a tenth of its cells can be dropped; "
             f'dispatch.prefer = "shortest_time" keeps them busy for up to {most:,} cells, the full '
             "grid"
         )
+    engines = f"{engine.replicas} engines hold" if engine.replicas > 1 else "1 engine holds"
     return (
         f"scores: a race of {num_tasks} task{'s' * (num_tasks > 1)} opens {opened:,} cells at a "
-        f"time, and {engine.replicas} engine{'s' * (engine.replicas > 1)} hold "
-        f"{held:,} sequences; {how}"
+        f"time, and {engines} {held:,} sequences; {how}"
     )
