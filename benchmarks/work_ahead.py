@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -122,11 +124,14 @@ def _config(run_dir: Path, way: str, num_tasks: int, num_engines: int, sequences
         ],
     )
     # Rows of copies are no copies here, and each copy is a race of its own.
-    tasks = [
-        task.model_copy(update={"name": f"{task.name}{COPY}{number}"})
-        for number in range(-(-num_tasks // len(config.tasks)))
-        for task in config.tasks
-    ]
+    copies = run_dir.parent / "tasks"
+    copies.mkdir()
+    tasks = []
+    for number in range(-(-num_tasks // len(config.tasks))):
+        for task in config.tasks:
+            name = f"{task.name}{COPY}{number}"
+            path = shutil.copyfile(task.path, copies / f"{name}.jsonl")  # no file is read twice
+            tasks.append(task.model_copy(update={"name": name, "path": str(path)}))
     student = ScriptedEngineConfig(
         engine="scripted",
         tokenizer=config.student.model,  # type: ignore[union-attr]
@@ -183,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for place, way in enumerate(WAYS)
             }
             figures[str(num)] = _rows(table, num, found)
+            print(num, json.dumps(figures[str(num)]), file=sys.stderr, flush=True)
     Console(width=100).print(table)
     print(json.dumps(figures))
 
