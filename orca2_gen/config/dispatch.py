@@ -24,8 +24,8 @@ class DispatchConfig(Section):
     """The use of engines that a race leaves idle, since each task's next problems are known only
     once those before them are scored. They are asked about problems to come under the strategies
     that are still in, and what a race does not need is dropped; rows are the same either way.
-    `"fewest_tokens"` does so only as far as a tenth of a race's own cells can be dropped at most,
-    and `"shortest_time"` always, which may cost as many tokens as the full grid. Schedule
+    `"fewest_tokens"` does so only while no more than a tenth of the races' own cells can be
+    dropped, and `"shortest_time"` always, which may cost as many tokens as the full grid. Schedule
     `"overlapped"` never does: the teacher takes the place."""
 
     max_failed_starts: int = Field(3, ge=1)
