@@ -1,17 +1,19 @@
 """Packed rows -> batches of tensors, in an order that a step's number alone determines.
 
-Shapes: B rows of this rank, T tokens per row (`seq_len`).
+Shapes: B rows of a forward pass on this rank, T tokens per row.
 
 A row holds whole examples, one after the other, then padding. Position ids restart at 0 with each
-example and with the padding. Given these, no attention mask and no cache, transformers lets a token
-attend only inside its own example (`masking_utils.find_packed_sequence_indices`).
+example and stay 0 in the padding, which so counts in no rotary scaling. Given these, no attention
+mask and no cache, transformers lets a token attend only inside its own example
+(`masking_utils.find_packed_sequence_indices`), in the models for which `isolation` found that it
+does. The others get the same examples in rows of their own, in the same steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ import torch
 from train.packing import Packing
 
 IGNORE_INDEX = -100
+PADDING_INDEX = -200
 
 
 class Encoded(Protocol):
@@ -39,30 +42,66 @@ class EncodedExamples(Protocol):
     def __getitem__(self, index: int, /) -> Encoded: ...
 
 
+Layout = Literal["packed", "apart", "alone"]
+"""Rows of a forward pass: packed rows, as `packing` has them; a row for each of their examples,
+padded to the longest; or one example without padding."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForwardPass:
+    """Rows that pass through the model together."""
+
+    input_ids_BT: torch.Tensor
+    labels_BT: torch.Tensor
+    """`input_ids` where there is loss, IGNORE_INDEX where there is none, PADDING_INDEX in the
+    padding; not shifted, the loss does that."""
+    position_ids_BT: torch.Tensor
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """One rank's rows of one optimizer step."""
 
-    input_ids_BT: torch.Tensor
-    labels_BT: torch.Tensor
-    """`input_ids` where there is loss, else IGNORE_INDEX; not shifted, the loss does that."""
-    position_ids_BT: torch.Tensor
+    passes: tuple[ForwardPass, ...]
     num_labelled_tokens: int
     num_tokens: int
     """Tokens without padding."""
+    sum_of_squares: int
+    """Of the examples' lengths, which is what attention costs."""
+
+    @property
+    def num_slots(self) -> int:
+        """Tokens with padding."""
+        return sum(each.labels_BT.numel() for each in self.passes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedExamples:
+    """Examples and the rows that they are packed into; a mixture has several."""
+
+    examples: EncodedExamples
+    packing: Packing
+    weight: float = 1.0
+    """Passes over the rows in one epoch."""
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows of one epoch, at least one."""
+        return max(1, round(self.weight * len(self.packing.rows)))
 
 
 def packed_batches(
-    examples: EncodedExamples,
-    packing: Packing,
+    mixture: Sequence[PackedExamples],
     *,
     rows_per_step: int,
     seed: int,
+    layout: Layout = "packed",
+    rows_per_forward: int | None = None,
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Endless batches from `start_step` on; `rows_per_step` counts the rows of all ranks.
+    """Endless batches from `start_step` on; `rows_per_step` counts the packed rows of all ranks.
 
     Step s takes the rows from s * rows_per_step on of an endless stream: epoch after epoch, each in
     its own permutation. So a step may reach into the next epoch, and the step alone is the position
@@ -78,48 +117,123 @@ def packed_batches(
     share = rows_per_step // world_size
     first = start_step * rows_per_step + rank * share
     while True:
-        rows = stream_rows(first, share, num_rows=len(packing.rows), seed=seed)
+        rows = []
+        for place, row in stream_rows(first, share, mixture, seed=seed):
+            part = mixture[place]
+            rows.append([part.examples[index] for index in part.packing.rows[row]])
         yield build_batch(
-            [[examples[index] for index in packing.rows[row]] for row in rows], packing.seq_len
+            rows,
+            max(part.packing.seq_len for part in mixture),
+            layout=layout,
+            rows_per_forward=rows_per_forward,
         )
         first += rows_per_step
 
 
-def stream_rows(first: int, count: int, *, num_rows: int, seed: int) -> list[int]:
-    """The rows at places `first` to `first + count` of the endless stream."""
-    rows: list[int] = []
+def stream_rows(
+    first: int, count: int, mixture: Sequence[PackedExamples], *, seed: int
+) -> list[tuple[int, int]]:
+    """The rows at places `first` to `first + count` of the endless stream: part and row in it."""
+    ends = np.cumsum([part.rows_per_epoch for part in mixture])
+    num_rows = int(ends[-1])
+    rows: list[tuple[int, int]] = []
     while len(rows) < count:
         epoch, start = divmod(first + len(rows), num_rows)
         permutation = np.random.default_rng([seed, epoch]).permutation(num_rows)
-        rows += permutation[start : start + count - len(rows)].tolist()
+        for index in permutation[start : start + count - len(rows)].tolist():
+            place = int(np.searchsorted(ends, index, side="right"))
+            in_part = index - int(ends[place]) + mixture[place].rows_per_epoch
+            rows.append((place, _row_of(mixture[place], place, epoch, in_part, seed)))
     return rows
 
 
-def build_batch(rows: Sequence[Sequence[Encoded]], seq_len: int) -> Batch:
-    """The Batch of these rows of examples, each row padded to `seq_len`."""
+def _row_of(part: PackedExamples, place: int, epoch: int, index: int, seed: int) -> int:
+    """The row of a part that stands for the epoch's row `index` of it.
+
+    A part that an epoch takes in other than whole passes goes on in the next epoch where it was.
+    """
+    num_rows = len(part.packing.rows)
+    if part.rows_per_epoch == num_rows:
+        return index
+    passes, row = divmod(epoch * part.rows_per_epoch + index, num_rows)
+    return int(np.random.default_rng([seed, place, passes]).permutation(num_rows)[row])
+
+
+def build_batch(
+    rows: Sequence[Sequence[Encoded]],
+    seq_len: int,
+    *,
+    layout: Layout = "packed",
+    rows_per_forward: int | None = None,
+) -> Batch:
+    """The Batch of these packed rows of examples.
+
+    Args:
+        rows: examples of each row.
+        seq_len: most tokens of a row.
+        layout: whether the rows are passed as they are, or example by example.
+        rows_per_forward: a pass has at most so many rows of `seq_len` slots; None is all rows.
+    """
+    share = rows_per_forward or len(rows)
+    examples = [example for row in rows for example in row]
+    if layout == "packed":
+        groups = [rows[first : first + share] for first in range(0, len(rows), share)]
+        passes = [_forward_pass(group, seq_len) for group in groups]
+    else:
+        num_slots = share * seq_len if layout == "apart" else 0
+        passes = [
+            _forward_pass([[each] for each in group], len(group[0].input_ids), restarts=False)
+            for group in _of_like_length(examples, num_slots)
+        ]
+    return Batch(
+        passes=tuple(passes),
+        num_labelled_tokens=sum(
+            len(example.input_ids) - max(1, example.num_prompt_tokens) for example in examples
+        ),
+        num_tokens=sum(len(example.input_ids) for example in examples),
+        sum_of_squares=sum(len(example.input_ids) ** 2 for example in examples),
+    )
+
+
+def _of_like_length(examples: Sequence[Encoded], num_slots: int) -> Iterator[list[Encoded]]:
+    """The examples, longest first, in groups that take at most `num_slots` when padded."""
+    group: list[Encoded] = []
+    for example in sorted(examples, key=lambda each: -len(each.input_ids)):
+        if group and (len(group) + 1) * len(group[0].input_ids) > num_slots:
+            yield group
+            group = []
+        group.append(example)
+    if group:
+        yield group
+
+
+def _forward_pass(
+    rows: Sequence[Sequence[Encoded]], num_slots: int, *, restarts: bool = True
+) -> ForwardPass:
+    """The rows, each padded to `num_slots` tokens.
+
+    Where nothing restarts, a row holds one example and attention needs no mask but the causal one.
+    """
     # Padding takes token 0: no example attends to it and it has no label, so any id would do.
-    input_ids_BT = np.zeros((len(rows), seq_len), dtype=np.int64)
-    labels_BT = np.full((len(rows), seq_len), IGNORE_INDEX, dtype=np.int64)
-    position_ids_BT = np.empty((len(rows), seq_len), dtype=np.int64)
-    positions = np.arange(seq_len)
-    num_tokens = num_labelled_tokens = 0
+    input_ids_BT = np.zeros((len(rows), num_slots), dtype=np.int64)
+    labels_BT = np.full((len(rows), num_slots), PADDING_INDEX, dtype=np.int64)
+    positions = np.arange(num_slots)
+    position_ids_BT = np.zeros((len(rows), num_slots), dtype=np.int64)
+    if not restarts:
+        position_ids_BT[:] = positions
     for b, row in enumerate(rows):
         start = 0
         for example in row:
             length = len(example.input_ids)
             end, answer = start + length, start + max(1, example.num_prompt_tokens)
-            assert end <= seq_len and answer <= end
+            assert end <= num_slots and answer <= end
             input_ids_BT[b, start:end] = example.input_ids
+            labels_BT[b, start:answer] = IGNORE_INDEX
             labels_BT[b, answer:end] = input_ids_BT[b, answer:end]
             position_ids_BT[b, start:end] = positions[:length]
-            num_labelled_tokens += end - answer
             start = end
-        position_ids_BT[b, start:] = positions[: seq_len - start]
-        num_tokens += start
-    return Batch(
+    return ForwardPass(
         input_ids_BT=torch.from_numpy(input_ids_BT),
         labels_BT=torch.from_numpy(labels_BT),
         position_ids_BT=torch.from_numpy(position_ids_BT),
-        num_labelled_tokens=num_labelled_tokens,
-        num_tokens=num_tokens,
     )

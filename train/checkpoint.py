@@ -16,7 +16,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from orca2_gen.provenance.recorded import differences
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from orca2_gen.run_directory.durable_files import sync_directory, temporary_name
 from orca2_gen.run_directory.json_files import read_json
+from train.loss import LabelledLoss
+from train.plan_changes import change_of_plan
 from train.ranks import rank, wait_for_ranks
 from train.state_reader import read_state
 
@@ -53,10 +54,14 @@ class TrainingState:
 
     directory: Path
     """Directory of the states, one sub-directory each."""
-    module: nn.Module
+    module: LabelledLoss
     optimizers: Sequence[torch.optim.Optimizer]
     determinants: Mapping[str, Any]
     """All that determines the loss curve; a state with others is refused."""
+    stage_steps: tuple[int, ...] = ()
+    """Steps of each stage."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """What `--override` has changed so far, each with the step at which it was."""
 
 
 def save_state(state: TrainingState, step: int) -> Path:
@@ -72,7 +77,12 @@ def save_state(state: TrainingState, step: int) -> Path:
         dcp.save(_tensors(state), checkpoint_id=growing)
     wait_for_ranks()
     if rank() == 0:
-        record = {"step": step, "determinants": dict(state.determinants)}
+        record = {
+            "step": step,
+            "determinants": dict(state.determinants),
+            "stage_steps": list(state.stage_steps),
+            "changes": state.changes,
+        }
         _write_json(growing / _STATE_RECORD, record)
         _sync_files(growing)
         os.replace(growing, final)
@@ -84,8 +94,12 @@ def save_state(state: TrainingState, step: int) -> Path:
     return final
 
 
-def load_state(state: TrainingState) -> int:
+def load_state(state: TrainingState, *, may_change: bool = False) -> int:
     """Loads the last complete state and returns its number of steps; 0 if there is none.
+
+    Args:
+        state: gets the weights and what the optimizers hold, and earlier changes.
+        may_change: whether the plan may differ in what `CHANGEABLE` lists.
 
     Raises:
         ValueError: the state was written with other determinants.
@@ -103,11 +117,15 @@ def load_state(state: TrainingState) -> int:
             f"{path} does not say which step of which training it belongs to; restore "
             f"{path.parent} from a copy, or remove it to start the training again"
         )
-    if found := differences(determinants, dict(state.determinants)):
-        raise ValueError(
-            f"{path.parent} belongs to another training run: {found}; restore the setting, "
-            f"or remove {state.directory} to start again"
-        )
+    assert isinstance(step, int)
+    state.changes.extend(_list_in(record, "changes"))
+    if change := _changed(state, step, path.parent, record):
+        if not may_change:
+            raise ValueError(
+                f"{path.parent} belongs to another training run: {change}; restore the setting, "
+                f"keep the change with --override, or remove {state.directory} to start again"
+            )
+        state.changes.append({"step": step, "change": change})
     tensors = _tensors(state)
     with _one_process_is_fine():
         read_state(tensors, path.parent)
@@ -117,8 +135,32 @@ def load_state(state: TrainingState) -> int:
         model_state_dict=tensors["module"],
         optim_state_dict=tensors["optimizers"],
     )
-    assert isinstance(step, int)
     return step
+
+
+def _list_in(record: Mapping[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _changed(state: TrainingState, step: int, directory: Path, record: Mapping[str, Any]) -> str:
+    """What of the plan has changed since a state, of what may; "" if nothing.
+
+    Raises:
+        ValueError: something else has.
+    """
+    try:
+        return change_of_plan(
+            record["determinants"],
+            state.determinants,
+            step=step,
+            stage_steps=(_list_in(record, "stage_steps"), state.stage_steps),
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{directory} belongs to another training run: {error}; restore the setting, "
+            f"or remove {state.directory} to start again"
+        ) from None
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class ExampleTable:
     """Tokens per example."""
     names: tuple[str, ...]
     """The examples' names for people."""
+    tasks: tuple[str, ...]
     largest_id: int
     digest: str
     """Digest of the manifest, which holds the digests of all files."""
@@ -103,9 +105,14 @@ def load_examples(
             f"make it again, and check that it is not empty"
         )
     if max_rows_per_task:
+        # What is kept is copied, so the texts of the rows are left out first.
+        dataset = dataset.select_columns([n for n in dataset.column_names if n in _KEPT])
         dataset = dataset.select(_first_rows(dataset_dir, dataset["task"], max_rows_per_task))
         dataset = dataset.flatten_indices(keep_in_memory=True)
     return _example_table(dataset_dir, dataset, manifest)
+
+
+_KEPT = ("input_ids", "num_prompt_tokens", "task", "problem_id", "attempt")
 
 
 def _first_rows(dataset_dir: Path, tasks: Iterable[str], limits: Mapping[str, int]) -> list[int]:
@@ -145,6 +152,7 @@ def _example_table(
         dataset=dataset.select_columns(["input_ids", "num_prompt_tokens"]).with_format("numpy"),
         lengths=tuple(lengths.tolist()),
         names=names,
+        tasks=tuple(map(sys.intern, table.column("task").to_pylist())),
         largest_id=int(pc.max(pc.list_flatten(table.column("input_ids"))).as_py()),
         digest=manifest.digest,
     )

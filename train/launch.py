@@ -15,21 +15,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
-from orca2_gen.exit_codes import FAILED, USAGE
+from orca2_gen.exit_codes import FAILED, INTERRUPTED, USAGE
 from train.ranks import LAUNCHER_VARIABLE
 
+SHUTDOWN_SECONDS = 120
+"""Seconds that ranks have to save their state after a signal; torchrun's own are 30."""
 
-def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: int = 1) -> None:
+
+def train_student(
+    config_file: Path,
+    overrides: Sequence[str],
+    nproc_per_node: int = 1,
+    *,
+    may_change: bool = False,
+) -> None:
     """Runs `python -m train.sft CONFIG`, in several processes as torchrun does, to its end.
 
     Args:
         config_file: the run's config.
         overrides: `KEY=VALUE` settings that override the file's.
         nproc_per_node: torchrun's option of this name.
+        may_change: whether a state is continued though the plan differs in what may change.
 
     Raises:
         ValueError: the program refused the config or the dataset.
         RuntimeError: the program failed; its message is on stderr.
+        KeyboardInterrupt: it was interrupted, and has saved its state.
     """
     launcher = [
         sys.executable,
@@ -37,17 +48,31 @@ def train_student(config_file: Path, overrides: Sequence[str], nproc_per_node: i
         "train.launch",
         "--standalone",
         f"--nproc-per-node={nproc_per_node}",
+        f"--shutdown_timeout={SHUTDOWN_SECONDS}",
     ]
     program = ["-m", "train.sft", str(config_file)]
     for override in overrides:
         program += ["--set", override]
+    program += ["--override"] * may_change
     if nproc_per_node == 1:
         launcher, program = [sys.executable], program
-    code = subprocess.run([*launcher, *program], check=False).returncode
+    code = _ended([*launcher, *program])
     if code == 0:
         return
+    if code == INTERRUPTED:  # its state is saved, and it has said so
+        raise KeyboardInterrupt
     ended = f"the training program ended with exit code {code}; see its own message above"
     raise ValueError(ended) if code == USAGE else RuntimeError(ended)
+
+
+def _ended(command: Sequence[str]) -> int:
+    """The exit code of a command, which an interrupt of this process reaches as SIGTERM."""
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # it saves its state, and ends by itself
+                process.terminate()
 
 
 def trained_student(config: Config) -> Path:
@@ -72,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = error.get_first_failure()[1].exitcode
         return code if code > 0 else FAILED  # a signal's is negative
     except SignalException as error:  # the ranks have ended by then
-        print(f"Error: stopped by {error.sigval.name}", file=sys.stderr)
-        return FAILED
+        print(f"stopped by {error.sigval.name}", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

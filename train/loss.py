@@ -1,11 +1,14 @@
 """A causal language model's loss on the labelled tokens of packed rows.
 
 Shapes: B rows, T tokens per row, S = T - 1, H hidden size, N labelled tokens, C of them at a time,
-V vocabulary.
+V vocabulary, E experts.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from train.batches import IGNORE_INDEX
+from train.batches import PADDING_INDEX
+from train.router_loss import Router, router_loss
 
 LABELS_PER_CHUNK = 8192
 """Tokens whose logits exist at a time: 8192 x 128k x 4 bytes = 4 GiB."""
@@ -23,77 +27,94 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
     """A model with its loss: the tensors of a batch -> summed cross entropy of the labels.
 
     Logits are the largest tensor of all, so they are computed only at labelled positions, and in
-    chunks. It is a module so that FSDP's hooks on it see decoder and head as one forward call.
+    chunks where the head is a matrix and no more. It is a module so that FSDP's hooks on it see
+    decoder and head as one forward call.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        dtype: torch.dtype = torch.float32,
+        *,
+        head_is_matrix: bool = True,
+        router: Router | None = None,
+    ) -> None:
+        """Args:
+        model: a causal language model of transformers.
+        dtype: number format of the computation.
+        head_is_matrix: whether logits are the head times the hidden states; see `check_head`.
+        router: what balances the model's experts; None adds no loss for it.
+        """
         super().__init__()
         self.model = model
         self.dtype = dtype
+        self.head_is_matrix = head_is_matrix
+        self.router = router
 
     def forward(
         self, input_ids_BT: torch.Tensor, labels_BT: torch.Tensor, position_ids_BT: torch.Tensor
     ) -> torch.Tensor:
-        """The summed cross entropy, a float32 scalar."""
-        model: Any = self.model
+        """The summed cross entropy, a float32 scalar, in training with the router's loss if any."""
         device = input_ids_BT.device.type
+        # Token t is predicted at t - 1; an example's first token never has a label.
+        labels_BS = labels_BT[:, 1:]
+        labelled_BS = labels_BS >= 0
+        labels_N = labels_BS[labelled_BS]
         with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
-            # With a cache, transformers ignores restarting positions, and examples would attend to
-            # each other.
-            hidden_BTH = model.base_model(
-                input_ids=input_ids_BT, position_ids=position_ids_BT, use_cache=False
-            ).last_hidden_state
-            # Token t is predicted at t - 1; an example's first token never has a label.
-            labels_BS = labels_BT[:, 1:]
-            labelled_BS = labels_BS != IGNORE_INDEX
-            hidden_NH, labels_N = hidden_BTH[:, :-1][labelled_BS], labels_BS[labelled_BS]
-            if len(labels_N) <= LABELS_PER_CHUNK:
-                return _cross_entropy(model.lm_head, hidden_NH, labels_N)
-            chunks = zip(
-                hidden_NH.split(LABELS_PER_CHUNK), labels_N.split(LABELS_PER_CHUNK), strict=True
-            )
-            sums = [
-                checkpoint(_cross_entropy, model.lm_head, hidden_CH, labels_C, use_reentrant=False)
-                for hidden_CH, labels_C in chunks
-            ]
-            return torch.stack(sums).sum()
+            if self.head_is_matrix:
+                outputs = self._outputs(self.base, input_ids_BT, position_ids_BT)
+                hidden_NH = outputs.last_hidden_state[:, :-1][labelled_BS]
+                summed = self._summed(hidden_NH, labels_N)
+            else:
+                with _head_reads(self.head, labelled_BS):
+                    outputs = self._outputs(self.model, input_ids_BT, position_ids_BT)
+                summed = F.cross_entropy(outputs.logits[0].float(), labels_N, reduction="sum")
+            if self.router is None or not self.training:
+                return summed
+            is_token_BT = labels_BT != PADDING_INDEX
+            balance_B = router_loss(self.router, outputs.router_logits, is_token_BT)
+            # The sum becomes a mean over labels, so a row's balance weighs as much as its labels.
+            return summed + (labelled_BS.sum(dim=1) * balance_B).sum()
 
-    def check_parts(self) -> None:
-        """Refuses a model that is not made of layers and a head, as `forward` takes it.
+    @property
+    def base(self) -> Any:
+        """The layers that read token ids, of a model with several parts those of its text."""
+        return self.model.get_decoder()
 
-        Raises:
-            ValueError: it lacks one of the two.
-        """
-        model: Any = self.model
-        if model.base_model is model or not isinstance(getattr(model, "lm_head", None), nn.Module):
-            raise ValueError(
-                f"{type(model).__name__} has no lm_head beside its layers, which this trainer "
-                f"needs; choose a model of another architecture"
-            )
+    @property
+    def head(self) -> Any:
+        """The module that makes logits of hidden states."""
+        return self.model.get_output_embeddings()
 
-    def check_head(self) -> None:
-        """Refuses a model whose logits are not what `forward` computes: head times hidden states.
+    def _outputs(
+        self, module: Any, input_ids_BT: torch.Tensor, position_ids_BT: torch.Tensor
+    ) -> Any:
+        # With a cache, transformers ignores restarting positions, and examples would attend to each
+        # other.
+        asked: dict[str, Any] = {"input_ids": input_ids_BT, "use_cache": False}
+        if _takes(module, "position_ids"):
+            asked["position_ids"] = position_ids_BT
+        if self.router is not None:
+            asked["output_router_logits"] = True
+        return module(**asked)
 
-        Raises:
-            ValueError: a logit is no number, or the model scales or caps its logits, so `forward`
-                would train another model.
-        """
-        model: Any = self.model
-        input_ids_BT = torch.arange(min(8, model.config.vocab_size)).unsqueeze(0)
-        with torch.no_grad():
-            hidden_BTH = model.base_model(input_ids=input_ids_BT, use_cache=False).last_hidden_state
-            ours_BTV = model.lm_head(hidden_BTH)
-            theirs_BTV = model(input_ids=input_ids_BT, use_cache=False).logits
-        if not theirs_BTV.isfinite().all():
-            raise ValueError(
-                f"{type(model).__name__}'s logits are not finite before any training: its weights "
-                f"hold NaN or infinity; copy the model again"
-            )
-        if not torch.allclose(ours_BTV, theirs_BTV, rtol=1e-3, atol=1e-4):
-            raise ValueError(
-                f"{type(model).__name__} changes its logits after lm_head (scaling or capping), "
-                f"which this trainer does not do; choose a model of another architecture"
-            )
+    def _summed(self, hidden_NH: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+        if len(labels_N) <= LABELS_PER_CHUNK:
+            return _cross_entropy(self.head, hidden_NH, labels_N)
+        chunks = zip(
+            hidden_NH.split(LABELS_PER_CHUNK), labels_N.split(LABELS_PER_CHUNK), strict=True
+        )
+        sums = [
+            checkpoint(_cross_entropy, self.head, hidden_CH, labels_C, use_reentrant=False)
+            for hidden_CH, labels_C in chunks
+        ]
+        return torch.stack(sums).sum()
+
+
+def _takes(module: Any, name: str) -> bool:
+    """Whether a module's forward has a parameter of this name, or takes any."""
+    parameters = inspect.signature(module.forward).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _cross_entropy(
@@ -101,3 +122,21 @@ def _cross_entropy(
 ) -> torch.Tensor:
     logits_NV = head(hidden_NH).float()
     return F.cross_entropy(logits_NV, labels_N, reduction="sum")
+
+
+@contextmanager
+def _head_reads(head: nn.Module, labelled_BS: torch.Tensor) -> Iterator[None]:
+    """Lets a model's head read labelled positions alone, as one row of them.
+
+    What the model does to its logits afterwards, such as scaling or capping, stays its own.
+    """
+
+    def select(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden_BTH, *others = inputs
+        return hidden_BTH[:, :-1][labelled_BS].unsqueeze(0), *others
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()

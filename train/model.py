@@ -1,9 +1,15 @@
-"""A model directory -> the model with its loss on this rank's device, sharded over the ranks."""
+"""A model directory -> the model with its loss on this rank's device, sharded over the ranks.
+
+Any causal language model of transformers that reads token ids can be loaded; `isolation` says in
+which rows it can be trained.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +20,22 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from orca2_gen.run_directory.json_files import read_json
+from train.head import check_loss, head_is_matrix
+from train.isolation import LAYOUTS, Isolation, probed_isolation
 from train.loss import LabelledLoss
 from train.ranks import device, is_distributed, world_size
+from train.router_loss import router_of
+from train.tiny_copy import layers_of_every_kind, stacked_layers, tiny_copy
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """A model that can be trained, and the rows in which it can be."""
+
+    loss: LabelledLoss
+    isolation: Isolation
 
 
 def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> None:
@@ -28,9 +46,9 @@ def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> Non
             vocabulary, or the directory holds no model.
     """
     with told(model_dir):
-        config = model_config(model_dir)
-        positions, vocabulary = int(config.max_position_embeddings), int(config.vocab_size)
-    if longest > positions:
+        config = model_config(model_dir).get_text_config()
+        vocabulary, positions = int(config.vocab_size), num_positions(config)
+    if positions is not None and longest > positions:
         raise ValueError(
             f"the longest example has {longest} tokens and {model_dir} has {positions} positions "
             f"(max_position_embeddings); remove longer examples from the dataset, or train another "
@@ -43,23 +61,51 @@ def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> Non
         )
 
 
+def num_positions(config: Any) -> int | None:
+    """The positions of a text model; None if it has no such limit, as a recurrent one.
+
+    Raises:
+        ValueError: its config gives something else.
+    """
+    if not hasattr(config, "max_position_embeddings"):
+        return None
+    positions = config.max_position_embeddings
+    if type(positions) is not int:
+        raise ValueError(f"max_position_embeddings is {positions!r}")
+    return positions
+
+
 def load_sharded(
-    model_dir: Path, *, dtype: torch.dtype, gradient_checkpointing: bool = False
-) -> LabelledLoss:
-    """The model of a directory with its loss.
+    model_dir: Path,
+    *,
+    dtype: torch.dtype,
+    gradient_checkpointing: bool = False,
+    longest: int = 0,
+    row_tokens: int | None = None,
+) -> LoadedModel:
+    """The model of a directory with its loss, probed before it is sharded.
 
     The weights are float32, as the optimizer needs them; `dtype` is that of the computation.
 
+    Args:
+        model_dir: the model.
+        dtype: number format of the computation.
+        gradient_checkpointing: whether layers are computed again in the backward pass.
+        longest: tokens of the longest example, which rotary scaling may depend on.
+        row_tokens: tokens of a packed row; None if they may be any.
+
     Raises:
-        ValueError: the directory holds no whole model in safetensors, or its head is more than a
-            matrix.
+        ValueError: the directory holds no whole model in safetensors, or one that cannot be trained
+            on token ids.
     """
     with told(model_dir):
         check_weight_files(model_dir)
+        config = model_config(model_dir)
+        attention = attention_of(config)
         model, found = AutoModelForCausalLM.from_pretrained(
             model_dir,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,  # the other format is a pickle
@@ -75,21 +121,137 @@ def load_sharded(
                 f"{len(mismatched)} of its weights have other shapes than its config, for example "
                 f"{name}: {' and '.join(str(tuple(shape)) for shape in shapes)}"
             )
-    loss = LabelledLoss(model, dtype=dtype)
-    loss.check_parts()
-    loss.check_head()
+    if not is_distributed():
+        model.to(device())  # where a probe is fast
+    loaded = probed(model, dtype=dtype, longest=longest)
+    copied = _copied_isolation(model, config, attention, row_tokens)
+    strictest = max(loaded.isolation, copied, key=lambda each: LAYOUTS.index(each.layout))
+    loaded = dataclasses.replace(loaded, isolation=strictest)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    loss = loaded.loss
     if not is_distributed():
         loss.to(device())
-        return loss
+        return loaded
     # Each layer is moved to its device as it is sharded, so a device never holds the whole model.
     mesh = init_device_mesh(device().type, (world_size(),))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for layer in model.base_model.layers:
+    for layer in layers_of(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(loss, mesh=mesh, mp_policy=policy)
-    return loss
+    return loaded
+
+
+def probed(model: Any, *, dtype: torch.dtype = torch.float32, longest: int = 0) -> LoadedModel:
+    """A model with its loss, and what the probes say of it.
+
+    Args:
+        model: a causal language model of transformers, unsharded.
+        dtype: number format of the computation in training; the probes compute in float32.
+        longest: tokens of the longest example.
+
+    Raises:
+        ValueError: it cannot be trained on token ids; one line that names its class.
+    """
+    name = type(model).__name__
+    model.eval()
+    if not isinstance(model.get_output_embeddings(), torch.nn.Module):
+        raise ValueError(f"{name} has no head that makes logits; choose another model")
+    try:
+        is_matrix = head_is_matrix(model)
+        probe = LabelledLoss(model, head_is_matrix=is_matrix)
+        check_loss(probe)
+    except ValueError:
+        raise
+    except Exception as error:  # the model's own code
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{name} cannot be trained on token ids alone ({reason})") from error
+    isolation = rotary_isolation(model, longest) or probed_isolation(probe)
+    loss = LabelledLoss(
+        model,
+        dtype=dtype,
+        head_is_matrix=is_matrix,
+        router=router_of(model, model.config.get_text_config()),
+    )
+    return LoadedModel(loss=loss, isolation=isolation)
+
+
+def _copied_isolation(model: Any, config: Any, attention: str, row_tokens: int | None) -> Isolation:
+    """The Isolation of a tiny copy, in which windows and chunks are shorter than an example.
+
+    A model that cuts a row into chunks of 8,192 tokens shows it in no row of a probe.
+    """
+    try:
+        num_layers = layers_of_every_kind(model, config)
+        small = tiny_copy(config, num_layers, attention, row_tokens=row_tokens)
+        return probed(small).isolation
+    except ValueError:  # the model itself has been asked
+        return Isolation(layout="packed")
+
+
+def rotary_isolation(model: Any, longest: int) -> Isolation | None:
+    """The Isolation of a model whose rotary positions scale with the longest example of a pass.
+
+    None if they do not, or no example is longer than the length from which they do.
+
+    Raises:
+        ValueError: they scale with the longest example ever seen.
+    """
+    kinds = set()
+    for module in model.modules():
+        kind = getattr(module, "rope_type", None)
+        kinds |= set(kind.values()) if isinstance(kind, dict) else {kind}
+    scaled = kinds & {"longrope", "dynamic"}
+    if not scaled:
+        return None
+    limit = _rotary_limit(model.config.get_text_config())
+    if longest <= limit:
+        return None
+    name = type(model).__name__
+    if "dynamic" in scaled:
+        raise ValueError(
+            f"{name} changes its rotary positions with the longest example that it has seen, "
+            f"beyond {limit} tokens, and the dataset has {longest}; leave longer examples out"
+        )
+    reason = (
+        f"{name} changes its rotary positions where an example of a forward pass has more than "
+        f"{limit} tokens, so each gets a pass of its own"
+    )
+    return Isolation(layout="alone", reason=reason)
+
+
+def _rotary_limit(config: Any) -> int:
+    """The smallest length beyond which rotary positions are scaled."""
+    values = getattr(config, "rope_parameters", None) or {}
+    parts = [values, *(part for part in values.values() if isinstance(part, dict))]
+    found = [
+        part["original_max_position_embeddings"]
+        for part in parts
+        if "original_max_position_embeddings" in part
+    ]
+    return min(found or [num_positions(config) or 0])
+
+
+def attention_of(config: Any) -> str:
+    """The implementation of attention: torch's fused one, or plain matrices where it is unknown."""
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(
+                config, attn_implementation="sdpa", trust_remote_code=False
+            )
+    except (ValueError, ImportError):
+        return "eager"
+    return "sdpa"
+
+
+def layers_of(model: Any) -> list[torch.nn.Module]:
+    """The parts of a model that are sharded one by one, the inner first.
+
+    They are what the model says must not be split, or the longest list of its modules.
+    """
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    return (found or stacked_layers(model))[::-1]
 
 
 @contextmanager

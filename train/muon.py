@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
-        assert all(len(shape) == 2 for shape in shapes), f"Muon takes matrices, not {shapes}"
+        assert all(len(shape) in (2, 3) for shape in shapes), f"Muon takes matrices, not {shapes}"
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Updates the parameters that have a gradient."""
@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
         """Updates matrices of one shape together, since a tiny model has many small ones."""
         directions = [self._direction(parameter, group["momentum"]) for parameter in parameters]
         updates = _orthogonal(torch.stack(directions))
-        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))
+        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape[-2:]))
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
             parameter.add_(_placed_like(parameter, update), alpha=-rate)
@@ -71,7 +71,11 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
 
 
 def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """Matrices with the same singular vectors and singular values near 1."""
+    """Matrices, in the last two dimensions, with the same singular vectors and singular values
+    near 1.
+    """
+    shape = matrices.shape
+    matrices = matrices.reshape(-1, *shape[-2:])
     a, b, c = _COEFFICIENTS
     tall = matrices.size(-2) > matrices.size(-1)
     x = matrices.mT if tall else matrices
@@ -80,7 +84,7 @@ def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     for _ in range(_ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return (x.mT if tall else x).reshape(shape)
 
 
 def _placed_like(parameter: torch.Tensor, update: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,12 +15,12 @@ from train.muon import Muon
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """The learning rate: a linear warm-up, a plateau, then a decay to 0."""
+    """The learning rate: a linear warm-up, a plateau, then a decay to 0, or none."""
 
     learning_rate: float
     num_steps: int
     warmup_fraction: float = 0.04
-    decay: Literal["cosine", "linear"] = "cosine"
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
     decay_fraction: float = 1.0
     """Share of the steps, at their end, over which it decays; at most the share after warm-up."""
 
@@ -30,7 +31,7 @@ def learning_rate_at(schedule: Schedule, step: int) -> float:
     decay = min(round(schedule.decay_fraction * schedule.num_steps), schedule.num_steps - warmup)
     rate = schedule.learning_rate * min(1.0, (step + 1) / warmup)
     left = (schedule.num_steps - step) / max(1, decay)
-    if left >= 1.0:
+    if left >= 1.0 or schedule.decay == "constant":
         return rate
     return rate * (left if schedule.decay == "linear" else 0.5 * (1.0 - math.cos(math.pi * left)))
 
@@ -46,12 +47,22 @@ def build_optimizers(
 
     Muon's update is scaled to AdamW's root mean square, so that one learning rate fits both.
     """
-    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    embeddings = {id(parameter) for table in tables for parameter in table.parameters()}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings]
-    vectors = [p for p in parameters if p.ndim != 2]
-    tables = [p for p in parameters if id(p) in embeddings]
-    decayed = tables if optimizer == "muon" else tables + matrices
+    kernels = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d)
+        for parameter in module.parameters()
+    }
+    others = embeddings | kernels
+    # Experts are matrices that lie in one tensor, one behind the other.
+    matrices = [p for p in parameters if p.ndim in (2, 3) and id(p) not in others]
+    known = {id(p) for p in matrices}
+    rest = [p for p in parameters if p.ndim >= 2 and id(p) not in known]
+    vectors = [p for p in parameters if p.ndim < 2]
+    decayed = rest if optimizer == "muon" else rest + matrices
     adamw = torch.optim.AdamW(
         [
             {"params": decayed, "weight_decay": weight_decay},
@@ -64,3 +75,9 @@ def build_optimizers(
     if optimizer == "adamw":
         return [adamw]
     return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay), adamw]
+
+
+def forget(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Empties what optimizers remember of earlier steps."""
+    for optimizer in optimizers:
+        optimizer.state.clear()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,14 +25,17 @@ if TYPE_CHECKING:
     from train.fit import StepMetrics
 
 PLAIN_LINE_EVERY_STEPS = 10
+RECENT_STEPS = 20
+"""Steps whose mean tells the time that is left."""
 MOST_METRICS_BYTES = 1 << 30
 """A step's line has about 200 bytes."""
 
 
+Log: TypeAlias = "Callable[[StepMetrics], None]"
+
+
 @contextmanager
-def step_log(
-    metrics_file: Path, *, num_steps: int, start_step: int
-) -> Iterator[Callable[[StepMetrics], None]]:
+def step_log(metrics_file: Path, *, num_steps: int, start_step: int) -> Iterator[Log]:
     """A function that records a step: a JSON line in `metrics_file`, and progress on stderr.
 
     Lines of steps after `start_step`, left by a run that died after its last state, are dropped
@@ -53,18 +60,24 @@ def step_log(
             "training", total=num_steps, completed=start_step, loss=0.0, tokens_per_second=0.0
         )
 
+        recent: deque[float] = deque(maxlen=RECENT_STEPS)
+
         def record(metrics: StepMetrics) -> None:
-            file.write(json.dumps(asdict(metrics)) + "\n")
+            recent.append(metrics.seconds)
+            left = statistics.mean(recent) * (num_steps - metrics.step)
+            file.write(json.dumps(asdict(metrics) | {"seconds_left": round(left)}) + "\n")
             file.flush()
             bar.update(
                 task,
                 completed=metrics.step,
-                loss=metrics.loss,
+                loss=math.nan if metrics.loss is None else metrics.loss,
                 tokens_per_second=metrics.tokens_per_second,
             )
             last = metrics.step == num_steps
             if bar.disable and (last or metrics.step % PLAIN_LINE_EVERY_STEPS == 0):
-                print(_plain_line(metrics, num_steps), file=sys.stderr, flush=True)
+                print(_plain_line(metrics, num_steps, left), file=sys.stderr, flush=True)
+            if metrics.held_out is not None:
+                bar.console.print(_held_out_line(metrics.held_out, metrics.step), soft_wrap=True)
 
         yield record
 
@@ -101,8 +114,16 @@ def _steps(path: Path) -> Iterator[tuple[int, str]]:
         yield step, line
 
 
-def _plain_line(metrics: StepMetrics, num_steps: int) -> str:
+def _plain_line(metrics: StepMetrics, num_steps: int, seconds_left: float) -> str:
+    loss = "skipped" if metrics.loss is None else f"loss {metrics.loss:.4f}"
+    mfu = "" if metrics.mfu is None else f"  MFU {metrics.mfu:.3f}"
     return (
-        f"step {metrics.step}/{num_steps}  loss {metrics.loss:.4f}  "
-        f"learning rate {metrics.learning_rate:.3g}  {metrics.tokens_per_second:,.0f} tokens/s"
+        f"step {metrics.step}/{num_steps}  {loss}  learning rate {metrics.learning_rate:.3g}  "
+        f"{metrics.tokens_per_second:,.0f} tokens/s{mfu}  {metrics.memory_mb:,.0f} MB  "
+        f"{timedelta(seconds=round(seconds_left))} left"
     )
+
+
+def _held_out_line(losses: Mapping[str, float], step: int) -> str:
+    tasks = ", ".join(f"{task} {loss:.4f}" for task, loss in losses.items() if task != "all")
+    return f"held out, after step {step}: loss {losses['all']:.4f} ({tasks})"

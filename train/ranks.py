@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
@@ -36,6 +37,15 @@ def joined_ranks() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def is_first_to_say(text: str) -> bool:
+    """Whether no other rank has said this yet: what all of them find is told once."""
+    if not is_distributed():
+        return True
+    store = dist.distributed_c10d._get_default_store()
+    said = hashlib.sha256(text.encode()).hexdigest()
+    return int(store.add(f"orca2/said/{said}", 1)) == 1
 
 
 def _end_with_launcher() -> None:

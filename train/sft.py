@@ -8,13 +8,13 @@ Run it with
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 import transformers
@@ -22,12 +22,10 @@ from pydantic import TypeAdapter
 
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
-from orca2_gen.exit_codes import FAILED, exit_code
-from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.exit_codes import FAILED, INTERRUPTED, exit_code
 from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
 from orca2_gen.run_directory.lock import run_lock
-from train.batches import packed_batches
 from train.checkpoint import (
     TRAINING_RECORD,
     TrainingState,
@@ -36,47 +34,29 @@ from train.checkpoint import (
     load_state,
     read_training_record,
     remove_states,
-    save_state,
     save_student,
 )
-from train.examples import ExampleTable, load_examples
-from train.fit import fit
+from train.examples import ExampleTable
+from train.flops import training_flops
+from train.held_out import held_out
+from train.isolation import Isolation
+from train.loop import Loop
+from train.loss import LabelledLoss
 from train.model import check_examples_fit, load_sharded
-from train.optimizers import Schedule, build_optimizers
-from train.packing import Packing, pack
-from train.progress import check_metrics, step_log
-from train.ranks import joined_ranks, rank, world_size
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingPlan:
-    """The settings of a training; equal plans on equal data give equal loss curves."""
-
-    seq_len: int
-    rows_per_step: int
-    """Packed rows of one optimizer step, over all ranks."""
-    num_epochs: int
-    num_steps: int | None = None
-    """Overrides num_epochs."""
-    learning_rate: float
-    warmup_fraction: float
-    optimizer: Literal["adamw", "muon"]
-    weight_decay: float
-    max_grad_norm: float
-    dtype: Literal["bfloat16", "float32"]
-    seed: int
-    max_rows_per_task: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Execution:
-    """The settings of carrying out a plan; no result depends on them beyond rounding."""
-
-    rows_per_forward: int | None = None
-    """Rows of one forward and backward pass on a rank; None is all rows of its step."""
-    gradient_checkpointing: bool = False
-    save_every_steps: int | None = None
-    """Steps between states to resume from; None saves one, when the loop is done."""
+from train.optimizers import build_optimizers
+from train.pace import Pace, listening
+from train.plan import Execution, TrainingPlan, execution_of, training_plan
+from train.progress import check_metrics
+from train.ranks import is_first_to_say, joined_ranks, rank
+from train.stages import (
+    Stage,
+    determinants,
+    dropped_lines,
+    examples_in,
+    load_tables,
+    packed_stages,
+)
+from train.tensorboard import check_tensorboard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +79,8 @@ def train_student(
     output_dir: Path,
     metrics_file: Path,
     prompts: str,
+    may_change: bool = False,
+    stop: threading.Event | None = None,
 ) -> TrainedStudent:
     """Trains `model_dir` on a dataset directory and writes the student to `output_dir`.
 
@@ -109,59 +91,97 @@ def train_student(
         plan: the settings that determine the result.
         execution: the settings that do not.
         model_dir: the model to start from.
-        dataset_dir: holds a manifest beside its Arrow files.
+        dataset_dir: holds a manifest beside its Arrow files; for stages that name no other.
         output_dir: the student appears there when all of it is written.
         metrics_file: gets a JSON line per step.
-        prompts: the manifest's required prompts: erased, instruction_kept or foreign.
+        prompts: the manifests' required prompts: erased, instruction_kept or foreign.
+        may_change: whether a state is continued though the plan differs in what may change.
+        stop: once it is set, training saves its state and ends.
 
     Raises:
         ValueError: dataset, model and plan do not fit, or other files lie where it writes.
         RunInUse: another process trains the same output.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss is not finite; the state before it is saved.
+        KeyboardInterrupt: `stop` was set; the state is saved.
     """
     states = output_dir.with_name(output_dir.name + ".training")
     check_replaceable(output_dir)
     check_states(states)
     check_metrics(metrics_file)
-    examples = load_examples(
-        dataset_dir,
-        prompts=prompts,
-        model_dir=model_dir,
-        max_rows_per_task=plan.max_rows_per_task,
-    )
-    check_examples_fit(model_dir, longest=max(examples.lengths), largest_id=examples.largest_id)
-    determinants = {
-        "plan": asdict(plan),
-        "dataset": examples.digest,
-        "model": model_digest(model_dir),
-    }
+    if execution.tensorboard:
+        check_tensorboard()
+    stage_plans = plan.stages_on(dataset_dir)
+    tables = load_tables(plan, stage_plans, prompts=prompts, model_dir=model_dir)
+    others = None
+    if execution.eval_dataset is not None:
+        others = examples_in(
+            Path(execution.eval_dataset),
+            prompts=prompts,
+            model_dir=model_dir,
+            max_rows_per_task={},
+        )
+    read = [*tables.values(), *([others] if others else [])]
+    lengths = [length for table in read for length in table.lengths]
+    if plan.too_long == "drop":
+        lengths = [length for length in lengths if length <= plan.seq_len]
+    longest = max(lengths, default=0)
+    largest_id = max(table.largest_id for table in read)
+    check_examples_fit(model_dir, longest=longest, largest_id=largest_id)
+    determined_by = determinants(plan, stage_plans, tables, model_digest(model_dir))
     done = read_training_record(output_dir)
-    if done is not None and done.get("determinants") == determinants:
+    if done is not None and done.get("determinants") == json.loads(json.dumps(determined_by)):
         return parsed(output_dir / TRAINING_RECORD, done.get("student"), _STUDENT)
-    packing = pack(examples.lengths, seq_len=plan.seq_len, seed=plan.seed, names=examples.names)
+    stages = packed_stages(plan, stage_plans, tables)
     # Two trainings of one output would write each other's states.
     with run_lock(states) if rank() == 0 else nullcontext():
         torch.manual_seed(plan.seed)
-        loss = load_sharded(
+        loaded = load_sharded(
             model_dir,
             dtype=getattr(torch, plan.dtype),
             gradient_checkpointing=execution.gradient_checkpointing,
+            longest=longest,
+            row_tokens=plan.seq_len,
         )
-        optimizers = build_optimizers(
-            loss.model,
-            optimizer=plan.optimizer,
-            learning_rate=plan.learning_rate,
-            weight_decay=plan.weight_decay,
-        )
+        if rank() == 0:
+            _print_lines([*dropped_lines(plan, tables), *_layout_lines(loaded.isolation, stages)])
+        flops = training_flops(loaded.loss.model)
+        optimizers = _optimizers(loaded.loss, plan)
         state = TrainingState(
-            directory=states, module=loss, optimizers=optimizers, determinants=determinants
+            directory=states,
+            module=loaded.loss,
+            optimizers=optimizers,
+            determinants=determined_by,
+            stage_steps=tuple(stage.num_steps for stage in stages),
         )
-        student = _fit_packed(plan, execution, state, examples, packing, metrics_file)
+        start_step = load_state(state, may_change=may_change)
+        loop = Loop(
+            plan=plan,
+            execution=execution,
+            stages=stages,
+            layout=loaded.isolation.layout,
+            state=state,
+            pace=Pace(execution.save_every_steps, stop),
+            flops=flops,
+            held_out=None
+            if others is None
+            else held_out(
+                others,
+                seq_len=plan.seq_len,
+                layout=loaded.isolation.layout,
+                rows_per_forward=execution.rows_per_forward,
+            ),
+        )
+        loop.run(start_step, metrics_file)
+        student = _trained(tables, stages)
         save_student(
-            loss.model,
+            loaded.loss.model,
             model_dir=model_dir,
             output_dir=output_dir,
-            record={"determinants": determinants, "student": asdict(student)},
+            record={
+                "determinants": determined_by,
+                "student": asdict(student),
+                "changes": state.changes,
+            },
         )
         remove_states(state)
     return student
@@ -170,77 +190,57 @@ def train_student(
 _STUDENT = TypeAdapter(TrainedStudent)
 
 
-def _fit_packed(
-    plan: TrainingPlan,
-    execution: Execution,
-    state: TrainingState,
-    examples: ExampleTable,
-    packing: Packing,
-    metrics_file: Path,
-) -> TrainedStudent:
-    """Runs the loop to its end, from the last complete state."""
-    num_rows = len(packing.rows)
-    num_steps = plan.num_steps or math.ceil(num_rows * plan.num_epochs / plan.rows_per_step)
-    start_step = load_state(state)
-    if start_step > num_steps:
-        raise DamagedFile(
-            f"{state.directory} holds step {start_step} of a training of {num_steps} steps; remove "
-            f"it to start the training again"
-        )
-    every = execution.save_every_steps or num_steps
-    batches = packed_batches(
-        examples,
-        packing,
-        rows_per_step=plan.rows_per_step,
-        seed=plan.seed,
-        start_step=start_step,
-        rank=rank(),
-        world_size=world_size(),
-    )
-    schedule = Schedule(
+def _optimizers(loss: LabelledLoss, plan: TrainingPlan) -> list[torch.optim.Optimizer]:
+    return build_optimizers(
+        loss.model,
+        optimizer=plan.optimizer,
         learning_rate=plan.learning_rate,
-        num_steps=num_steps,
-        warmup_fraction=plan.warmup_fraction,
+        weight_decay=plan.weight_decay,
     )
 
-    def save(step: int) -> None:
-        if step % every == 0:
-            save_state(state, step)
 
-    rank_0_log = step_log(metrics_file, num_steps=num_steps, start_step=start_step)
-    with rank_0_log if rank() == 0 else nullcontext(lambda metrics: None) as log:
-        fit(
-            state.module,
-            batches,
-            state.optimizers,
-            schedule,
-            max_grad_norm=plan.max_grad_norm,
-            start_step=start_step,
-            rows_per_forward=execution.rows_per_forward,
-            log=log,
-            save=save,
-        )
+def _trained(tables: Mapping[Path, ExampleTable], stages: Sequence[Stage]) -> TrainedStudent:
+    packings = {id(part.packing): part.packing for stage in stages for part in stage.mixture}
+    slots = sum(len(packing.rows) * packing.seq_len for packing in packings.values())
     return TrainedStudent(
-        num_steps=num_steps,
-        num_examples=len(examples.lengths),
-        num_rows=num_rows,
-        fill=packing.fill,
+        num_steps=stages[-1].end_step,
+        num_examples=sum(len(table.lengths) for table in tables.values()),
+        num_rows=sum(len(packing.rows) for packing in packings.values()),
+        fill=sum(packing.num_tokens for packing in packings.values()) / slots,
     )
 
 
-def _names(record: type) -> set[str]:
-    """The fields of a record, which are keys of the training section."""
-    return {field.name for field in fields(record)}
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
-def train_from_config(config: Config) -> TrainedStudent:
+def _layout_lines(isolation: Isolation, stages: Sequence[Stage]) -> list[str]:
+    """What it costs that examples cannot share a row; nothing if they can."""
+    if isolation.layout == "packed":
+        return []
+    packings = [part.packing for stage in stages for part in stage.mixture]
+    examples = sum(len(row) for packing in packings for row in packing.rows)
+    each = examples / sum(len(packing.rows) for packing in packings)
+    passes = "of one example each, which is slow"
+    if isolation.layout == "apart":
+        passes = "of examples of like length, as many as rows_per_forward rows would hold"
+    return [
+        f"{isolation.reason}: a step trains on the same examples, {each:.1f} for each packed row, "
+        f"in forward passes {passes}"
+    ]
+
+
+def train_from_config(
+    config: Config, *, may_change: bool = False, stop: threading.Event | None = None
+) -> TrainedStudent:
     """Trains as the config's training section says, on the run's dataset; see `train_student`."""
     training, run_dir = config.training, Path(config.run_dir)
     return train_student(
-        TrainingPlan(**training.model_dump(include=_names(TrainingPlan))),
-        Execution(**training.model_dump(include=_names(Execution))),
+        training_plan(training),
+        execution_of(training),
         model_dir=Path(training.model or engine_directory(config.student)),
-        dataset_dir=run_dir / "dataset",
+        dataset_dir=Path(training.dataset or run_dir / "dataset"),
         output_dir=Path(training.output or run_dir / "student"),
         # Several students of one run each keep their own curve.
         metrics_file=(
@@ -249,34 +249,51 @@ def train_from_config(config: Config) -> TrainedStudent:
             else run_dir / "metrics.jsonl"
         ),
         prompts=training.prompts,
+        may_change=may_change,
+        stop=stop,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of training one config file: 0 done, 1 stopped or damaged, 2 refused."""
+    """The exit code of training one config file: 0 done, 1 stopped or damaged, 2 refused, 75
+    interrupted with its state saved.
+    """
     parser = argparse.ArgumentParser(
         prog="train.sft", description="Train a student on a run's dataset."
     )
     parser.add_argument("config", type=Path, help="the run's TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument(
+        "--override",
+        action="store_true",
+        help="go on from a state though learning rate, schedule, epochs or clipping differ",
+    )
     options = parser.parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()  # they would clash with ours on stderr
     transformers.utils.logging.set_verbosity_error()  # what matters of its reports is our own line
-    try:
-        config = load_config(options.config, options.overrides)
-        with joined_ranks():
-            student = train_from_config(config)
-            if rank() == 0:
-                print(
-                    f"{student.num_steps} steps on {student.num_examples} examples in "
-                    f"{student.num_rows} rows of {config.training.seq_len} tokens, "
-                    f"fill {student.fill:.3f}"
-                )
-    except (ValueError, FloatingPointError, OSError) as error:
-        # transformers explains a file that it cannot read in several lines.
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        return exit_code(error) or FAILED
+    with listening() as stop, joined_ranks():
+        try:
+            config = load_config(options.config, options.overrides)
+            student = train_from_config(config, may_change=options.override, stop=stop)
+        except KeyboardInterrupt as error:
+            _say(f"Interrupted: {error or 'nothing was saved'}")
+            return INTERRUPTED
+        except (ValueError, FloatingPointError, OSError) as error:
+            # transformers explains a file that it cannot read in several lines.
+            _say(f"Error: {' '.join(str(error).split())}")
+            return exit_code(error) or FAILED
+        if rank() == 0:
+            print(
+                f"{student.num_steps} steps on {student.num_examples} examples in "
+                f"{student.num_rows} rows of {config.training.seq_len} tokens, "
+                f"fill {student.fill:.3f}"
+            )
     return 0
+
+
+def _say(line: str) -> None:
+    if is_first_to_say(line):
+        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Can a model be trained as a config says? Asked of its files alone; no weight is read.
 
 The model is built on torch's meta device, where tensors have shapes and no values, so that one of
-any size takes a second.
+any size takes a second; what depends on the architecture's code is asked of a tiny copy.
 """
 
 from __future__ import annotations
@@ -14,14 +14,23 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
-from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.utils import logging
 
 from orca2_gen.preflight.headers import Tensor
 from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
-from train.loss import LabelledLoss
-from train.model import check_examples_fit, check_weight_files, model_config, told
+from train.isolation import check_gradients
+from train.model import (
+    attention_of,
+    check_examples_fit,
+    check_weight_files,
+    layers_of,
+    model_config,
+    num_positions,
+    probed,
+    told,
+)
+from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 _BYTES = {"adamw": 16, "muon": 12}
 """Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
@@ -39,6 +48,8 @@ class TrainingQuestion:
     """Tokens that an example may have."""
     optimizer: str
     gradient_checkpointing: bool
+    rows_per_forward: int = 1
+    dtype: str = "bfloat16"
     num_ranks: int | None = None
     """Processes that will train; None if that is not known yet."""
 
@@ -67,15 +78,14 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
     _check_files(asked.model_dir)
     with told(asked.model_dir):
         config = model_config(asked.model_dir)
-        kind = str(config.model_type)
-        _check_config(config, kind)
+        text = config.get_text_config()
+        _check_config(config)
+        attention = attention_of(config)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
+                config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
             )
     check_examples_fit(asked.model_dir, longest=0, largest_id=0)
-    loss = LabelledLoss(model)
-    loss.check_parts()
     _check_tensors(asked.model_dir, model, weights.tensors)
     if asked.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise ValueError(
@@ -83,20 +93,60 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
             "training.gradient_checkpointing = false"
         )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    odd = _doubts(asked, model, config)
-    if not _head_is_known(loss):
-        odd.append("whether its logits are scaled or capped is only known when training starts")
     size = quantity(num_parameters * _BYTES[asked.optimizer], "GB", "MB")
     facts = [
         f"{type(model).__name__} can be trained: {quantity(num_parameters, 'billion', 'million')} "
-        f"parameters, {size} for weights, gradients and optimizer state over all processes"
+        f"parameters, {size} for weights, gradients and optimizer state over all processes, and "
+        f"about {quantity(activation_bytes(asked, text), 'GB', 'MB')} in each for the activations "
+        f"of a forward pass of {asked.rows_per_forward} x {asked.seq_len} tokens"
     ]
     if asked.longest > asked.seq_len:
         facts.append(
             f"an example may have {asked.longest} tokens; training refuses those longer than "
             f"training.seq_len, {asked.seq_len}"
         )
-    return facts, odd
+    return facts, [*_doubts(asked, model, text, attention), *_probed(asked, model, config)]
+
+
+def activation_bytes(asked: TrainingQuestion, text: Any) -> float:
+    """The bytes that a forward pass keeps for the backward pass, without the logits.
+
+    34 bytes for each token, layer and unit of its width in 16 bits (V. Korthikanti and others,
+    arXiv 2205.05198, equation 2 without the attention matrix, which fused attention does not keep);
+    where layers are computed again, their inputs and one layer.
+    """
+    layers, width = (said(text, key) for key in ("num_hidden_layers", "hidden_size"))
+    if not (isinstance(layers, int) and isinstance(width, int)):
+        return 0.0
+    kept = 2 * layers + 34 if asked.gradient_checkpointing else 34 * layers
+    wide = 2.0 if asked.dtype == "float32" else 1.0
+    return wide * kept * width * asked.rows_per_forward * asked.seq_len
+
+
+def _probed(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
+    """What is odd of the rows that the model can be trained in.
+
+    Raises:
+        ValueError: it cannot be trained on token ids.
+    """
+    name = type(model).__name__
+    try:
+        num_layers = layers_of_every_kind(model, config)
+        attention = model.config._attn_implementation
+        small = tiny_copy(config, num_layers, attention, row_tokens=asked.seq_len)
+    except Exception as error:  # the model's own code
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return [f"whether packed examples see each other is known when training starts: {reason}"]
+    loaded = probed(small, longest=min(asked.longest, asked.seq_len))
+    check_gradients(loaded.loss, loaded.isolation.layout)
+    odd = [loaded.isolation.reason] if loaded.isolation.reason else []
+    if loaded.loss.router is None and _has_experts(config):
+        odd.append(f"{name} names no loss that balances its experts, so they train without one")
+    return odd
+
+
+def _has_experts(config: Any) -> bool:
+    return any(said(config.get_text_config(), name) for name in _EXPERTS)
 
 
 def _check_files(model_dir: Path) -> None:
@@ -111,11 +161,9 @@ def _check_files(model_dir: Path) -> None:
         )
 
 
-def _check_config(config: Any, kind: str) -> None:
+def _check_config(config: Any) -> None:
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError("its weights are quantized, and training needs them whole")
-    if config.get_text_config() is not config and not hasattr(config, "vocab_size"):
-        raise ValueError(f"{kind} has parts besides the text model, and training reads that alone")
 
 
 def _check_tensors(model_dir: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -147,84 +195,25 @@ def _check_tensors(model_dir: Path, model: nn.Module, tensors: Mapping[str, Tens
             )
 
 
-def _doubts(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
+def _doubts(asked: TrainingQuestion, model: Any, text: Any, attention: str) -> list[str]:
     odd = []
-    reach = min(asked.longest, asked.seq_len)
-    if reach > config.max_position_embeddings:
+    reach, positions = min(asked.longest, asked.seq_len), num_positions(text)
+    if positions is not None and reach > positions:
         odd.append(
             f"an example may have {reach} tokens, and training refuses those longer than the "
-            f"model's {config.max_position_embeddings} positions (max_position_embeddings)"
+            f"model's {positions} positions (max_position_embeddings)"
         )
-    if not hasattr(model.base_model, "layers"):
-        if (asked.num_ranks or 1) > 1:
-            raise ValueError(
-                f"{type(model).__name__} has no base_model.layers to share among "
-                f"{asked.num_ranks} processes; train it in one (--nproc-per-node 1)"
-            )
-        odd.append("it trains in one process only, since it has no base_model.layers")
-    kinds = set(said(config, "layer_types") or ())
-    other = sorted(k for k in kinds if not k.endswith("attention") or k == "linear_attention")
-    if getattr(model, "_is_stateful", False) or other:
-        named = f" ({', '.join(other)})" if other else ""
+    if attention == "eager":
         odd.append(
-            f"some of its layers keep a state{named}, so a packed example sees those before it"
+            "torch's fused attention does not know its kind, so attention takes memory for every "
+            "pair of tokens in a row"
         )
-    if any(said(config, name) for name in _EXPERTS):
-        odd.append("its experts are trained without a loss that balances them")
+    if (asked.num_ranks or 1) > 1 and not layers_of(model):
+        raise ValueError(
+            f"{type(model).__name__} has no list of layers to share among {asked.num_ranks} "
+            "processes; train it in one (--nproc-per-node 1)"
+        )
     return odd
 
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-
-
-class _Layers(nn.Module):  # type: ignore[misc]
-    """Stands for a model's layers: hidden states so large that a scaled or capped logit shows."""
-
-    def __init__(self, layers: nn.Module, hidden_size: int, num_tokens: int) -> None:
-        super().__init__()
-        self.real = [layers]  # in a list, so that its parameters are not ours
-        generator = torch.Generator().manual_seed(0)
-        self.hidden = 30.0 * torch.randn(1, num_tokens, hidden_size, generator=generator)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["real"][0], name)
-
-    def forward(self, *_: Any, **__: Any) -> _Output:
-        return _Output(last_hidden_state=self.hidden)
-
-
-@dataclass
-class _Output(MoeModelOutputWithPast):  # type: ignore[misc]
-    """An output of layers of any kind: what is not there is None."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
-
-
-def _head_is_known(loss: LabelledLoss) -> bool:
-    """Whether the logits are head times hidden states; False if only real weights can tell.
-
-    Raises:
-        ValueError: they are not.
-    """
-    model: Any = loss.model
-    if not isinstance(model.lm_head, nn.Linear):
-        return False
-    hidden_size = model.lm_head.in_features
-    head = nn.Linear(hidden_size, 16, bias=model.lm_head.bias is not None)
-    try:
-        layers = _Layers(model.base_model, hidden_size, min(8, model.config.vocab_size))
-        setattr(model, model.base_model_prefix, layers)
-        model.lm_head = head
-        logits = model(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=False).logits
-    except Exception:  # the model's own code, which may ask its layers for more
-        return False
-    if logits.is_meta:  # it went around the layers that we put there
-        return False
-    loss.check_head()
-    return True

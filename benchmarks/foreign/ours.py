@@ -103,7 +103,7 @@ class OwnTrainer:
         self._places = {
             tuple(self.rows[row].input_ids.tolist()): row for row in range(len(self.rows.lengths))
         }
-        self._loss = load_sharded(model, dtype=torch.float32)
+        self._loss = load_sharded(model, dtype=torch.float32).loss
 
     def places(self, rows: Sequence[Sequence[int]]) -> list[int]:
         """The places in the dataset of rows of token ids, but for those it does not hold."""
@@ -129,5 +129,6 @@ class OwnTrainer:
             rows.append([EncodedRow(input_ids=ids, num_prompt_tokens=row.num_prompt_tokens)])
         batch = build_batch(rows, max(len(row.input_ids) for [row] in rows))
         with torch.no_grad():
-            summed = self._loss(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
+            [each] = batch.passes
+            summed = self._loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT)
         return float(summed) / batch.num_labelled_tokens

@@ -21,7 +21,7 @@ from benchmarks.host.device import device_ceiling
 from benchmarks.host.steps import Task
 from benchmarks.throughput.models import model_directory
 from benchmarks.throughput.roofline import Geometry, read_geometry
-from train.batches import packed_batches
+from train.batches import PackedExamples, packed_batches
 from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.model import load_sharded
@@ -72,7 +72,7 @@ def measure(task: Task, notes: Notes) -> None:
     model = model_directory(task.models[0], Path(task.folder))
     rows = TINY if task.is_tiny else FULL
     # As in the microworld's config: many CPUs only emulate bfloat16.
-    loss = load_sharded(model, dtype=torch.bfloat16 if task.on_gpu else torch.float32)
+    loss = load_sharded(model, dtype=torch.bfloat16 if task.on_gpu else torch.float32).loss
     notes.add(
         parameters=sum(each.numel() for each in loss.parameters()),
         tokens_per_row=rows.seq_len,
@@ -107,10 +107,14 @@ def _steps(
     metrics: list[StepMetrics] = []
     fit(
         loss,
-        packed_batches(examples, packing, rows_per_step=rows.rows_per_step, seed=0),
+        packed_batches(
+            [PackedExamples(examples=examples, packing=packing)],
+            rows_per_step=rows.rows_per_step,
+            rows_per_forward=rows.rows_per_forward,
+            seed=0,
+        ),
         optimizers,
         Schedule(learning_rate=1e-5, num_steps=number),
-        rows_per_forward=rows.rows_per_forward,
         log=metrics.append,
     )
     return metrics

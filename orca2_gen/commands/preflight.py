@@ -97,6 +97,8 @@ def _trained(config: Config, num_ranks: int | None = None) -> Iterator[Lines]:
             longest=config.student.max_model_len,
             optimizer=config.training.optimizer,
             gradient_checkpointing=config.training.gradient_checkpointing,
+            rows_per_forward=config.training.rows_per_forward or config.training.rows_per_step,
+            dtype=config.training.dtype,
             num_ranks=num_ranks,
         )
     )

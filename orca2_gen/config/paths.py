@@ -16,7 +16,8 @@ from orca2_gen.run_directory.units import STAGES
 from orca2_gen.run_directory.unlisted import SET_ASIDE
 
 _ROLES = ("student", "teacher", "judge")
-_KEYS = [("strategies",), ("taxonomy",), ("training", "model")]
+_KEYS = [("strategies",), ("taxonomy",)]
+_KEYS += [("training", key) for key in ("model", "dataset", "eval_dataset")]
 _KEYS += [(role, key) for role in _ROLES for key in ("model", "tokenizer")]
 _KEPT_RELATIVE = [("run_dir",), ("training", "output")]
 """Keys that count from the working directory, whichever that is when they are used."""
@@ -63,6 +64,11 @@ def _places(raw: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
         held_out = raw.get(above)
         listed = held_out.get(below) if isinstance(held_out, dict) else None
         places.append((f"{above}.{below}", listed))
+    training = raw.get("training")
+    stages = training.get("stages") if isinstance(training, dict) else None
+    for index, stage in enumerate(stages if isinstance(stages, list) else []):
+        listed = stage.get("datasets") if isinstance(stage, dict) else None
+        places.append((f"training.stages.{index}.datasets", listed))
     for at, tasks in places:
         for index, task in enumerate(tasks if isinstance(tasks, list) else []):
             found.append((f"{at}.{index}.path", task, "path"))

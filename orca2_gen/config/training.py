@@ -9,17 +9,55 @@ from pydantic import Field
 from orca2_gen.config.section import Fraction, PathText, Section
 
 
+class TrainingDataset(Section):
+    """A dataset of a stage, and how much of it an epoch takes."""
+
+    path: PathText
+    """Directory of the dataset."""
+    weight: float = Field(1.0, gt=0.0)
+    """Passes over this dataset in one epoch: 0.5 takes every other row, 2 takes each row twice."""
+
+
+class TrainingStage(Section):
+    """One of the stages that follow each other in a training; a key that is not set is taken from
+    `training`.
+    """
+
+    datasets: list[TrainingDataset] = Field(default_factory=list)
+    """Datasets that are mixed. If empty, the one of `training`."""
+    num_epochs: int | None = Field(None, ge=1)
+    """Passes over the packed rows."""
+    num_steps: int | None = Field(None, ge=1)
+    """Optimizer steps, in place of num_epochs."""
+    learning_rate: float | None = Field(None, gt=0.0)
+    """Highest learning rate of the stage, which warms up and decays by itself."""
+    warmup_fraction: Fraction | None = None
+    """Share of the stage's steps in which the learning rate rises."""
+    schedule: Literal["cosine", "linear", "constant"] | None = None
+    """How the learning rate falls after the warm-up."""
+    optimizer_state: Literal["keep", "reset"] = "keep"
+    """Whether the optimizer goes on with its moments of the stage before."""
+
+
 class TrainingConfig(Section):
     """Training fine-tunes the student: `orca2 train CONFIG`, or `torchrun -m train.sft CONFIG`."""
 
     model: PathText | None = None
     """Directory of the model to start from. If not set, the student's."""
+    dataset: PathText | None = None
+    """Directory of the dataset. If not set, `RUN/dataset`."""
+    stages: list[TrainingStage] = Field(default_factory=list)
+    """Stages that follow each other, each with its own data and learning rate. If empty, there is
+    one, of the keys of this section."""
     output: PathText | None = None
     """Directory of the trained student. If not set, `RUN/student`."""
     prompts: Literal["erased", "instruction_kept", "foreign"] = "erased"
     """What the dataset's manifest must say of its prompts."""
     seq_len: int = Field(4096, ge=16)
     """Tokens of a packed row."""
+    too_long: Literal["refuse", "drop"] = "refuse"
+    """What becomes of an example of more than `seq_len` tokens: training refuses the dataset, or
+    drops the example and counts it. None is ever cut."""
     rows_per_step: int = Field(32, ge=1)
     """Packed rows of one optimizer step, over all ranks."""
     num_epochs: int = Field(3, ge=1)
@@ -27,7 +65,9 @@ class TrainingConfig(Section):
     num_steps: int | None = Field(None, ge=1)
     """Optimizer steps, in place of num_epochs."""
     learning_rate: float = Field(2e-5, gt=0.0)
-    """Highest learning rate; after the warm-up it falls to 0 along a cosine."""
+    """Highest learning rate; after the warm-up it falls as `schedule` says."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up: to 0 along a cosine or a line, or not."""
     warmup_fraction: Fraction = 0.04
     """Share of the steps in which the learning rate rises."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -45,9 +85,19 @@ class TrainingConfig(Section):
     """Most rows that are trained on, the dataset's first, by task; all rows of a task that is not
     named."""
     save_every_steps: int | None = Field(None, ge=1)
-    """Steps between checkpoints of the training state. If not set, one at the end."""
-    rows_per_forward: int | None = Field(None, ge=1)
-    """Rows of one forward pass on a rank, as many as fit its memory. If not set, all rows of its
-    step."""
+    """Steps between checkpoints of the training state. If not set, one every ten minutes. A signal
+    to end leaves one as well."""
+    skip_steps: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    """Steps whose batch is read and not trained on, such as one whose loss was not finite."""
+    eval_dataset: PathText | None = None
+    """Directory of a dataset that is not trained on, whose loss by task is measured."""
+    eval_steps: int | None = Field(None, ge=1)
+    """Steps between two measurements on `eval_dataset`. If not set, one at the end."""
+    tensorboard: bool = False
+    """Whether metrics are written for TensorBoard as well, into `RUN/tensorboard`. It needs the
+    extra `tensorboard`."""
+    rows_per_forward: int | None = Field(1, ge=1)
+    """Rows of one forward pass on a rank, as many as fit its memory; more are faster where the
+    model is small. No result depends on it."""
     gradient_checkpointing: bool = False
     """Whether the backward pass computes activations again, which saves memory and costs time."""

@@ -19,8 +19,8 @@ WEIGHTS = "model.safetensors"
 
 def load(model_dir: Path) -> dict[str, torch.Tensor]:
     check_examples_fit(model_dir, longest=8, largest_id=8)
-    loss = load_sharded(model_dir, dtype=torch.float32, gradient_checkpointing=False)
-    return dict(loss.state_dict())
+    loaded = load_sharded(model_dir, dtype=torch.float32, gradient_checkpointing=False)
+    return dict(loaded.loss.state_dict())
 
 
 def edited(model_dir: Path, **changes: Any) -> None:

@@ -23,13 +23,14 @@ from orca2_gen.config.load import load_config
 from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.lock import RunInUse, run_lock
-from train.batches import Batch, build_batch, packed_batches
+from train.batches import Batch, PackedExamples, build_batch, packed_batches
 from train.examples import load_examples
 from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers, learning_rate_at
 from train.packing import pack
-from train.sft import Execution, TrainedStudent, TrainingPlan, train_from_config, train_student
+from train.plan import Execution, TrainingPlan
+from train.sft import TrainedStudent, train_from_config, train_student
 
 BuildLlama = Callable[..., LlamaForCausalLM]
 PLAN = TrainingPlan(
@@ -67,9 +68,16 @@ def run_training(
     )
 
 
-def batches_of(examples: list[Example], rows_per_step: int = 4) -> Iterator[Batch]:
+def batches_of(
+    examples: list[Example], rows_per_step: int = 4, rows_per_forward: int | None = None
+) -> Iterator[Batch]:
     packing = pack([len(e.input_ids) for e in examples], seq_len=64, seed=0)
-    return packed_batches(examples, packing, rows_per_step=rows_per_step, seed=0)
+    return packed_batches(
+        [PackedExamples(examples=examples, packing=packing)],
+        rows_per_step=rows_per_step,
+        rows_per_forward=rows_per_forward,
+        seed=0,
+    )
 
 
 def fit_losses(
@@ -78,7 +86,6 @@ def fit_losses(
     *,
     optimizer: str = "adamw",
     dtype: torch.dtype = torch.float32,
-    rows_per_forward: int | None = None,
     num_steps: int = 12,
 ) -> list[float]:
     metrics: list[StepMetrics] = []
@@ -87,7 +94,6 @@ def fit_losses(
         batches,
         build_optimizers(model, optimizer=optimizer, learning_rate=3e-3),
         Schedule(learning_rate=3e-3, num_steps=num_steps),
-        rows_per_forward=rows_per_forward,
         log=metrics.append,
     )
     return [one.loss for one in metrics]
@@ -117,19 +123,19 @@ def test_bfloat16_and_float32_begin_at_the_same_loss(
 
 def test_rows_per_forward_changes_no_loss(build_llama: BuildLlama, examples: list[Example]) -> None:
     whole = fit_losses(build_llama(), batches_of(examples))
-    split = fit_losses(build_llama(), batches_of(examples), rows_per_forward=1)
+    split = fit_losses(build_llama(), batches_of(examples, rows_per_forward=1))
     assert split == pytest.approx(whole, rel=1e-4)
 
 
 def test_logits_in_chunks_change_neither_loss_nor_gradient(
     build_llama: BuildLlama, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = next(batches_of(examples))
+    [rows] = next(batches_of(examples)).passes
     results = []
     for chunk in (8192, 7):
         monkeypatch.setattr("train.loss.LABELS_PER_CHUNK", chunk)
         model = build_llama(tied=False)
-        loss = LabelledLoss(model)(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
+        loss = LabelledLoss(model)(rows.input_ids_BT, rows.labels_BT, rows.position_ids_BT)
         loss.backward()
         results.append((loss.detach(), model.lm_head.weight.grad, model.model.norm.weight.grad))
     for whole, chunked in zip(*results, strict=True):
@@ -214,11 +220,13 @@ def test_the_trained_student_is_what_was_trained(
     folder, _ = trained
     examples = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
     packing = pack(examples.lengths, seq_len=512, seed=5)
-    batch = next(packed_batches(examples, packing, rows_per_step=4, seed=5, start_step=8))
+    rows = PackedExamples(examples=examples, packing=packing)
+    batch = next(packed_batches([rows], rows_per_step=4, seed=5, start_step=8))
     losses = []
     for directory in (model_dir, folder / "student"):
         loss = LabelledLoss(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32))
-        total = loss(batch.input_ids_BT, batch.labels_BT, batch.position_ids_BT)
+        [each] = batch.passes
+        total = loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT)
         losses.append(total.item() / batch.num_labelled_tokens)
     assert losses[1] == pytest.approx(read_losses(folder / "metrics.jsonl")[-1], abs=0.4)
     assert losses[1] < losses[0] - 0.5

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.train.test_sft import PLAN
+from train.batches import Layout
+from train.examples import load_examples
+from train.held_out import held_out
+from train.loss import LabelledLoss
+from train.plan import Execution
+from train.sft import train_student
+
+
+@pytest.mark.parametrize("layout", ["packed", "apart", "alone"])
+@pytest.mark.parametrize("rows_per_forward", [None, 3])
+def test_the_loss_of_a_task_is_the_mean_over_its_labelled_tokens(
+    model_dir: Path, dataset_dir: Path, layout: Layout, rows_per_forward: int | None
+) -> None:
+    table = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    others = held_out(table, seq_len=512, layout=layout, rows_per_forward=rows_per_forward)
+    loss = LabelledLoss(model)
+    loss.train()
+    found = others.losses(loss)
+    assert loss.training and found.keys() == {"sums", "all"}
+    total, count = 0.0, 0
+    for index, length in enumerate(table.lengths):
+        row = table[index]
+        ids_BT = torch.from_numpy(row.input_ids.copy()).unsqueeze(0).long()
+        labels_BT = ids_BT.clone()
+        labels_BT[:, : row.num_prompt_tokens] = -100
+        labels = length - max(1, row.num_prompt_tokens)
+        with torch.no_grad():
+            total += model.eval()(input_ids=ids_BT, labels=labels_BT).loss.item() * labels
+        count += labels
+    assert found["sums"] == found["all"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_training_measures_the_held_out_loss_on_its_schedule_and_at_the_end(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    train_student(
+        PLAN,
+        Execution(eval_dataset=str(dataset_dir), eval_steps=3),
+        model_dir=model_dir,
+        dataset_dir=dataset_dir,
+        output_dir=tmp_path / "student",
+        metrics_file=tmp_path / "metrics.jsonl",
+        prompts="erased",
+    )
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = {line["step"]: line["held_out"] for line in lines if line["held_out"]}
+    assert measured.keys() == {3, 6, 8}
+    assert measured[8]["all"] < measured[3]["all"] and measured[8].keys() == {"sums", "all"}
+    assert all(line["seconds_left"] >= 0 and line["memory_mb"] > 0 for line in lines)
+    assert all(line["mfu"] is None for line in lines) or torch.cuda.is_available()

@@ -1,0 +1,63 @@
+"""Models of several kinds on one rank and on two: the same curve."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from orca2_gen.config.load import load_config
+from tests.train.test_killed_stages import started
+from tests.train.test_sft import read_losses, write_config
+from train.sft import train_from_config
+
+COMMON: dict[str, Any] = {
+    **{"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+    **{"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0},
+}
+WIDE = {"intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 16}
+KINDS: dict[str, dict[str, Any]] = {
+    "falcon": {"alibi": False, "new_decoder_architecture": False},  # one example a row
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 1024},  # no list `.layers`
+    "gemma2": WIDE | {"query_pre_attn_scalar": 16, "final_logit_softcapping": 1.0},
+    "mixtral": WIDE | {"num_local_experts": 4, "router_aux_loss_coef": 0.1},
+    "mamba": {"state_size": 8},
+}
+
+
+def model_of(kind: str, folder: Path, chatml_dir: Path) -> Path:
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](**(COMMON | KINDS[kind]))
+    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+        if hasattr(config, name):
+            setattr(config, name, 0.0)  # dropout draws other numbers on each rank
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for file in chatml_dir.iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_ranks_train_as_one(
+    tmp_path: Path, chatml_dir: Path, dataset_dir: Path, kind: str
+) -> None:
+    model_dir = model_of(kind, tmp_path / "model", chatml_dir)
+    losses = []
+    for ranks in (1, 2):
+        file = write_config(tmp_path / f"on-{ranks}", model_dir, dataset_dir, "adamw")
+        if ranks == 1:
+            train_from_config(load_config(file))
+        else:
+            assert started(ranks, file).wait() == 0
+        losses.append(read_losses(file.parent / "run/metrics.jsonl"))
+        student = AutoModelForCausalLM.from_pretrained(file.parent / "run/student")
+        assert sum(parameter.numel() for parameter in student.parameters()) > 10_000
+        AutoTokenizer.from_pretrained(file.parent / "run/student")
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[0][-1] < losses[0][0]

@@ -1,0 +1,93 @@
+"""The loss of examples that are not trained on, task by task.
+
+Shapes: none; every rank computes its share of the rows, and all get the same figures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from train.batches import Layout, build_batch
+from train.examples import ExampleTable
+from train.fit import passes_on
+from train.loss import LabelledLoss
+from train.packing import Packing, pack
+from train.ranks import is_distributed, rank, world_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """The rows of each task of a dataset that is not trained on."""
+
+    table: ExampleTable
+    rows_by_task: Mapping[str, Sequence[Sequence[int]]]
+    """Task -> packed rows of indices of examples."""
+    seq_len: int
+    layout: Layout
+    rows_per_forward: int | None
+
+    def losses(self, loss: LabelledLoss) -> dict[str, float]:
+        """Task -> mean cross entropy of its labelled tokens; `all` is that of all together."""
+        was_training = loss.training
+        loss.eval()
+        try:
+            with torch.no_grad():
+                sums = {task: self._sums(loss, rows) for task, rows in self.rows_by_task.items()}
+        finally:
+            loss.train(was_training)
+        sums["all"] = torch.stack(list(sums.values())).sum(dim=0)
+        return {task: (total / count).item() for task, (total, count) in sums.items()}
+
+    def _sums(self, loss: LabelledLoss, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The summed loss of some rows and the number of their labels, over all ranks."""
+        mine = rows[rank() :: world_size()]
+        batch = build_batch(
+            [[self.table[index] for index in row] for row in mine],
+            self.seq_len,
+            layout=self.layout,
+            rows_per_forward=self.rows_per_forward or 1,
+        )
+        device = next(loss.parameters()).device
+        total = torch.zeros(2, dtype=torch.float64, device=device)
+        for each in passes_on(batch, device):
+            total[0] += loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT)
+        total[1] = batch.num_labelled_tokens
+        if is_distributed():
+            torch.distributed.all_reduce(total)
+        return total
+
+
+def held_out(
+    table: ExampleTable, *, seq_len: int, layout: Layout, rows_per_forward: int | None
+) -> HeldOut:
+    """The HeldOut of a dataset's examples.
+
+    Raises:
+        ValueError: an example is longer than a row.
+    """
+    by_task: dict[str, list[int]] = defaultdict(list)
+    for index, task in enumerate(table.tasks):
+        by_task[task].append(index)
+    return HeldOut(
+        table=table,
+        rows_by_task={
+            task: [[indices[i] for i in row] for row in _packed(table, indices, seq_len).rows]
+            for task, indices in sorted(by_task.items())
+        },
+        seq_len=seq_len,
+        layout=layout,
+        rows_per_forward=rows_per_forward,
+    )
+
+
+def _packed(table: ExampleTable, indices: Sequence[int], seq_len: int) -> Packing:
+    return pack(
+        [table.lengths[index] for index in indices],
+        seq_len=seq_len,
+        seed=0,
+        names=[table.names[index] for index in indices],
+    )

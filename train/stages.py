@@ -1,0 +1,175 @@
+"""The stages of a training with their data: examples, packed rows, and the steps of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.batches import PackedExamples, stream_rows
+from train.examples import ExampleTable, load_examples
+from train.foreign_examples import load_foreign_examples
+from train.packing import Packing, pack
+from train.plan import StagePlan, TrainingPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One stage of a training, and where it lies among all steps."""
+
+    plan: StagePlan
+    tables: tuple[ExampleTable, ...]
+    mixture: tuple[PackedExamples, ...]
+    """The rows of each table."""
+    seed: int
+    """Seed of the order of rows."""
+    first_step: int
+    """Steps of the stages before."""
+    num_steps: int
+
+    @property
+    def end_step(self) -> int:
+        """Steps when the stage is done."""
+        return self.first_step + self.num_steps
+
+    def names_in(self, step: int, rows_per_step: int) -> list[str]:
+        """The names of the examples of a step, counted from 1 over all stages, on all ranks."""
+        first = (step - 1 - self.first_step) * rows_per_step
+        return [
+            self.tables[place].names[index]
+            for place, row in stream_rows(first, rows_per_step, self.mixture, seed=self.seed)
+            for index in self.mixture[place].packing.rows[row]
+        ]
+
+
+def load_tables(
+    plan: TrainingPlan, stages: Sequence[StagePlan], *, prompts: str, model_dir: Path
+) -> dict[Path, ExampleTable]:
+    """The examples of each dataset of the stages, by its directory.
+
+    Raises:
+        ValueError: see `load_examples`.
+    """
+    paths = dict.fromkeys(each.path for stage in stages for each in stage.datasets)
+    # Rows of a task are counted over one dataset: the only one, if there is one.
+    limits = plan.max_rows_per_task if len(paths) == 1 else {}
+    if plan.max_rows_per_task and not limits:
+        raise ValueError(
+            f"training.max_rows_per_task counts the rows of one dataset, and the stages have "
+            f"{len(paths)}; give a stage's dataset a weight below 1 instead"
+        )
+    return {
+        path: examples_in(path, prompts=prompts, model_dir=model_dir, max_rows_per_task=limits)
+        for path in paths
+    }
+
+
+def examples_in(
+    path: Path, *, prompts: str, model_dir: Path, max_rows_per_task: Mapping[str, int]
+) -> ExampleTable:
+    """The examples of a dataset directory, with a manifest or, if they are foreign, without.
+
+    Raises:
+        ValueError: see `load_examples` and `load_foreign_examples`.
+    """
+    if prompts == "foreign" and not (path / "manifest.json").exists():
+        return load_foreign_examples(path)
+    return load_examples(
+        path, prompts=prompts, model_dir=model_dir, max_rows_per_task=max_rows_per_task
+    )
+
+
+def packed_stages(
+    plan: TrainingPlan, stages: Sequence[StagePlan], tables: Mapping[Path, ExampleTable]
+) -> tuple[Stage, ...]:
+    """The stages with their packed rows.
+
+    Raises:
+        ValueError: an example is longer than a row and may not be dropped, or all are.
+    """
+    rows = {path: _packed(plan, path, table) for path, table in tables.items()}
+    made: list[Stage] = []
+    for index, stage in enumerate(stages):
+        mixture = tuple(
+            PackedExamples(examples=tables[each.path], packing=rows[each.path], weight=each.weight)
+            for each in stage.datasets
+        )
+        num_rows = sum(part.rows_per_epoch for part in mixture)
+        made.append(
+            Stage(
+                plan=stage,
+                tables=tuple(tables[each.path] for each in stage.datasets),
+                mixture=mixture,
+                seed=_seed(plan.seed, index),
+                first_step=made[-1].end_step if made else 0,
+                num_steps=stage.num_steps
+                or math.ceil(num_rows * stage.num_epochs / plan.rows_per_step),
+            )
+        )
+    return tuple(made)
+
+
+def _packed(plan: TrainingPlan, path: Path, table: ExampleTable) -> Packing:
+    """The rows of a dataset's examples; those that may be dropped are in none."""
+    if plan.too_long == "refuse":
+        return pack(table.lengths, seq_len=plan.seq_len, seed=plan.seed, names=table.names)
+    kept = [index for index, length in enumerate(table.lengths) if length <= plan.seq_len]
+    if not kept:
+        raise ValueError(
+            f"{path}: every example has more than {plan.seq_len} tokens (seq_len), and too_long is "
+            f'"drop"; set seq_len to {min(table.lengths)} or more'
+        )
+    lengths = [table.lengths[index] for index in kept]
+    packing = pack(lengths, seq_len=plan.seq_len, seed=plan.seed)
+    rows = tuple(tuple(kept[index] for index in row) for row in packing.rows)
+    return dataclasses.replace(packing, rows=rows)
+
+
+def dropped_lines(plan: TrainingPlan, tables: Mapping[Path, ExampleTable]) -> list[str]:
+    """What is dropped of each dataset, for people."""
+    lines = []
+    for path, table in tables.items():
+        long = Counter(
+            task
+            for task, length in zip(table.tasks, table.lengths, strict=True)
+            if length > plan.seq_len
+        )
+        if long and plan.too_long == "drop":
+            by_task = ", ".join(f"{task} {count}" for task, count in sorted(long.items()))
+            lines.append(
+                f"{path}: {long.total()} of {len(table.lengths)} examples have more than "
+                f"{plan.seq_len} tokens (seq_len) and are dropped: {by_task}"
+            )
+    return lines
+
+
+def _seed(seed: int, index: int) -> int:
+    """The seed of a stage's order: the training's, and others for the stages after the first."""
+    if index == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def determinants(
+    plan: TrainingPlan,
+    stages: Sequence[StagePlan],
+    tables: Mapping[Path, ExampleTable],
+    model: str,
+) -> dict[str, Any]:
+    """All that determines a loss curve, as states and students record it.
+
+    Args:
+        plan: the settings.
+        stages: its stages.
+        tables: the examples of each dataset.
+        model: digest of the model that training starts from.
+    """
+    digests = [[tables[each.path].digest for each in stage.datasets] for stage in stages]
+    only = digests[0][0] if not plan.stages else digests
+    return {"plan": plan.recorded(), "dataset": only, "model": model}
