@@ -38,7 +38,6 @@ from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.selection.blocks import Group, permutation
 from orca2_gen.strategies import load_strategies
 from ray_jobs.cluster import ray_instance
-from ray_jobs.demo import CONFIG
 from ray_jobs.dispatch.leases import EngineUnit, TeachUnit
 from ray_jobs.dispatch.loop import TURN_SECONDS, dispatch
 from ray_jobs.dispatch.receipts import (
@@ -55,6 +54,7 @@ from ray_jobs.engines.versions import Versions
 from ray_jobs.engines.work import EngineWork
 
 UNITS_PER_ENGINE = 64
+CONFIG = Path(__file__).parent.parent / "ray_jobs" / "configs" / "microworld.toml"
 
 
 class ReceiptActor:

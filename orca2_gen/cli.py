@@ -18,17 +18,16 @@ from typing import Any
 
 import click
 
-from orca2_gen.commands import inspection
+from orca2_gen.commands import inspection, preflight
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.export import export
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
-from orca2_gen.commands.preflight import ask_first, ask_training
 from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.recovery import recover
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import INTERRUPTED, REJECTED, USAGE, exit_code
-from orca2_gen.records import ROLES, Role
+from orca2_gen.records import Role
 
 
 def main() -> None:
@@ -89,11 +88,11 @@ for command in (*inspection.COMMANDS, recover, submit, plan, prepare, export):
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check: bool) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides, source=fork)
-    ask_first(config)
+    inputs = preflight.asked_inputs(config)
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.pipeline import run_all
 
-    _with_run(config, _dataset_of(run_all), roles_of_run(config), fork, check=check)
+    _with_run(config, inputs, _dataset_of(run_all), roles_of_run(config), fork, check=check)
 
 
 @cli.command()
@@ -114,8 +113,8 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         inspection.print_selections(run.ledger)
 
     config = load_config(config_file, overrides)
-    ask_first(config)
-    _with_run(config, stages, {*scored_roles(config), "judge"}, check=check)
+    inputs = preflight.asked_inputs(config)
+    _with_run(config, inputs, stages, {*scored_roles(config), "judge"}, check=check)
 
 
 @cli.command()
@@ -134,8 +133,7 @@ def teach(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         return build_dataset(run)
 
     config = load_config(config_file, overrides)
-    ask_first(config)
-    _with_run(config, _dataset_of(stages), {"teacher"}, check=check)
+    _with_run(config, preflight.asked_inputs(config), _dataset_of(stages), {"teacher"}, check=check)
 
 
 @cli.command()
@@ -173,7 +171,7 @@ def synthesise(
     kept = run_dir or out.with_name(f"{out.name}.run")
     config = synthesis_config(load_config(config_file, overrides, source=kept), topics, kept)
     check_replaceable(out, kept)
-    _with_run(config, stages, {"teacher"})
+    _with_run(config, preflight.inputs_alone(config), stages, {"teacher"})
 
 
 @cli.command()
@@ -202,13 +200,12 @@ def regrade(
     teacher only for answers that are not stored.
     """
     from orca2_gen.console.tables import regrading_table
-    from orca2_gen.provenance.inputs import read_inputs
     from orca2_gen.provenance.regrade import open_source
     from ray_jobs.regrading.regrade import regrade as regrade_run
     from ray_jobs.run import Run
 
     config = load_config(config_file, overrides, source=run_dir)
-    inputs = read_inputs(config)
+    inputs = preflight.inputs_alone(config)
     source = open_source(run_dir, config, inputs)
 
     def stages(run: Run) -> None:
@@ -217,7 +214,7 @@ def regrade(
         for line in found.lines:
             click.echo(line)
 
-    _with_run(config, stages, set(), inputs=inputs)
+    _with_run(config, inputs, stages, set())
 
 
 @cli.command()
@@ -230,7 +227,7 @@ def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) ->
     """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
     from train.launch import train_student
 
-    ask_training(load_config(config_file, overrides), nproc_per_node)
+    preflight.ask_training(load_config(config_file, overrides), nproc_per_node)
     train_student(config_file, overrides, nproc_per_node)
 
 
@@ -243,7 +240,7 @@ def evaluate(
     config_file: Path, overrides: tuple[str, ...], model: Path | None, check: bool
 ) -> None:
     """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
-    from ray_jobs.evaluation import evaluation_table, inputs_of, score_model
+    from ray_jobs.evaluation import evaluation_table, score_model
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
@@ -251,8 +248,7 @@ def evaluate(
 
     label = "student" if model is None else model.name
     config = load_config(config_file, overrides)
-    inputs = inputs_of(config, model)
-    _with_run(config, stages, {"student"}, inputs=inputs, check=check)
+    _with_run(config, preflight.evaluated_inputs(config, model), stages, {"student"}, check=check)
 
 
 @cli.command()
@@ -269,10 +265,10 @@ def demo(overrides: tuple[str, ...]) -> None:
 
 def _with_run(
     config: Config,
+    inputs: Any,
     stages: Callable[[Any], None],
-    roles: Collection[Role] = ROLES,
+    roles: Collection[Role],
     fork: Path | None = None,
-    inputs: Any = None,
     *,
     check: bool = False,
 ) -> None:

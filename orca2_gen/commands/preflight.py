@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from orca2_gen.commands.own_process import answers_of
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.paths import check_paths
 from orca2_gen.config.schema import Config
 from orca2_gen.config.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from orca2_gen.provenance.inputs import Inputs
 
 Lines = tuple[str, tuple[str, ...], tuple[str, ...]]
 """What is asked about (key and directory), facts, and what is odd."""
@@ -26,19 +31,47 @@ def ask_first(config: Config, *, prints_facts: bool = False) -> None:
     Raises:
         ValueError: something cannot work; one line that names role, directory and remedy.
     """
-    from orca2_gen.provenance.inputs import asked_texts
-
-    engines = [
-        (f"{each.key}: {each.directory}", each.facts, each.odd) for each in asked_texts(config)[1]
-    ]
-    for about, facts, odd in (*engines, *_training(config)):
+    [lines] = answers_of(_asked, config)
+    for about, facts, odd in lines:
         if prints_facts:
             click.echo(about)
             for line in (*facts, *(f"odd: {line}" for line in odd)):
                 click.echo(f"  {line}")
         else:
-            for line in odd:
-                click.echo(f"{about}: {line}", err=True)
+            _print_odd(about, odd)
+
+
+def asked_inputs(config: Config) -> Inputs:
+    """The Inputs of a run, after all that `ask_first` asks; what is odd is printed on stderr.
+
+    Raises:
+        ValueError: as `ask_first` and `read_inputs`.
+    """
+    answers = answers_of(_asked_and_read, config)
+    for about, _, odd in next(answers):  # before large files are read, which takes a while
+        _print_odd(about, odd)
+    [inputs] = answers
+    return inputs
+
+
+def inputs_alone(config: Config) -> Inputs:
+    """The Inputs of a config, without a word about what is odd.
+
+    Raises:
+        ValueError: as `read_inputs`.
+    """
+    [inputs] = answers_of(_read, config)
+    return inputs
+
+
+def evaluated_inputs(config: Config, model: Path | None) -> Inputs:
+    """The Inputs of a config and of a model to be evaluated; None is the student.
+
+    Raises:
+        ValueError: as `inputs_of`.
+    """
+    [inputs] = answers_of(_read_evaluated, config, model)
+    return inputs
 
 
 def ask_training(config: Config, num_ranks: int) -> None:
@@ -48,8 +81,7 @@ def ask_training(config: Config, num_ranks: int) -> None:
         ValueError: it cannot; one line that names key, directory and remedy.
     """
     for about, _, odd in _trained(config, num_ranks):
-        for line in odd:
-            click.echo(f"{about}: {line}", err=True)
+        _print_odd(about, odd)
 
 
 def ask_if_seen(config: Config) -> None:
@@ -63,6 +95,38 @@ def ask_if_seen(config: Config) -> None:
     except ValueError:  # the job itself says which is absent
         return
     ask_first(config)
+
+
+def _asked(config: Config) -> Iterator[list[Lines]]:
+    """All lines at once: nothing is printed of what is refused further on."""
+    from orca2_gen.provenance.inputs import asked_texts
+
+    engines = [
+        (f"{each.key}: {each.directory}", each.facts, each.odd) for each in asked_texts(config)[1]
+    ]
+    yield [*engines, *_training(config)]
+
+
+def _asked_and_read(config: Config) -> Iterator[Any]:
+    yield from _asked(config)
+    yield from _read(config)
+
+
+def _read(config: Config) -> Iterator[Inputs]:
+    from orca2_gen.provenance.inputs import read_inputs
+
+    yield read_inputs(config)
+
+
+def _read_evaluated(config: Config, model: Path | None) -> Iterator[Inputs]:
+    from ray_jobs.evaluation import inputs_of
+
+    yield inputs_of(config, model)
+
+
+def _print_odd(about: str, odd: tuple[str, ...]) -> None:
+    for line in odd:
+        click.echo(f"{about}: {line}", err=True)
 
 
 def _training(config: Config) -> Iterator[Lines]:

@@ -355,6 +355,35 @@ def test_sigterm_ends_the_driver_with_75_and_the_run_goes_on_later(
     assert dataset_bytes(run_dir) == dataset_bytes(undisturbed.run_dir)
 
 
+DRIVER = """
+import sys
+
+from orca2_gen.cli import cli
+
+if __name__ == "__main__":
+    cli.main(["run", *sys.argv[1:]], standalone_mode=False)
+    print(sorted({"torch", "transformers", "vllm"} & set(sys.modules)))
+"""
+
+
+def test_a_driver_holds_no_library_that_only_its_inputs_need(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    done = subprocess.run(
+        [
+            *(sys.executable, tmp_path / "driver.py", undisturbed.config_file),
+            *("--set", f"run_dir={tmp_path / 'run'}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_template_that_refuses_the_system_role_is_one_line_about_the_config(
     write_config: Write, chatml_dir: Path, tmp_path: Path
 ) -> None:
