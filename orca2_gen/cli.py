@@ -1,7 +1,7 @@
 """`orca2`, one sub-command per stage.
 
-Only this file, commands/cluster.py and commands/preflight.py reach ray_jobs and train, inside their
-functions.
+Only this file and cluster.py, preflight.py and training.py in commands/ reach ray_jobs and train,
+inside their functions.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
 interrupted, resumable.
@@ -24,6 +24,7 @@ from orca2_gen.commands.export import export
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.recovery import recover
+from orca2_gen.commands.training import train
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import INTERRUPTED, REJECTED, USAGE, exit_code
@@ -76,7 +77,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (*inspection.COMMANDS, recover, submit, plan, prepare, export):
+for command in (*inspection.COMMANDS, recover, submit, plan, prepare, export, train):
     cli.add_command(command)
 
 
@@ -215,20 +216,6 @@ def regrade(
             click.echo(line)
 
     _with_run(config, inputs, stages, set())
-
-
-@cli.command()
-@config_argument
-@set_option
-@click.option(
-    "--nproc-per-node", default=1, show_default=True, help="torchrun's option: one process per GPU."
-)
-def train(config_file: Path, overrides: tuple[str, ...], nproc_per_node: int) -> None:
-    """Fine-tune the student on the run's dataset, as `torchrun -m train.sft CONFIG` does."""
-    from train.launch import train_student
-
-    preflight.ask_training(load_config(config_file, overrides), nproc_per_node)
-    train_student(config_file, overrides, nproc_per_node)
 
 
 @cli.command()

@@ -31,7 +31,7 @@ orca2_gen/config/arguments.py                     17      17
 orca2_gen/config/engine.py                         8       8
 orca2_gen/config/engine_arguments.py              29      29
 orca2_gen/config/load.py                          57      57
-orca2_gen/config/paths.py                         46      46
+orca2_gen/config/paths.py                         51      51
 orca2_gen/config/schema.py                        90      90
 orca2_gen/config/scoring.py                       10      10
 orca2_gen/config/secrecy.py                       28      28
@@ -133,7 +133,7 @@ ray_jobs/engines/watchdog.py                      47      47
 ray_jobs/file_stages.py                          137     137
 ray_jobs/stages.py                                24      24
 orca2_gen: files                                  99     102
-orca2_gen: lines                                6029    6173
+orca2_gen: lines                                6034    6178
 ray_jobs: files                                   12      12
 ray_jobs: lines                                  607     607
 """

@@ -37,7 +37,7 @@ def head_is_matrix(model: Any) -> bool:
                 f"hold NaN or infinity; copy the model again"
             )
         try:
-            hidden_BTH = loss.base(input_ids=input_ids_BT, use_cache=False).last_hidden_state
+            hidden_BTH = loss.decoder(input_ids=input_ids_BT, use_cache=False).last_hidden_state
             # A cap shows in large logits only, and training may make small ones large.
             factor = LARGE_LOGIT / logits_BTV.abs().max().clamp(min=1e-6)
             with _scaled_states(loss.head, factor):

@@ -62,7 +62,7 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
         labels_N = labels_BS[labelled_BS]
         with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
             if self.head_is_matrix:
-                outputs = self._outputs(self.base, input_ids_BT, position_ids_BT)
+                outputs = self._outputs(self.decoder, input_ids_BT, position_ids_BT)
                 hidden_NH = outputs.last_hidden_state[:, :-1][labelled_BS]
                 summed = self._summed(hidden_NH, labels_N)
             else:
@@ -77,7 +77,7 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
             return summed + (labelled_BS.sum(dim=1) * balance_B).sum()
 
     @property
-    def base(self) -> Any:
+    def decoder(self) -> Any:
         """The layers that read token ids, of a model with several parts those of its text."""
         return self.model.get_decoder()
 

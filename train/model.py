@@ -21,7 +21,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from orca2_gen.run_directory.json_files import read_json
 from train.head import check_loss, head_is_matrix
-from train.isolation import LAYOUTS, Isolation, probed_isolation
+from train.isolation import LAYOUTS, Isolation, probed_isolation, settled
 from train.loss import LabelledLoss
 from train.ranks import device, is_distributed, world_size
 from train.router_loss import router_of
@@ -184,7 +184,8 @@ def _copied_isolation(model: Any, config: Any, attention: str, row_tokens: int |
     try:
         num_layers = layers_of_every_kind(model, config)
         small = tiny_copy(config, num_layers, attention, row_tokens=row_tokens)
-        return probed(small).isolation
+        loaded = probed(small)
+        return settled(loaded.loss, loaded.isolation)
     except ValueError:  # the model itself has been asked
         return Isolation(layout="packed")
 

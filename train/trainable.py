@@ -19,7 +19,7 @@ from transformers.utils import logging
 from orca2_gen.preflight.headers import Tensor
 from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
-from train.isolation import check_gradients
+from train.isolation import settled
 from train.model import (
     attention_of,
     check_examples_fit,
@@ -138,8 +138,8 @@ def _probed(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return [f"whether packed examples see each other is known when training starts: {reason}"]
     loaded = probed(small, longest=min(asked.longest, asked.seq_len))
-    check_gradients(loaded.loss, loaded.isolation.layout)
-    odd = [loaded.isolation.reason] if loaded.isolation.reason else []
+    isolation = settled(loaded.loss, loaded.isolation)
+    odd = [isolation.reason] if isolation.reason else []
     if loaded.loss.router is None and _has_experts(config):
         odd.append(f"{name} names no loss that balances its experts, so they train without one")
     return odd

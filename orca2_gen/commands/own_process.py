@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -17,13 +16,16 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from orca2_gen.exit_codes import exit_code
+from orca2_gen.exit_codes import USAGE, exit_code
+from orca2_gen.run_directory.arrow_files import DamagedFile
+from orca2_gen.run_directory.digests import ChangedInput
 
 Answer = TypeVar("Answer")
 
 # A fork would begin with locks that threads of this process hold.
 _SPAWN = multiprocessing.get_context("spawn")
 _DONE = ("done", None)
+_OURS = (ChangedInput, DamagedFile)
 
 
 def answers_of(function: Callable[..., Iterator[Answer]], *arguments: object) -> Iterator[Answer]:
@@ -81,12 +83,13 @@ def _end_with_parent() -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, with its traceback if it is a defect; a RuntimeError if it cannot be sent."""
-    trace = traceback.format_exc()
-    if exit_code(error) is None:
-        error.add_note(trace)
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(trace)
-    return error
+    """An error with the same exit code and text, of a class that any process can read.
+
+    A defect brings its traceback.
+    """
+    if isinstance(error, _OURS):
+        return error
+    code = exit_code(error)
+    if code is None:
+        return RuntimeError(traceback.format_exc())
+    return ValueError(str(error)) if code == USAGE else RuntimeError(str(error))

@@ -75,28 +75,28 @@ def test_a_model_that_cannot_work_is_exit_code_2_before_anything_is_written(
 def test_a_student_that_cannot_be_trained_is_exit_code_2_if_training_is_configured(
     orca2: Call, models: Path, command: str
 ) -> None:
-    edited(models.parent / "student", model_type="granite", logits_scaling=8.0)
+    edited(models.parent / "student", quantization_config={"quant_method": "fp8"})
     with_training = [*settings(), "--set", "training.num_epochs=1"]
     code, out, err = orca2(command, models, *with_training)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("Error: student.model: ") and "changes its logits after lm_head" in err
+    assert err.startswith("Error: student.model: ") and "its weights are quantized" in err
 
 
 def test_without_a_training_section_it_is_one_odd_line(
     models: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    edited(models.parent / "student", model_type="granite", logits_scaling=8.0)
+    edited(models.parent / "student", quantization_config={"quant_method": "fp8"})
     config = load_config(models, SHORT[:4])
     ask_first(config)
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
-    assert "it cannot be trained: GraniteForCausalLM changes its logits" in printed.err
+    assert "it cannot be trained: " in printed.err and "weights are quantized" in printed.err
     # A recorded config names every key, so it does not count as a section that somebody wrote.
     recorded = tmp_path / "recorded.json"
     recorded.write_text(json.dumps(resolved(config)))
     ask_first(load_config(recorded))
     recorded.write_text(json.dumps(resolved(load_config(models, [*SHORT[:4], "training.seed=1"]))))
-    with pytest.raises(ValueError, match="changes its logits"):
+    with pytest.raises(ValueError, match="its weights are quantized"):
         ask_first(load_config(recorded))
 
 

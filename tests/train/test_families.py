@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from train.batches import build_batch
+from train.isolation import settled
 from train.loss import LabelledLoss
 from train.model import LoadedModel, attention_of, probed
 from train.probe_examples import ProbeExample, plain_ids
@@ -25,14 +27,24 @@ from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 ROWS = {"packed": "packed", "apart": "one example each", "alone": "one example in each pass"}
-LENGTHS = (11, 3, 17, 6, 2, 8)
+LENGTHS = (11, 3, 31, 6, 2, 18)
 """Others than those of the probe."""
 MOST_DIFFERENCE = 1e-3
 
 
+# Values of published models, where the config's own describe none or leave out a kind of layer.
+VALUES: dict[str, dict[str, Any]] = {
+    "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},
+    "ministral": {"head_dim": 128},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
+}
+
+
 def tiny(kind: str) -> Any:
     """A tiny copy of a kind's usual config; raises whatever its code raises."""
-    config = CONFIG_MAPPING[kind]()
+    config = CONFIG_MAPPING[kind](**VALUES.get(kind, {}))
     attention = attention_of(config)
     with torch.device("meta"):
         whole = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
@@ -47,6 +59,8 @@ def outcome(kind: str) -> tuple[str, str]:
         return "not tried", " ".join(str(error).split())[:80]
     try:
         loaded = probed(model)
+        isolation = settled(loaded.loss, loaded.isolation)
+        loaded = replace(loaded, isolation=isolation)
     except ValueError as error:
         return "refused", str(error)
     difference = difference_to_one_by_one(loaded)
@@ -65,7 +79,7 @@ def difference_to_one_by_one(loaded: LoadedModel) -> float:
         start += length
     rows = [examples[:3], examples[3:]]
     loss = LabelledLoss(model, head_is_matrix=loaded.loss.head_is_matrix)
-    for each in build_batch(rows, 40, layout=loaded.isolation.layout).passes:
+    for each in build_batch(rows, 64, layout=loaded.isolation.layout).passes:
         loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT).backward()
     ours = gradients(model)
     for example in examples:

@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from train.batches import Layout
 from train.head import head_is_matrix
-from train.isolation import check_gradients, probed_isolation
+from train.isolation import Isolation, probed_isolation, settled
 from train.loss import LabelledLoss
 from train.model import attention_of, probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
@@ -49,7 +49,19 @@ def test_the_rows_of_known_kinds(kind: str, layout: Layout, is_matrix: bool) -> 
     assert loaded.isolation.layout == layout
     assert loaded.loss.head_is_matrix is is_matrix
     assert bool(loaded.isolation.reason) == (layout != "packed")
-    check_gradients(loaded.loss, layout)
+    assert settled(loaded.loss, loaded.isolation) == loaded.isolation
+
+
+def test_gradients_that_differ_though_the_losses_agree_ask_for_stricter_rows(
+    build_llama: BuildLlama,
+) -> None:
+    model = build_llama()
+    norm = model.model.norm
+    norm.register_full_backward_hook(
+        lambda _, grads, __: tuple(grad * (1.0 + 0.1 * (grad.shape[1] > 23)) for grad in grads)
+    )
+    packed = Isolation(layout="packed")
+    assert settled(LabelledLoss(model), packed).layout == "apart"
 
 
 def test_a_kind_of_layer_that_few_have_is_in_the_copy() -> None:
