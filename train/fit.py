@@ -190,5 +190,5 @@ def passes_on(batch: Batch, device: torch.device) -> Iterator[ForwardPass]:
 def memory_mb(device: torch.device) -> float:
     """The most megabytes so far that a GPU held for us, or that this process had without one."""
     if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+        return round(int(torch.cuda.max_memory_allocated(device)) / 1e6, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)

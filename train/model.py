@@ -230,7 +230,7 @@ def _rotary_limit(config: Any) -> int:
         for part in parts
         if "original_max_position_embeddings" in part
     ]
-    return min(found or [num_positions(config) or 0])
+    return int(min(found or [num_positions(config) or 0]))
 
 
 def attention_of(config: Any) -> str:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def pretrain(
     def record(metrics: StepMetrics) -> None:
         curve.append(metrics)
         if metrics.step % LOG_EVERY == 0:
-            recent = sum(m.loss for m in curve[-LOG_EVERY:]) / LOG_EVERY
+            recent = _mean_loss(curve[-LOG_EVERY:])
             log(
                 f"{learner} step {metrics.step} loss {recent:.4f} "
                 f"tok/s {metrics.tokens_per_second:.0f}"
@@ -199,7 +200,7 @@ def pretrain(
         "world_seed": WORLD_SEED,
         "seconds": round(time.perf_counter() - started, 1),
         "loss": [
-            round(sum(m.loss for m in curve[i : i + LOG_EVERY]) / LOG_EVERY, 4)
+            round(_mean_loss(curve[i : i + LOG_EVERY]), 4)
             for i in range(0, len(curve) - LOG_EVERY + 1, LOG_EVERY)
         ],
     }
@@ -207,6 +208,10 @@ def pretrain(
     num_parameters = sum(p.numel() for p in model.parameters())
     summary = {"num_parameters": num_parameters, "stages": [*earlier, stage]}
     (directory / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _mean_loss(steps: Sequence[StepMetrics]) -> float:
+    return statistics.mean(step.loss for step in steps if step.loss is not None)
 
 
 def read_stages(directory: Path) -> list[dict[str, Any]]:

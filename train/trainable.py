@@ -94,11 +94,12 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
         )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     size = quantity(num_parameters * _BYTES[asked.optimizer], "GB", "MB")
+    kept = quantity(round(activation_bytes(asked, text)), "GB", "MB")
     facts = [
         f"{type(model).__name__} can be trained: {quantity(num_parameters, 'billion', 'million')} "
         f"parameters, {size} for weights, gradients and optimizer state over all processes, and "
-        f"about {quantity(activation_bytes(asked, text), 'GB', 'MB')} in each for the activations "
-        f"of a forward pass of {asked.rows_per_forward} x {asked.seq_len} tokens"
+        f"about {kept} in each for the activations of a forward "
+        f"pass of {asked.rows_per_forward} x {asked.seq_len} tokens"
     ]
     if asked.longest > asked.seq_len:
         facts.append(

@@ -143,7 +143,7 @@ def _figures(
         "fill": round(metrics[-1].fill, 3),
         "flops_per_second": flops,
         "mfu_of_measured_matmul": round(flops / matmul, 3),
-        "last_loss": round(metrics[-1].loss, 3),
+        "last_loss": None if metrics[-1].loss is None else round(metrics[-1].loss, 3),
     }
     if not on_gpu:
         # ru_maxrss counts KiB (getrusage(2)).

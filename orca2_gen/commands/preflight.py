@@ -50,6 +50,7 @@ def asked_inputs(config: Config) -> Inputs:
     answers = answers_of(_asked_and_read, config)
     for about, _, odd in next(answers):  # before large files are read, which takes a while
         _print_odd(about, odd)
+    inputs: Inputs
     [inputs] = answers
     return inputs
 

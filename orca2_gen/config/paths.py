@@ -16,7 +16,7 @@ from orca2_gen.run_directory.units import STAGES
 from orca2_gen.run_directory.unlisted import SET_ASIDE
 
 _ROLES = ("student", "teacher", "judge")
-_KEYS = [("strategies",), ("taxonomy",)]
+_KEYS: list[tuple[str, ...]] = [("strategies",), ("taxonomy",)]
 _KEYS += [("training", key) for key in ("model", "dataset", "eval_dataset")]
 _KEYS += [(role, key) for role in _ROLES for key in ("model", "tokenizer")]
 _KEPT_RELATIVE = [("run_dir",), ("training", "output")]
