@@ -70,8 +70,10 @@ def fit(
     held_out: Callable[[int], Mapping[str, float] | None] = lambda step: None,
     log: Callable[[StepMetrics], None] = lambda metrics: None,
     save: Callable[[int], None] = lambda step: None,
-) -> int:
-    """The steps done, after training in place from `start_step` to `schedule.num_steps`.
+) -> tuple[int, bool]:
+    """The steps done, and whether a rank wanted to stop, after training in place from `start_step`.
+
+    Without such a wish it goes on to `schedule.num_steps`.
 
     Args:
         loss: the model with its loss, sharded if there are several ranks.
@@ -126,7 +128,9 @@ def fit(
                 grad_norm = grad_norm.full_tensor()
         if step + 1 < schedule.num_steps:
             batch = next(batches)  # the host packs while the device still computes
-        mean_loss, norm = torch.stack([total / num_labelled, grad_norm.float()]).tolist()
+        mean_loss, norm = torch.stack(
+            [total / num_labelled, grad_norm.float().to(device)]  # on a CPU if nothing has one
+        ).tolist()
         if not (math.isfinite(mean_loss) and math.isfinite(norm)):
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -159,8 +163,8 @@ def fit(
         if is_due or is_last:
             save(number)
         if is_last:
-            return number
-    return end
+            return number, True
+    return end, False
 
 
 def passes_on(batch: Batch, device: torch.device) -> Iterator[ForwardPass]:

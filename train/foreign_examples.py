@@ -138,7 +138,11 @@ _COLUMNS = {
 }
 
 
+_MASKS = ("attention_mask", "completion_mask", "assistant_masks")
+
+
 def _check_columns(schema: pa.Schema) -> None:
+    _check_masks(schema.names)
     if "input_ids" not in schema.names:
         raise ValueError(f"expected a column 'input_ids', and it has {', '.join(schema.names)}")
     for name in set(schema.names) & set(_COLUMNS):
@@ -150,6 +154,16 @@ def _check_columns(schema: pa.Schema) -> None:
 def _texts(table: pa.Table, name: str) -> list[str]:
     texts: list[str] = table.column(name).to_pylist() if name in table.column_names else []
     return texts
+
+
+def _check_masks(names: list[str]) -> None:
+    """Refuses masks of other trainers that would be needed and are not read."""
+    masks = [name for name in _MASKS if name in names]
+    if masks and "labels" not in names:
+        raise ValueError(
+            f"its column {masks[0]!r} says what is not trained, and only labels say so here; save "
+            "the rows with labels that have -100 there, without padding"
+        )
 
 
 def _prompt_lengths(dataset_dir: Path, table: pa.Table, lengths: Any) -> Any:

@@ -15,6 +15,7 @@ from torch import nn
 
 from train.loss import LabelledLoss
 from train.probe_examples import LOSS_TOLERANCE, one_row, probe_examples
+from train.router_loss import Router
 
 LARGE_LOGIT = 100.0
 """Gemma 2 caps logits at 30."""
@@ -85,3 +86,23 @@ def check_loss(loss: LabelledLoss) -> None:
             f"{type(model).__name__} gives an example a loss of {theirs:.6g}, and this trainer "
             f"finds {ours:.6g}; choose a model of another architecture"
         )
+
+
+def balances(model: Any, router: Router) -> bool:
+    """Whether a model tells what its routers chose, so that a loss can balance them.
+
+    A model without experts may have the coefficient of one that has some.
+    """
+    row = one_row(probe_examples(model)[:1])
+    device = next(model.parameters()).device
+    loss = LabelledLoss(model, head_is_matrix=False, router=router)
+    loss.train()
+    try:
+        with torch.no_grad():
+            tensors = (row.input_ids_BT, row.labels_BT, row.position_ids_BT)
+            found = loss(*(tensor.to(device) for tensor in tensors))
+    except Exception:  # the model's own code, or no logits of a router
+        return False
+    finally:
+        model.eval()
+    return bool(found.isfinite())

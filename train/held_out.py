@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from train.batches import Layout, build_batch
 from train.examples import ExampleTable
@@ -39,6 +40,9 @@ class HeldOut:
                 sums = {task: self._sums(loss, rows) for task, rows in self.rows_by_task.items()}
         finally:
             loss.train(was_training)
+            for module in loss.modules():
+                if isinstance(module, FSDPModule):  # no backward pass will do it
+                    module.reshard()
         sums["all"] = torch.stack(list(sums.values())).sum(dim=0)
         return {task: (total / count).item() for task, (total, count) in sums.items()}
 

@@ -11,6 +11,7 @@ Shapes: T tokens of a row, H hidden size.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,3 +245,25 @@ def _weight_gradients(loss: LabelledLoss, batch: Batch) -> torch.Tensor:
     ]
     loss.zero_grad(set_to_none=True)
     return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def unreached_weights(loss: LabelledLoss) -> set[str]:
+    """The kinds of weights, as `kind_of` says, that get no gradient from token ids.
+
+    Some models choose among tokens by weights that this loss does not train. It takes memory, as
+    `settled` does, so it is asked of a tiny copy.
+    """
+    examples = probe_examples(loss.model)
+    loss.model.eval()
+    loss.zero_grad(set_to_none=True)
+    [row] = build_batch([examples], sum(LENGTHS)).passes
+    loss(row.input_ids_BT, row.labels_BT, row.position_ids_BT).backward()
+    named = list(loss.model.named_parameters())
+    reached = {kind_of(name) for name, parameter in named if parameter.grad is not None}
+    loss.zero_grad(set_to_none=True)
+    return {kind_of(name) for name, _ in named} - reached
+
+
+def kind_of(name: str) -> str:
+    """The name of a weight without the numbers of layers and experts in it."""
+    return re.sub(r"\.\d+(?=\.|$)", ".#", name)

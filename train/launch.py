@@ -18,7 +18,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, USAGE
 from train.ranks import LAUNCHER_VARIABLE
 
-SHUTDOWN_SECONDS = 120
+SHUTDOWN_SECONDS = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
 """Seconds that ranks have to save their state after a signal; torchrun's own are 30."""
 
 

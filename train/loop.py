@@ -55,20 +55,26 @@ class Loop:
                 f"{self.state.directory} holds step {start_step} of a training of {num_steps} "
                 "steps; remove it to start the training again"
             )
+        self.pace.saved(start_step)
         with self._log(metrics_file, start_step) if rank() == 0 else nullcontext(_nothing) as log:
             done, spikes = start_step, Spikes()
             for stage in self.stages:
                 if done < stage.end_step:
-                    done = self._fit(stage, max(done, stage.first_step), log, spikes)
-                    if done < stage.end_step:
+                    begin = max(done, stage.first_step)
+                    done, is_stopped = self._fit(stage, begin, log, spikes)
+                    if is_stopped:
                         break
         if done == num_steps and not self.execution.save_every_steps:
-            save_state(self.state, done)  # should writing the student fail
+            self._save(done)  # should writing the student fail
         if done < num_steps:
             raise KeyboardInterrupt(
                 f"the state of step {done} of {num_steps} is saved in {self.state.directory}; run "
                 "the same command again to go on"
             )
+
+    def _save(self, step: int) -> None:
+        save_state(self.state, step)
+        self.pace.saved(step)
 
     @contextmanager
     def _log(self, metrics_file: Path, start_step: int) -> Iterator[Log]:
@@ -87,8 +93,11 @@ class Loop:
 
             yield log
 
-    def _fit(self, stage: Stage, start_step: int, log: Log, spikes: Spikes) -> int:
-        """The steps done, after training on a stage from a step on, both counted over all."""
+    def _fit(self, stage: Stage, start_step: int, log: Log, spikes: Spikes) -> tuple[int, bool]:
+        """The steps done after training on a stage from a step on, and whether to stop there.
+
+        Steps are counted over all stages.
+        """
         if start_step == stage.first_step and stage.plan.optimizer_state == "reset":
             forget(self.state.optimizers)
         local = start_step - stage.first_step
@@ -108,13 +117,6 @@ class Loop:
             warmup_fraction=stage.plan.warmup_fraction,
             decay=stage.plan.schedule,
         )
-        saved = start_step
-
-        def save(step: int) -> None:
-            nonlocal saved
-            save_state(self.state, step)
-            self.pace.saved()
-            saved = step
 
         def told(metrics: StepMetrics) -> None:
             log(metrics)
@@ -137,11 +139,11 @@ class Loop:
                 mfu=self._mfu,
                 held_out=self._held_out,
                 log=told,
-                save=save,
+                save=self._save,
             )
         except NotFiniteError as error:
-            if error.step - 1 > saved:
-                save(error.step - 1)
+            if error.step - 1 > self.pace.saved_step:
+                self._save(error.step - 1)
             raise NotFiniteError(
                 error.step, f"{error}, {self._advice(stage, error.step)}"
             ) from None
@@ -161,8 +163,9 @@ class Loop:
 
     def _advice(self, stage: Stage, step: int) -> str:
         skipped = [*self.plan.skip_steps, step]
+        kept = "which are saved" if step > 1 else "the first"
         return (
-            f"which are saved; {self._examples(stage, step)}. Go on without this step by --set "
+            f"{kept}; {self._examples(stage, step)}. Go on without this step by --set "
             f"training.skip_steps={skipped}, or with another learning rate by --set "
             f"training.learning_rate=RATE --override"
         )

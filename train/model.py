@@ -7,7 +7,7 @@ which rows it can be trained.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,26 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from orca2_gen.run_directory.json_files import read_json
-from train.head import check_loss, head_is_matrix
-from train.isolation import LAYOUTS, Isolation, probed_isolation, settled
+from train.architecture import (
+    attention_of,
+    layers_of,
+    num_positions,
+    rotary_isolation,
+    without_noise,
+)
+from train.head import balances, check_loss, head_is_matrix
+from train.isolation import (
+    LAYOUTS,
+    Isolation,
+    kind_of,
+    probed_isolation,
+    settled,
+    unreached_weights,
+)
 from train.loss import LabelledLoss
 from train.ranks import device, is_distributed, world_size
 from train.router_loss import router_of
-from train.tiny_copy import layers_of_every_kind, stacked_layers, tiny_copy
+from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 
@@ -61,20 +75,6 @@ def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> Non
         )
 
 
-def num_positions(config: Any) -> int | None:
-    """The positions of a text model; None if it has no such limit, as a recurrent one.
-
-    Raises:
-        ValueError: its config gives something else.
-    """
-    if not hasattr(config, "max_position_embeddings"):
-        return None
-    positions = config.max_position_embeddings
-    if type(positions) is not int:
-        raise ValueError(f"max_position_embeddings is {positions!r}")
-    return positions
-
-
 def load_sharded(
     model_dir: Path,
     *,
@@ -101,9 +101,11 @@ def load_sharded(
     with told(model_dir):
         check_weight_files(model_dir)
         config = model_config(model_dir)
+        without_noise(config)
         attention = attention_of(config)
         model, found = AutoModelForCausalLM.from_pretrained(
             model_dir,
+            config=config,
             dtype=torch.float32,
             attn_implementation=attention,
             local_files_only=True,
@@ -124,7 +126,9 @@ def load_sharded(
     if not is_distributed():
         model.to(device())  # where a probe is fast
     loaded = probed(model, dtype=dtype, longest=longest)
-    copied = _copied_isolation(model, config, attention, row_tokens)
+    small = _small_copy(model, config, attention, row_tokens)
+    copied = Isolation(layout="packed") if small is None else settled(small.loss, small.isolation)
+    freeze_unreached(model, set() if small is None else unreached_weights(small.loss))
     strictest = max(loaded.isolation, copied, key=lambda each: LAYOUTS.index(each.layout))
     loaded = dataclasses.replace(loaded, isolation=strictest)
     if gradient_checkpointing:
@@ -167,92 +171,39 @@ def probed(model: Any, *, dtype: torch.dtype = torch.float32, longest: int = 0) 
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name} cannot be trained on token ids alone ({reason})") from error
     isolation = rotary_isolation(model, longest) or probed_isolation(probe)
-    loss = LabelledLoss(
-        model,
-        dtype=dtype,
-        head_is_matrix=is_matrix,
-        router=router_of(model, model.config.get_text_config()),
-    )
+    router = router_of(model, model.config.get_text_config())
+    if router is not None and not balances(model, router):
+        router = None
+    loss = LabelledLoss(model, dtype=dtype, head_is_matrix=is_matrix, router=router)
     return LoadedModel(loss=loss, isolation=isolation)
 
 
-def _copied_isolation(model: Any, config: Any, attention: str, row_tokens: int | None) -> Isolation:
-    """The Isolation of a tiny copy, in which windows and chunks are shorter than an example.
+def _small_copy(
+    model: Any, config: Any, attention: str, row_tokens: int | None
+) -> LoadedModel | None:
+    """A tiny copy, in which windows and chunks are shorter than an example; None without one.
 
     A model that cuts a row into chunks of 8,192 tokens shows it in no row of a probe.
     """
     try:
         num_layers = layers_of_every_kind(model, config)
-        small = tiny_copy(config, num_layers, attention, row_tokens=row_tokens)
-        loaded = probed(small)
-        return settled(loaded.loss, loaded.isolation)
+        return probed(tiny_copy(config, num_layers, attention, row_tokens=row_tokens))
     except ValueError:  # the model itself has been asked
-        return Isolation(layout="packed")
-
-
-def rotary_isolation(model: Any, longest: int) -> Isolation | None:
-    """The Isolation of a model whose rotary positions scale with the longest example of a pass.
-
-    None if they do not, or no example is longer than the length from which they do.
-
-    Raises:
-        ValueError: they scale with the longest example ever seen.
-    """
-    kinds = set()
-    for module in model.modules():
-        kind = getattr(module, "rope_type", None)
-        kinds |= set(kind.values()) if isinstance(kind, dict) else {kind}
-    scaled = kinds & {"longrope", "dynamic"}
-    if not scaled:
         return None
-    limit = _rotary_limit(model.config.get_text_config())
-    if longest <= limit:
-        return None
-    name = type(model).__name__
-    if "dynamic" in scaled:
-        raise ValueError(
-            f"{name} changes its rotary positions with the longest example that it has seen, "
-            f"beyond {limit} tokens, and the dataset has {longest}; leave longer examples out"
-        )
-    reason = (
-        f"{name} changes its rotary positions where an example of a forward pass has more than "
-        f"{limit} tokens, so each gets a pass of its own"
-    )
-    return Isolation(layout="alone", reason=reason)
 
 
-def _rotary_limit(config: Any) -> int:
-    """The smallest length beyond which rotary positions are scaled."""
-    values = getattr(config, "rope_parameters", None) or {}
-    parts = [values, *(part for part in values.values() if isinstance(part, dict))]
-    found = [
-        part["original_max_position_embeddings"]
-        for part in parts
-        if "original_max_position_embeddings" in part
-    ]
-    return int(min(found or [num_positions(config) or 0]))
+def freeze_unreached(model: Any, unreached: Collection[str]) -> None:
+    """Freezes weights without a gradient: their optimizer has no state that could be resumed.
 
-
-def attention_of(config: Any) -> str:
-    """The implementation of attention: torch's fused one, or plain matrices where it is unknown."""
-    try:
-        with torch.device("meta"):
-            AutoModelForCausalLM.from_config(
-                config, attn_implementation="sdpa", trust_remote_code=False
-            )
-    except (ValueError, ImportError):
-        return "eager"
-    return "sdpa"
-
-
-def layers_of(model: Any) -> list[torch.nn.Module]:
-    """The parts of a model that are sharded one by one, the inner first.
-
-    They are what the model says must not be split, or the longest list of its modules.
+    Args:
+        model: gets frozen what belongs to no part of its text, such as what reads pictures.
+        unreached: kinds of other weights that are frozen; see `isolation.unreached_weights`.
     """
-    names = set(getattr(model, "_no_split_modules", None) or ())
-    found = [module for module in model.modules() if type(module).__name__ in names]
-    return (found or stacked_layers(model))[::-1]
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    of_text = {id(parameter) for part in parts for parameter in part.parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in of_text or kind_of(name) in unreached:
+            parameter.requires_grad_(False)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class Pace:
     def __init__(self, save_every_steps: int | None, stop: threading.Event | None = None) -> None:
         self._every, self._stop = save_every_steps, stop
         self._saved = time.monotonic()
+        self.saved_step = 0
+        """Steps of the last state that is saved, over all stages."""
 
     def wishes(self, step: int) -> tuple[bool, bool]:
         """Whether to save the state after this step, and whether to stop then."""
@@ -33,9 +35,9 @@ class Pace:
             is_due = rank() == 0 and time.monotonic() - self._saved >= SAVE_SECONDS
         return is_due, self._stop is not None and self._stop.is_set()
 
-    def saved(self) -> None:
-        """Notes that a state has been saved."""
-        self._saved = time.monotonic()
+    def saved(self, step: int) -> None:
+        """Notes that the state of a step is saved."""
+        self._saved, self.saved_step = time.monotonic(), step
 
 
 @contextmanager

@@ -38,9 +38,12 @@ def change_of_plan(
         raise ValueError(found)
     done = 0
     for number, (old, new) in enumerate(zip(*stage_steps, strict=False), 1):
+        begun = step - done
         done += old
         if done <= step and old != new:
             raise ValueError(f"stage {number} is done, and its steps: {old} -> {new}")
+        if 0 < begun < old and new < begun:
+            raise ValueError(f"stage {number} stands at its step {begun}, and its steps: -> {new}")
     return differences(_without_skipped(before), _without_skipped(now))
 
 

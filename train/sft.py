@@ -26,16 +26,7 @@ from orca2_gen.exit_codes import FAILED, INTERRUPTED, exit_code
 from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
 from orca2_gen.run_directory.lock import run_lock
-from train.checkpoint import (
-    TRAINING_RECORD,
-    TrainingState,
-    check_replaceable,
-    check_states,
-    load_state,
-    read_training_record,
-    remove_states,
-    save_student,
-)
+from train.checkpoint import TrainingState, check_states, load_state, remove_states
 from train.examples import ExampleTable
 from train.flops import training_flops
 from train.held_out import held_out
@@ -56,6 +47,7 @@ from train.stages import (
     load_tables,
     packed_stages,
 )
+from train.student import TRAINING_RECORD, check_replaceable, read_training_record, save_student
 from train.tensorboard import check_tensorboard
 
 

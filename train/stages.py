@@ -79,6 +79,11 @@ def examples_in(
         ValueError: see `load_examples` and `load_foreign_examples`.
     """
     if prompts == "foreign" and not (path / "manifest.json").exists():
+        if max_rows_per_task:
+            raise ValueError(
+                f"training.max_rows_per_task counts rows of datasets with a manifest, and {path} "
+                "has none; leave the key out"
+            )
         return load_foreign_examples(path)
     return load_examples(
         path, prompts=prompts, model_dir=model_dir, max_rows_per_task=max_rows_per_task

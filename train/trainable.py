@@ -19,17 +19,9 @@ from transformers.utils import logging
 from orca2_gen.preflight.headers import Tensor
 from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
+from train.architecture import attention_of, layers_of, num_positions
 from train.isolation import settled
-from train.model import (
-    attention_of,
-    check_examples_fit,
-    check_weight_files,
-    layers_of,
-    model_config,
-    num_positions,
-    probed,
-    told,
-)
+from train.model import check_examples_fit, check_weight_files, model_config, probed, told
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 _BYTES = {"adamw": 16, "muon": 12}

@@ -8,16 +8,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
-from train.checkpoint import (
-    TrainingState,
-    load_state,
-    read_training_record,
-    remove_states,
-    save_state,
-    save_student,
-)
+from train.checkpoint import TrainingState, load_state, remove_states, save_state
 from train.loss import LabelledLoss
 from train.optimizers import build_optimizers
+from train.student import read_training_record, save_student
 
 
 def load(directory: Path) -> LlamaForCausalLM:
@@ -99,7 +93,7 @@ def test_a_killed_save_leaves_no_student(
     def killed(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("train.checkpoint.shutil.copyfile", killed)
+    monkeypatch.setattr("train.student.shutil.copyfile", killed)
     with pytest.raises(KeyboardInterrupt):
         save_student(load(model_dir), model_dir=model_dir, output_dir=tmp_path / "s", record={})
     assert not (tmp_path / "s").exists()

@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from train.architecture import attention_of
 from train.batches import build_batch
 from train.isolation import settled
 from train.loss import LabelledLoss
-from train.model import LoadedModel, attention_of, probed
+from train.model import LoadedModel, probed
 from train.probe_examples import ProbeExample, plain_ids
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 

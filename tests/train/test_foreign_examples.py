@@ -14,6 +14,7 @@ from tests.train.test_stages import PLAN, run
 from train.foreign_examples import load_foreign_examples
 from train.plan import Execution
 from train.sft import train_student
+from train.stages import examples_in
 
 ROWS = {"input_ids": [[5, 6, 7, 8], [9, 4], [3, 3, 3]]}
 
@@ -61,6 +62,8 @@ def test_rows_keep_their_names_and_tasks(tmp_path: Path) -> None:
         ({"input_ids": [[1, 2], [3, -1], [4, 4]]}, "it holds the token id -1"),
         ({"input_ids": [[1, None], [3, 1], [4, 4]]}, "the column 'input_ids' has a null"),
         ({"input_ids": ["a", "b", "c"]}, "expected one column 'input_ids' of lists of whole"),
+        ({"attention_mask": [[1, 1, 0, 0], [1, 1], [1, 1, 1]]}, "its column 'attention_mask' says"),
+        ({"completion_mask": [[0, 0, 1, 1], [0, 1], [1, 1, 1]]}, "its column 'completion_mask'"),
         ({"task": [1, 2, 3]}, "expected one column 'task' of texts"),
     ],
 )
@@ -70,6 +73,16 @@ def test_rows_that_cannot_be_trained_on_are_one_line(
     with pytest.raises((ValueError, DamagedFile), match=words) as refused:
         load_foreign_examples(saved(tmp_path / "d", ROWS | columns))
     assert "\n" not in str(refused.value) and str(tmp_path / "d") in str(refused.value)
+
+
+def test_rows_by_task_cannot_be_counted_in_them(tmp_path: Path, model_dir: Path) -> None:
+    with pytest.raises(ValueError, match="max_rows_per_task counts rows of datasets with a"):
+        examples_in(
+            saved(tmp_path / "d", ROWS),
+            prompts="foreign",
+            model_dir=model_dir,
+            max_rows_per_task={"foreign": 1},
+        )
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:

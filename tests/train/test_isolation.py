@@ -11,11 +11,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from train.architecture import attention_of
 from train.batches import Layout
 from train.head import head_is_matrix
 from train.isolation import Isolation, probed_isolation, settled
 from train.loss import LabelledLoss
-from train.model import attention_of, probed
+from train.model import probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 BuildLlama = Callable[..., LlamaForCausalLM]
@@ -148,6 +149,11 @@ def test_what_a_model_does_to_its_logits_is_found_and_trained_through(
     assert head_is_matrix(model) is is_matrix
     loaded = probed(model)  # which compares our loss with the one of these logits
     assert loaded.loss.head_is_matrix is is_matrix and loaded.isolation.layout == "packed"
+
+
+def test_a_coefficient_without_experts_balances_nothing() -> None:
+    assert probed(tiny("mixtral")).loss.router is not None
+    assert probed(tiny("doge")).loss.router is None
 
 
 def test_the_probe_leaves_a_model_as_it_was(build_llama: BuildLlama) -> None:

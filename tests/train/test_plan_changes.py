@@ -57,6 +57,15 @@ def test_a_stage_that_is_done_keeps_its_length_and_a_later_one_need_not() -> Non
     assert change(before, now, step=4, stage_steps=((5, 7), (6, 7))) == ""
 
 
+def test_a_stage_that_has_begun_keeps_the_steps_that_are_done() -> None:
+    before, now = determinants(stages=STAGES), determinants(stages=STAGES)
+    with pytest.raises(ValueError, match="stage 2 stands at its step 3, and its steps: -> 2"):
+        change(before, now, step=8, stage_steps=((5, 7), (5, 2)))
+    with pytest.raises(ValueError, match="stage 1 stands at its step 4, and its steps: -> 3"):
+        change(before, now, step=4, stage_steps=((5, 7), (3, 7)))
+    assert change(before, now, step=8, stage_steps=((5, 7), (5, 3))) == ""
+
+
 def test_the_learning_rate_of_a_stage_may_change() -> None:
     changed = [STAGES[0], {"learning_rate": 1e-6, "num_steps": 7}]
     found = change(determinants(stages=STAGES), determinants(stages=changed))

@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from orca2_gen.config.load import load_config
 from tests.train.test_killed_stages import started
-from tests.train.test_sft import read_losses, write_config
+from tests.train.test_sft import killed_in_step, read_losses, write_config
 from train.sft import train_from_config
 
 COMMON: dict[str, Any] = {
@@ -33,13 +33,43 @@ KINDS: dict[str, dict[str, Any]] = {
 def model_of(kind: str, folder: Path, chatml_dir: Path) -> Path:
     torch.manual_seed(0)
     config = CONFIG_MAPPING[kind](**(COMMON | KINDS[kind]))
-    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-        if hasattr(config, name):
-            setattr(config, name, 0.0)  # dropout draws other numbers on each rank
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     for file in chatml_dir.iterdir():
         shutil.copy(file, folder)
     return folder
+
+
+def model_of_two_parts(folder: Path, chatml_dir: Path) -> Path:
+    """A Gemma 3 with a tower for pictures, which no row reaches."""
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    text = {key: value for key, value in (COMMON | WIDE).items() if not key.endswith("_id")}
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING["gemma3"](
+        text_config=text | {"query_pre_attn_scalar": 16, "sliding_window": 64},
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        **{"boi_token_index": 390, "eoi_token_index": 391, "image_token_index": 392},
+        eos_token_id=2,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for file in chatml_dir.iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
+def test_a_model_of_which_parts_are_never_reached_goes_on_where_it_was_killed(
+    tmp_path: Path, chatml_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir = model_of_two_parts(tmp_path / "model", chatml_dir)
+    whole = write_config(tmp_path / "whole", model_dir, dataset_dir, "adamw")
+    train_from_config(load_config(whole))
+    killed = write_config(tmp_path / "killed", model_dir, dataset_dir, "adamw")
+    with killed_in_step(4, monkeypatch):
+        train_from_config(load_config(killed))
+    train_from_config(load_config(killed))
+    curves = [read_losses(file.parent / "run/metrics.jsonl") for file in (whole, killed)]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)
 
 
 @pytest.mark.slow

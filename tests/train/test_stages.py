@@ -178,6 +178,40 @@ def test_a_step_that_is_not_finite_names_its_examples_and_costs_one_batch(
     assert losses[5] is not None and losses[5] != pytest.approx(whole[5], rel=1e-6)
 
 
+@pytest.mark.parametrize("step", [3, 4, 5, 8])
+def test_a_step_that_is_not_finite_loses_no_step_at_the_border_of_a_stage(
+    tmp_path: Path,
+    model_dir: Path,
+    dataset_dir: Path,
+    staged: TrainingPlan,
+    step: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with not_finite_in_step(step, monkeypatch), pytest.raises(NotFiniteError):
+        run(tmp_path / "run", model_dir, dataset_dir, staged, every=None)
+    [state] = (tmp_path / "run/student.training").glob("step-*")
+    assert state.name == f"step-{step - 1:08d}"
+
+
+def test_the_only_state_is_never_removed_before_another_is_whole(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **others: Any) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr("train.student.shutil.copyfile", full)
+        run(tmp_path / "run", model_dir, dataset_dir, PLAN, every=None)
+    [state] = (tmp_path / "run/student.training").glob("step-*")
+    before = sorted((path.name, path.stat().st_ino) for path in state.iterdir())
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr("train.student.shutil.copyfile", full)
+        run(tmp_path / "run", model_dir, dataset_dir, PLAN, every=None)
+    assert sorted((path.name, path.stat().st_ino) for path in state.iterdir()) == before
+    run(tmp_path / "run", model_dir, dataset_dir, PLAN, every=None)
+    assert len(read_losses(tmp_path / "run/metrics.jsonl")) == 8
+
+
 def test_a_learning_rate_is_changed_on_the_way_only_if_it_is_wanted_and_is_recorded(
     tmp_path: Path, model_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

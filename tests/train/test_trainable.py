@@ -14,7 +14,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.preflight.model_directories import INDEX, TINY, llama, write_model
 from tests.train.test_model import DAMAGES, edited
-from train.model import check_examples_fit, layers_of, load_sharded, model_config
+from train.architecture import layers_of
+from train.model import check_examples_fit, load_sharded, model_config
 from train.trainable import TrainingQuestion, trainable_lines
 
 SIZES: dict[str, Any] = {
