@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +27,8 @@ from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
 from orca2_gen.run_directory.lock import run_lock
 from train.checkpoint import TrainingState, check_states, load_state, remove_states
-from train.examples import ExampleTable
 from train.flops import training_flops
 from train.held_out import held_out
-from train.isolation import Isolation
 from train.loop import Loop
 from train.loss import LabelledLoss
 from train.model import check_examples_fit, load_sharded
@@ -42,9 +40,9 @@ from train.ranks import is_first_to_say, joined_ranks, rank
 from train.stages import (
     Stage,
     determinants,
-    dropped_lines,
     examples_in,
     load_tables,
+    opening_lines,
     packed_stages,
 )
 from train.student import TRAINING_RECORD, check_replaceable, read_training_record, save_student
@@ -135,7 +133,8 @@ def train_student(
             row_tokens=plan.seq_len,
         )
         if rank() == 0:
-            _print_lines([*dropped_lines(plan, tables), *_layout_lines(loaded.isolation, stages)])
+            for line in opening_lines(plan, tables, stages, loaded.isolation):
+                print(line, file=sys.stderr, flush=True)
         flops = training_flops(loaded.loss.model)
         optimizers = _optimizers(loaded.loss, plan)
         state = TrainingState(
@@ -164,7 +163,7 @@ def train_student(
             ),
         )
         loop.run(start_step, metrics_file)
-        student = _trained(tables, stages)
+        student = _trained(stages)
         save_student(
             loaded.loss.model,
             model_dir=model_dir,
@@ -191,36 +190,15 @@ def _optimizers(loss: LabelledLoss, plan: TrainingPlan) -> list[torch.optim.Opti
     )
 
 
-def _trained(tables: Mapping[Path, ExampleTable], stages: Sequence[Stage]) -> TrainedStudent:
+def _trained(stages: Sequence[Stage]) -> TrainedStudent:
     packings = {id(part.packing): part.packing for stage in stages for part in stage.mixture}
     slots = sum(len(packing.rows) * packing.seq_len for packing in packings.values())
     return TrainedStudent(
         num_steps=stages[-1].end_step,
-        num_examples=sum(len(table.lengths) for table in tables.values()),
+        num_examples=sum(len(row) for packing in packings.values() for row in packing.rows),
         num_rows=sum(len(packing.rows) for packing in packings.values()),
         fill=sum(packing.num_tokens for packing in packings.values()) / slots,
     )
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)
-
-
-def _layout_lines(isolation: Isolation, stages: Sequence[Stage]) -> list[str]:
-    """What it costs that examples cannot share a row; nothing if they can."""
-    if isolation.layout == "packed":
-        return []
-    packings = [part.packing for stage in stages for part in stage.mixture]
-    examples = sum(len(row) for packing in packings for row in packing.rows)
-    each = examples / sum(len(packing.rows) for packing in packings)
-    passes = "of one example each, which is slow"
-    if isolation.layout == "apart":
-        passes = "of examples of like length, as many as rows_per_forward rows would hold"
-    return [
-        f"{isolation.reason}: a step trains on the same examples, {each:.1f} for each packed row, "
-        f"in forward passes {passes}"
-    ]
 
 
 def train_from_config(

@@ -15,8 +15,11 @@ import numpy as np
 from train.batches import PackedExamples, stream_rows
 from train.examples import ExampleTable, load_examples
 from train.foreign_examples import load_foreign_examples
+from train.isolation import Isolation
 from train.packing import Packing, pack
 from train.plan import StagePlan, TrainingPlan
+
+FEW_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +139,22 @@ def _packed(plan: TrainingPlan, path: Path, table: ExampleTable) -> Packing:
     return dataclasses.replace(packing, rows=rows)
 
 
-def dropped_lines(plan: TrainingPlan, tables: Mapping[Path, ExampleTable]) -> list[str]:
-    """What is dropped of each dataset, for people."""
+def opening_lines(
+    plan: TrainingPlan,
+    tables: Mapping[Path, ExampleTable],
+    stages: Sequence[Stage],
+    isolation: Isolation,
+) -> list[str]:
+    """What people should know of a training before its first step."""
+    return [
+        *_dropped_lines(plan, tables),
+        *_layout_lines(isolation, stages),
+        *_few_steps_lines(stages),
+    ]
+
+
+def _dropped_lines(plan: TrainingPlan, tables: Mapping[Path, ExampleTable]) -> list[str]:
+    """What is dropped of each dataset."""
     lines = []
     for path, table in tables.items():
         long = Counter(
@@ -152,6 +169,32 @@ def dropped_lines(plan: TrainingPlan, tables: Mapping[Path, ExampleTable]) -> li
                 f"{plan.seq_len} tokens (seq_len) and are dropped: {by_task}"
             )
     return lines
+
+
+def _layout_lines(isolation: Isolation, stages: Sequence[Stage]) -> list[str]:
+    """What it costs that examples cannot share a row; nothing if they can."""
+    if isolation.layout == "packed":
+        return []
+    packings = [part.packing for stage in stages for part in stage.mixture]
+    examples = sum(len(row) for packing in packings for row in packing.rows)
+    each = examples / sum(len(packing.rows) for packing in packings)
+    passes = "of one example each, which is slow"
+    if isolation.layout == "apart":
+        passes = "of examples of like length, as many as rows_per_forward rows would hold"
+    return [
+        f"{isolation.reason}: a step trains on the same examples, {each:.1f} for each packed row, "
+        f"in forward passes {passes}"
+    ]
+
+
+def _few_steps_lines(stages: Sequence[Stage]) -> list[str]:
+    """What is odd of a training of few steps."""
+    if (num_steps := stages[-1].end_step) >= FEW_STEPS:
+        return []
+    return [
+        f"the training has {num_steps} steps, of which few have the whole learning rate; set "
+        "rows_per_step lower or num_epochs higher for more"
+    ]
 
 
 def _seed(seed: int, index: int) -> int:

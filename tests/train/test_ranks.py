@@ -91,3 +91,28 @@ def test_two_ranks_train_as_one(
         AutoTokenizer.from_pretrained(file.parent / "run/student")
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[0][-1] < losses[0][0]
+
+
+BORDERS = """
+eval_dataset = "{dataset}"
+eval_steps = 3
+max_grad_norm = 0.1
+[[training.stages]]
+num_steps = 3
+[[training.stages]]
+num_steps = 5
+"""
+
+
+@pytest.mark.slow
+def test_a_held_out_loss_at_the_border_of_a_stage_changes_no_step_on_two_ranks(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path
+) -> None:
+    losses = []
+    for ranks in (1, 2):
+        file = write_config(tmp_path / f"on-{ranks}", model_dir, dataset_dir, "adamw")
+        body = file.read_text().replace("save_every_steps = 2", "save_every_steps = 1000")
+        file.write_text(body + BORDERS.format(dataset=dataset_dir))
+        assert started(ranks, file).wait() == 0
+        losses.append(read_losses(file.parent / "run/metrics.jsonl"))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

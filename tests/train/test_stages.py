@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.train.test_sft import PLAN, killed_in_step, read_losses
+from train.examples import load_examples
 from train.fit import NotFiniteError
 from train.plan import Execution, StagePlan, TrainingPlan, WeightedDataset
 from train.sft import TrainedStudent, train_student
@@ -228,6 +229,22 @@ def test_a_learning_rate_is_changed_on_the_way_only_if_it_is_wanted_and_is_recor
     assert rates[1] == 3e-3 and rates[3] <= 1e-5
     record = json.loads((tmp_path / "run/student/training.json").read_text())
     assert record["changes"] == [{"step": 3, "change": "plan.learning_rate: 0.003 -> 1e-05"}]
+
+
+def test_examples_that_are_too_long_are_dropped_and_counted_only_if_that_is_wanted(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lengths = load_examples(dataset_dir, prompts="erased", model_dir=model_dir).lengths
+    seq_len = sorted(lengths)[30]
+    kept = sum(length <= seq_len for length in lengths)
+    short = replace(PLAN, seq_len=seq_len)
+    with pytest.raises(ValueError, match="none is ever cut"):
+        run(tmp_path / "refused", model_dir, dataset_dir, short)
+    student = run(tmp_path / "run", model_dir, dataset_dir, replace(short, too_long="drop"))
+    assert student.num_examples == kept < len(lengths)
+    said = capsys.readouterr().err
+    assert f"{60 - kept} of 60 examples have more than {seq_len} tokens (seq_len)" in said
+    assert "the training has 8 steps" in said
 
 
 def test_a_plan_without_stages_is_recorded_as_before_there_were_any() -> None:
