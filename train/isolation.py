@@ -256,8 +256,8 @@ def unreached_weights(loss: LabelledLoss) -> set[str]:
     examples = probe_examples(loss.model)
     loss.model.eval()
     loss.zero_grad(set_to_none=True)
-    [row] = build_batch([examples], sum(LENGTHS)).passes
-    loss(row.input_ids_BT, row.labels_BT, row.position_ids_BT).backward()
+    for row in build_batch([examples], sum(LENGTHS), layout="alone").passes:
+        loss(row.input_ids_BT, row.labels_BT, row.position_ids_BT).backward()
     named = list(loss.model.named_parameters())
     reached = {kind_of(name) for name, parameter in named if parameter.grad is not None}
     loss.zero_grad(set_to_none=True)

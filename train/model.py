@@ -170,7 +170,8 @@ def probed(model: Any, *, dtype: torch.dtype = torch.float32, longest: int = 0) 
     except Exception as error:  # the model's own code
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name} cannot be trained on token ids alone ({reason})") from error
-    isolation = rotary_isolation(model, longest) or probed_isolation(probe)
+    found = probed_isolation(probe)  # always: it refuses what reads ahead
+    isolation = rotary_isolation(model, longest) or found
     router = router_of(model, model.config.get_text_config())
     if router is not None and not balances(model, router):
         router = None
@@ -188,7 +189,7 @@ def _small_copy(
     try:
         num_layers = layers_of_every_kind(model, config)
         return probed(tiny_copy(config, num_layers, attention, row_tokens=row_tokens))
-    except ValueError:  # the model itself has been asked
+    except Exception:  # the model's own code at other sizes; the model itself has been asked
         return None
 
 
