@@ -24,16 +24,27 @@ IGNORE_INDEX = -100
 PADDING_INDEX = -200
 
 
-class Encoded(Protocol):
-    """An example as token ids; `records.Example` is one."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Encoded:
+    """An example as token ids."""
+
+    input_ids: np.ndarray[Any, np.dtype[Any]]
+    labels: np.ndarray[Any, np.dtype[Any]]
+    """`input_ids` where there is loss, IGNORE_INDEX where there is none, as on the first token,
+    which nothing predicts."""
 
     @property
-    def input_ids(self) -> Sequence[int] | np.ndarray[Any, np.dtype[Any]]: ...
+    def num_labels(self) -> int:
+        """Tokens with loss."""
+        return int(np.count_nonzero(self.labels != IGNORE_INDEX))
 
-    @property
-    def num_prompt_tokens(self) -> int:
-        """Tokens without loss. 0 and 1 mean the same, since nothing predicts the first token."""
-        ...
+
+def encoded(input_ids: Sequence[int] | np.ndarray[Any, np.dtype[Any]], num_prompt: int) -> Encoded:
+    """An example whose tokens have loss but for the first `num_prompt` of them, at least one."""
+    ids = np.asarray(input_ids, dtype=np.int64)
+    labels = ids.copy()
+    labels[: max(1, num_prompt)] = IGNORE_INDEX
+    return Encoded(input_ids=ids, labels=labels)
 
 
 class EncodedExamples(Protocol):
@@ -187,9 +198,7 @@ def build_batch(
         ]
     return Batch(
         passes=tuple(passes),
-        num_labelled_tokens=sum(
-            len(example.input_ids) - max(1, example.num_prompt_tokens) for example in examples
-        ),
+        num_labelled_tokens=sum(example.num_labels for example in examples),
         num_tokens=sum(len(example.input_ids) for example in examples),
         sum_of_squares=sum(len(example.input_ids) ** 2 for example in examples),
     )
@@ -225,11 +234,10 @@ def _forward_pass(
         start = 0
         for example in row:
             length = len(example.input_ids)
-            end, answer = start + length, start + max(1, example.num_prompt_tokens)
-            assert end <= num_slots and answer <= end
+            end = start + length
+            assert end <= num_slots and example.labels[0] == IGNORE_INDEX
             input_ids_BT[b, start:end] = example.input_ids
-            labels_BT[b, start:answer] = IGNORE_INDEX
-            labels_BT[b, answer:end] = input_ids_BT[b, answer:end]
+            labels_BT[b, start:end] = example.labels
             position_ids_BT[b, start:end] = positions[:length]
             start = end
     return ForwardPass(

@@ -1,9 +1,10 @@
 """The states that a training resumes from.
 
-    OUTPUT.training/step-00000120/  weights, optimizer state, step (torch.distributed.checkpoint)
+    OUTPUT.training/step-00000120/  weights and optimizer state (safetensors), state.json
 
 One is written under a temporary name beside its place and renamed when complete, so a killed save
-is never taken for a state. It may be read by another number of ranks than wrote it.
+is never taken for a state. It may be read by another number of ranks than wrote it. What is no
+tensor, such as an optimizer's rates, is not stored: the config determines it.
 """
 
 from __future__ import annotations
@@ -12,20 +13,13 @@ import json
 import os
 import re
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import (
-    get_state_dict,
-    set_state_dict,
-)
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.durable_files import sync_directory
@@ -33,9 +27,13 @@ from orca2_gen.run_directory.json_files import read_json
 from train.loss import LabelledLoss
 from train.plan_changes import change_of_plan
 from train.ranks import rank, wait_for_ranks
-from train.state_reader import read_state
+from train.state_files import file_sizes, read_tensors, refuse_state, write_tensors
 
 _STATE_RECORD = "state.json"
+_FORMAT = 2
+"""Format of a state. The first, without a number, had pickled files."""
+_OPTIMIZERS = "optimizers."
+"""The beginning of the names of an optimizer's tensors."""
 _OURS = re.compile(r"step-\d{8,}|\.step-\d{8,}\.tmp|driver\.lock|\.driver\.lock\.tmp-.*")
 """Names in a directory of states: states, those that were not finished, and the trainer's lock."""
 
@@ -72,23 +70,23 @@ def save_state(state: TrainingState, step: int) -> Path:
         state.directory.mkdir(parents=True, exist_ok=True)
         for old in (growing, final):
             shutil.rmtree(old, ignore_errors=True)
+            if old.exists():
+                raise OSError(f"{old} is of an earlier save and cannot be removed; remove it")
     wait_for_ranks()
+    _, tensors = _contents(state)
     try:
-        with _one_process_is_fine():
-            dcp.save(_tensors(state), checkpoint_id=growing)
-    except CheckpointException as error:  # every rank gets the failures of all
-        first, _ = error.failures[min(error.failures)]
-        reason = " ".join(str(first).split())[:200]
-        raise OSError(
-            f"the state of step {step} cannot be written to {growing}: {reason}"
-        ) from None
+        write_tensors(tensors, growing)
+    except OSError as error:
+        raise OSError(f"the state of step {step} cannot be written to {growing}: {error}") from None
     wait_for_ranks()
     if rank() == 0:
         record = {
+            "format": _FORMAT,
             "step": step,
             "determinants": dict(state.determinants),
             "stage_steps": list(state.stage_steps),
             "changes": state.changes,
+            "files": file_sizes(growing),
         }
         write_json(growing / _STATE_RECORD, record)
         sync_files(growing)
@@ -120,11 +118,9 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
     step, determinants = record.get("step"), record.get("determinants")
     is_ours = isinstance(determinants, dict) and isinstance(step, int)
     if not is_ours or path.parent.name != f"step-{step:08d}":
-        raise DamagedFile(
-            f"{path} does not say which step of which training it belongs to; restore "
-            f"{path.parent} from a copy, or remove it to start the training again"
-        )
+        refuse_state(path.parent, f"{path} does not say which step of which training it belongs to")
     assert isinstance(step, int)
+    sizes = _files_in(record, path)
     state.changes.extend(_list_in(record, "changes"))
     if change := _changed(state, step, path.parent, record):
         if not may_change:
@@ -133,16 +129,35 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
                 f"keep the change with --override, or remove {state.directory} to start again"
             )
         state.changes.append({"step": step, "change": change})
-    tensors = _tensors(state)
-    with _one_process_is_fine():
-        read_state(tensors, path.parent)
+    contents, tensors = _contents(state)
+    read_tensors(tensors, path.parent, sizes, may_be_absent=_OPTIMIZERS)
     set_state_dict(
         state.module,
         state.optimizers,
-        model_state_dict=tensors["module"],
-        optim_state_dict=tensors["optimizers"],
+        model_state_dict=contents["module"],
+        optim_state_dict=contents["optimizers"],
     )
     return step
+
+
+def _files_in(record: Mapping[str, Any], path: Path) -> Mapping[str, object]:
+    """The bytes of each file of a state.
+
+    Raises:
+        ValueError: another version wrote the state.
+        DamagedFile: the record names no files.
+    """
+    found = record.get("format")
+    if found != _FORMAT or isinstance(found, bool):
+        older = "an older format, with pickled files" if found is None else f"format {found!r:.20}"
+        raise ValueError(
+            f"{path.parent} is a state of {older}, expected format {_FORMAT}; finish that training "
+            f"with the version that wrote it, or remove {path.parent} to start again"
+        )
+    files = record.get("files")
+    if not isinstance(files, dict) or not files:
+        refuse_state(path.parent, f"{path} does not name the files of the state")
+    return files
 
 
 def _list_in(record: Mapping[str, Any], key: str) -> list[Any]:
@@ -200,17 +215,28 @@ def check_states(directory: Path) -> None:
             )
 
 
-def _tensors(state: TrainingState) -> dict[str, Any]:
+def _contents(state: TrainingState) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The state dicts of module and optimizers, and the tensors in them by name.
+
+    A tensor with two names, as tied embeddings have, is listed once.
+    """
+    untouched = [each for each in state.optimizers if not each.state]
     module, optimizers = get_state_dict(state.module, state.optimizers)
-    return {"module": module, "optimizers": optimizers}
-
-
-@contextmanager
-def _one_process_is_fine() -> Iterator[None]:
-    """Keeps torch from warning that there is no process group; training alone is not a mistake."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
-        yield
+    # torch lets an optimizer without a state take a step to have one; it has not stepped.
+    for optimizer in untouched:
+        for remembered in optimizer.state.values():
+            for value in remembered.values():
+                if isinstance(value, torch.Tensor):
+                    value.zero_()
+    parameters = state.module.named_parameters
+    once = {name for name, _ in parameters()}
+    twice = {name for name, _ in parameters(remove_duplicate=False)} - once
+    tensors = {f"module.{name}": each for name, each in module.items() if name not in twice}
+    for name, remembered in optimizers["state"].items():
+        for key, value in remembered.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{_OPTIMIZERS}{name}.{key}"] = value
+    return {"module": module, "optimizers": optimizers}, tensors
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

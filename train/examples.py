@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,14 +23,7 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.record_tables import column_with_nulls
 from orca2_gen.run_directory.unpacking import check_unpacked
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncodedRow:
-    """One example's tokens, as `batches.Encoded` describes them."""
-
-    input_ids: np.ndarray[Any, np.dtype[Any]]
-    num_prompt_tokens: int
+from train.batches import Encoded, encoded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +31,7 @@ class ExampleTable:
     """The examples of a dataset directory; they stay in the mapped files until asked for."""
 
     dataset: datasets.Dataset
-    """Columns input_ids and num_prompt_tokens, as numpy."""
+    """Columns of token ids and of what is trained of them, as numpy."""
     lengths: tuple[int, ...]
     """Tokens per example."""
     names: tuple[str, ...]
@@ -48,11 +41,16 @@ class ExampleTable:
     digest: str
     """Digest of the manifest, which holds the digests of all files."""
 
-    def __getitem__(self, index: int) -> EncodedRow:
-        row = self.dataset[index]
-        return EncodedRow(
-            input_ids=row["input_ids"], num_prompt_tokens=int(row["num_prompt_tokens"])
-        )
+    encoded: Callable[[Mapping[str, Any]], Encoded]
+    """A row of these columns -> its example."""
+
+    def __getitem__(self, index: int) -> Encoded:
+        return self.encoded(self.dataset[index])
+
+
+def after_prompt(row: Mapping[str, Any]) -> Encoded:
+    """The example of a row whose column num_prompt_tokens says where its answer begins."""
+    return encoded(row["input_ids"], int(row["num_prompt_tokens"]))
 
 
 def load_examples(
@@ -155,6 +153,7 @@ def _example_table(
         tasks=tuple(map(sys.intern, table.column("task").to_pylist())),
         largest_id=int(pc.max(pc.list_flatten(table.column("input_ids"))).as_py()),
         digest=manifest.digest,
+        encoded=after_prompt,
     )
 
 

@@ -1,15 +1,18 @@
 """A dataset directory that nobody's manifest describes -> encoded examples.
 
 It is what `datasets.Dataset.save_to_disk` leaves, with the columns that other trainers read:
-`input_ids`, and `labels` with -100 over the prompt or `num_prompt_tokens`; without either, each
-token is trained. `task` and `problem_id` name the rows, if they are there. Nothing tells whether
-the ids are those of the model's tokenizer; only that its vocabulary has them.
+`input_ids` and what is trained of them: `labels` with -100 elsewhere, or the masks of TRL
+(`completion_mask`, `assistant_masks`), or `num_prompt_tokens`; without any of these, each token.
+Padding, which an `attention_mask` tells, is taken out. `task` and `problem_id` name the rows, if
+they are there. Nothing tells whether the ids are those of the model's tokenizer; only that its
+vocabulary has them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,15 @@ from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.unpacking import batches_unpacked, check_unpacked
-from train.batches import IGNORE_INDEX
+from train.batches import IGNORE_INDEX, Encoded
 from train.examples import ExampleTable
+
+_PADDING_MASK = "attention_mask"
+_MASKS = ("completion_mask", "assistant_masks")
+_PACKED = ("seq_lengths", "position_ids", "cu_seq_lens", "cu_seqlens", "seq_idx", "segment_ids")
+"""Columns of rows that hold several examples, each of which must not see the others."""
+_TRAINED = ("labels", *_MASKS, "num_prompt_tokens")
+"""Columns that say what is trained; labels alone do, if they are there."""
 
 
 def load_foreign_examples(dataset_dir: Path) -> ExampleTable:
@@ -35,33 +45,63 @@ def load_foreign_examples(dataset_dir: Path) -> ExampleTable:
     """
     files = _files(dataset_dir)
     tables = [_checked(path) for path in files]
-    try:
-        table = pa.concat_tables(tables, promote_options="default").combine_chunks()
-    except pa.ArrowException as error:
-        raise ValueError(f"{dataset_dir}: its files have other columns ({error})") from None
+    for path, table in zip(files, tables, strict=True):
+        if table.schema != tables[0].schema:
+            raise ValueError(
+                f"{dataset_dir}: {path.name} has other columns or types than {files[0].name}; save "
+                "the dataset again"
+            )
+    table = pa.concat_tables(tables)  # still the mapped files
     if not len(table):
         raise ValueError(f"{dataset_dir} holds no row; give another training.dataset")
-    ids = table.column("input_ids")
-    lengths = pc.list_value_length(ids).to_numpy()
-    prompts = _prompt_lengths(dataset_dir, table, lengths)
     names = _texts(table, "problem_id") or [f"row {row}" for row in range(len(table))]
-    short = np.flatnonzero(np.maximum(prompts, 1) >= lengths)
-    if short.size:
+    lengths, num_labels, largest_id = _figures(dataset_dir, table, names)
+    unlearnable = np.flatnonzero(num_labels == 0)
+    if unlearnable.size:
+        first = int(unlearnable[0])
         raise ValueError(
-            f"{dataset_dir}: {names[short[0]]} has {lengths[short[0]]} tokens, of which "
-            f"{prompts[short[0]]} are not trained, which leaves nothing to learn; remove the "
-            f"{short.size} of {len(table)} rows like it"
+            f"{dataset_dir}: {names[first]} has {lengths[first]} tokens, of which none after the "
+            f"first is trained, which leaves nothing to learn; remove the {unlearnable.size} of "
+            f"{len(table)} rows like it"
         )
-    encoded = pa.table({"input_ids": ids, "num_prompt_tokens": pa.array(prompts)})
+    kept = [name for name in ("input_ids", *_TRAINED, _PADDING_MASK) if name in table.column_names]
     digest = hashlib.sha256("\n".join(file_digest(path) for path in files).encode()).hexdigest()
     return ExampleTable(
-        dataset=datasets.Dataset(encoded).with_format("numpy"),
+        dataset=datasets.Dataset(table.select(kept)).with_format("numpy"),
         lengths=tuple(lengths.tolist()),
         names=tuple(names),
-        tasks=tuple(_texts(table, "task") or ["foreign"] * len(table)),
-        largest_id=int(pc.max(pc.list_flatten(ids)).as_py()),
+        tasks=tuple(map(sys.intern, _texts(table, "task") or ["foreign"] * len(table))),
+        largest_id=largest_id,
         digest=digest,
+        encoded=example_of,
     )
+
+
+def example_of(row: Mapping[str, Any]) -> Encoded:
+    """The example of a row with any of the columns that are read."""
+    ids = np.asarray(row["input_ids"], dtype=np.int64)
+    is_token = np.asarray(row.get(_PADDING_MASK, np.ones(len(ids)))) == 1
+    is_trained = _is_trained(row, np.cumsum(is_token) - is_token)[is_token]
+    is_trained[:1] = False
+    ids = ids[is_token]
+    return Encoded(input_ids=ids, labels=np.where(is_trained, ids, IGNORE_INDEX))
+
+
+def _is_trained(columns: Mapping[str, Any], place: Any) -> Any:
+    """Whether each token is trained, first tokens and padding aside.
+
+    Args:
+        columns: a value for each token, or one for all of them.
+        place: number of tokens before each one in its row, padding aside.
+    """
+    if "labels" in columns:
+        return columns["labels"] != IGNORE_INDEX
+    is_trained = np.ones(len(place), dtype=bool)
+    for name in set(_MASKS) & columns.keys():
+        is_trained &= columns[name] == 1
+    if "num_prompt_tokens" in columns:
+        is_trained &= place >= columns["num_prompt_tokens"]
+    return is_trained
 
 
 def _files(dataset_dir: Path) -> list[Path]:
@@ -95,14 +135,11 @@ def _checked(path: Path) -> pa.Table:
             with pa.ipc.open_stream(body) as reader:
                 _check_columns(reader.schema)
                 known = [name for name in _COLUMNS if name in reader.schema.names]
-                return pa.Table.from_batches(list(_batches(reader, known)), _kept(reader, known))
+                schema = pa.schema([reader.schema.field(name) for name in known])
+                return pa.Table.from_batches(list(_batches(reader, known)), schema)
     except (ValueError, KeyError, pa.ArrowException, OSError) as error:
         fault = " ".join(str(error).split())[:200]
         raise DamagedFile(f"{path} holds no rows to train on: {fault}") from None
-
-
-def _kept(reader: Any, known: list[str]) -> pa.Schema:
-    return pa.schema([reader.schema.field(name) for name in known])
 
 
 def _batches(reader: Any, known: list[str]) -> Iterator[pa.RecordBatch]:
@@ -110,19 +147,21 @@ def _batches(reader: Any, known: list[str]) -> Iterator[pa.RecordBatch]:
         batch.validate(full=True)
         kept = batch.select(known)
         for name, column in zip(known, kept.columns, strict=True):
-            is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-            flat = pc.list_flatten(column) if is_list else column
-            if column.null_count or flat.null_count:
+            if column.null_count or (_is_list(column.type) and pc.list_flatten(column).null_count):
                 raise ValueError(f"the column {name!r} has a null")
-        smallest = pc.min(pc.list_flatten(kept.column("input_ids"))).as_py()
-        if smallest is not None and smallest < 0:
-            raise ValueError(f"it holds the token id {smallest}")
         yield kept
 
 
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_))
+
+
 def _is_ids(type_: pa.DataType) -> bool:
-    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_)
-    return bool(is_list and pa.types.is_signed_integer(type_.value_type))
+    return _is_list(type_) and bool(pa.types.is_integer(type_.value_type))
+
+
+def _is_mask(type_: pa.DataType) -> bool:
+    return _is_ids(type_) or (_is_list(type_) and bool(pa.types.is_boolean(type_.value_type)))
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -132,19 +171,23 @@ def _is_text(type_: pa.DataType) -> bool:
 _COLUMNS = {
     "input_ids": ("lists of whole numbers", _is_ids),
     "labels": ("lists of whole numbers", _is_ids),
-    "num_prompt_tokens": ("whole numbers", pa.types.is_signed_integer),
+    "num_prompt_tokens": ("whole numbers", pa.types.is_integer),
+    _PADDING_MASK: ("lists of 0 and 1", _is_mask),
+    **dict.fromkeys(_MASKS, ("lists of 0 and 1", _is_mask)),
     "problem_id": ("texts", _is_text),
     "task": ("texts", _is_text),
 }
 
 
-_MASKS = ("attention_mask", "completion_mask", "assistant_masks")
-
-
 def _check_columns(schema: pa.Schema) -> None:
-    _check_masks(schema.names)
     if "input_ids" not in schema.names:
         raise ValueError(f"expected a column 'input_ids', and it has {', '.join(schema.names)}")
+    if packed := [name for name in _PACKED if name in schema.names]:
+        raise ValueError(
+            f"its column {packed[0]!r} says that a row holds several examples, packed together; "
+            "save the rows before they are packed (packing is done here), or drop the column if "
+            "each row is one example"
+        )
     for name in set(schema.names) & set(_COLUMNS):
         wish, fits = _COLUMNS[name]
         if schema.names.count(name) > 1 or not fits(schema.field(name).type):
@@ -156,44 +199,80 @@ def _texts(table: pa.Table, name: str) -> list[str]:
     return texts
 
 
-def _check_masks(names: list[str]) -> None:
-    """Refuses masks of other trainers that would be needed and are not read."""
-    masks = [name for name in _MASKS if name in names]
-    if masks and "labels" not in names:
-        raise ValueError(
-            f"its column {masks[0]!r} says what is not trained, and only labels say so here; save "
-            "the rows with labels that have -100 there, without padding"
-        )
+def _figures(dataset_dir: Path, table: pa.Table, names: Sequence[str]) -> tuple[Any, Any, int]:
+    """The tokens of each row, how many of them are trained, and the largest id of all.
 
-
-def _prompt_lengths(dataset_dir: Path, table: pa.Table, lengths: Any) -> Any:
-    """The number of first tokens of each row that are not trained.
+    One batch at a time, since flat columns of every rank would be all of the dataset in memory.
 
     Raises:
-        ValueError: a row's labels say more than that.
+        ValueError: a column says of a row what no trainer can do.
     """
-    if "labels" not in table.column_names:
-        if "num_prompt_tokens" in table.column_names:
-            return table.column("num_prompt_tokens").to_numpy().astype(np.int64)
-        return np.zeros(len(table), dtype=np.int64)
-    labels = table.column("labels")
-    if not np.array_equal(pc.list_value_length(labels).to_numpy(), lengths):
-        raise ValueError(f"{dataset_dir}: a row has other numbers of input_ids and labels")
-    flat = pc.list_flatten(labels).to_numpy()
-    ids = pc.list_flatten(table.column("input_ids")).to_numpy()
-    is_trained = flat != IGNORE_INDEX
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    trained = np.concatenate([[0], np.cumsum(is_trained)])
-    counts = trained[starts[1:]] - trained[starts[:-1]]
-    prompts = lengths - counts
-    # The trained tokens of a row are its last ones, each labelled with itself.
-    place = np.arange(len(flat)) - np.repeat(starts[:-1], lengths)
-    expected = place >= np.repeat(prompts, lengths)
-    odd = np.flatnonzero((is_trained != expected) | (is_trained & (flat != ids)))
-    if odd.size:
-        row = int(np.searchsorted(starts, odd[0], side="right")) - 1
-        raise ValueError(
-            f"{dataset_dir}: row {row} has labels that are not -100 over its first tokens and its "
-            "input_ids after them, which is all that this trainer takes; give one answer a row"
-        )
-    return prompts.astype(np.int64)
+    lengths, num_labels, largest, num_rows = [], [], -1, 0
+    for batch in table.to_batches():
+        own_names = names[num_rows : num_rows + len(batch)]
+        flat, row_of = _flat_columns(dataset_dir, batch, own_names)
+        is_token = flat.get(_PADDING_MASK, np.ones(len(row_of))) == 1
+        _check_values(dataset_dir, flat, row_of, is_token, own_names)
+        tokens = np.bincount(row_of[is_token], minlength=len(batch))
+        place = np.cumsum(is_token) - is_token - (np.cumsum(tokens) - tokens)[row_of]
+        # The first token of a row has no loss, since nothing predicts it.
+        is_trained = _is_trained(flat, place) & is_token & (place > 0)
+        lengths.append(tokens)
+        num_labels.append(np.bincount(row_of[is_trained], minlength=len(batch)))
+        largest = max(largest, int(flat["input_ids"][is_token].max(initial=-1)))
+        num_rows += len(batch)
+    return np.concatenate(lengths), np.concatenate(num_labels), largest
+
+
+def _flat_columns(
+    dataset_dir: Path, batch: pa.RecordBatch, names: Sequence[str]
+) -> tuple[dict[str, Any], Any]:
+    """A value of each column for each token of a batch, and the row of each token."""
+    sizes = pc.list_value_length(batch.column("input_ids")).to_numpy()
+    row_of = np.repeat(np.arange(len(sizes)), sizes)
+    flat = {}
+    for name in ("input_ids", *_TRAINED, _PADDING_MASK):
+        if name not in batch.schema.names:
+            continue
+        if name == "num_prompt_tokens":
+            flat[name] = batch.column(name).to_numpy()[row_of]
+            continue
+        others = pc.list_value_length(batch.column(name)).to_numpy()
+        if (odd := np.flatnonzero(others != sizes)).size:
+            raise ValueError(
+                f"{dataset_dir}: {names[odd[0]]} has {sizes[odd[0]]} input_ids and "
+                f"{others[odd[0]]} values of {name}; give one of them for each token"
+            )
+        flat[name] = pc.list_flatten(batch.column(name)).to_numpy(zero_copy_only=False)
+    return flat, row_of
+
+
+def _check_values(
+    dataset_dir: Path,
+    flat: Mapping[str, Any],
+    row_of: Any,
+    is_token: Any,
+    names: Sequence[str],
+) -> None:
+    """Checks what the columns say of each token; of padding they may say anything.
+
+    Raises:
+        ValueError: a value is none that its column may have.
+    """
+    ids = flat["input_ids"]
+    for name, values in flat.items():
+        if name == "input_ids":
+            is_odd, expected = ids < 0, "0 or more"
+        elif name == "labels":
+            is_odd = (values != IGNORE_INDEX) & (values != ids)
+            expected = "-100 or the token itself"
+        elif name == "num_prompt_tokens":
+            is_odd, expected = values < 0, "0 or more"
+        else:
+            is_odd, expected = (values != 0) & (values != 1), "0 or 1"
+        is_odd = is_odd if name == _PADDING_MASK else is_odd & is_token
+        if (odd := np.flatnonzero(is_odd)).size:
+            raise ValueError(
+                f"{dataset_dir}: {names[row_of[odd[0]]]} has {name} {values[odd[0]]} at a token, "
+                f"expected {expected}"
+            )

@@ -27,7 +27,7 @@ def head_is_matrix(model: Any) -> bool:
     Raises:
         ValueError: a logit is no number, or the model gives none for token ids.
     """
-    input_ids_BT = torch.tensor([probe_examples(model)[0].input_ids])
+    input_ids_BT = torch.from_numpy(probe_examples(model)[0].input_ids).unsqueeze(0)
     input_ids_BT = input_ids_BT.to(next(model.parameters()).device)
     loss = LabelledLoss(model)
     with torch.no_grad():

@@ -20,9 +20,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from train.batches import IGNORE_INDEX, Batch, ForwardPass, Layout, build_batch
+from train.batches import IGNORE_INDEX, Batch, Encoded, ForwardPass, Layout, build_batch
 from train.loss import LabelledLoss
-from train.probe_examples import LENGTHS, LOSS_TOLERANCE, ProbeExample, one_row, probe_examples
+from train.probe_examples import LENGTHS, LOSS_TOLERANCE, one_row, probe_examples
 
 GRADIENT_TOLERANCE = 1e-3
 """Relative differences that rounding explains: float32 in another order, through a hundred layers.
@@ -117,14 +117,12 @@ class _Probe:
             groups = [[[asked], [long]], [[long], [asked], [short]]]
         return all(self._is_same(alone, group, layout) for group in groups)
 
-    def _is_same(
-        self, alone: _Measured, rows: Sequence[Sequence[ProbeExample]], layout: Layout
-    ) -> bool:
+    def _is_same(self, alone: _Measured, rows: Sequence[Sequence[Encoded]], layout: Layout) -> bool:
         asked = self.examples[0]
         num_slots = max(sum(len(each.input_ids) for each in row) for row in rows) + 2
         [made] = build_batch(rows, num_slots, layout=layout).passes
         found = made.input_ids_BT.tolist()
-        ids = list(asked.input_ids)
+        ids = asked.input_ids.tolist()
         [(b, start)] = [
             (b, start)
             for b, row in enumerate(found)

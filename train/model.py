@@ -232,6 +232,17 @@ def model_config(model_dir: Path) -> Any:
     return AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
 
 
+def described_model(config: Any, attention: str) -> Any:
+    """The model that a config describes, on torch's meta device: shapes and no values.
+
+    Raises anything: the model's own code runs.
+    """
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
+        )
+
+
 def check_weight_files(model_dir: Path) -> None:
     """Refuses a config or an index that leads to a file which is not safetensors, or elsewhere.
 

@@ -20,6 +20,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 # which trains as well. https://kellerjordan.github.io/posts/muon/
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
+MOST_ELEMENTS = 1 << 26
+"""Elements of matrices that are made orthogonal together, or of one. Every rank holds them whole,
+so all 64 of one shape of a 7-billion model would take more of a GPU than all else."""
 
 
 class Muon(torch.optim.Optimizer):  # type: ignore[misc]
@@ -46,8 +49,10 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         same_shape[tuple(parameter.shape)].append(parameter)
-                for parameters in same_shape.values():
-                    self._update(parameters, group)
+                for shape, parameters in same_shape.items():
+                    together = max(1, MOST_ELEMENTS // max(1, math.prod(shape)))
+                    for first in range(0, len(parameters), together):
+                        self._update(parameters[first : first + together], group)
 
     def _update(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         """Updates matrices of one shape together, since a tiny model has many small ones."""

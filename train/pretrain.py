@@ -32,7 +32,7 @@ from orca2_gen.microworld.instructions import microworld_strategies
 from orca2_gen.microworld.task_files import draw_task_items, held_out_ids
 from orca2_gen.microworld.tokenizer import MAX_POSITIONS, encode_document, train_tokenizer
 from orca2_gen.microworld.world import WORLD_SEED, build_world
-from train.batches import Batch, build_batch
+from train.batches import Batch, Encoded, build_batch, encoded
 from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers
@@ -123,17 +123,8 @@ def corpus_batches(corpus: Corpus, chat: Chat, *, seed: int) -> Iterator[Batch]:
             yield build_batch(rows[start : start + rows_per_step], SEQ_LEN)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncodedDocument:
-    """A document as `build_batch` takes it."""
-
-    input_ids: tuple[int, ...]
-    num_prompt_tokens: int
-
-
-def _encoded(chat: Chat, document: Document) -> EncodedDocument:
-    input_ids, num_given = encode_document(chat, document)
-    return EncodedDocument(input_ids=input_ids, num_prompt_tokens=num_given)
+def _encoded(chat: Chat, document: Document) -> Encoded:
+    return encoded(*encode_document(chat, document))
 
 
 def pretrain(

@@ -6,12 +6,11 @@ Shapes: T tokens of a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from train.batches import ForwardPass, build_batch
+from train.batches import Encoded, ForwardPass, build_batch, encoded
 
 LENGTHS = (9, 4, 23)
 """Tokens of the example that is measured, and of its two companions: one is shorter, one so much
@@ -21,21 +20,13 @@ LOSS_TOLERANCE = 1e-4
 layers."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeExample:
-    """An example as `build_batch` takes it: a prompt of one token."""
-
-    input_ids: tuple[int, ...]
-    num_prompt_tokens: int = 1
-
-
-def probe_examples(model: Any) -> list[ProbeExample]:
-    """Three examples of LENGTHS tokens, all of them different."""
+def probe_examples(model: Any) -> list[Encoded]:
+    """Three examples of LENGTHS tokens, all of them different, with a prompt of one."""
     ids = iter(plain_ids(model))
-    return [ProbeExample(input_ids=tuple(next(ids) for _ in range(n))) for n in LENGTHS]
+    return [encoded([next(ids) for _ in range(n)], 1) for n in LENGTHS]
 
 
-def one_row(examples: Sequence[ProbeExample]) -> ForwardPass:
+def one_row(examples: Sequence[Encoded]) -> ForwardPass:
     """One row of these examples without padding."""
     num_slots = sum(len(example.input_ids) for example in examples)
     [row] = build_batch([examples], num_slots).passes

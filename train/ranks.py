@@ -87,6 +87,24 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
+def first_said(text: str) -> str:
+    """The text of the first rank that has one, on every rank; "" if none has."""
+    if not is_distributed():
+        return text
+    said: list[str] = [""] * world_size()
+    dist.all_gather_object(said, text)
+    return next(filter(None, said), "")
+
+
+def least(number: int) -> int:
+    """The least of all ranks' numbers. Every rank calls it."""
+    if not is_distributed():
+        return number
+    found = torch.tensor(number, dtype=torch.int64)
+    dist.all_reduce(found, op=dist.ReduceOp.MIN)
+    return int(found)
+
+
 def wait_for_ranks() -> None:
     """Waits until every rank calls it."""
     if is_distributed():

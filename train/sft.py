@@ -31,6 +31,7 @@ from train.flops import training_flops
 from train.held_out import held_out
 from train.loop import Loop
 from train.loss import LabelledLoss
+from train.memory import memory_line
 from train.model import check_examples_fit, load_sharded
 from train.optimizers import build_optimizers
 from train.pace import Pace, listening
@@ -122,6 +123,8 @@ def train_student(
     if done is not None and done.get("determinants") == json.loads(json.dumps(determined_by)):
         return parsed(output_dir / TRAINING_RECORD, done.get("student"), _STUDENT)
     stages = packed_stages(plan, stage_plans, tables)
+    if (line := memory_line(plan, execution, model_dir)) and rank() == 0:
+        print(line, file=sys.stderr, flush=True)
     # Two trainings of one output would write each other's states.
     with run_lock(states) if rank() == 0 else nullcontext():
         torch.manual_seed(plan.seed)

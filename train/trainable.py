@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from orca2_gen.preflight.headers import Tensor
@@ -21,11 +19,19 @@ from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
 from train.architecture import attention_of, layers_of, num_positions
 from train.isolation import settled
-from train.model import check_examples_fit, check_weight_files, model_config, probed, told
+from train.memory import MemoryNeed, fewest_ranks, memory_need, sizes_of
+from train.model import (
+    check_examples_fit,
+    check_weight_files,
+    described_model,
+    model_config,
+    probed,
+    told,
+)
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
-_BYTES = {"adamw": 16, "muon": 12}
-"""Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
+_GPU = 80_000_000_000
+"""Bytes of the GPUs that people ask about: those of an A100 or H100."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +79,7 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
         text = config.get_text_config()
         _check_config(config)
         attention = attention_of(config)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
-            )
+        model = described_model(config, attention)
     check_examples_fit(asked.model_dir, longest=0, largest_id=0)
     _check_tensors(asked.model_dir, model, weights.tensors)
     if asked.gradient_checkpointing and not model.supports_gradient_checkpointing:
@@ -85,13 +88,12 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
             "training.gradient_checkpointing = false"
         )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    size = quantity(num_parameters * _BYTES[asked.optimizer], "GB", "MB")
-    kept = quantity(round(activation_bytes(asked, text)), "GB", "MB")
+    need = asked_memory(asked, text, model)
     facts = [
         f"{type(model).__name__} can be trained: {quantity(num_parameters, 'billion', 'million')} "
-        f"parameters, {size} for weights, gradients and optimizer state over all processes, and "
-        f"about {kept} in each for the activations of a forward "
-        f"pass of {asked.rows_per_forward} x {asked.seq_len} tokens"
+        f"parameters, {quantity(need.spread, 'GB', 'MB')} for weights, gradients and optimizer "
+        f"state over all processes, and about {quantity(need.own, 'GB', 'MB')} in each for a "
+        f"forward pass of {asked.rows_per_forward} x {asked.seq_len} tokens; {_on_gpus(need)}"
     ]
     if asked.longest > asked.seq_len:
         facts.append(
@@ -101,19 +103,34 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
     return facts, [*_doubts(asked, model, text, attention), *_probed(asked, model, config)]
 
 
-def activation_bytes(asked: TrainingQuestion, text: Any) -> float:
-    """The bytes that a forward pass keeps for the backward pass, without the logits.
+def asked_memory(asked: TrainingQuestion, text: Any, model: Any) -> MemoryNeed:
+    """What the training that is asked about takes of GPUs.
 
-    34 bytes for each token, layer and unit of its width in 16 bits (V. Korthikanti and others,
-    arXiv 2205.05198, equation 2 without the attention matrix, which fused attention does not keep);
-    where layers are computed again, their inputs and one layer.
+    Args:
+        asked: the settings.
+        text: the text config of the model.
+        model: the model.
     """
-    layers, width = (said(text, key) for key in ("num_hidden_layers", "hidden_size"))
-    if not (isinstance(layers, int) and isinstance(width, int)):
-        return 0.0
-    kept = 2 * layers + 34 if asked.gradient_checkpointing else 34 * layers
-    wide = 2.0 if asked.dtype == "float32" else 1.0
-    return wide * kept * width * asked.rows_per_forward * asked.seq_len
+    return memory_need(
+        text,
+        **sizes_of(model),
+        optimizer=asked.optimizer,
+        seq_len=asked.seq_len,
+        rows_per_forward=asked.rows_per_forward,
+        dtype=asked.dtype,
+        gradient_checkpointing=asked.gradient_checkpointing,
+    )
+
+
+def _on_gpus(need: MemoryNeed) -> str:
+    """How many GPUs of the common size it takes."""
+    ranks = fewest_ranks(need, _GPU)
+    if ranks is None:
+        return (
+            f"no number of GPUs of {quantity(_GPU, 'GB', 'MB')} has room for that pass: lower "
+            "rows_per_forward or seq_len, or set gradient_checkpointing"
+        )
+    return f"{ranks} GPU{'s' * (ranks > 1)} of {quantity(_GPU, 'GB', 'MB')} or more"
 
 
 def _probed(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:

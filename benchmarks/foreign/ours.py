@@ -21,8 +21,8 @@ from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.source import TaskSource
-from train.batches import IGNORE_INDEX, build_batch
-from train.examples import EncodedRow, ExampleTable, load_examples
+from train.batches import Encoded, build_batch
+from train.examples import ExampleTable, load_examples
 from train.model import load_sharded
 
 MICROWORLD = Path(__file__).parents[2] / "orca2_gen" / "microworld"
@@ -95,8 +95,7 @@ class OwnTrainer:
         manifest = read_manifest(dataset)
         self.rows: ExampleTable = load_examples(dataset, prompts=manifest.prompts, model_dir=model)
         self.trained_tokens = sum(
-            length - max(1, int(self.rows[row].num_prompt_tokens))
-            for row, length in enumerate(self.rows.lengths)
+            self.rows[row].num_labels for row in range(len(self.rows.lengths))
         )
         if manifest.summary is not None:
             assert self.trained_tokens == manifest.summary.trained_tokens
@@ -112,10 +111,8 @@ class OwnTrainer:
 
     def labels(self, place: int) -> list[int]:
         """The labels of a row: its ids, and IGNORE_INDEX over the prompt."""
-        row = self.rows[place]
-        prompt = max(1, row.num_prompt_tokens)
-        answer: list[int] = row.input_ids[prompt:].tolist()
-        return [IGNORE_INDEX] * prompt + answer
+        labels: list[int] = self.rows[place].labels.tolist()
+        return labels
 
     def mean_loss(self, places: Sequence[int], tails: Sequence[Sequence[int]] = ()) -> float:
         """The mean loss per trained token of these rows in one step, before any update.
@@ -125,8 +122,9 @@ class OwnTrainer:
         rows = []
         for place, tail in zip(places, tails or [()] * len(places), strict=True):
             row = self.rows[place]
-            ids = np.concatenate([row.input_ids, np.array(tail, row.input_ids.dtype)])
-            rows.append([EncodedRow(input_ids=ids, num_prompt_tokens=row.num_prompt_tokens)])
+            more = np.array(tail, row.input_ids.dtype)
+            ids, labels = (np.concatenate([each, more]) for each in (row.input_ids, row.labels))
+            rows.append([Encoded(input_ids=ids, labels=labels)])
         batch = build_batch(rows, max(len(row.input_ids) for [row] in rows))
         with torch.no_grad():
             [each] = batch.passes

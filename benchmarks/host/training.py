@@ -21,7 +21,7 @@ from benchmarks.host.device import device_ceiling
 from benchmarks.host.steps import Task
 from benchmarks.throughput.models import model_directory
 from benchmarks.throughput.roofline import Geometry, read_geometry
-from train.batches import PackedExamples, packed_batches
+from train.batches import Encoded, PackedExamples, encoded, packed_batches
 from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
 from train.model import load_sharded
@@ -53,17 +53,6 @@ class Rows:
 
 FULL = Rows(seq_len=2048, rows_per_step=16, rows_per_forward=4, example_tokens=(200, 800))
 TINY = Rows(seq_len=256, rows_per_step=8, rows_per_forward=8, example_tokens=(40, 120))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MadeUp:
-    """An example as `packed_batches` takes it: a third prompt, the rest answer."""
-
-    input_ids: tuple[int, ...]
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return len(self.input_ids) // 3
 
 
 def measure(task: Task, notes: Notes) -> None:
@@ -120,13 +109,13 @@ def _steps(
     return metrics
 
 
-def _examples(rows: Rows, vocab_size: int) -> Iterator[MadeUp]:
-    """Examples for about two steps, of lengths drawn evenly."""
+def _examples(rows: Rows, vocab_size: int) -> Iterator[Encoded]:
+    """Examples for about two steps, of lengths drawn evenly: a third prompt, the rest answer."""
     rng = random.Random(0)
     left = 2 * rows.rows_per_step * rows.seq_len
     while left > 0:
         length = rng.randint(*rows.example_tokens)
-        yield MadeUp(input_ids=tuple(rng.choices(range(10, vocab_size), k=length)))
+        yield encoded(rng.choices(range(10, vocab_size), k=length), length // 3)
         left -= length
 
 

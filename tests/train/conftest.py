@@ -18,8 +18,9 @@ from orca2_gen.records import Example, Message
 from orca2_gen.run_directory.arrow_files import write_records
 from orca2_gen.strategies import Strategies
 from tests.conftest import dataset_of
+from train.batches import Encoded, encoded
 
-BuildExample = Callable[..., Example]
+BuildExample = Callable[..., Encoded]
 BuildLlama = Callable[..., LlamaForCausalLM]
 
 
@@ -33,21 +34,11 @@ def vocab_size() -> int:
 def build_example() -> BuildExample:
     """A function that builds an example of these tokens."""
 
-    def build(input_ids: tuple[int, ...], num_prompt_tokens: int) -> Example:
-        return Example(
-            problem_id="task/train/0",
-            task="task",
-            strategy="direct_answer",
-            messages=(),
-            input_ids=input_ids,
-            num_prompt_tokens=num_prompt_tokens,
-        )
-
-    return build
+    return encoded
 
 
 @pytest.fixture
-def examples(build_example: BuildExample, vocab_size: int) -> list[Example]:
+def examples(build_example: BuildExample, vocab_size: int) -> list[Encoded]:
     """Forty examples of 3 to 30 tokens, some of them plain text without a prompt."""
     generator = random.Random(7)
     made = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,22 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from orca2_gen.records import Example
 from train.batches import (
     IGNORE_INDEX,
     PADDING_INDEX,
     Batch,
+    Encoded,
     ForwardPass,
     Layout,
     PackedExamples,
     build_batch,
+    encoded,
     packed_batches,
     stream_rows,
 )
 from train.loss import LabelledLoss
 from train.packing import Packing, pack
 
-BuildExample = Callable[..., Example]
+BuildExample = Callable[..., Encoded]
 BuildLlama = Callable[..., LlamaForCausalLM]
 SEQ_LEN = 64
 
@@ -48,11 +48,11 @@ def only_pass(batch: Batch) -> ForwardPass:
     return rows
 
 
-def pack_examples(examples: list[Example]) -> Packing:
+def pack_examples(examples: list[Encoded]) -> Packing:
     return pack([len(e.input_ids) for e in examples], seq_len=SEQ_LEN, seed=0)
 
 
-def mixed(examples: list[Example], *weights: float) -> list[PackedExamples]:
+def mixed(examples: list[Encoded], *weights: float) -> list[PackedExamples]:
     """Parts of these examples with these weights; one of weight 1 if there are none."""
     packing = pack_examples(examples)
     return [
@@ -116,7 +116,7 @@ def test_no_attention_across_packed_examples(
         start = 0
         for index, changed in enumerate(row):
             end = start + len(changed.input_ids)
-            other_ids = tuple((token + 1) % vocab_size for token in changed.input_ids)
+            other_ids = (changed.input_ids + 1) % vocab_size
             other_row = [*row[:index], build_example(other_ids, 1), *row[index + 1 :]]
             after = logits_BTV(model, build_batch([*rows[:b], other_row, *rows[b + 1 :]], 32))
             moved_BT = (after - before).abs().amax(-1) > 1e-5
@@ -140,7 +140,7 @@ def test_padding_is_attended_by_no_example(
 
 @pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
 def test_loss_packed_equals_loss_unpacked(
-    build_llama: BuildLlama, examples: list[Example], attn_implementation: str
+    build_llama: BuildLlama, examples: list[Encoded], attn_implementation: str
 ) -> None:
     model = build_llama(attn_implementation)
     rows = [[examples[i] for i in row] for row in pack_examples(examples).rows]
@@ -149,9 +149,8 @@ def test_loss_packed_equals_loss_unpacked(
     packed = LabelledLoss(model)(whole.input_ids_BT, whole.labels_BT, whole.position_ids_BT)
     unpacked, num_labels = 0.0, 0
     for one in examples:
-        input_ids_BT = torch.tensor([one.input_ids])
-        labels_BT = input_ids_BT.clone()
-        labels_BT[:, : one.num_prompt_tokens] = IGNORE_INDEX
+        input_ids_BT = torch.tensor(one.input_ids).unsqueeze(0)
+        labels_BT = torch.tensor(one.labels).unsqueeze(0)
         count = int((labels_BT[:, 1:] != IGNORE_INDEX).sum())
         # transformers' own loss, a mean over the shifted labels
         unpacked += model(input_ids=input_ids_BT, labels=labels_BT).loss.item() * count
@@ -163,7 +162,7 @@ def test_loss_packed_equals_loss_unpacked(
 @pytest.mark.parametrize("layout", ["packed", "apart", "alone"])
 @pytest.mark.parametrize("rows_per_forward", [None, 1, 2])
 def test_a_batch_holds_the_same_examples_and_labels_in_every_layout(
-    examples: list[Example], layout: Layout, rows_per_forward: int | None
+    examples: list[Encoded], layout: Layout, rows_per_forward: int | None
 ) -> None:
     rows = [[examples[i] for i in row] for row in pack_examples(examples).rows]
     batch = build_batch(rows, SEQ_LEN, layout=layout, rows_per_forward=rows_per_forward)
@@ -176,9 +175,11 @@ def test_a_batch_holds_the_same_examples_and_labels_in_every_layout(
     assert all(each.labels_BT.numel() <= most for each in batch.passes)
 
 
-def labelled(example: Example) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def labelled(example: Encoded) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The ids of an example and those of them with a label."""
-    return example.input_ids, example.input_ids[max(1, example.num_prompt_tokens) :]
+    return tuple(example.input_ids.tolist()), tuple(
+        label for label in example.labels.tolist() if label != IGNORE_INDEX
+    )
 
 
 def examples_in(rows: ForwardPass, layout: Layout) -> Iterator[tuple[Any, ...]]:
@@ -201,7 +202,7 @@ def examples_in(rows: ForwardPass, layout: Layout) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("layout", ["apart", "alone"])
 def test_the_gradients_of_a_batch_are_those_of_packed_rows_in_every_layout(
-    build_llama: BuildLlama, examples: list[Example], layout: Layout
+    build_llama: BuildLlama, examples: list[Encoded], layout: Layout
 ) -> None:
     rows = [[examples[i] for i in row] for row in pack_examples(examples).rows]
 
@@ -216,7 +217,7 @@ def test_the_gradients_of_a_batch_are_those_of_packed_rows_in_every_layout(
 
 
 def test_examples_of_like_length_share_a_pass() -> None:
-    rows = [[SimpleNamespace(input_ids=(1,) * n, num_prompt_tokens=1) for n in (9, 2, 2, 2, 9, 2)]]
+    rows = [[encoded([1] * n, 1) for n in (9, 2, 2, 2, 9, 2)]]
     batch = build_batch(rows, 18, layout="apart", rows_per_forward=1)
     assert [tuple(each.labels_BT.shape) for each in batch.passes] == [(2, 9), (4, 2)]
 
@@ -257,7 +258,7 @@ def test_the_stream_of_a_mixture_depends_on_the_place_alone(
     assert stream_rows(first, count, mixture, seed=5) == whole[first:]
 
 
-def test_a_later_start_continues_with_the_next_rows(examples: list[Example]) -> None:
+def test_a_later_start_continues_with_the_next_rows(examples: list[Encoded]) -> None:
     whole = packed_batches(mixed(examples), rows_per_step=4, seed=1)
     resumed = packed_batches(mixed(examples), rows_per_step=4, seed=1, start_step=5)
     for expected, got in zip(itertools.islice(whole, 5, 9), resumed, strict=False):
@@ -265,7 +266,7 @@ def test_a_later_start_continues_with_the_next_rows(examples: list[Example]) -> 
         assert torch.equal(only_pass(expected).labels_BT, only_pass(got).labels_BT)
 
 
-def test_ranks_share_the_rows_of_a_step(examples: list[Example]) -> None:
+def test_ranks_share_the_rows_of_a_step(examples: list[Encoded]) -> None:
     alone = next(packed_batches(mixed(examples), rows_per_step=4, seed=1, start_step=2))
     shares = [
         next(
@@ -280,7 +281,7 @@ def test_ranks_share_the_rows_of_a_step(examples: list[Example]) -> None:
     assert sum(s.num_labelled_tokens for s in shares) == alone.num_labelled_tokens
 
 
-def test_rows_that_ranks_cannot_share_are_refused(examples: list[Example]) -> None:
+def test_rows_that_ranks_cannot_share_are_refused(examples: list[Encoded]) -> None:
     batches = packed_batches(mixed(examples), rows_per_step=3, seed=1, world_size=2)
     with pytest.raises(ValueError, match="rows_per_step is 3 on 2 ranks"):
         next(batches)

@@ -16,7 +16,7 @@ import pytest
 from orca2_gen.chat import Chat
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from tests.ray_jobs.several import ROOT, config_file, play
-from train.batches import PackedExamples, packed_batches
+from train.batches import IGNORE_INDEX, PackedExamples, packed_batches
 from train.examples import ExampleTable, load_examples
 from train.model import check_examples_fit
 from train.packing import pack
@@ -45,7 +45,7 @@ def test_every_example_comes_with_its_tokens(
     for index in (0, 24, 25, 59):
         row = examples[index]
         assert len(row.input_ids) == examples.lengths[index]
-        answer = row.input_ids[row.num_prompt_tokens :]
+        answer = row.input_ids[row.labels != IGNORE_INDEX]
         assert chatml.tokenizer.decode(answer) == f"Answer: {4 * index}<|im_end|>"
     assert examples.largest_id == max(int(np.max(examples[i].input_ids)) for i in range(60))
 

@@ -19,11 +19,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from train.architecture import attention_of
-from train.batches import build_batch
+from train.batches import build_batch, encoded
 from train.isolation import settled
 from train.loss import LabelledLoss
 from train.model import LoadedModel, probed
-from train.probe_examples import ProbeExample, plain_ids
+from train.probe_examples import plain_ids
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
@@ -76,7 +76,7 @@ def difference_to_one_by_one(loaded: LoadedModel) -> float:
     ids = (ids * (1 + sum(LENGTHS) // len(ids)))[: sum(LENGTHS)]
     examples, start = [], 0
     for length in LENGTHS:
-        examples.append(ProbeExample(input_ids=tuple(ids[start : start + length])))
+        examples.append(encoded(ids[start : start + length], 1))
         start += length
     rows = [examples[:3], examples[3:]]
     loss = LabelledLoss(model, head_is_matrix=loaded.loss.head_is_matrix)
@@ -84,7 +84,7 @@ def difference_to_one_by_one(loaded: LoadedModel) -> float:
         loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT).backward()
     ours = gradients(model)
     for example in examples:
-        input_ids_BT = torch.tensor([example.input_ids])
+        input_ids_BT = torch.from_numpy(example.input_ids).unsqueeze(0)
         logits_TV = model(input_ids=input_ids_BT, use_cache=False).logits[0, :-1]
         torch.nn.functional.cross_entropy(
             logits_TV.float(), input_ids_BT[0, 1:], reduction="sum"

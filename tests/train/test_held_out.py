@@ -29,12 +29,11 @@ def test_the_loss_of_a_task_is_the_mean_over_its_labelled_tokens(
     found = others.losses(loss)
     assert loss.training and found.keys() == {"sums", "all"}
     total, count = 0.0, 0
-    for index, length in enumerate(table.lengths):
+    for index in range(len(table.lengths)):
         row = table[index]
         ids_BT = torch.from_numpy(row.input_ids.copy()).unsqueeze(0).long()
-        labels_BT = ids_BT.clone()
-        labels_BT[:, : row.num_prompt_tokens] = -100
-        labels = length - max(1, row.num_prompt_tokens)
+        labels_BT = torch.from_numpy(row.labels).unsqueeze(0)
+        labels = row.num_labels
         with torch.no_grad():
             total += model.eval()(input_ids=ids_BT, labels=labels_BT).loss.item() * labels
         count += labels

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from train.muon import Muon
@@ -33,3 +34,19 @@ def test_singular_values_of_an_update_are_near_one() -> None:
     Muon([parameter], lr=1.0 / (0.2 * 8.0)).step()
     values = torch.linalg.svdvals(parameter.detach())
     assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_matrices_that_are_made_orthogonal_a_few_at_a_time_get_the_same_updates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = []
+    for most in (1 << 26, 2000, 1):
+        monkeypatch.setattr("train.muon.MOST_ELEMENTS", most)
+        generator = torch.Generator().manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(24, 40, generator=generator)) for _ in "12345"]
+        for parameter in parameters:
+            parameter.grad = torch.randn(24, 40, generator=generator)
+        Muon(parameters, lr=0.1).step()
+        ends.append([parameter.detach() for parameter in parameters])
+    for others in ends[1:]:
+        torch.testing.assert_close(others, ends[0], rtol=1e-6, atol=1e-6)

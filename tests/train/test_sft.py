@@ -20,10 +20,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from orca2_gen.config.load import load_config
-from orca2_gen.records import Example
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.lock import RunInUse, run_lock
-from train.batches import Batch, PackedExamples, build_batch, packed_batches
+from train.batches import Batch, Encoded, PackedExamples, build_batch, encoded, packed_batches
 from train.examples import load_examples
 from train.fit import StepMetrics, fit
 from train.loss import LabelledLoss
@@ -69,7 +68,7 @@ def run_training(
 
 
 def batches_of(
-    examples: list[Example], rows_per_step: int = 4, rows_per_forward: int | None = None
+    examples: list[Encoded], rows_per_step: int = 4, rows_per_forward: int | None = None
 ) -> Iterator[Batch]:
     packing = pack([len(e.input_ids) for e in examples], seq_len=64, seed=0)
     return packed_batches(
@@ -102,7 +101,7 @@ def fit_losses(
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_loss_falls(
-    build_llama: BuildLlama, examples: list[Example], optimizer: str, dtype: torch.dtype
+    build_llama: BuildLlama, examples: list[Encoded], optimizer: str, dtype: torch.dtype
 ) -> None:
     model = build_llama()
     batch = next(batches_of(examples))
@@ -112,7 +111,7 @@ def test_the_loss_falls(
 
 
 def test_bfloat16_and_float32_begin_at_the_same_loss(
-    build_llama: BuildLlama, examples: list[Example]
+    build_llama: BuildLlama, examples: list[Encoded]
 ) -> None:
     first = [
         fit_losses(build_llama(), batches_of(examples), dtype=dtype, num_steps=1)[0]
@@ -121,14 +120,14 @@ def test_bfloat16_and_float32_begin_at_the_same_loss(
     assert first[1] == pytest.approx(first[0], rel=0.01)
 
 
-def test_rows_per_forward_changes_no_loss(build_llama: BuildLlama, examples: list[Example]) -> None:
+def test_rows_per_forward_changes_no_loss(build_llama: BuildLlama, examples: list[Encoded]) -> None:
     whole = fit_losses(build_llama(), batches_of(examples))
     split = fit_losses(build_llama(), batches_of(examples, rows_per_forward=1))
     assert split == pytest.approx(whole, rel=1e-4)
 
 
 def test_logits_in_chunks_change_neither_loss_nor_gradient(
-    build_llama: BuildLlama, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    build_llama: BuildLlama, examples: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [rows] = next(batches_of(examples)).passes
     results = []
@@ -143,15 +142,12 @@ def test_logits_in_chunks_change_neither_loss_nor_gradient(
 
 
 def test_a_batch_without_a_label_is_survived(build_llama: BuildLlama) -> None:
-    from types import SimpleNamespace
-
-    prompt_only = SimpleNamespace(input_ids=(3, 4), num_prompt_tokens=2)
-    batch = build_batch([[prompt_only]], seq_len=4)
+    batch = build_batch([[encoded([3, 4], 2)]], seq_len=4)
     assert fit_losses(build_llama(), itertools.repeat(batch), num_steps=1) == [0.0]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
-    build_llama: BuildLlama, examples: list[Example]
+    build_llama: BuildLlama, examples: list[Encoded]
 ) -> None:
     model = build_llama()
     with torch.no_grad():
