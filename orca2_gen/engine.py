@@ -76,6 +76,18 @@ class Request:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineLoad:
+    """What an engine does at one moment, as far as it tells."""
+
+    num_running: int = 0
+    """Requests in its batch."""
+    cache_usage: float = 0.0
+    """Share of its KV cache in use, from 0 to 1."""
+    num_preemptions: int = 0
+    """Requests that gave up their place in the cache so far, to be computed again."""
+
+
 class Engine(Protocol):
     """Generates; knows no strategy, no grading and no file."""
 
@@ -91,6 +103,11 @@ class Engine(Protocol):
     @property
     def num_generated_tokens(self) -> int:
         """Tokens generated for all requests so far, unfinished ones included: the sign of life."""
+        ...
+
+    @property
+    def load(self) -> EngineLoad:
+        """What it does now."""
         ...
 
     def close(self) -> None:
@@ -156,12 +173,21 @@ class VLLMEngine:
     def num_generated_tokens(self) -> int:
         return self.counts.generated_tokens
 
+    @property
+    def load(self) -> EngineLoad:
+        return EngineLoad(
+            num_running=self.counts.num_running,
+            cache_usage=self.counts.cache_usage,
+            num_preemptions=self.counts.preemptions,
+        )
+
     def close(self) -> None:
         self._llm.shutdown()
 
 
 class StepCounts:
-    """Totals of all vLLM steps so far; has the methods of its `StatLoggerBase`.
+    """Totals of all vLLM steps so far and the state after the last; has the methods of its
+    `StatLoggerBase`.
 
     Requests report only when they are done (FINAL_ONLY), so only these totals show that a long one
     advances.
@@ -170,11 +196,16 @@ class StepCounts:
     def __init__(self) -> None:
         self.generated_tokens = 0
         self.preemptions = 0
+        self.num_running = 0
+        self.cache_usage = 0.0
 
     def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
         if iteration_stats is not None:
             self.generated_tokens += iteration_stats.num_generation_tokens
             self.preemptions += iteration_stats.num_preempted_reqs
+        if scheduler_stats is not None:
+            self.num_running = scheduler_stats.num_running_reqs
+            self.cache_usage = scheduler_stats.kv_cache_usage
 
     def log_engine_initialized(self) -> None:
         pass

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from orca2_gen.chat import Chat, encode_text
-from orca2_gen.engine import WARM_UP, Request, uniform
+from orca2_gen.engine import WARM_UP, EngineLoad, Request, uniform
 from orca2_gen.grading.forced_endings import OPENING
 from orca2_gen.judging import answer_in
 from orca2_gen.records import Completion, Problem
@@ -49,6 +49,10 @@ class ScriptedEngine:
     @property
     def is_dead(self) -> bool:
         return False
+
+    @property
+    def load(self) -> EngineLoad:
+        return EngineLoad()
 
     def close(self) -> None:
         pass

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import console as progress_console
-from orca2_gen.console.progress import show_stage
+from orca2_gen.console.progress import show_stage, shown
 from orca2_gen.console.tables import example_table, outcome_table, selection_table
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records
@@ -35,7 +35,7 @@ def run_demo(overrides: Sequence[str]) -> None:
         "The microworld shows the mechanism in a world built to have it; it is no evidence about "
         "Llama-2."
     )
-    with open_run(config, show_stage) as run:
+    with open_run(config, shown(Path(config.run_dir))) as run:
         summary = run_all(run)
         out.print(selection_table(run.ledger))
         out.print(outcome_table(run.ledger))
@@ -52,7 +52,7 @@ def run_demo(overrides: Sequence[str]) -> None:
         training_started = time.monotonic()
         train_student(CONFIG, overrides)
         seconds["training"] = time.monotonic() - training_started
-    with open_run(config, show_stage) as run:
+    with open_run(config, shown(Path(config.run_dir))) as run:
         scores["after"] = score_model(run, "after", trained_student(config))
         seconds |= {
             name: value

@@ -21,8 +21,9 @@ from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.engines.placement import Placement, placement_on
 from ray_jobs.engines.replica import Replica
 from ray_jobs.engines.work import EngineWork
+from ray_jobs.model_engines import engine_work
 from ray_jobs.run import Run
-from ray_jobs.stages import engine_work, file_work, tally_of
+from ray_jobs.stages import file_work, tally_of
 from ray_jobs.units import (
     committed_problems,
     groups,
@@ -245,10 +246,12 @@ def score_and_teach(run: Run) -> None:
     with (
         run.track(STAGE, None) as show,
         engine_work(
-            run, student, blocks, scored, after_scores, is_shared=True, are_held=not blocks
+            *(run, "scores", student, blocks, scored, after_scores),
+            is_shared=True,
+            are_held=not blocks,
         ) as scoring,
         engine_work(
-            run, teacher, to_teach, taught, show, is_shared=True, are_held=True
+            *(run, "rationales", teacher, to_teach, taught, show), is_shared=True, are_held=True
         ) as teaching,
     ):
         selecting = file_work(run, file_stages.select_strategy, to_select, chosen, after_selection)

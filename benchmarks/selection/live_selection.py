@@ -25,9 +25,10 @@ from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import cell_value, next_step
 from ray_jobs.dispatch.loop import dispatch
+from ray_jobs.model_engines import engine_work
 from ray_jobs.pipeline import read_tasks
 from ray_jobs.run import Run, open_run
-from ray_jobs.stages import engine_work, tally_of
+from ray_jobs.stages import tally_of
 from ray_jobs.units import Problems, committed_problems, groups, score_units
 
 CONFIG = Path(__file__).parents[2] / "ray_jobs" / "configs" / "microworld.toml"
@@ -109,7 +110,8 @@ def _score(
             work.waiting.extendleft(score_units(run, found[receipt.group], problems))
 
     seconds = []
-    with engine_work(run, run.config.student, (), tally_of(run, "scores"), advance) as work:
+    tally = tally_of(run, "scores")
+    with engine_work(run, "scores", run.config.student, (), tally, advance) as work:
         for names in rounds:
             for name in names:
                 work.waiting.extend(score_units(run, found[name], problems))

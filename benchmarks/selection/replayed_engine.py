@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orca2_gen.engine import WARM_UP, Engine, Request
+from orca2_gen.engine import WARM_UP, Engine, EngineLoad, Request
 from orca2_gen.records import Completion, StudentScore, engine_completions
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import read_ledger
@@ -71,6 +71,10 @@ class ReplayedEngine:
     @property
     def is_dead(self) -> bool:
         return False
+
+    @property
+    def load(self) -> EngineLoad:
+        return EngineLoad()
 
     def close(self) -> None:
         pass

@@ -25,8 +25,9 @@ from orca2_gen.run_directory.arrow_files import read_records
 from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
 from ray_jobs.dispatch.loop import dispatch
 from ray_jobs.engines.watchdog import WatchedEngine
+from ray_jobs.model_engines import engine_work
 from ray_jobs.run import Run
-from ray_jobs.stages import engine_work, tally_of
+from ray_jobs.stages import tally_of
 from ray_jobs.units import committed_problems, groups, score_units
 
 STALL_SECONDS = 300.0
@@ -123,7 +124,9 @@ class WholePath:
         self._problems = committed_problems(run)
         self._stack = ExitStack()
         self._work = self._stack.enter_context(
-            engine_work(run, run.config.student, (), tally_of(run, "scores"), lambda receipt: None)
+            engine_work(
+                run, "scores", run.config.student, (), tally_of(run, "scores"), lambda receipt: None
+            )
         )
         replicas = self._work.replicas
         replicas.settle()

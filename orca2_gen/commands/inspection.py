@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from orca2_gen.commands.printing import print_table
 from orca2_gen.exit_codes import FAILED, REJECTED
 from orca2_gen.records import AnswerType, Problem
 
 if TYPE_CHECKING:
-    from orca2_gen.run_directory.ledger import Ledger
     from orca2_gen.tasks.read import TaskRows
 
 
@@ -156,47 +156,4 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-@click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
-def status(run_dir: Path) -> None:
-    """Print what a run directory has committed and which strategies it selected.
-
-    Stages that read tasks are told task by task, with the reasons of what they rejected, and the
-    teacher's attempts with the faults of those that were refused.
-    """
-    from orca2_gen.console.tables import attempts_line, stage_line
-    from orca2_gen.run_directory.ledger import read_ledger
-    from orca2_gen.run_directory.units import STAGES
-    from orca2_gen.tasks.counts import READING, counts_by_task
-
-    ledger = read_ledger(run_dir)
-    if not ledger.units:
-        raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
-    for stage in STAGES:
-        if receipts := ledger.committed(stage):
-            click.echo(f"{stage}: {stage_line(receipts)}")
-        if stage == "rationales" and (line := attempts_line(ledger)):
-            click.echo(f"  {line}")
-        if stage in READING:
-            for counts in counts_by_task(ledger, stage).values():
-                click.echo(f"  {counts.sentence}")
-    if ledger.committed("selections"):
-        print_selections(ledger)
-
-
-def print_selections(ledger: Ledger) -> None:
-    """Prints the selected strategies, and the worth of the scores behind them."""
-    from orca2_gen.console.tables import outcome_table, selection_table
-
-    print_table(selection_table(ledger))
-    print_table(outcome_table(ledger))
-
-
-def print_table(table: Any) -> None:
-    """Prints a rich table, as wide as the terminal or, in a file, as its columns need."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
-
-
-COMMANDS = (tasks, verify, status, trace)
+COMMANDS = (tasks, verify, trace)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from orca2_gen.provenance.cost import stage_costs, strategy_costs
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger, committed_rows
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from orca2_gen.dataset.figures import DatasetSummary
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
+    from orca2_gen.run_directory.engine_figures import EngineFigures
 
 Accuracies = Mapping[str, Mapping[str, float]]
 """Message -> task -> accuracy, with the macro average under `macro`."""
@@ -126,6 +128,41 @@ def accuracy_table(
             without = [100 * unforced[label][message][task] for label, message in columns]
             cells = [f"{cell} ({less:.1f})" for cell, less in zip(cells, without, strict=True)]
         table.add_row(task, *cells, style=style)
+    return table
+
+
+def cost_table(figures: Mapping[str, EngineFigures]) -> Table:
+    """What the engines of each stage cost, and what became of their seconds."""
+    on = "GPU" if any(each.num_gpus for each in figures.values()) else "engine"
+    table = Table(title=f"Cost by stage; {on}-seconds", title_justify="left")
+    table.add_column("stage")
+    for name in (f"{on} s", "starts", "loading", "busy", "idle", "tokens in", "cached", "out"):
+        table.add_column(name, justify="right")
+    table.add_column("GPU")
+    for cost in stage_costs(figures):
+        seconds = (cost.device_seconds, cost.num_starts, cost.loading, cost.busy, cost.idle)
+        tokens = (cost.prompt_tokens, cost.cached_tokens, cost.generated_tokens)
+        numbers = [f"{number:,.0f}" for number in (*seconds, *tokens)]
+        table.add_row(Text(cost.stage), *numbers, Text(", ".join(cost.gpus) or "none"))
+    return table
+
+
+def strategy_cost_table(figures: Mapping[str, EngineFigures]) -> Table:
+    """What the requests of each strategy cost, by stage."""
+    on = "GPU" if any(each.num_gpus for each in figures.values()) else "engine"
+    table = Table(
+        title=f"Cost by strategy; {on}-seconds are shared out by tokens", title_justify="left"
+    )
+    for name in ("stage", "strategy"):
+        table.add_column(name)
+    for name in (f"{on} s", "requests", "truncated", "tokens in", "cached", "out"):
+        table.add_column(name, justify="right")
+    for cost in strategy_costs(figures):
+        made = cost.answers
+        tokens = (made.prompt_tokens, made.cached_tokens, made.completion_tokens)
+        numbers = (cost.device_seconds, made.requests, made.truncated, *tokens)
+        name = cost.strategy.replace("_", " ") or "none"
+        table.add_row(Text(cost.stage), Text(name), *(f"{number:,.0f}" for number in numbers))
     return table
 
 

@@ -27,6 +27,9 @@ TOUCH_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 45.0
 """Seconds without a touch after which a lock of another host belongs to nobody."""
 
+LOCK_FILE = "driver.lock"
+"""Name of the lock in a run directory."""
+
 MOST_LOCK_BYTES = 65_536
 """Bytes of a lock, which has about 300."""
 
@@ -57,7 +60,7 @@ class RunLock:
 
     def is_ours(self) -> bool:
         """Whether the lock's name still leads to our file."""
-        found = _touches(self.path)
+        found = last_touch(self.path)
         return found is not None and found[0] == os.fstat(self.descriptor).st_ino
 
 
@@ -75,7 +78,7 @@ def run_lock(
         RunInUse: another living driver holds it.
         DamagedFile: something else than a lock has its name.
     """
-    path = run_dir / "driver.lock"
+    path = run_dir / LOCK_FILE
     mine = {**_namespace(), "pid": os.getpid(), "started": _started(os.getpid())}
     # A lock is written whole under another name and linked, so that nobody ever reads half of one.
     written = temporary_name(path)
@@ -157,17 +160,20 @@ def _namespace() -> dict[str, str]:
 
 def _is_touched(path: Path, seconds: float) -> bool:
     """Whether the lock is touched within these seconds; a released lock is not."""
-    before = _touches(path)
+    before = last_touch(path)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(min(1.0, seconds / 10))
-        now = _touches(path)
+        now = last_touch(path)
         if now != before:
             return now is not None
     return False
 
 
-def _touches(path: Path) -> tuple[int, int] | None:
+def last_touch(path: Path) -> tuple[int, int] | None:
+    """The identity and time of the last touch of a lock, to be compared with each other; None if
+    there is no lock.
+    """
     try:
         with open_regular(path) as file:  # NFS asks the server on opening
             found = os.fstat(file.fileno())

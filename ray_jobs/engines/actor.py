@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
 import sys
@@ -26,6 +27,7 @@ from orca2_gen.rationales import Taught, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.digests import ChangedInput
+from orca2_gen.run_directory.engine_figures import EngineFigures, figures_path
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.scoring import score
 from orca2_gen.scripted_engine import ScriptedEngine, planted_script
@@ -33,10 +35,12 @@ from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, Tea
 from ray_jobs.dispatch.receipts import Receipts, done_together
 from ray_jobs.dispatch.unit_receipts import write_made
 from ray_jobs.engines.compiling import compiling
+from ray_jobs.engines.figures import CountedEngine, FiguresWriter
 from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.orphans import guard, tell_it_is_up
 from ray_jobs.engines.own_process import EnginePlace, free_cores, settled_place
 from ray_jobs.engines.versions import (
+    GPU,
     Versions,
     engine_version,
     engines_named,
@@ -62,6 +66,7 @@ class EngineActor:
         *,
         executor: Literal["mp", "ray"] | None,
         log: EngineLog,
+        figures: EngineFigures,
         inputs: Inputs,
         rationales: RationalesConfig,
         run_seed: int,
@@ -70,6 +75,10 @@ class EngineActor:
     ) -> None:
         log.begin()
         self._place = settled_place()
+        self._figures = FiguresWriter(
+            figures_path(run_dir, log.path.stem, log.start),
+            dataclasses.replace(figures, node=self._place.node),
+        )
         # Before its first answer: an engine on a GPU makes more than the usual children grade.
         allow_children(free_cores(self._place))
         self._run_dir, self._log = run_dir, log
@@ -104,7 +113,7 @@ class EngineActor:
             rendering = engine_rendering(self._config, self._inputs.template_date)
             self._chat = recorded_chat(self._inputs, engine_directory(self._config), rendering)
             # Nothing else is asked of the actor meanwhile, so nothing waits for the event loop.
-            self._engine = self._watched(self._loaded())
+            self._engine: Engine = self._watched(self._loaded())
         except ChangedInput:
             raise
         except Exception:
@@ -127,7 +136,11 @@ class EngineActor:
         if self._guard is not None:
             tell_it_is_up(self._guard)
         self._log.add_is_up()
-        return working_versions()
+        versions = working_versions()
+        counted = CountedEngine(self._engine)
+        self._figures.is_up(counted, dict(versions).get(GPU, ""))
+        self._engine = counted
+        return versions
 
     def _loaded(self) -> Engine:
         config = self._config
@@ -158,6 +171,7 @@ class EngineActor:
 
     async def close(self) -> None:
         """Ends the engine and its processes."""
+        await asyncio.to_thread(self._figures.end)
         self._engine.close()
         if self._guard is not None:
             self._guard.close()

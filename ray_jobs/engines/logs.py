@@ -19,7 +19,6 @@ from pathlib import Path
 from orca2_gen.run_directory.regular_files import open_regular
 from ray_jobs.engines.causes import remedy, root_cause
 
-FOLDER = "engines"
 MOST_BYTES = 16 << 20
 """Size of a log at which the next start of the engine begins another, and keeps this one beside."""
 READ_BYTES = 1 << 20

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from orca2_gen.engine import Engine, Request, cut_off
+from orca2_gen.engine import Engine, EngineLoad, Request, cut_off
 from orca2_gen.records import Completion
 
 TOKEN_CHECK_SECONDS = 0.5
@@ -76,6 +76,10 @@ class WatchedEngine:
     @property
     def num_generated_tokens(self) -> int:
         return self._engine.num_generated_tokens
+
+    @property
+    def load(self) -> EngineLoad:
+        return self._engine.load
 
     def close(self) -> None:
         self._closed.set()

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import re
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
-from orca2_gen.console.progress import show_stage
+from orca2_gen.console import progress
+from orca2_gen.console.progress import StageProgress, show_stage
+from orca2_gen.run_directory.engine_figures import EngineFigures, figures_path, write_figures
 from orca2_gen.run_directory.units import Receipt
 
 
@@ -30,3 +37,74 @@ def test_rows_that_samples_passed_over_are_told_over_all_tasks(
 ) -> None:
     line = last_line(capsys, receipt(input=8, passed_over=40), receipt(input=3, passed_over=5))
     assert line.startswith("problems: 2 units, 11 rows, 45 rows passed over by samples, ")
+
+
+def test_a_stage_without_a_terminal_is_never_silent_for_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
+    earlier = EngineFigures(start="old", stage="scores", model="m", replica=0, node="h")
+    write_figures(figures_path(tmp_path, "m-0", "old"), earlier)
+    said = ""
+
+    def await_line(pattern: str) -> None:
+        nonlocal said
+        end = time.monotonic() + 30
+        while not re.search(pattern, said):
+            assert time.monotonic() < end, f"no {pattern} in {said}"
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+
+    with show_stage("scores", 4, run_dir=tmp_path) as advance:
+        advance(receipt(input=8))
+        await_line(r"scores: 1 of 4 units, 8 rows, \d s; no engine has its devices yet")
+        now = EngineFigures(start="new", stage="scores", model="m", replica=0, node="h")
+        write_figures(figures_path(tmp_path, "m-0", "new"), now)
+        await_line("1 engine loads for 0 s")
+    capsys.readouterr()
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stage_without_engines_says_nothing_of_them(tmp_path: Path) -> None:
+    stage = StageProgress(stage="problems", total=None, run_dir=tmp_path)
+    stage.look()
+    assert stage.line() == "problems: 0 s"
+
+
+@pytest.mark.parametrize("error", [OSError("stale"), None])
+def test_a_file_system_that_hangs_or_fails_keeps_no_stage_from_ending(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError | None
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "_JOIN_SECONDS", 0.1)
+    hanging, reached = threading.Event(), threading.Event()
+
+    def glob(self: Path, pattern: str) -> list[Path]:
+        if threading.current_thread() is not threading.main_thread():
+            reached.set()
+            if error is None:
+                hanging.wait(30)
+        if error is not None:
+            raise error
+        return []
+
+    monkeypatch.setattr(Path, "glob", glob)
+    with show_stage("scores", 4, run_dir=tmp_path):
+        assert reached.wait(30)
+    hanging.set()
+
+
+def test_the_time_left_is_told_once_a_few_units_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stage = StageProgress(stage="scores", total=10, run_dir=None)
+    for second in (100.0, 110.0):  # the first comes after a long start
+        now[0] = second
+        stage.advance(receipt(input=1))
+        assert stage.seconds_left is None
+    now[0] = 120.0
+    stage.advance(receipt(input=1))
+    assert stage.seconds_left == pytest.approx(70.0)
+    assert stage.line() == "scores: 3 of 10 units, 3 rows, 2 min 0 s, about 1 min 10 s left"
+    assert StageProgress(stage="scores", total=None, run_dir=None).seconds_left is None

@@ -31,7 +31,7 @@ from typing import Any
 
 import ray
 
-from orca2_gen.engine import WARM_UP, Engine, Request
+from orca2_gen.engine import WARM_UP, Engine, EngineLoad, Request
 from orca2_gen.records import Completion
 from orca2_gen.scripted_engine import Script
 from ray_jobs.engines import placement
@@ -122,6 +122,10 @@ class FaultyEngine:
     @property
     def num_generated_tokens(self) -> int:
         return self._engine.num_generated_tokens + self._slow_tokens
+
+    @property
+    def load(self) -> EngineLoad:
+        return self._engine.load
 
     def close(self) -> None:
         self._engine.close()

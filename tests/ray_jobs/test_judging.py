@@ -21,7 +21,7 @@ from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import STAGES
 from orca2_gen.selection.blocks import Group
 from orca2_gen.selection.decision import next_step
-from ray_jobs import stages
+from ray_jobs import model_engines
 from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.engines import placement
 from ray_jobs.pipeline import judge_answers, read_tasks, run_all, score_student, select_strategies
@@ -89,7 +89,7 @@ def counted_judges() -> Iterator[list[int]]:
         return placement.start_engine(config, *args, **arguments)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stages, "start_engine", start_engine)
+        patched.setattr(model_engines, "start_engine", start_engine)
         yield started
 
 
@@ -322,7 +322,7 @@ def test_stored_replies_are_read_again_with_no_engine_and_the_run_ends_with_the_
     sets = [f"run_dir={tmp_path / 'run'}"]
     config = load_config(judged_run.config_file, sets)
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "start_engine", None)  # any start of an engine fails
+        patched.setattr(model_engines, "start_engine", None)  # any start of an engine fails
         found = regraded(config, judged_run.run_dir)
     before, after = read_ledger(judged_run.run_dir), read_ledger(Path(config.run_dir))
     assert cells(after, "judgements") == cells(before, "judgements")

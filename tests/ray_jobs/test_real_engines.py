@@ -23,7 +23,7 @@ from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import committed_rows, read_ledger
 from orca2_gen.run_directory.units import Receipt
-from ray_jobs import stages
+from ray_jobs import model_engines
 from ray_jobs.demo import CONFIG
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
@@ -108,7 +108,7 @@ def tensor_parallel_run(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     run_dir = tmp_path_factory.mktemp("tp") / "run"
     watched = Watched(run_dir, small(run_dir, 24, "teacher.tensor_parallel_size=2"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stages, "start_engine", watched.start_engine)
+        patched.setattr(model_engines, "start_engine", watched.start_engine)
         with open_run(load_config(CONFIG, watched.overrides), watched.track) as opened:
             run_all(opened)
     return watched

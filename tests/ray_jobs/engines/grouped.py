@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orca2_gen.config.engine import EngineConfig
-from ray_jobs import stages
+from ray_jobs import model_engines, stages
 from ray_jobs.cluster import Node
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import Placement
@@ -27,7 +27,8 @@ def place_in_groups(setattr_: Callable[[Any, str, Any], None], cpus_per_rank: fl
     """Places every engine of a run across nodes, with a faulty actor."""
     bundles = property(lambda self: [{"CPU": cpus_per_rank}] * self.ranks)
     setattr_(Placement, "bundles", bundles)
-    setattr_(stages, "placement_on", across_nodes)
+    for module in (stages, model_engines):
+        setattr_(module, "placement_on", across_nodes)
     setattr_(placement, "EngineActor", faulty.FaultyActor)
 
 

