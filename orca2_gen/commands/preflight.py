@@ -31,14 +31,24 @@ def ask_first(config: Config, *, prints_facts: bool = False) -> None:
     Raises:
         ValueError: something cannot work; one line that names role, directory and remedy.
     """
-    [lines] = answers_of(_asked, config)
-    for about, facts, odd in lines:
+    for about, facts, odd in first_answers(config):
         if prints_facts:
             click.echo(about)
             for line in (*facts, *(f"odd: {line}" for line in odd)):
                 click.echo(f"  {line}")
         else:
             _print_odd(about, odd)
+
+
+def first_answers(config: Config) -> list[Lines]:
+    """What `ask_first` asks, and the answers.
+
+    Raises:
+        ValueError: as `ask_first`.
+    """
+    lines: list[Lines]
+    [lines] = answers_of(_asked, config)
+    return lines
 
 
 def asked_inputs(config: Config) -> Inputs:

@@ -1,0 +1,1 @@
+"""A machine, a run directory -> findings: what is right, what is odd, what will not work."""
