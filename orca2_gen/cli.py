@@ -23,6 +23,7 @@ from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.doctor import doctor
 from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.commands.export import export
+from orca2_gen.commands.init import init
 from orca2_gen.commands.options import (
     PATH,
     check_option,
@@ -86,7 +87,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-OTHERS = (status, doctor, recover, submit, plan, prepare, export, train)
+OTHERS = (init, status, doctor, recover, submit, plan, prepare, export, train)
 for command in (*inspection.COMMANDS, *OTHERS):
     cli.add_command(command)
 

@@ -71,6 +71,7 @@ MAY_IMPORT = {
         ),
         "preparation": "run_directory chat preflight",
         "doctor": "offline",
+        "draft": "records run_directory tasks doctor",
         "provenance": "*",
         "console": "*",
         "microworld": "*",

@@ -5,6 +5,7 @@ EXAMPLES = {
     "doctor": "orca2 doctor ray_jobs/configs/llama2.toml",
     "evaluate": "orca2 evaluate CONFIG --model RUN/student",
     "export": "orca2 export RUN OUT --shape messages",
+    "init": "orca2 init first.toml --models models --tasks data",
     "plan": "orca2 plan CONFIG --set student.replicas=4",
     "prepare": "orca2 prepare models/Llama-2-7b-hf models/student",
     "recover": "orca2 recover RUN --yes",

@@ -406,3 +406,31 @@ def test_a_damaged_state_ends_training_with_one_line_of_refusal_and_exit_code_1(
     assert few_steps.startswith("the training has 8 steps")
     assert len(lines) == 1 and lines[0].startswith(f"Error: {step} cannot be read (Safetensor")
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_optimizer_that_has_not_stepped_is_saved_as_it_is(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    """The state before a first batch that is not finite: torch takes a step to have one."""
+    state = build_state(tmp_path / "states", model_dir)
+    save_state(state, 0)
+    resumed, fresh = (build_state(tmp_path / name, model_dir) for name in ("states", "none"))
+    assert load_state(resumed) == 0
+    for each in (state, resumed, fresh):
+        for parameter in each.module.parameters():
+            parameter.grad = torch.full_like(parameter, 0.5)
+        for optimizer in each.optimizers:
+            optimizer.step()
+    for name, parameter in fresh.module.named_parameters():
+        assert torch.equal(parameter, state.module.get_parameter(name)), name
+        assert torch.equal(parameter, resumed.module.get_parameter(name)), name
+
+
+def test_half_of_what_an_optimizer_remembers_of_a_parameter_is_refused(
+    states: Path, model_dir: Path
+) -> None:
+    tensors = load_file(states / STEP / FILE)
+    del tensors[MOMENT]
+    save_file(tensors, states / STEP / FILE)
+    record_sizes(states / STEP)
+    assert f"it has no {MOMENT}" in refusal(states, model_dir)

@@ -1,0 +1,121 @@
+"""Paths -> the task files there, each with the format that reads it best."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca2_gen.records import Problem
+from orca2_gen.tasks.formats import FORMATS, PLAIN, suffixes
+from orca2_gen.tasks.read import read_task
+from orca2_gen.tasks.source import TaskSource
+from orca2_gen.tasks.statements import BadRowError
+
+LOOKED_AT = 200
+"""Rows of a file that are read in each format."""
+_SPLIT = re.compile(r"[-_.](train|training|test|testing|dev|valid|validation|eval)$", re.IGNORECASE)
+_HELD_OUT = ("test", "dev", "valid", "eval")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundTask:
+    """A task file, and how it can be read."""
+
+    name: str
+    path: Path
+    format: str
+    """Empty if no format reads a row of it."""
+    is_held_out: bool
+    """Whether its name says that it is for evaluation."""
+    num_problems: int
+    num_rows: int
+    """Rows that were looked at."""
+    reason: str = ""
+    """Why rows are refused, where some are."""
+
+
+def tasks_in(paths: Sequence[Path]) -> list[FoundTask]:
+    """The task files among these paths, and right below those that are directories.
+
+    Names are made different where several files have one.
+    """
+    found = [_found(file) for path in paths for file in _files(path)]
+    seen: dict[tuple[str, bool], int] = {}
+    named = []
+    for task in found:
+        key = (task.name, task.is_held_out)
+        seen[key] = seen.get(key, 0) + 1
+        number = f"_{seen[key]}" if seen[key] > 1 else ""
+        named.append(_renamed(task, f"{task.name}{number}"))
+    return named
+
+
+def _renamed(task: FoundTask, name: str) -> FoundTask:
+    return FoundTask(
+        name=name,
+        path=task.path,
+        format=task.format,
+        is_held_out=task.is_held_out,
+        num_problems=task.num_problems,
+        num_rows=task.num_rows,
+        reason=task.reason,
+    )
+
+
+def _files(path: Path) -> Iterator[Path]:
+    known = {suffix for name in FORMATS for suffix in suffixes(name)}
+    if path.is_dir():
+        yield from (each for each in sorted(path.iterdir()) if each.suffix in known)
+    else:
+        yield path
+
+
+def _found(path: Path) -> FoundTask:
+    stem = path.name.split(".")[0]
+    split = _SPLIT.search(stem)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", _SPLIT.sub("", stem)).lstrip("-.")[:100] or "task"
+    is_held_out = split is not None and split[1].lower().startswith(_HELD_OUT)
+    best, reason = ("", 0, 0), "no format takes files with this name"
+    # What only one format reads is of that format; what plain rows have may be of any.
+    for format in sorted(FORMATS, key=lambda each: (_reads_plain_rows(each), each not in PLAIN)):
+        if path.suffix not in suffixes(format):
+            continue
+        problems, rows, why = _read(path, format)
+        if not best[0] or problems > best[1]:
+            best, reason = (format if problems else best[0], problems, rows), why
+    format, num_problems, num_rows = best
+    return FoundTask(
+        name=name,
+        path=path,
+        format=format if num_problems else "",
+        is_held_out=is_held_out,
+        num_problems=num_problems,
+        num_rows=num_rows,
+        reason=(reason or "it holds no row") if not num_rows or num_problems < num_rows else "",
+    )
+
+
+@functools.cache
+def _reads_plain_rows(format: str) -> bool:
+    """Whether a row of a question and an answer alone is one of the format."""
+    try:
+        FORMATS[format].state({"question": "Which?", "answer": "This"}, None)
+    except (BadRowError, LookupError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _read(path: Path, format: str) -> tuple[int, int, str]:
+    """Problems and rows among the first of a file, and why one of them is none."""
+    source = TaskSource(name="task", format=format, path=path, split="train")
+    try:
+        rows = list(itertools.islice(read_task(source).rows, LOOKED_AT))
+    except (ValueError, OSError) as error:
+        return 0, 0, " ".join(str(error).split())[:200]
+    refused = [row for row in rows if not isinstance(row, Problem)]
+    why = f"{refused[0].reason}: {refused[0].detail}"[:200] if refused else ""
+    return len(rows) - len(refused), len(rows), why

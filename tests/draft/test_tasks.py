@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from orca2_gen.draft.tasks import tasks_in
+
+GSM8K = {"question": "How many?", "answer": "2 + 2 = 4\n#### 4"}
+PLAIN = {"question": "Which?", "answer": "Mevat"}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_file_gets_the_format_that_reads_it_and_a_use_from_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "gsm8k_train.jsonl", *[GSM8K] * 3)
+    write(tmp_path / "gsm8k_test.jsonl", {"question": "How far?", "answer": "#### 5"})
+    write(tmp_path / "rivers.jsonl", PLAIN)
+    (tmp_path / "notes.md").write_text("no task")
+    found = {(each.name, each.is_held_out): each for each in tasks_in([tmp_path])}
+    assert {key: each.format for key, each in found.items()} == {
+        ("gsm8k", False): "gsm8k",
+        ("gsm8k", True): "gsm8k",
+        ("rivers", False): "jsonl",
+    }
+
+
+def test_a_file_that_no_format_reads_says_why(tmp_path: Path) -> None:
+    [empty] = tasks_in([write(tmp_path / "empty.jsonl")])
+    assert empty.format == "" and empty.reason
+    [odd] = tasks_in([write(tmp_path / "odd.jsonl", {"text": "no question"})])
+    assert odd.format == "" and odd.reason
+    [other] = tasks_in([write(tmp_path / "image.png", 1)])
+    assert other.format == "" and "no format takes files with this name" in other.reason
+
+
+def test_rows_that_are_no_problems_are_counted_and_explained(tmp_path: Path) -> None:
+    [task] = tasks_in([write(tmp_path / "some.jsonl", PLAIN, {"question": "x"}, PLAIN)])
+    assert (task.num_problems, task.num_rows) == (1, 3) or (task.num_problems, task.num_rows) == (
+        2,
+        3,
+    )
+    assert task.reason
+
+
+def test_only_the_first_rows_of_a_long_file_are_read(tmp_path: Path) -> None:
+    rows = [{"question": f"Which is {n}?", "answer": str(n)} for n in range(1000)]
+    [task] = tasks_in([write(tmp_path / "long.jsonl", *rows)])
+    assert task.num_rows == 200
+
+
+def test_files_of_one_name_get_different_names(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.jsonl", PLAIN)
+    found = tasks_in([tmp_path / "a", tmp_path / "b"])
+    assert [each.name for each in found] == ["x", "x_2"]
+
+
+def test_a_name_that_no_task_may_have_is_changed(tmp_path: Path) -> None:
+    [task] = tasks_in([write(tmp_path / "my task (new).jsonl", PLAIN)])
+    assert task.name == "my_task__new_"
