@@ -26,4 +26,4 @@ def test_made_up_examples_fill_two_steps_and_fit_their_rows() -> None:
     assert 2 * slots <= sum(lengths) < 2 * slots + TINY.example_tokens[1]
     assert max(lengths) <= TINY.seq_len
     assert all(min(each.input_ids) >= 10 and max(each.input_ids) < 1000 for each in examples)
-    assert all(0 < each.num_prompt_tokens < len(each.input_ids) for each in examples)
+    assert all(0 < each.num_labels < len(each.input_ids) for each in examples)
