@@ -18,21 +18,16 @@ from typing import Any
 
 import click
 
-from orca2_gen.commands import inspection, preflight, printing
+from orca2_gen.commands import inspection, options, preflight, printing
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.doctor import doctor
 from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.commands.export import export
 from orca2_gen.commands.init import init
-from orca2_gen.commands.options import (
-    PATH,
-    check_option,
-    config_argument,
-    set_option,
-    version_option,
-)
+from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.recovery import recover
+from orca2_gen.commands.report import report
 from orca2_gen.commands.status import status
 from orca2_gen.commands.training import train
 from orca2_gen.config.load import load_config
@@ -82,12 +77,12 @@ def _terminate(signum: int, frame: Any) -> None:
 
 
 @click.group()
-@version_option
+@options.version_option
 def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-OTHERS = (init, status, doctor, recover, submit, plan, prepare, export, train)
+OTHERS = (init, status, report, doctor, recover, submit, plan, prepare, export, train)
 for command in (*inspection.COMMANDS, *OTHERS):
     cli.add_command(command)
 

@@ -73,6 +73,7 @@ MAY_IMPORT = {
         "doctor": "offline",
         "draft": "records run_directory tasks doctor",
         "provenance": "*",
+        "report": "*",
         "console": "*",
         "microworld": "*",
         "commands": "*",

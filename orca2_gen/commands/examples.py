@@ -10,6 +10,7 @@ EXAMPLES = {
     "prepare": "orca2 prepare models/Llama-2-7b-hf models/student",
     "recover": "orca2 recover RUN --yes",
     "regrade": "orca2 regrade CONFIG --from RUN --set run_dir=runs/regraded",
+    "report": "orca2 report RUN --out page.html",
     "run": "orca2 run ray_jobs/configs/llama2.toml --set run_dir=runs/one",
     "score": "orca2 score CONFIG",
     "status": "orca2 status RUN --watch",

@@ -1,0 +1,165 @@
+"""The committed scores of models on held-out tasks -> accuracies and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orca2_gen.records import StudentScore
+from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.selection.decision import wilson_interval
+
+MACRO = "all tasks"
+_Z = 1.959964
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """A model on one task under one message; of all tasks together, the mean of the tasks'."""
+
+    model: str
+    message: str
+    task: str
+    mean: float
+    low: float
+    """Lower end of the 95% interval; `high` is the upper."""
+    high: float
+    num: int
+    """Items."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """A later model against the first on the items that both answered, under one message."""
+
+    first: str
+    second: str
+    message: str
+    task: str
+    mean: float
+    """Of the second less the first."""
+    low: float
+    high: float
+    num: int
+
+
+Scores = Mapping[str, float]
+"""Item -> score."""
+
+
+def evaluations(ledger: Ledger) -> tuple[list[Accuracy], list[Difference]]:
+    """Accuracies of each model, and the differences of later ones from the first."""
+    found = _scores(ledger)
+    accuracies = [
+        accuracy
+        for (model, message), tasks in found.items()
+        for accuracy in _accuracies(model, message, tasks)
+    ]
+    models = list(dict.fromkeys(model for model, _ in found))
+    differences = [
+        difference
+        for model in models[1:]
+        for message in dict.fromkeys(message for _, message in found)
+        if (models[0], message) in found and (model, message) in found
+        for difference in _differences(
+            models[0], model, message, found[models[0], message], found[model, message]
+        )
+    ]
+    return accuracies, differences
+
+
+def _scores(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
+    """(model, message) -> task -> item -> score, in the order of the commits."""
+    found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for (stage, unit), receipt in ledger.units.items():
+        if stage != "evaluation":
+            continue
+        model = unit.partition(f"-{receipt.stage_key[:8]}-")[0]
+        table = read_table(ledger.run_dir, receipt.accepted, StudentScore)
+        columns = (table.column(name).to_pylist() for name in ("strategy", "task", "problem_id"))
+        for message, task, item, score in zip(
+            *columns, table.column("score").to_pylist(), strict=True
+        ):
+            found.setdefault((model, message), {}).setdefault(task, {})[item] = score
+    return found
+
+
+def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[Accuracy]:
+    made = []
+    for task, scores in sorted(tasks.items()):
+        mean = sum(scores.values()) / len(scores)
+        low, high = wilson_interval(mean, len(scores))
+        made.append(
+            Accuracy(
+                model=model,
+                message=message,
+                task=task,
+                mean=mean,
+                low=low,
+                high=high,
+                num=len(scores),
+            )
+        )
+    mean, half = _macro([list(scores.values()) for scores in tasks.values()])
+    made.append(
+        Accuracy(
+            model=model,
+            message=message,
+            task=MACRO,
+            mean=mean,
+            low=max(0.0, mean - half),
+            high=min(1.0, mean + half),
+            num=sum(map(len, tasks.values())),
+        )
+    )
+    return made
+
+
+def _differences(
+    first: str,
+    second: str,
+    message: str,
+    before: Mapping[str, Scores],
+    after: Mapping[str, Scores],
+) -> list[Difference]:
+    made, by_task = [], []
+    for task in sorted(before.keys() & after.keys()):
+        items = before[task].keys() & after[task].keys()
+        if not items:
+            continue
+        values = [after[task][item] - before[task][item] for item in sorted(items)]
+        by_task.append(values)
+        mean, half = _macro([values])
+        made.append(_difference(first, second, message, task, mean, half, len(values)))
+    if by_task:
+        mean, half = _macro(by_task)
+        num = sum(map(len, by_task))
+        made.append(_difference(first, second, message, MACRO, mean, half, num))
+    return made
+
+
+def _difference(
+    first: str, second: str, message: str, task: str, mean: float, half: float, num: int
+) -> Difference:
+    return Difference(
+        first=first,
+        second=second,
+        message=message,
+        task=task,
+        mean=mean,
+        low=max(-1.0, mean - half),
+        high=min(1.0, mean + half),
+        num=num,
+    )
+
+
+def _macro(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The mean of the groups' means, and half of its 95% interval (normal, groups independent)."""
+    means = [sum(group) / len(group) for group in groups]
+    errors = [
+        sum((value - mean) ** 2 for value in group) / max(1, len(group) - 1) / len(group)
+        for group, mean in zip(groups, means, strict=True)
+    ]
+    return sum(means) / len(means), _Z * math.sqrt(sum(errors)) / len(groups)
