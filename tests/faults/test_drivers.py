@@ -145,6 +145,8 @@ def test_18_a_second_driver_on_the_same_directory_is_refused(
 def test_39_no_wait_and_no_decision_uses_the_wall_clock() -> None:
     for folder in ("orca2_gen", "ray_jobs"):
         for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.name == "examined_nodes.py":  # `orca2 doctor` tells people how clocks differ
+                continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                     name = f"{node.value.id}.{node.attr}"

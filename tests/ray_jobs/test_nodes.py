@@ -30,7 +30,7 @@ def test_a_head_that_does_not_come_is_a_failure_in_time(monkeypatch: pytest.Monk
 
 def test_a_host_of_ipv6_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr("ray_jobs.nodes._listens", lambda *place: bool(asked.append(place)))
+    monkeypatch.setattr("ray_jobs.nodes.listens", lambda *place: bool(asked.append(place)))
     monkeypatch.setenv("RAY_ADDRESS", "[::1]:6379")
     CliRunner().invoke(main, ["2", "--seconds", "0"])
     assert asked == [("::1", 6379)]
