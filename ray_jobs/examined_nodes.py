@@ -17,7 +17,7 @@ from ray_jobs.dispatch.receipts import reason_of
 ANSWER_SECONDS = 120.0
 """Seconds that the nodes have to start a process each and answer."""
 _READ_SECONDS = 2.0
-"""Seconds to fetch an answer that is there."""
+"""Seconds to fetch an answer; one that has not come by then does not."""
 CLOCK_SECONDS = 5.0
 """Difference of clocks at which logs of nodes mislead. Runs never compare clocks."""
 
@@ -44,8 +44,17 @@ def examined_nodes() -> list[Examined]:
         ).remote(node.gpus)
         for node in nodes
     }
-    ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER_SECONDS)
-    return [_taken_in(node, answer, began) for node, answer in answers.items()]
+    node_of = {answer: node for node, answer in answers.items()}
+    found: dict[Node, Examined] = {}
+    left, end = list(node_of), time.monotonic() + ANSWER_SECONDS
+    # One by one, since each is compared with our clock when it comes.
+    while left and (seconds := end - time.monotonic()) > 0:
+        done, left = ray.wait(left, timeout=seconds)
+        for answer in done:
+            found[node_of[answer]] = _taken_in(node_of[answer], answer, began)
+    for answer in left:
+        found[node_of[answer]] = _taken_in(node_of[answer], answer, began)
+    return [found[node] for node in nodes]
 
 
 def _look(gpus: int) -> tuple[float, list[Finding]]:

@@ -191,7 +191,12 @@ def _check_columns(schema: pa.Schema) -> None:
     for name in set(schema.names) & set(_COLUMNS):
         wish, fits = _COLUMNS[name]
         if schema.names.count(name) > 1 or not fits(schema.field(name).type):
-            raise ValueError(f"expected one column {name!r} of {wish}")
+            raise ValueError(
+                f"expected one column {name!r} of {wish}, and it has {schema.field(name).type}; "
+                "save it again, for example by Dataset.cast"
+                if schema.names.count(name) == 1
+                else f"expected one column {name!r} of {wish}, and it has several"
+            )
 
 
 def _texts(table: pa.Table, name: str) -> list[str]:

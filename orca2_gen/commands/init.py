@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from orca2_gen.commands.options import PATH
 from orca2_gen.commands.preflight import ask_first
 from orca2_gen.config.load import load_config
-from orca2_gen.doctor.gpus import gpus_by_smi
+from orca2_gen.doctor.gpus import Gpu, gpus_by_smi
 from orca2_gen.doctor.packages import installed
 from orca2_gen.run_directory.durable_files import write_bytes
 
@@ -58,7 +59,8 @@ def init(
     if config_file.exists():
         raise ValueError(f"{config_file} is there already; give another name")
     found = models_in(models)
-    smallest = _chosen("student", models if student is None else student, found[:1], student)
+    trainable = [each for each in found if not each.is_quantized]
+    smallest = _chosen("student", models if student is None else student, trainable[:1], student)
     largest = _chosen("teacher", models if teacher is None else teacher, found[-1:], teacher)
     paths = task_paths or (Path("data"),)
     if absent := [path for path in paths if not path.exists()]:
@@ -72,9 +74,21 @@ def init(
         raise ValueError(
             f"no task file in {', '.join(map(str, paths))} that a format reads; see docs/data.md"
         )
-    gpus = gpus_by_smi()[0] if installed("vllm") else []
+    if all(task.is_held_out for task in readable):
+        raise ValueError(
+            f"the names of all task files say that they are for evaluation, such as "
+            f"{readable[0].path}; rename what is to be trained on, or give other --tasks"
+        )
+    gpus = _visible(gpus_by_smi()[0]) if installed("vllm") else []
     text = config_text(run_dir, smallest, largest, readable, gpus, config_file.parent)
-    write_bytes(config_file, text.encode())
+    # Asked under another name first: a config that cannot work would be in the way of the next try.
+    draft = config_file.with_name(f".{config_file.name}.draft.toml")
+    write_bytes(draft, text.encode())
+    try:
+        ask_first(load_config(draft, ()))
+        draft.replace(config_file)
+    finally:
+        draft.unlink(missing_ok=True)
     click.echo(f"{config_file}: student {smallest.directory}, teacher {largest.directory}")
     for task in readable:
         use = "evaluation" if task.is_held_out else "training"
@@ -82,7 +96,6 @@ def init(
             f"  {task.name}: {task.path}, format {task.format}, for {use}; {task.num_problems} of "
             f"the first {task.num_rows} rows are problems"
         )
-    ask_first(load_config(config_file, ()))
     click.echo(f"next: orca2 plan {config_file}, then orca2 run {config_file}")
 
 
@@ -101,3 +114,11 @@ def _chosen(role: str, place: Path, found: list[FoundModel], given: Path | None)
             f"tokenizer.json and .safetensors files; give --models or --{role}"
         )
     return of_role[0]
+
+
+def _visible(gpus: list[Gpu]) -> list[Gpu]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves to this user."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return gpus
+    return gpus[: len([each for each in visible.split(",") if each.strip()])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,7 +26,7 @@ class EngineRates:
     An engine's own seconds count, so that neither clocks nor slow file systems matter.
     """
 
-    _seen: dict[str, deque[EngineFigures]] = field(default_factory=dict)
+    _seen: dict[str, tuple[EngineFigures, ...]] = field(default_factory=dict)
     _heard: dict[str, float] = field(default_factory=dict)
     """Start -> time here of its last report."""
 
@@ -39,12 +38,13 @@ class EngineRates:
             are_old: whether that says nothing of who lives, since nobody has looked before.
         """
         for start, now in figures.items():
-            seen = self._seen.setdefault(start, deque())
+            seen = self._seen.get(start, ())
             if not seen or now.seconds > seen[-1].seconds:
-                seen.append(now)
+                seen = (*seen, now)
                 self._heard[start] = -math.inf if are_old else time.monotonic()
             while len(seen) > 2 and now.seconds - seen[1].seconds >= RATE_SECONDS:
-                seen.popleft()
+                seen = seen[1:]
+            self._seen[start] = seen  # whole at once: another thread reads it
 
     def living(self, figures: Mapping[str, EngineFigures]) -> list[EngineFigures]:
         """The engines that have not ended and still report."""

@@ -21,8 +21,11 @@ SLOW_SECONDS = 0.5
 
 def directory_findings(run_dir: Path) -> list[Finding]:
     """What was found where `run_dir` lies or would be made; all that is tried there is removed."""
-    place = next((each for each in (run_dir, *run_dir.parents) if each.exists()), Path("/"))
     about = f"run_dir {run_dir}"
+    try:
+        place = next((each for each in (run_dir, *run_dir.parents) if each.exists()), Path("/"))
+    except OSError as error:  # a folder on the way that is another user's
+        return [bad(about, error.strerror or str(error), "give another run_dir, or its rights")]
     if not place.is_dir():
         return [bad(about, f"{place} is not a directory", "give another run_dir")]
     if not os.access(place, os.W_OK | os.X_OK):

@@ -55,6 +55,9 @@ def gpu_findings(expected: int | None) -> Iterator[Finding]:
         else:
             yield good("GPUs", f"none ({reason}); engines run on the CPU")
         return
+    if expected is not None and expected > len(gpus):
+        found = f"{len(gpus)}, and Ray counts {expected} here"
+        yield bad("number of GPUs", found, f"start Ray with --num-gpus {len(gpus)}")
     names = ", ".join(sorted({f"{gpu.name} of {gpu.total_mb / 1024:.0f} GB" for gpu in gpus}))
     if not on_gpus:
         remedy = "make a new environment with: make setup EXTRA=gpu"

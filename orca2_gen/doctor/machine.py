@@ -73,7 +73,7 @@ def _shared_memory() -> Iterator[Finding]:
         return
     remedy = "docker run --shm-size 8g, or an emptyDir with medium: Memory (rayjob.yaml has one)"
     # Ray does without, slowly; the ranks of an engine on several GPUs do not.
-    level = bad if gpus_by_smi()[0] else odd
+    level = bad if len(gpus_by_smi()[0]) > 1 else odd
     yield level("/dev/shm", f"{_gigabytes(size)}", remedy)
 
 
@@ -138,10 +138,21 @@ def _left_in_groups(
         place = base / path.lstrip("/")
         for folder in (place, *place.parents):
             with suppress(OSError, ValueError):  # "max" is no number
-                yield max(0, int((folder / limit).read_text()) - int((folder / used).read_text()))
+                most, taken = (int((folder / name).read_text()) for name in (limit, used))
+                yield max(0, most - taken + _given_up_when_needed(folder))
             if folder == base:
                 break
 
 
 def _gigabytes(number: int) -> str:
     return f"{number / (1 << 30):.1f} GB"
+
+
+def _given_up_when_needed(group: Path) -> int:
+    """The bytes of files that were read, which count as used by a group."""
+    with suppress(OSError, ValueError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            name, number = line.split()
+            if name in ("inactive_file", "total_inactive_file"):
+                return int(number)
+    return 0

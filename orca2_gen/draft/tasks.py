@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import re
@@ -17,8 +18,14 @@ from orca2_gen.tasks.statements import BadRowError
 
 LOOKED_AT = 200
 """Rows of a file that are read in each format."""
-_SPLIT = re.compile(r"[-_.](train|training|test|testing|dev|valid|validation|eval)$", re.IGNORECASE)
-_HELD_OUT = ("test", "dev", "valid", "eval")
+_SPLIT = re.compile(
+    r"(?:^|[-_.])(train|training|test|testing|dev|val|valid|validation|eval)"
+    r"(?:[-_.]\d+(?:-of-\d+)?)?$",
+    re.IGNORECASE,
+)
+"""A split at the end of a name, perhaps with a part's number: `x_test`, `test-00000-of-00001`."""
+_TRAINED_ON = ("train", "training")
+_PACKED = (".gz",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,45 +51,45 @@ def tasks_in(paths: Sequence[Path]) -> list[FoundTask]:
     Names are made different where several files have one.
     """
     found = [_found(file) for path in paths for file in _files(path)]
-    seen: dict[tuple[str, bool], int] = {}
+    taken: set[tuple[str, bool]] = set()
     named = []
     for task in found:
-        key = (task.name, task.is_held_out)
-        seen[key] = seen.get(key, 0) + 1
-        number = f"_{seen[key]}" if seen[key] > 1 else ""
-        named.append(_renamed(task, f"{task.name}{number}"))
+        name, number = task.name, 1
+        while task.format and (name, task.is_held_out) in taken:
+            number += 1
+            name = f"{task.name}_{number}"
+        if task.format:
+            taken.add((name, task.is_held_out))
+        named.append(dataclasses.replace(task, name=name))
     return named
 
 
-def _renamed(task: FoundTask, name: str) -> FoundTask:
-    return FoundTask(
-        name=name,
-        path=task.path,
-        format=task.format,
-        is_held_out=task.is_held_out,
-        num_problems=task.num_problems,
-        num_rows=task.num_rows,
-        reason=task.reason,
-    )
-
-
 def _files(path: Path) -> Iterator[Path]:
-    known = {suffix for name in FORMATS for suffix in suffixes(name)}
     if path.is_dir():
-        yield from (each for each in sorted(path.iterdir()) if each.suffix in known)
+        # What is no task is a finding too, but for what nobody means to be one.
+        yield from (each for each in sorted(path.iterdir()) if not each.name.startswith("."))
     else:
         yield path
 
 
+def _suffix(path: Path) -> str:
+    """The suffix that tells a file's kind, whether or not it is packed."""
+    return path.with_suffix("").suffix if path.suffix in _PACKED else path.suffix
+
+
 def _found(path: Path) -> FoundTask:
-    stem = path.name.split(".")[0]
+    stem = path.name.removesuffix(path.suffix if path.suffix in _PACKED else "")
+    stem = stem.removesuffix(_suffix(path))
     split = _SPLIT.search(stem)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", _SPLIT.sub("", stem)).lstrip("-.")[:100] or "task"
-    is_held_out = split is not None and split[1].lower().startswith(_HELD_OUT)
-    best, reason = ("", 0, 0), "no format takes files with this name"
+    is_held_out = split is not None and split[1].lower() not in _TRAINED_ON
+    best, reason = (
+        ("", 0, 0),
+        "it is a directory" if path.is_dir() else "no format takes files with this name",
+    )
     # What only one format reads is of that format; what plain rows have may be of any.
     for format in sorted(FORMATS, key=lambda each: (_reads_plain_rows(each), each not in PLAIN)):
-        if path.suffix not in suffixes(format):
+        if path.is_dir() or _suffix(path) not in suffixes(format):
             continue
         problems, rows, why = _read(path, format)
         if not best[0] or problems > best[1]:

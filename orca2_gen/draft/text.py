@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,12 +40,14 @@ def config_text(
     context = min(MOST_CONTEXT, *(m.num_positions or MOST_CONTEXT for m in (student, teacher)))
     answer = max(16, context // 4)
     held_out = [task for task in tasks if task.is_held_out]
-    trained_on = [task for task in tasks if not task.is_held_out] or held_out
+    trained_on = [task for task in tasks if not task.is_held_out]
+    assert trained_on, "the command refuses tasks that are all held out"
     parts = [
         f"# Made by `orca2 init` on a machine with {on}. `orca2 plan` says whether it works, and",
-        "# docs/config.md what else there is. Paths count from this file.",
+        "# docs/config.md what else there is. Paths count from this file, but run_dir from where a",
+        "# command is given.",
         "",
-        f"run_dir = {json.dumps(run_dir)}",
+        f"run_dir = {_quoted(run_dir)}",
         *(line for task in trained_on for line in _task("[[tasks]]", task, relative_to)),
         *_engine("student", student, context, gpus, relative_to),
         *_engine("teacher", teacher, context, gpus, relative_to),
@@ -63,7 +66,7 @@ def config_text(
         "[training]",
         f"seq_len = {context}",
     ]
-    if held_out and trained_on is not held_out:
+    if held_out:
         parts += ["", "[evaluation]", f"max_tokens = {answer}"]
         for task in held_out:
             parts += [*_task("[[evaluation.tasks]]", task, relative_to), 'split = "test"']
@@ -76,16 +79,16 @@ def _task(heading: str, task: FoundTask, relative_to: Path) -> list[str]:
         "",
         f"# {of}" + (f"; {_plain(task.reason)}" if task.reason else ""),
         heading,
-        f"name = {json.dumps(task.name)}",
-        f"format = {json.dumps(task.format)}",
-        f"path = {json.dumps(_path(task.path, relative_to))}",
+        f"name = {_quoted(task.name)}",
+        f"format = {_quoted(task.format)}",
+        f"path = {_quoted(_path(task.path, relative_to))}",
     ]
 
 
 def _engine(
     role: str, model: FoundModel, context: int, gpus: Sequence[Gpu], relative_to: Path
 ) -> list[str]:
-    lines = ["", f"[{role}]", f"model = {json.dumps(_path(model.directory, relative_to))}"]
+    lines = ["", f"[{role}]", f"model = {_quoted(_path(model.directory, relative_to))}"]
     if not model.has_template:
         lines.insert(
             1, "# It has no chat template: `orca2 prepare` makes a student of a base model."
@@ -98,30 +101,45 @@ def _engine(
             "kv_cache_memory_bytes = 1073741824",
             "max_num_batched_tokens = 4096",
         ]
-    ranks, replicas = engine_shape(model.num_bytes, gpus)
+    ranks, replicas = engine_shape(model.num_bytes, gpus, model.num_heads)
     lines.append(f"tensor_parallel_size = {ranks}")
     lines.append(f"replicas = {replicas}")
     lines.append(f"gpu_memory_utilization = {_UTILIZATION}")
     return lines
 
 
-def engine_shape(num_bytes: int, gpus: Sequence[Gpu]) -> tuple[int, int]:
+def engine_shape(
+    num_bytes: int, gpus: Sequence[Gpu], num_heads: Sequence[int] = ()
+) -> tuple[int, int]:
     """The GPUs of an engine with weights of so many bytes, a power of 2, and the engines that fit.
 
-    With too few GPUs it takes all that make a power of 2; `orca2 plan` and the engine say the rest.
+    Ranks divide each number of heads. With too few GPUs an engine takes all that it can; `orca2
+    plan` and the engine say the rest. Where a GPU does not tell its memory, an engine gets one.
     """
-    usable = _UTILIZATION * _WEIGHTS_SHARE * min(gpu.total_mb for gpu in gpus) * (1 << 20)
+    least = min(gpu.total_mb for gpu in gpus)
+    usable = _UTILIZATION * _WEIGHTS_SHARE * least * (1 << 20)
     ranks = 1
-    while ranks * 2 <= len(gpus) and num_bytes > ranks * usable:
+    while (
+        least
+        and 2 * ranks <= len(gpus)
+        and num_bytes > ranks * usable
+        and not any(heads % (2 * ranks) for heads in num_heads)
+    ):
         ranks *= 2
     return ranks, len(gpus) // ranks
 
 
 def _path(path: Path, relative_to: Path) -> str:
     """The path as a config names it: relative where it lies beside or below, else absolute."""
-    whole = path.resolve()
-    base = relative_to.resolve()
+    # Links stay: what one leads to may have another name, and readers go by suffixes.
+    whole = Path(os.path.abspath(path))
+    base = Path(os.path.abspath(relative_to))
     return str(whole.relative_to(base)) if whole.is_relative_to(base) else str(whole)
+
+
+def _quoted(text: str) -> str:
+    """A text as a TOML string, of which JSON's with all its letters is one."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _plain(text: str) -> str:

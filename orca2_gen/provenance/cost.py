@@ -6,6 +6,7 @@ last seconds before it was killed is missing; and all drivers of a run are count
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -115,9 +116,25 @@ def cost_line(ledger: Ledger, figures: Mapping[str, EngineFigures]) -> str:
         return ""
     on = "GPU" if any(each.num_gpus for each in figures.values()) else "engine"
     line = f"{spent:,.0f} {on}-seconds for the dataset"
+    if not _counted_all(ledger, figures):
+        return f"{line}, without what other runs, or earlier versions, spent on it"
     if rows:
         line += f", {spent / rows:.3g} for each of {rows:,} rows, {rows / spent:.3g} rows in each"
     return line
+
+
+def _counted_all(ledger: Ledger, figures: Mapping[str, EngineFigures]) -> bool:
+    """Whether engines have told of as many requests as the committed rows took, at least.
+
+    A fork, a regraded run and one that an older version began hold rows of other engines.
+    """
+    asked: Counter[str] = Counter()
+    for each in figures.values():
+        asked[each.stage] += sum(answers.requests for answers in each.answers.values())
+    return all(
+        asked[stage] >= sum(receipt.counts["accepted"] for receipt in ledger.committed(stage))
+        for stage in ("scores", "judgements", "rationales")
+    )
 
 
 def _of_dataset(figures: Mapping[str, EngineFigures]) -> dict[str, EngineFigures]:

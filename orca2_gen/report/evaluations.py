@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,19 +72,29 @@ def evaluations(ledger: Ledger) -> tuple[list[Accuracy], list[Difference]]:
 
 
 def _scores(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
-    """(model, message) -> task -> item -> score, in the order of the commits."""
-    found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    """(model, message) -> task -> item -> score, in the order of the commits.
+
+    Two models of one name, such as a student before and after it is trained again, are told apart
+    by the keys of their units.
+    """
+    by_key: dict[tuple[str, str], dict[str, dict[str, dict[str, float]]]] = {}
     for (stage, unit), receipt in ledger.units.items():
         if stage != "evaluation":
             continue
-        model = unit.partition(f"-{receipt.stage_key[:8]}-")[0]
+        label = unit.partition(f"-{receipt.stage_key[:8]}-")[0]
+        messages = by_key.setdefault((label, receipt.stage_key[:8]), {})
         table = read_table(ledger.run_dir, receipt.accepted, StudentScore)
         columns = (table.column(name).to_pylist() for name in ("strategy", "task", "problem_id"))
         for message, task, item, score in zip(
             *columns, table.column("score").to_pylist(), strict=True
         ):
-            found.setdefault((model, message), {}).setdefault(task, {})[item] = score
-    return found
+            messages.setdefault(message, {}).setdefault(task, {})[item] = score
+    labels = Counter(label for label, _ in by_key)
+    return {
+        (label if labels[label] == 1 else f"{label} {key}", message): tasks
+        for (label, key), messages in by_key.items()
+        for message, tasks in messages.items()
+    }
 
 
 def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[Accuracy]:
@@ -102,15 +113,20 @@ def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[A
                 num=len(scores),
             )
         )
-    mean, half = _macro([list(scores.values()) for scores in tasks.values()])
+    # Each task counts alike, so its interval counts by the number of tasks.
+    mean = sum(each.mean for each in made) / len(made)
+    low, high = (
+        math.sqrt(sum(end(each) ** 2 for each in made)) / len(made)
+        for end in (lambda a: a.mean - a.low, lambda a: a.high - a.mean)
+    )
     made.append(
         Accuracy(
             model=model,
             message=message,
-            task=MACRO,
+            task=f"{MACRO} ({len(tasks)})",
             mean=mean,
-            low=max(0.0, mean - half),
-            high=min(1.0, mean + half),
+            low=max(0.0, mean - low),
+            high=min(1.0, mean + high),
             num=sum(map(len, tasks.values())),
         )
     )
@@ -136,7 +152,8 @@ def _differences(
     if by_task:
         mean, half = _macro(by_task)
         num = sum(map(len, by_task))
-        made.append(_difference(first, second, message, MACRO, mean, half, num))
+        name = f"{MACRO} ({len(by_task)})"
+        made.append(_difference(first, second, message, name, mean, half, num))
     return made
 
 
@@ -156,10 +173,16 @@ def _difference(
 
 
 def _macro(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The mean of the groups' means, and half of its 95% interval (normal, groups independent)."""
+    """The mean of the groups' means of differences, and half of its 95% interval.
+
+    It is the normal one of paired differences, groups independent, after one more pair each that
+    speaks for the first and for the second (Agresti and Min, 2005): a few pairs that all agree are
+    no certainty.
+    """
     means = [sum(group) / len(group) for group in groups]
-    errors = [
-        sum((value - mean) ** 2 for value in group) / max(1, len(group) - 1) / len(group)
-        for group, mean in zip(groups, means, strict=True)
-    ]
-    return sum(means) / len(means), _Z * math.sqrt(sum(errors)) / len(groups)
+    variances = []
+    for group in groups:
+        more = [*group, 1.0, -1.0]
+        mean = sum(more) / len(more)
+        variances.append(sum((value - mean) ** 2 for value in more) / len(more) ** 2)
+    return sum(means) / len(means), _Z * math.sqrt(sum(variances)) / len(groups)

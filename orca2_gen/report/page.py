@@ -5,12 +5,14 @@ Data is never template source: everything is a value of one template of ours, wh
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import markupsafe
+import pyarrow.compute as pc
 
 from orca2_gen.dataset.facts import RunFacts
 from orca2_gen.provenance.cost import (
@@ -29,6 +31,7 @@ from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.engine_figures import read_figures
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.run_directory.units import STAGES
+from orca2_gen.strategies import CAUTIOUS
 
 REASON_SAMPLES = 3
 """Rejections that are shown of each reason."""
@@ -106,14 +109,17 @@ def page_of(run_dir: Path) -> Page:
 
 
 def _race(selections: list[Selection]) -> list[RacePoint]:
-    raced = [each for each in selections if each.method == "race" and each.summaries]
-    last = max((s.fell_in_block for each in raced for s in each.summaries), default=-1)
+    # The cautious message is scored beside the race and never falls.
+    raced = [
+        [s.fell_in_block for s in each.summaries if s.strategy != CAUTIOUS]
+        for each in selections
+        if each.method == "race" and each.summaries
+    ]
+    last = max((fell for each in raced for fell in each), default=-1)
     return [
         RacePoint(
             block=block,
-            survivors=sum(
-                sum(not 0 <= s.fell_in_block < block for s in each.summaries) for each in raced
-            )
+            survivors=sum(sum(not 0 <= fell < block for fell in each) for each in raced)
             / len(raced),
         )
         for block in range(last + 2)
@@ -131,14 +137,16 @@ def _rejections(ledger: Ledger) -> list[RejectedRows]:
             if receipt.rejections is None:
                 continue
             table = read_table(ledger.run_dir, receipt.rejections, Rejection)
-            columns = (
-                table.column(name).to_pylist() for name in ("problem_id", "reason", "detail")
-            )
-            for problem_id, reason, detail in zip(*columns, strict=True):
-                counts[reason] = counts.get(reason, 0) + 1
+            for found_reason in pc.value_counts(table.column("reason")).to_pylist():
+                reason, num = found_reason["values"], found_reason["counts"]
+                counts[reason] = counts.get(reason, 0) + num
                 some = samples.setdefault(reason, [])
-                if len(some) < REASON_SAMPLES:
-                    some.append((problem_id, detail))
+                if (left := REASON_SAMPLES - len(some)) > 0:
+                    rows = table.filter(pc.equal(table.column("reason"), reason)).slice(0, left)
+                    names, details = (
+                        rows.column(name).to_pylist() for name in ("problem_id", "detail")
+                    )
+                    some += zip(names, details, strict=True)
         found += [
             RejectedRows(stage=stage, reason=reason, num=num, samples=tuple(samples[reason]))
             for reason, num in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -155,7 +163,12 @@ def rendered(page: Page, other: Page | None = None) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": _percent, "words": _words, "heat": _heat}
+    environment.filters |= {
+        "percent": _percent,
+        "words": _words,
+        "quoted": shlex.quote,
+        "heat": _heat,
+    }
     pages = [page] if other is None else [page, other]
     return environment.get_template("page.html.jinja").render(pages=pages, script=_script())
 

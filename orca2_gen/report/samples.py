@@ -14,6 +14,8 @@ from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.units import Receipt
 
 SAMPLES = 20
+MOST_CHARACTERS = 8000
+"""Characters of a message that are shown."""
 _FEWEST_KEPT = 4
 """Words in a row that both texts have, from which on they count as kept."""
 _WORDS = re.compile(r"\s*\S+|\s+$")
@@ -44,6 +46,7 @@ class SampleRow:
     """A row of the dataset."""
 
     name: str
+    problem_id: str
     task: str
     strategy: str
     turns: tuple[Turn, ...]
@@ -85,24 +88,38 @@ def _rows_of(ledger: Ledger, receipts: Sequence[Receipt], number: int) -> Iterat
 
 def _sample(rationale: Rationale, example: Example) -> SampleRow:
     trained = {message.role: message.content for message in example.messages}
-    saw = {"system": rationale.system, "user": rationale.user, "assistant": rationale.text}
+    thought = next((m.reasoning for m in example.messages if m.reasoning), "")
+    sides = [
+        ("system", rationale.system, trained.get("system", "")),
+        ("user", rationale.user, trained.get("user", "")),
+        *((f"user, call {n}", text, "") for n, text in enumerate(rationale.further_calls, 2)),
+        *([("thought", rationale.reasoning, thought)] if rationale.reasoning or thought else []),
+        ("assistant", rationale.text, trained.get("assistant", "")),
+    ]
     return SampleRow(
         name=row_name(example.problem_id, example.attempt),
+        problem_id=example.problem_id,
         task=example.task,
         strategy=example.strategy,
         turns=tuple(
-            Turn(
-                role=role,
-                saw=tuple(passages(saw[role], trained.get(role, ""))),
-                trains=trained.get(role, ""),
-            )
-            for role in ("system", "user", "assistant")
+            Turn(role=role, saw=tuple(passages(_cut(saw), _cut(trains))), trains=_cut(trains))
+            for role, saw, trains in sides
         ),
     )
 
 
+def _cut(text: str) -> str:
+    """The text, or its beginning and how much follows: twenty of the longest are still a page."""
+    left = len(text) - MOST_CHARACTERS
+    return text if left <= 0 else f"{text[:MOST_CHARACTERS]} ... ({left} more characters)"
+
+
 def passages(saw: str, trains: str) -> Iterator[Passage]:
     """The words that the teacher saw, and whether each is erased; together they are the text."""
+    if saw == trains:
+        if saw:
+            yield Passage(text=saw, is_erased=False)
+        return
     before, after = _WORDS.findall(saw), _WORDS.findall(trains)
     matcher = difflib.SequenceMatcher(
         None, [word.strip() for word in before], [word.strip() for word in after], autojunk=False

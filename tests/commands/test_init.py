@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from orca2_gen.config.arguments import task_source
 from orca2_gen.config.load import load_config
 from tests.conftest import Call
 
@@ -33,7 +35,13 @@ def test_a_config_is_made_that_plan_accepts(
     assert code == 0, err
     assert "next: orca2 plan made/first.toml" in out
     config = load_config(place / "made/first.toml", ())
-    assert {task.format for task in config.tasks} == {"jsonl"}
+    assert {(task.name, task.format) for task in config.tasks} == {
+        ("add", "jsonl"),
+        ("river", "jsonl"),
+    }
+    assert [task.path.name for task in map(task_source, config.evaluation.tasks)] == [
+        "river.test.jsonl"
+    ]
     code, out, err = orca2("plan", "made/first.toml")
     assert code == 0, err
 
@@ -45,6 +53,7 @@ def test_a_config_is_made_that_plan_accepts(
         (["--teacher", "data"], "no model for the teacher in data"),
         (["--tasks", "nothing"], "no task file at nothing"),
         (["--tasks", "models"], "that a format reads"),
+        (["--tasks", "data/river.test.jsonl"], "are for evaluation, such as data/river.test.jsonl"),
     ],
 )
 def test_what_is_missing_is_one_line_and_nothing_is_written(
@@ -56,8 +65,20 @@ def test_what_is_missing_is_one_line_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(place)
     code, _, err = orca2("init", "other.toml", *arguments)
-    assert code == 2 and words in err and err.count("\n") == 1
-    assert not (place / "other.toml").exists()
+    assert code == 2 and words in err.splitlines()[-1]
+    assert not (place / "other.toml").exists() and not list(place.glob(".*"))
+
+
+def test_a_config_that_cannot_work_is_not_left_in_the_way(
+    orca2: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(place / "models", tmp_path / "models")
+    weights = tmp_path / "models/teacher/model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 100)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = orca2("init", "first.toml", "--tasks", place / "data")
+    assert code == 2 and "teacher" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
 def test_a_config_that_is_there_is_not_overwritten(

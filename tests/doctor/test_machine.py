@@ -138,11 +138,28 @@ def test_a_head_without_gpus_has_the_image_of_the_others_and_is_good(
     assert finding.level == "bad" and "Ray counts 8 here" in finding.found
 
 
+def test_fewer_gpus_than_ray_counts_are_bad(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prints(smi, "\n".join([H100.format(driver="580.1", used=0)] * 4))
+    on_gpu_build(monkeypatch)
+    [finding] = [each for each in machine_findings(8) if each.about == "number of GPUs"]
+    assert finding.level == "bad" and finding.found == "4, and Ray counts 8 here"
+    assert not [each for each in machine_findings(2) if each.level == "bad" and "GPU" in each.about]
+
+
 @pytest.mark.parametrize(
     ("group", "files", "left"),
     [
         ("0::/a/b", {"a/memory.max": "1000", "a/memory.current": "400"}, [600]),
         ("0::/a", {"a/memory.max": "max", "a/memory.current": "400"}, []),
+        (
+            "0::/a",
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "900",
+                "a/memory.stat": "anon 1\ninactive_file 700\n",
+            },
+            [800],
+        ),
         (
             "5:cpu:/x\n4:memory,x:/s",
             {"memory/s/memory.limit_in_bytes": "90", "memory/s/memory.usage_in_bytes": "100"},
@@ -172,11 +189,10 @@ def test_small_shared_memory_is_odd_and_with_gpus_bad(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "gpus_by_smi", lambda: ([], "none"))
     [finding] = found("/dev/shm")
     assert finding.level == "odd" and "--shm-size" in finding.remedy
-    monkeypatch.setattr(
-        machine,
-        "gpus_by_smi",
-        lambda: ([gpus.Gpu(name="H", driver="580", total_mb=1, used_mb=0)], ""),
-    )
+    gpu = gpus.Gpu(name="H", driver="580", total_mb=1, used_mb=0)
+    monkeypatch.setattr(machine, "gpus_by_smi", lambda: ([gpu], ""))
+    assert found("/dev/shm")[0].level == "odd"  # one GPU needs none
+    monkeypatch.setattr(machine, "gpus_by_smi", lambda: ([gpu, gpu], ""))
     assert found("/dev/shm")[0].level == "bad"
     assert found("temporary files")[0].level == "odd"
 

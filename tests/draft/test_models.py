@@ -54,6 +54,17 @@ def test_a_broken_config_is_left_to_preflight(tmp_path: Path, body: str) -> None
     assert found.num_positions is None
 
 
+def test_a_model_counts_once_and_without_what_is_there_twice(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", 5, {"num_attention_heads": 40, "num_key_value_heads": 10})
+    (folder / "consolidated.safetensors").write_bytes(b"x" * 5)
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(folder)
+    [found] = models_in(tmp_path)
+    assert found.num_bytes == 5 and found.num_heads == (40, 10) and not found.is_quantized
+    (folder / "config.json").write_text('{"quantization_config": {}}')
+    assert models_in(tmp_path)[0].is_quantized
+
+
 def test_the_microworld_s_models_are_models(tmp_path: Path) -> None:
     for name in ("student", "teacher"):
         shutil.copytree(ROOT / "orca2_gen/microworld" / name, tmp_path / name)

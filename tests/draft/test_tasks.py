@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from orca2_gen.draft.tasks import tasks_in
 
@@ -20,12 +23,45 @@ def test_a_file_gets_the_format_that_reads_it_and_a_use_from_its_name(tmp_path: 
     write(tmp_path / "gsm8k_test.jsonl", {"question": "How far?", "answer": "#### 5"})
     write(tmp_path / "rivers.jsonl", PLAIN)
     (tmp_path / "notes.md").write_text("no task")
-    found = {(each.name, each.is_held_out): each for each in tasks_in([tmp_path])}
+    found = {(each.name, each.is_held_out): each for each in tasks_in([tmp_path]) if each.format}
     assert {key: each.format for key, each in found.items()} == {
         ("gsm8k", False): "gsm8k",
         ("gsm8k", True): "gsm8k",
         ("rivers", False): "jsonl",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "is_held_out"),
+    [
+        ("gsm8k.test.jsonl", "gsm8k", True),
+        ("gsm8k-dev.jsonl", "gsm8k", True),
+        ("x_val.jsonl", "x", True),
+        ("test.jsonl", "task", True),
+        ("validation-00000-of-00001.jsonl", "task", True),
+        ("train-00001-of-00002.jsonl", "task", False),
+        ("v1.5_test.jsonl", "v1.5", True),
+        ("river.train.jsonl", "river", False),
+        ("latest.jsonl", "latest", False),
+        ("contest.jsonl", "contest", False),
+        ("medieval.jsonl", "medieval", False),
+    ],
+)
+def test_a_split_is_told_by_the_end_of_a_name(
+    tmp_path: Path, name: str, task: str, is_held_out: bool
+) -> None:
+    [found] = tasks_in([write(tmp_path / name, PLAIN)])
+    assert (found.name, found.is_held_out, found.format) == (task, is_held_out, "jsonl")
+
+
+def test_a_packed_file_is_read_and_what_is_no_task_is_told(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "x_test.jsonl.gz", "wt") as file:
+        file.write(json.dumps(PLAIN) + "\n")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / ".hidden").write_text("")
+    packed, folder = sorted(tasks_in([tmp_path]), key=lambda each: not each.format)
+    assert (packed.name, packed.is_held_out, packed.format) == ("x", True, "jsonl")
+    assert folder.path.name == "saved" and folder.reason == "it is a directory"
 
 
 def test_a_file_that_no_format_reads_says_why(tmp_path: Path) -> None:
@@ -53,11 +89,11 @@ def test_only_the_first_rows_of_a_long_file_are_read(tmp_path: Path) -> None:
 
 
 def test_files_of_one_name_get_different_names(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
+    for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
-        write(tmp_path / folder / "x.jsonl", PLAIN)
-    found = tasks_in([tmp_path / "a", tmp_path / "b"])
-    assert [each.name for each in found] == ["x", "x_2"]
+        write(tmp_path / folder / ("x_2.jsonl" if folder == "b" else "x.jsonl"), PLAIN)
+    found = tasks_in([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert [each.name for each in found] == ["x", "x_2", "x_3"]
 
 
 def test_a_name_that_no_task_may_have_is_changed(tmp_path: Path) -> None:

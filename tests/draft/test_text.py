@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,31 @@ def test_an_engine_takes_the_fewest_gpus_that_hold_its_weights(
     assert gigabytes <= room * ranks * (1 + 1e-6) or 2 * ranks > number
 
 
+@pytest.mark.parametrize(("heads", "ranks"), [((40, 10), 2), ((64, 8), 8), ((71, 1), 1), ((), 8)])
+def test_the_ranks_of_an_engine_divide_the_heads(heads: tuple[int, ...], ranks: int) -> None:
+    assert engine_shape(400 * GB, gpus(8), heads)[0] == ranks
+
+
+def test_a_gpu_that_does_not_tell_its_memory_gets_an_engine_of_its_own() -> None:
+    assert engine_shape(400 * GB, gpus(4, 0)) == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["\U0001f600", "a\x7fb", 'a"b', "a\\b", "\u00e9"])
+def test_a_path_of_any_letters_is_read_again_as_it_is(name: str) -> None:
+    found = parsed(dataclasses.replace(task("a"), path=Path("/data") / name), on=[])
+    assert found["tasks"][0]["path"] == f"/data/{name}"
+
+
 def test_a_context_is_no_longer_than_the_models_have() -> None:
     found = parsed(task("a"), on=gpus(1), student=model("s", 1, positions=2048))
     assert found["student"]["max_model_len"] == found["training"]["seq_len"] == 2048
     assert found["scoring"]["max_tokens"] == 512
 
 
-def test_held_out_tasks_are_for_evaluation_unless_there_are_no_others() -> None:
+def test_held_out_tasks_are_for_evaluation() -> None:
     found = parsed(task("a"), task("a", is_held_out=True), on=[])
     assert [each["name"] for each in found["tasks"]] == ["a"]
     assert [each["split"] for each in found["evaluation"]["tasks"]] == ["test"]
-    found = parsed(task("b", is_held_out=True), on=[])
-    assert [each["name"] for each in found["tasks"]] == ["b"] and "evaluation" not in found
 
 
 @pytest.mark.parametrize("reason", ['"""', "a\nb = 1", "\x1b[31m", "]]\n[x]\ny=1"])

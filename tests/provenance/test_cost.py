@@ -76,3 +76,11 @@ def test_a_run_tells_what_its_rows_cost(undisturbed: FinishedRun) -> None:
     rows = sum(receipt.counts["accepted"] for receipt in ledger.committed("examples"))
     assert f" for each of {rows:,} rows, " in cost_line(ledger, figures)
     assert cost_line(ledger, {}) == ""
+
+
+def test_rows_of_other_engines_have_no_cost_here(undisturbed: FinishedRun) -> None:
+    """As a fork's, a regraded run's, and those of an older version."""
+    figures = read_figures(undisturbed.run_dir)
+    mine = {start: each for start, each in figures.items() if each.stage != "scores"}
+    line = cost_line(read_ledger(undisturbed.run_dir), mine)
+    assert "without what other runs" in line and "for each of" not in line

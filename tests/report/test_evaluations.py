@@ -50,7 +50,7 @@ def test_accuracies_are_means_with_intervals_and_all_tasks_count_alike(
     accuracies, differences = evaluations(ledger)
     assert differences == []
     means = {each.task: each.mean for each in accuracies}
-    assert means == {"a": 0.25, "b": 1.0, MACRO: 0.625}
+    assert means == {"a": 0.25, "b": 1.0, f"{MACRO} (2)": 0.625}
     assert all(0.0 <= each.low <= each.mean <= each.high <= 1.0 for each in accuracies)
 
 
@@ -61,9 +61,28 @@ def test_a_difference_is_paired_item_by_item(tmp_path: Path, sample: StudentScor
     [on_task] = [each for each in differences if each.task == "a"]
     assert (on_task.first, on_task.second) == ("model-1", "after")
     assert on_task.mean == pytest.approx(0.05) and on_task.num == 100
-    # Five of a hundred items change; unpaired, the interval would be three times as wide.
-    half = 1.959964 * math.sqrt(0.05 * 0.95 / 99)
-    assert on_task.high - on_task.mean == pytest.approx(half)
+    # Five of a hundred items change; unpaired, the interval would be twice as wide.
+    unpaired = 1.959964 * math.sqrt((0.5 * 0.5 + 0.55 * 0.45) / 100)
+    assert 1.959964 * math.sqrt(0.05 * 0.95 / 100) < on_task.high - on_task.mean < unpaired / 2
+
+
+def test_a_few_items_that_all_agree_are_no_certainty(tmp_path: Path, sample: StudentScore) -> None:
+    ledger = evaluated(tmp_path, sample, one={"a": [1.0, 1.0]}, two={"a": [1.0, 1.0]})
+    accuracies, differences = evaluations(ledger)
+    assert all(each.low < each.mean <= each.high for each in accuracies)
+    assert all(each.low < each.mean == 0.0 < each.high for each in differences)
+
+
+def test_two_models_of_one_name_stay_two(tmp_path: Path, sample: StudentScore) -> None:
+    ledger = Ledger(run_dir=tmp_path, writable=True)
+    for key, score in (("aaaaaaaa11", 0.0), ("bbbbbbbb22", 1.0)):
+        row = dataclasses.replace(sample, task="a", strategy="cautious", score=score)
+        name = UnitName(stage="evaluation", stage_key=key, unit=f"student-{key[:8]}-a-000000")
+        ledger.commit([write_unit(tmp_path, name, [row], StudentScore)])
+    _, differences = evaluations(ledger)
+    assert {(each.first, each.second, each.mean) for each in differences} == {
+        ("student aaaaaaaa", "student bbbbbbbb", 1.0)
+    }
 
 
 def test_items_that_one_model_did_not_answer_are_left_out(
@@ -73,7 +92,7 @@ def test_items_that_one_model_did_not_answer_are_left_out(
     _, differences = evaluations(ledger)
     assert {each.task: (each.mean, each.num) for each in differences} == {
         "a": (-1.0, 1),
-        MACRO: (-1.0, 1),
+        f"{MACRO} (1)": (-1.0, 1),
     }
 
 

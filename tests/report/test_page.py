@@ -94,7 +94,11 @@ def hostile(page: Page) -> Page:
         rejections=(
             RejectedRows(stage=HOSTILE, reason=HOSTILE, num=1, samples=((HOSTILE, HOSTILE),)),
         ),
-        samples=(SampleRow(name=HOSTILE, task=HOSTILE, strategy=HOSTILE, turns=(turn,)),),
+        samples=(
+            SampleRow(
+                name=HOSTILE, problem_id=HOSTILE, task=HOSTILE, strategy=HOSTILE, turns=(turn,)
+            ),
+        ),
     )
 
 

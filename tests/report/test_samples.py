@@ -34,7 +34,7 @@ def test_samples_come_from_every_task_and_say_what_the_student_trains_on(
     assert len(found) == 6 and len({row.name for row in found}) == 6
     assert {row.task for row in found} == {example.task for example in examples.values()}
     for row in found:
-        trained = {m.role: m.content for m in examples[row.name.partition("#")[0]].messages}
+        trained = {m.role: m.content for m in examples[row.problem_id].messages}
         assert {turn.role: turn.trains for turn in row.turns if turn.trains} == trained
         erased = [part for turn in row.turns for part in turn.saw if part.is_erased]
         assert erased and all(turn.role == "system" for turn in row.turns if turn.saw[0].is_erased)
