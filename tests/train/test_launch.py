@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orca2_gen.exit_codes import INTERRUPTED
 from tests.train.test_sft import write_config
 from train.launch import train_student
 
@@ -65,7 +66,7 @@ def test_ranks_end_with_a_launcher_that_is_told_to_stop(
     config.write_text(config.read_text().replace("num_steps = 8", "num_steps = 100000"))
     process, ranks = launched("train.launch", config)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 1
+    assert process.wait(60) == INTERRUPTED  # the state is saved
     assert ended_within(30, ranks)
 
 
