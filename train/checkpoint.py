@@ -27,7 +27,7 @@ from orca2_gen.run_directory.json_files import read_json
 from train.loss import LabelledLoss
 from train.plan_changes import change_of_plan
 from train.ranks import rank, wait_for_ranks
-from train.state_files import file_sizes, read_tensors, refuse_state, write_tensors
+from train.state_files import read_tensors, refuse_state, write_tensors, written_sizes
 
 _STATE_RECORD = "state.json"
 _FORMAT = 2
@@ -78,7 +78,7 @@ def save_state(state: TrainingState, step: int) -> Path:
         write_tensors(tensors, growing)
     except OSError as error:
         raise OSError(f"the state of step {step} cannot be written to {growing}: {error}") from None
-    wait_for_ranks()
+    sizes = written_sizes(growing)
     if rank() == 0:
         record = {
             "format": _FORMAT,
@@ -86,7 +86,7 @@ def save_state(state: TrainingState, step: int) -> Path:
             "determinants": dict(state.determinants),
             "stage_steps": list(state.stage_steps),
             "changes": state.changes,
-            "files": file_sizes(growing),
+            "files": sizes,
         }
         write_json(growing / _STATE_RECORD, record)
         sync_files(growing)

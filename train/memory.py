@@ -16,7 +16,7 @@ from train.loss import LABELS_PER_CHUNK
 from train.model import described_model, model_config, told
 from train.muon import MOST_ELEMENTS
 from train.plan import Execution, TrainingPlan
-from train.ranks import device, least, world_size
+from train.ranks import device, of_all_ranks, world_size
 
 _BYTES = {"adamw": 16, "muon": 12}
 """Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
@@ -94,7 +94,7 @@ def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> st
     """
     if (own := _gpu_bytes()) is None:
         return ""
-    gpu = least(own)  # so that all ranks say and refuse the same
+    gpu = min(of_all_ranks(own))  # so that all ranks say and refuse the same
     with told(model_dir):
         config = model_config(model_dir)
         model = described_model(config, attention_of(config))

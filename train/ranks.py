@@ -10,9 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 LAUNCHER_VARIABLE = "ORCA2_LAUNCHER"
 """Variable of the environment with the process id of the ranks' launcher, if it is ours."""
@@ -87,22 +90,13 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
-def first_said(text: str) -> str:
-    """The text of the first rank that has one, on every rank; "" if none has."""
+def of_all_ranks(value: T) -> list[T]:
+    """The values of all ranks, by rank. Every rank calls it."""
     if not is_distributed():
-        return text
-    said: list[str] = [""] * world_size()
-    dist.all_gather_object(said, text)
-    return next(filter(None, said), "")
-
-
-def least(number: int) -> int:
-    """The least of all ranks' numbers. Every rank calls it."""
-    if not is_distributed():
-        return number
-    found = torch.tensor(number, dtype=torch.int64)
-    dist.all_reduce(found, op=dist.ReduceOp.MIN)
-    return int(found)
+        return [value]
+    values: list[T] = [value] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def wait_for_ranks() -> None:

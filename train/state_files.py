@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
-from train.ranks import first_said
+from train.ranks import of_all_ranks, rank
 
 _SUFFIX = ".safetensors"
 FILE_BYTES = 1 << 30
@@ -57,6 +57,16 @@ def file_sizes(directory: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(directory.glob(f"*{_SUFFIX}"))}
 
 
+def written_sizes(directory: Path) -> dict[str, int]:
+    """The bytes of each file that `write_tensors` has just written; every rank calls it.
+
+    Each rank looks at its own: another node may not see them yet.
+    """
+    own = f"shard-{rank() + 1:05d}-"
+    mine = {name: size for name, size in file_sizes(directory).items() if name.startswith(own)}
+    return {name: size for sizes in of_all_ranks(mine) for name, size in sizes.items()}
+
+
 def read_tensors(
     tensors: Mapping[str, torch.Tensor],
     directory: Path,
@@ -80,7 +90,7 @@ def read_tensors(
     reader = HuggingFaceStorageReader(str(directory))
     # All of them refuse or none does: one that refuses alone would leave the others waiting.
     present, fault = _present(tensors, reader, directory, sizes, may_be_absent)
-    if fault := first_said(fault):
+    if fault := next(filter(None, of_all_ranks(fault)), ""):
         refuse_state(directory, fault)
     for name in tensors.keys() - set(present):
         tensors[name].zero_()

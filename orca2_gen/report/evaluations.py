@@ -115,10 +115,8 @@ def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[A
         )
     # Each task counts alike, so its interval counts by the number of tasks.
     mean = sum(each.mean for each in made) / len(made)
-    low, high = (
-        math.sqrt(sum(end(each) ** 2 for each in made)) / len(made)
-        for end in (lambda a: a.mean - a.low, lambda a: a.high - a.mean)
-    )
+    low = math.sqrt(sum((each.mean - each.low) ** 2 for each in made)) / len(made)
+    high = math.sqrt(sum((each.high - each.mean) ** 2 for each in made)) / len(made)
     made.append(
         Accuracy(
             model=model,
