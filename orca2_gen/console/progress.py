@@ -8,7 +8,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,7 +170,8 @@ def _repeated(function: Callable[[], None], seconds: float) -> Iterator[None]:
 
     def repeat() -> None:
         while not ended.wait(seconds):
-            function()
+            with suppress(OSError):  # of a closed terminal: the next line may come through
+                function()
 
     thread = threading.Thread(target=repeat, name="progress", daemon=True)
     thread.start()

@@ -123,11 +123,26 @@ def test_a_thousand_tasks_are_one_table_of_a_few_megabytes(page: Page) -> None:
     assert html.count('<th scope="row">task_') == 1448 and len(html) < 8_000_000
 
 
-@pytest.mark.parametrize("missing", ["selections", "rejections", "samples", "stages", "race"])
-def test_a_page_of_a_run_that_is_not_done_has_what_there_is(page: Page, missing: str) -> None:
-    changes: dict[str, Any] = {missing: ()}
-    Parsed(rendered(dataclasses.replace(page, **changes)))
-    Parsed(rendered(dataclasses.replace(page, facts=None)))
+SECTIONS = {
+    "samples": "Rows, on both sides",
+    "stages": "What it cost",
+    "race": "The race",
+    "facts": "What it was made of",
+}
+
+
+@pytest.mark.parametrize("missing", SECTIONS)
+def test_a_page_of_a_run_that_is_not_done_leaves_out_what_is_not_there(
+    page: Page, missing: str
+) -> None:
+    changes: dict[str, Any] = {missing: None if missing == "facts" else ()}
+    text = Parsed(rendered(dataclasses.replace(page, **changes))).text
+    assert {name for name, heading in SECTIONS.items() if heading not in text} == {missing}
+
+
+def test_a_page_says_that_nothing_is_selected_or_rejected_yet(page: Page) -> None:
+    text = Parsed(rendered(dataclasses.replace(page, selections=(), rejections=()))).text
+    assert "No strategy is selected yet." in text and "Nothing." in text
 
 
 def test_the_command_writes_a_page_and_says_where(orca2: Call, run_copy: Path) -> None:
