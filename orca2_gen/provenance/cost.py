@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures
 from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import STAGES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +53,16 @@ class StrategyCost:
 
 
 def stage_costs(figures: Mapping[str, EngineFigures]) -> list[StageCost]:
-    """The costs of all stages, in the order in which their engines started first."""
+    """The costs of all stages, in their order, evaluations last."""
     by_stage: dict[str, list[EngineFigures]] = {}
     for each in figures.values():
         by_stage.setdefault(each.stage, []).append(each)
-    return [_stage_cost(stage, engines) for stage, engines in by_stage.items()]
+    return [_stage_cost(stage, by_stage[stage]) for stage in sorted(by_stage, key=_place)]
+
+
+def _place(stage: str) -> tuple[int, str]:
+    """Where a stage stands among the others; an evaluation's name ends with its model's."""
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
 
 
 def _stage_cost(stage: str, engines: list[EngineFigures]) -> StageCost:
@@ -97,6 +103,7 @@ def strategy_costs(figures: Mapping[str, EngineFigures]) -> list[StrategyCost]:
         stage: sum(a.completion_tokens for (each, _), a in totals.items() if each == stage)
         for stage in busy
     }
+    ordered = sorted(totals.items(), key=lambda item: (_place(item[0][0]), item[0][1]))
     return [
         StrategyCost(
             stage=stage,
@@ -104,7 +111,7 @@ def strategy_costs(figures: Mapping[str, EngineFigures]) -> list[StrategyCost]:
             answers=answers,
             device_seconds=busy[stage] * answers.completion_tokens / max(1, made[stage]),
         )
-        for (stage, strategy), answers in totals.items()
+        for (stage, strategy), answers in ordered
     ]
 
 

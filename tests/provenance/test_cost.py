@@ -84,3 +84,17 @@ def test_rows_of_other_engines_have_no_cost_here(undisturbed: FinishedRun) -> No
     mine = {start: each for start, each in figures.items() if each.stage != "scores"}
     line = cost_line(read_ledger(undisturbed.run_dir), mine)
     assert "without what other runs" in line and "for each of" not in line
+
+
+def test_stages_stand_in_their_order_whatever_their_engines_are_called() -> None:
+    names = ["evaluation before", "rationales", "evaluation after", "scores"]
+    figures = {
+        str(place): EngineFigures(start=str(place), stage=name, model="m", replica=0, node="h")
+        for place, name in enumerate(names)
+    }
+    assert [cost.stage for cost in stage_costs(figures)] == [
+        "scores",
+        "rationales",
+        "evaluation after",
+        "evaluation before",
+    ]
