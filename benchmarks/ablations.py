@@ -34,6 +34,7 @@ from rich.table import Table
 
 from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import console
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.ledger import write_summary
 from orca2_gen.run_directory.units import Receipt
@@ -244,12 +245,12 @@ def _table(title: str, arms: Mapping[str, Any]) -> Table:
     return table
 
 
-def _lines(label: str) -> Callable[[str, int | None], Any]:
+def _lines(label: str) -> Callable[[str, Amount], Any]:
     """A progress display of one line per stage."""
 
     # Several arms run at once, and a terminal has only one live display.
     @contextmanager
-    def show(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def show(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         rows = 0
 
         def advance(receipt: Receipt) -> None:

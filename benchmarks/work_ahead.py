@@ -38,6 +38,7 @@ from benchmarks.selection.replayed_engine import COPY, GRID, mean_running, spans
 from orca2_gen.config.engine import ScriptedEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import ray_instance
 from ray_jobs.demo import CONFIG
@@ -79,7 +80,7 @@ def scored(
     commits: dict[str, list[float]] = {}
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Any]:
+    def track(stage: str, amount: Amount) -> Iterator[Any]:
         def advance(receipt: Receipt) -> None:
             if stage == "scores":
                 commits.setdefault(receipt.group, []).append(time.time())
@@ -153,7 +154,7 @@ def store_grid(run_dir: Path) -> None:
 
 
 @contextmanager
-def _untracked(stage: str, total: int | None) -> Iterator[Any]:
+def _untracked(stage: str, amount: Amount) -> Iterator[Any]:
     yield lambda receipt: None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from orca2_gen.config.arguments import selection_rule
 from orca2_gen.config.load import resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.about import about_run
 from orca2_gen.provenance.fork import fork_run
 from orca2_gen.provenance.inputs import Inputs, read_inputs
@@ -30,9 +31,9 @@ from ray_jobs.dispatch.signals import told_if_ended
 from ray_jobs.engines.replicas import Replicas
 from ray_jobs.engines.room import cluster_lines
 
-Track = Callable[[str, int | None], AbstractContextManager[Advance]]
-"""(stage, number of units or None) -> a context that shows progress and yields the function to call
-with each receipt."""
+Track = Callable[[str, Amount], AbstractContextManager[Advance]]
+"""(stage, what it has to do) -> a context that shows progress and yields the function to call with
+each receipt."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,6 +12,7 @@ import ray
 
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
+from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
 from orca2_gen.run_directory.units import STAGES, Receipt
 from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
@@ -53,6 +54,7 @@ def run_engines(
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
     successor: EngineConfig | None = None,
     rows_ahead: FindRows | None = None,
+    amount: Races | KnownUnits | None = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 
@@ -66,13 +68,17 @@ def run_engines(
         successor: engine that starts when this stage has ended, if any.
         rows_ahead: finder of problems that are asked about before `following` makes their unit
             possible; None if none are.
+        amount: what it has to do, so that the time left is told; None is the units' requests, and
+            unknown if others follow.
     """
     started = time.monotonic()
     tally = tally_of(run, stage)
     prefer = run.config.dispatch.prefer
     ahead = Ahead(rows_of=rows_ahead, prefer=prefer) if rows_ahead is not None else None
     if units:
-        with run.track(stage, len(units) if following is None else None) as show:
+        if amount is None and following is None:
+            amount = KnownUnits(units={u.name.unit: UnitRows(num=u.num_requests) for u in units})
+        with run.track(stage, amount) as show:
 
             def advance(receipt: Receipt) -> None:
                 if following is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.offline import go_offline
 
 go_offline()
@@ -366,7 +367,7 @@ def orca2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 @contextmanager
-def quiet(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+def quiet(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
     """A `Track` that shows nothing."""
     yield lambda receipt: None
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from orca2_gen.foresight.amounts import Amount
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("orca2_gen", "ray_jobs")
 PROBLEMS: dict[str, dict[str, Any]] = {
@@ -72,7 +74,7 @@ def walk(format: str) -> Way:
 
 
 @contextlib.contextmanager
-def quiet(stage: str, total: int | None) -> Iterator[Callable[[Any], None]]:
+def quiet(stage: str, amount: Amount) -> Iterator[Callable[[Any], None]]:
     yield lambda receipt: None
 
 

@@ -22,6 +22,7 @@ from benchmarks.throughput.runs import run_config
 from benchmarks.throughput.workload import draw_sets
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.schema import Config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.overlapped import score_and_teach
 from ray_jobs.pipeline import read_tasks, score_student, select_strategies, teach
@@ -47,7 +48,7 @@ def _scored_and_taught(config: Config) -> dict[str, float]:
     commits: dict[str, list[float]] = {}
 
     @contextmanager
-    def track(stage: str, num_units: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             commits.setdefault(receipt.stage, []).append(time.monotonic())
 

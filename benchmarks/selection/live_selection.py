@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.selection.score_tables import ScoreTable
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.records import Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.units import Receipt
@@ -159,5 +160,5 @@ def _chosen(run: Run, group: Group) -> str:
 
 
 @contextmanager
-def _untracked(stage: str, total: int | None) -> Iterator[Any]:
+def _untracked(stage: str, amount: Amount) -> Iterator[Any]:
     yield lambda receipt: None

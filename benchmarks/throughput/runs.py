@@ -12,6 +12,7 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.schema import Config, RationalesConfig, SelectionConfig
 from orca2_gen.config.scoring import ScoringConfig
 from orca2_gen.config.task import TaskConfig
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import load_strategies
 
@@ -55,6 +56,6 @@ def settings_of(engine: VLLMEngineConfig, size: Size) -> dict[str, Any]:
 
 
 @contextmanager
-def untracked(stage: str, num_units: int | None) -> Iterator[Callable[[Receipt], None]]:
+def untracked(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
     """A `Track` that shows nothing."""
     yield lambda receipt: None

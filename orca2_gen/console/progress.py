@@ -5,8 +5,10 @@ elsewhere.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from rich.live import Live
 from rich.text import Text
 
 from orca2_gen.console.engines import EngineRates, engine_table, engines_line
+from orca2_gen.foresight.amounts import Amount, KnownUnits, Races, num_units
+from orca2_gen.foresight.seconds import Foresight, Foretold
 from orca2_gen.run_directory.engine_figures import EngineFigures, read_figures
 from orca2_gen.run_directory.units import Receipt
 
@@ -27,8 +31,10 @@ LOOK_SECONDS = 1.0
 _JOIN_SECONDS = 2.0
 _OTHER_LINES = 8
 """Lines of a terminal that the table of engines leaves: what is taller stays when it should go."""
+FORETELL_SECONDS = 10.0
+"""Seconds between two estimates of the time left: races are played on for it."""
 _SURE_UNITS = 3
-"""Units after which the time left is told: the first ones fill the engines."""
+"""Units of a stage without engines after which the time left is told."""
 
 console = Console(stderr=True)
 
@@ -38,8 +44,8 @@ class StageProgress:
     """One stage as it runs."""
 
     stage: str
-    total: int | None
-    """Units of the stage; None if unknown."""
+    amount: Amount
+    """What it has to do."""
     run_dir: Path | None
     """Where its engines' figures are; None for a stage without engines."""
     started: float = field(default_factory=lambda: time.monotonic())
@@ -53,12 +59,26 @@ class StageProgress:
     """Time at which the first unit was committed."""
     engines: Mapping[str, EngineFigures] = field(default_factory=dict)
     """Its engines at the last look."""
+    foresight: Foresight | None = None
+    """None for a stage of which too little is known."""
+    foretold: Foretold | None = None
+    """The time left at `foretold_at`, as far as it is known."""
+    foretold_at: float = -math.inf
+    _receipts: deque[Receipt] = field(default_factory=deque)
+    """Those that `foresight` has not seen."""
 
     def __post_init__(self) -> None:
         self.earlier = frozenset(read_figures(self.run_dir)) if self.run_dir else frozenset()
 
+    @property
+    def total(self) -> int | None:
+        """Units of the stage; None if unknown."""
+        return num_units(self.amount)
+
     def advance(self, receipt: Receipt) -> None:
         """Counts a committed receipt."""
+        if isinstance(self.amount, KnownUnits | Races):
+            self._receipts.append(receipt)
         self.units += 1
         self.rows += receipt.counts["input"]
         self.passed_over += receipt.counts.get("passed_over", 0)
@@ -70,14 +90,40 @@ class StageProgress:
             engines = read_figures(self.run_dir, without=self.earlier)
             self.rates.add(engines)
             self.engines = engines
+            self._foresee()
+
+    def _foresee(self) -> None:
+        """Estimates the time left, now and then."""
+        now = time.monotonic()
+        if now - self.foretold_at < FORETELL_SECONDS or not isinstance(
+            self.amount, KnownUnits | Races
+        ):
+            return
+        if self.foresight is None:
+            self.foresight = Foresight(self.amount)
+        while self._receipts:
+            with suppress(OSError, ValueError):  # verify says what is wrong with a file
+                self.foresight.add(self._receipts.popleft())
+        self.foresight.look(now, self.engines, self.rates.living(self.engines))
+        self.foretold, self.foretold_at = self.foresight.foretell(), now
 
     @property
-    def seconds_left(self) -> float | None:
-        """The seconds until the last unit, at the speed since the first; None if unknown."""
-        if self.total is None or self.first_unit is None or self.units < _SURE_UNITS:
+    def seconds_left(self) -> Foretold | None:
+        """The seconds until the last unit; None if unknown."""
+        now = time.monotonic()
+        if (foretold := self.foretold) is not None:
+            passed = now - self.foretold_at
+            return Foretold(
+                seconds=max(0.0, foretold.seconds - passed),
+                low=max(0.0, foretold.low - passed),
+                high=max(0.0, foretold.high - passed),
+            )
+        has_engines = isinstance(self.amount, KnownUnits | Races)
+        if has_engines or self.total is None or self.units < _SURE_UNITS:
             return None
-        each = (time.monotonic() - self.first_unit) / (self.units - 1)
-        return each * (self.total - self.units)
+        assert self.first_unit is not None
+        left = (now - self.first_unit) / (self.units - 1) * (self.total - self.units)
+        return Foretold(seconds=left, low=left, high=left)
 
     @property
     def counted(self) -> str:
@@ -86,7 +132,7 @@ class StageProgress:
         done = f"{self.units}{of} units, {self.rows} rows, " if self.units or self.total else ""
         left = self.seconds_left
         return f"{self.stage}: {done}{_duration(time.monotonic() - self.started)}" + (
-            f", about {_duration(left)} left" if left else ""
+            f", {_left(left)}" if left and left.seconds else ""
         )
 
     def line(self) -> str:
@@ -110,16 +156,16 @@ class StageProgress:
 
 @contextmanager
 def show_stage(
-    stage: str, total: int | None, *, run_dir: Path | None = None
+    stage: str, amount: Amount, *, run_dir: Path | None = None
 ) -> Iterator[Callable[[Receipt], None]]:
-    """A function that takes each committed receipt; `total` is in units, None if unknown.
+    """A function that takes each committed receipt.
 
     Args:
         stage: name of the stage.
-        total: its units.
+        amount: what it has to do.
         run_dir: where engines write their figures; None for a stage without engines.
     """
-    progress = StageProgress(stage=stage, total=total, run_dir=run_dir)
+    progress = StageProgress(stage=stage, amount=amount, run_dir=run_dir)
     with _live(progress) if console.is_terminal else _lines(progress):
         yield progress.advance
     console.print(progress.closing_line(), highlight=False, soft_wrap=True)
@@ -184,6 +230,14 @@ def _repeated(function: Callable[[], None], seconds: float) -> Iterator[None]:
 
 def _has_engines(stage: str) -> bool:
     return stage.startswith(("scores", "judgements", "rationales", "evaluation "))
+
+
+def _left(foretold: Foretold) -> str:
+    """The time left, with its interval unless that is a single value."""
+    said = f"about {_duration(foretold.seconds)} left"
+    if foretold.low == foretold.high:
+        return said
+    return f"{said} ({_duration(foretold.low)} to {_duration(foretold.high)})"
 
 
 def _duration(seconds: float) -> str:

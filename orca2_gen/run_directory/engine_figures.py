@@ -69,6 +69,8 @@ class EngineFigures:
     """Whether it was closed; an engine that was killed could not say so."""
     answers: Mapping[str, Answers] = field(default_factory=dict)
     """Strategy -> its finished requests."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Strategy -> rows that it has answered, each with all of its requests."""
 
     @property
     def device_seconds(self) -> float:

@@ -113,7 +113,8 @@ class EngineActor:
             rendering = engine_rendering(self._config, self._inputs.template_date)
             self._chat = recorded_chat(self._inputs, engine_directory(self._config), rendering)
             # Nothing else is asked of the actor meanwhile, so nothing waits for the event loop.
-            self._engine: Engine = self._watched(self._loaded())
+            watched = self._watched(self._loaded())
+            self._engine = CountedEngine(watched)
         except ChangedInput:
             raise
         except Exception:
@@ -121,7 +122,7 @@ class EngineActor:
             raise
         # An engine that loads and cannot generate would die of every problem, and the problems
         # would be blamed.
-        await self._engine.generate(
+        await watched.generate(
             Request(
                 problem_id=WARM_UP,
                 role="student",
@@ -137,9 +138,7 @@ class EngineActor:
             tell_it_is_up(self._guard)
         self._log.add_is_up()
         versions = working_versions()
-        counted = CountedEngine(self._engine)
-        self._figures.is_up(counted, dict(versions).get(GPU, ""))
-        self._engine = counted
+        self._figures.is_up(self._engine, dict(versions).get(GPU, ""))
         return versions
 
     def _loaded(self) -> Engine:
@@ -208,17 +207,8 @@ class EngineActor:
         finally:
             for problem_id in asked:
                 self._asked.pop(problem_id, None)
-        return await asyncio.to_thread(
-            write_made,
-            self._run_dir,
-            unit,
-            problems,
-            rows,
-            rejections,
-            self._read_scores,
-            refused,
-            engine,
-        )
+        made = (rows, rejections, self._read_scores, refused, engine)
+        return await asyncio.to_thread(write_made, self._run_dir, unit, problems, *made)
 
     def _problems(self, unit: EngineUnit) -> Sequence[Problem]:
         if isinstance(unit, TeachUnit):
@@ -233,14 +223,17 @@ class EngineActor:
         # Strategy by strategy, so that requests that share an instruction share its cached prefix.
         return await asyncio.gather(
             *(
-                score(
-                    problem,
+                self._engine.counted(
                     strategy,
-                    role=unit.role,
-                    engine=self._engine,
-                    chat=self._chat,
-                    strategies=self._inputs.strategies,
-                    budget=unit.budget,
+                    score(
+                        problem,
+                        strategy,
+                        role=unit.role,
+                        engine=self._engine,
+                        chat=self._chat,
+                        strategies=self._inputs.strategies,
+                        budget=unit.budget,
+                    ),
                 )
                 for strategy in unit.strategies
                 for problem in problems
@@ -254,12 +247,15 @@ class EngineActor:
         order = sorted(range(len(scores)), key=lambda index: place[scores[index].problem_id])
         judged = await asyncio.gather(
             *(
-                judge(
-                    problems[scores[index].problem_id],
-                    scores[index],
-                    engine=self._engine,
-                    chat=self._chat,
-                    budget=unit.budget,
+                self._engine.counted(
+                    scores[index].strategy,
+                    judge(
+                        problems[scores[index].problem_id],
+                        scores[index],
+                        engine=self._engine,
+                        chat=self._chat,
+                        budget=unit.budget,
+                    ),
                 )
                 for index in order
             )
@@ -275,14 +271,17 @@ class EngineActor:
                     stored.setdefault(row.problem_id, []).append(row)
         return await asyncio.gather(
             *(
-                teach(
-                    problem,
+                self._engine.counted(
                     selection.strategy,
-                    engine=self._engine,
-                    chat=self._chat,
-                    strategies=self._inputs.strategies,
-                    asking=self._asking,
-                    stored=stored.get(problem.problem_id, ()),
+                    teach(
+                        problem,
+                        selection.strategy,
+                        engine=self._engine,
+                        chat=self._chat,
+                        strategies=self._inputs.strategies,
+                        asking=self._asking,
+                        stored=stored.get(problem.problem_id, ()),
+                    ),
                 )
                 for problem in problems
             )

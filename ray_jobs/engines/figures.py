@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from orca2_gen.engine import Engine, EngineLoad, Request
 from orca2_gen.records import Completion
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures, write_figures
+
+R = TypeVar("R")
 
 WRITE_SECONDS = 5.0
 """Seconds between two writings of an engine's figures."""
@@ -22,6 +26,7 @@ class CountedEngine:
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine, self._clock = engine, clock
         self._answers: dict[str, Answers] = {}
+        self._rows: Counter[str] = Counter()
         self._num_open = 0
         self._busy_seconds, self._since = 0.0, 0.0
 
@@ -52,6 +57,17 @@ class CountedEngine:
     def answers(self) -> Mapping[str, Answers]:
         """Strategy -> its finished requests."""
         return dict(self._answers)
+
+    async def counted(self, strategy: str, row: Awaitable[R]) -> R:
+        """The row, counted once it is answered."""
+        made = await row
+        self._rows[strategy] += 1
+        return made
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Strategy -> its answered rows."""
+        return dict(self._rows)
 
     @property
     def num_open(self) -> int:
@@ -129,6 +145,7 @@ class FiguresWriter:
             preemptions=load.num_preemptions,
             generated_tokens=counted.num_generated_tokens,
             answers=counted.answers,
+            rows=counted.rows,
         )
 
     def _write_on(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 import time
@@ -9,8 +10,17 @@ import pytest
 
 from orca2_gen.console import progress
 from orca2_gen.console.progress import StageProgress, show_stage
-from orca2_gen.run_directory.engine_figures import EngineFigures, figures_path, write_figures
+from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
+from orca2_gen.run_directory.arrow_files import FileEntry
+from orca2_gen.run_directory.engine_figures import (
+    Answers,
+    EngineFigures,
+    figures_path,
+    write_figures,
+)
 from orca2_gen.run_directory.units import Receipt
+from orca2_gen.selection.blocks import Group
+from tests.foresight.rules import RULE
 
 
 def receipt(**counts: int) -> Receipt:
@@ -67,7 +77,7 @@ def test_a_stage_without_a_terminal_is_never_silent_for_long(
 
 
 def test_a_stage_without_engines_says_nothing_of_them(tmp_path: Path) -> None:
-    stage = StageProgress(stage="problems", total=None, run_dir=tmp_path)
+    stage = StageProgress(stage="problems", amount=None, run_dir=tmp_path)
     stage.look()
     assert stage.line() == "problems: 0 s"
 
@@ -98,13 +108,60 @@ def test_a_file_system_that_hangs_or_fails_keeps_no_stage_from_ending(
 def test_the_time_left_is_told_once_a_few_units_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    stage = StageProgress(stage="scores", total=10, run_dir=None)
+    stage = StageProgress(stage="problems", amount=10, run_dir=None)
     for second in (100.0, 110.0):  # the first comes after a long start
         now[0] = second
         stage.advance(receipt(input=1))
         assert stage.seconds_left is None
     now[0] = 120.0
     stage.advance(receipt(input=1))
-    assert stage.seconds_left == pytest.approx(70.0)
-    assert stage.line() == "scores: 3 of 10 units, 3 rows, 2 min 0 s, about 1 min 10 s left"
-    assert StageProgress(stage="scores", total=None, run_dir=None).seconds_left is None
+    assert stage.seconds_left is not None
+    assert stage.seconds_left.seconds == pytest.approx(70.0)
+    assert stage.line() == "problems: 3 of 10 units, 3 rows, 2 min 0 s, about 1 min 10 s left"
+    assert StageProgress(stage="problems", amount=None, run_dir=None).seconds_left is None
+
+
+def test_the_time_left_of_engines_is_told_with_its_interval_and_goes_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    units = {f"u{number}": UnitRows(num=100) for number in range(10)}
+    stage = StageProgress(stage="rationales", amount=KnownUnits(units=units), run_dir=tmp_path)
+    for second in range(0, 110, 10):  # ten rows of ten tokens in a second
+        now[0] = float(second)
+        figures = EngineFigures(
+            start="s",
+            stage="rationales",
+            model="m",
+            replica=0,
+            node="h",
+            seconds=second,
+            start_seconds=0.0,
+            generated_tokens=100 * second,
+            answers={"a": Answers(requests=10 * second, completion_tokens=100 * second)},
+            rows={"a": 10 * second},
+        )
+        write_figures(figures_path(tmp_path, "m-0", "new"), figures)
+        if second and second % 10 == 0:
+            unit = f"u{second // 10 - 1}"
+            stage.advance(dataclasses.replace(receipt(input=100), unit=unit))
+        stage.look()
+        if second == 50:
+            assert stage.seconds_left is not None
+            assert stage.seconds_left.seconds == pytest.approx(50.0)
+            assert re.search(r"about 50 s left \(4\d s to (5\d s|1 min)", stage.line())
+            now[0] = 54.0
+            assert "about 46 s left" in stage.line()
+    assert stage.seconds_left is not None and stage.seconds_left.seconds == 0.0
+    assert "left" not in stage.line()
+
+
+def test_a_block_that_cannot_be_read_ends_no_progress(tmp_path: Path) -> None:
+    group = Group(name="g", num_problems=10, num_groups=1)
+    races = Races(run_dir=tmp_path, groups=(group,), rule=RULE, committed=())
+    stage = StageProgress(stage="scores", amount=races, run_dir=tmp_path)
+    entry = FileEntry(path="scores/absent.arrow", rows=1, bytes=1, sha256="0")
+    stage.advance(dataclasses.replace(receipt(input=4), files=(entry,), group="g"))
+    stage.look()
+    assert stage.seconds_left is None and stage.line().startswith("scores: 1 units, 4 rows")

@@ -22,6 +22,7 @@ import ray
 
 from orca2_gen.config.load import load_config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.pipeline import run_all
@@ -126,7 +127,7 @@ def test_18_a_second_driver_on_the_same_directory_is_refused(
     second: list[tuple[int, str]] = []
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             if not second:
                 second.append(run_driver(undisturbed.config_file, run_dir, address=address))

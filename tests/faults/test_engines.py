@@ -14,6 +14,7 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.exit_codes import TooManyRejections
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.pipeline import read_tasks, run_all, score_student
@@ -50,7 +51,7 @@ def test_the_oracle_sees_an_engine_that_runs(undisturbed: FinishedRun, tmp_path:
     seen: list[list[psutil.Process]] = []
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         yield lambda receipt: seen.append(named(*ACTORS) if stage == "scores" else [])
 
     plant(tmp_path / "run")

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from orca2_gen.config.load import load_config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt
@@ -102,7 +103,7 @@ def faulted(tmp_path_factory: pytest.TempPathFactory) -> Faulted:
     counts: dict[str, int] = {}
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             counts[stage] = counts.get(stage, 0) + 1
             if fault := PLAN.get((stage, counts[stage])):

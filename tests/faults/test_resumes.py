@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.config.load import load_config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.records import Problem
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import read_ledger
@@ -72,7 +73,7 @@ def test_23_a_task_file_that_changes_after_it_was_read_changes_no_row_and_the_ne
     changed = []
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         if stage == "scores":
             with (config_file.parent / "sums.jsonl").open("a") as file:
                 file.write('{"id": "new", "question": "What is 1 + 1?", "answer": "2"}\n')

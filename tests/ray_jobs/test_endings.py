@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.config.load import load_config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, Selection, StudentScore
@@ -114,7 +115,7 @@ def test_a_race_with_endings_that_is_interrupted_ends_as_one_that_is_not(
     stops = 3
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             if receipt.stage == "scores":
                 raise KeyboardInterrupt

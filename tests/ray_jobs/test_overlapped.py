@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.load import load_config
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.verify import verify
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.units import Receipt
@@ -52,7 +53,7 @@ def run(file: Path, run_dir: Path, *sets: str) -> list[str]:
     order: list[str] = []
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         yield lambda receipt: order.append(receipt.stage)
 
     config = load_config(file, [f"run_dir={run_dir}", OVERLAPPED, *sets])
@@ -147,7 +148,7 @@ def test_two_real_engines_run_at_once_on_a_core_each(
     together: list[list[list[set[int]]]] = []
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             if receipt.stage == "rationales" and not together:
                 engines = [replicas.all[0] for replicas in opened.replicas]

@@ -18,6 +18,7 @@ from orca2_gen.config.load import load_config
 from orca2_gen.dataset.figures import DatasetSummary
 from orca2_gen.dataset.manifest import checked_manifest, read_examples
 from orca2_gen.exit_codes import TooManyRejections
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Example, Problem, Rationale, Rejection, Selection, StudentScore
@@ -165,7 +166,7 @@ def test_an_engine_killed_mid_stage_is_started_again_and_nothing_is_lost_or_doub
     killed: dict[str, int] = {}
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             if stage in ("scores", "rationales") and stage not in killed:
                 killed[stage] = kill_engines()
@@ -458,7 +459,7 @@ def test_a_race_that_is_interrupted_anywhere_ends_as_one_that_is_not(
     committed: list[int] = []
 
     @contextmanager
-    def track(stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         def advance(receipt: Receipt) -> None:
             if receipt.stage == "scores" and not killed:
                 killed.append(kill_engines())

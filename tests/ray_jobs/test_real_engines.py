@@ -18,6 +18,7 @@ from orca2_gen.chat import load_chat
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.console.progress import show_stage
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
@@ -89,7 +90,7 @@ class Watched:
     """Stage -> processes at its first receipt."""
 
     @contextmanager
-    def track(self, stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(self, stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         self.at_entry[stage] = vllm_processes()
         yield lambda receipt: self._note(self.at_receipt, receipt.stage)
 

@@ -23,6 +23,7 @@ from ray.util import placement_group_table, remove_placement_group
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.load import load_config
 from orca2_gen.engine import engine_arguments
+from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.inputs import read_inputs
 from orca2_gen.run_directory.engine_figures import EngineFigures
 from orca2_gen.run_directory.units import Receipt
@@ -142,7 +143,7 @@ class Seen:
         self.then()
 
     @contextmanager
-    def track(self, stage: str, total: int | None) -> Iterator[Callable[[Receipt], None]]:
+    def track(self, stage: str, amount: Amount) -> Iterator[Callable[[Receipt], None]]:
         yield self.look
 
     def score(self, undisturbed: FinishedRun, run_dir: Path, *sets: str) -> list[str]:

@@ -1,0 +1,270 @@
+"""Futures of races, drawn from the scores that are committed.
+
+A future draws the accuracy of each strategy (leads.py), draws the problems to come from those that
+were seen, some of them flipped to that accuracy, and plays the race on (selection/race.py) until it
+is decided.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orca2_gen.foresight.amounts import Races
+from orca2_gen.foresight.leads import Leads, Spread, no_leads, spread_of
+from orca2_gen.records import StudentScore
+from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.units import Receipt, stem_and_number
+from orca2_gen.selection.blocks import (
+    Group,
+    Rule,
+    most_blocks,
+    num_in_block,
+    permutation,
+    survivors_of,
+)
+from orca2_gen.selection.race import Floats, Standing, Terms, advance, nearly_best, start
+from orca2_gen.strategies import CAUTIOUS
+
+RACES_AT_ONCE = 16
+"""Races that one future plays on, drawn among those that are undecided: driver and engines go on
+meanwhile."""
+BORROWED = 4
+"""Problems of other races among those that a future draws from."""
+Cells = Counter[str]
+"""Strategy -> answers under it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Future:
+    """How some of the undecided races may go on."""
+
+    share: float
+    """Those races over all that are undecided."""
+    races: list[list[dict[str, float]]]
+    """For each race its blocks to come; strategy -> weighed answers of each."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Race:
+    """What is known of one group's race."""
+
+    group: Group
+    rule: Rule
+    standing: Standing
+    values: Floats
+    """[S, P] scores of the strategies still in."""
+    first_values: Floats
+    """[all strategies, P] scores of its first block."""
+    leads: Leads
+    """Those in all of its blocks."""
+    tokens: Counter[str] = field(default_factory=Counter)
+    """Strategy -> tokens of its answers so far."""
+    cells: Cells = field(default_factory=Counter)
+    num_blocks: int = 0
+    is_decided: bool = False
+
+    @property
+    def num_problems(self) -> int:
+        return len(permutation(self.group, self.rule))
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(
+            num_problems=self.num_problems,
+            num_strategies=len(self.rule.strategies),
+            delta=self.rule.delta,
+            indifference=self.rule.indifference,
+        )
+
+
+class RaceFutures:
+    """The races of a stage, as far as they have come, and how they may go on."""
+
+    def __init__(self, races: Races) -> None:
+        self._run_dir = races.run_dir
+        self._longest: list[int] = []
+        self._cautious = races.rule.cautious_arm
+        self._races = {group.name: _race_of(group, races.rule.of(group)) for group in races.groups}
+        for receipt in sorted(races.committed, key=lambda each: stem_and_number(each.unit)):
+            self.add(receipt)
+
+    def add(self, receipt: Receipt) -> Cells:
+        """The answers of a committed block, which is taken in; those of a race come in order.
+
+        Raises:
+            OSError, ValueError: its file cannot be read; the race stays where it is.
+        """
+        race = self._races[receipt.group]
+        table = read_table(self._run_dir, receipt.accepted, StudentScore)
+        names = np.array(table.column("strategy").to_pylist(), dtype=object)
+        scores = np.nan_to_num(table.column("score").to_numpy())
+        tokens = table.column("num_completion_tokens").to_numpy()
+        cells: Cells = Counter(names.tolist())
+        race.cells.update(cells)
+        for name in cells:
+            race.tokens[name] += int(tokens[names == name].sum())
+        race.num_blocks += 1
+        self._longest.append(int(tokens.max(initial=0)))
+        if race.rule.is_race:
+            _follow(race, receipt, names, scores)
+        else:
+            race.is_decided = race.num_blocks == most_blocks(race.group, race.rule)
+        return cells
+
+    @property
+    def longest_tokens(self) -> float:
+        """The mean length of a block's longest answer."""
+        return sum(self._longest) / max(1, len(self._longest))
+
+    def futures(self, rng: np.random.Generator, num: int) -> list[Future]:
+        """Some futures; none while no race has a block.
+
+        An answer weighs as many as its group's answers under the strategy have tokens, over those
+        of all groups.
+        """
+        seen = [race for race in self._races.values() if race.first_values.shape[1]]
+        undecided = [race for race in self._races.values() if not race.is_decided]
+        if not seen and any(race.rule.is_race for race in undecided):
+            return []
+        spread = spread_of([race.leads for race in seen]) if seen else None
+        mean = {name: self._mean_tokens(name) for name in self._names}
+        return [self._drawn(undecided, seen, spread, mean, rng) for _ in range(num)]
+
+    def _drawn(
+        self,
+        undecided: Sequence[_Race],
+        seen: Sequence[_Race],
+        spread: Spread | None,
+        mean: Mapping[str, float],
+        rng: np.random.Generator,
+    ) -> Future:
+        places = sorted(rng.permutation(len(undecided))[:RACES_AT_ONCE])
+        races = [undecided[place] for place in places]
+        return Future(
+            share=len(places) / max(1, len(undecided)),
+            races=[
+                [
+                    self._weighed(race, num, names, mean)
+                    for num, names in self._future(race, seen, spread, rng)
+                ]
+                for race in races
+            ],
+        )
+
+    def _weighed(
+        self, race: _Race, num: int, names: Sequence[str], mean: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Strategy -> weighed answers of a block of so many problems."""
+        weights = {
+            name: race.tokens[name] / race.cells[name] / mean[name]
+            for name in names
+            if race.cells[name] and mean[name]
+        }
+        every = (*names, CAUTIOUS) if self._cautious else names
+        return {name: num * weights.get(name, 1.0) for name in every}
+
+    @property
+    def _names(self) -> set[str]:
+        return {name for race in self._races.values() for name in (*race.rule.strategies, CAUTIOUS)}
+
+    def _mean_tokens(self, name: str) -> float:
+        cells = sum(race.cells[name] for race in self._races.values())
+        return sum(race.tokens[name] for race in self._races.values()) / max(1, cells)
+
+    def _future(
+        self,
+        race: _Race,
+        seen: Sequence[_Race],
+        spread: Spread | None,
+        rng: np.random.Generator,
+    ) -> list[tuple[int, tuple[str, ...]]]:
+        """(problems, strategies) of each block until the race is decided."""
+        if not race.rule.is_race:
+            left = race.num_problems - race.num_blocks * race.rule.block_size
+            return [(max(0, left), race.rule.strategies)]
+        names = race.standing.names
+        places = [race.rule.strategies.index(name) for name in names]
+        lenders = [seen[int(rng.integers(len(seen)))] for _ in range(BORROWED)]
+        lent = [other.first_values[places][:, [_any(other, rng)]] for other in lenders]
+        own = race.values if race.values.shape[1] else lenders[0].first_values
+        pool = np.concatenate([own, *lent], axis=1)
+        assert spread is not None  # a race is only drawn once one is seen
+        accuracy = spread.accuracies(race.leads, places, float(own.mean()), rng)
+        mean_tokens = np.array([self._mean_tokens(name) for name in names])
+        standing, blocks = race.standing, []
+        while True:
+            size = num_in_block(race.group, race.rule, len(standing.names))
+            size = min(size, race.num_problems - standing.num_seen)
+            blocks.append((size, standing.names))
+            if standing.num_seen + size >= race.num_problems:
+                return blocks
+            drawn = _flipped(pool[:, rng.integers(pool.shape[1], size=size)], pool, accuracy, rng)
+            after = advance(standing, drawn, race.terms)
+            kept = [standing.names.index(name) for name in after.names]
+            standing, pool = after, pool[kept]
+            accuracy, mean_tokens = accuracy[kept], mean_tokens[kept]
+            if len(kept) == 1 or nearly_best(standing, mean_tokens) is not None:
+                return blocks
+
+
+def _any(race: _Race, rng: np.random.Generator) -> int:
+    return int(rng.integers(race.first_values.shape[1]))
+
+
+def _flipped(drawn: Floats, pool: Floats, accuracy: Floats, rng: np.random.Generator) -> Floats:
+    """[S, P] scores drawn from a pool, some of them flipped so that their mean is the accuracy."""
+    mean = pool.mean(axis=1)
+    up = np.maximum(0.0, accuracy - mean) / np.maximum(1e-9, 1.0 - mean)
+    down = np.maximum(0.0, mean - accuracy) / np.maximum(1e-9, mean)
+    chance = rng.random(drawn.shape)
+    return np.where(chance < up[:, None], 1.0, np.where(chance < down[:, None], 0.0, drawn))
+
+
+def _race_of(group: Group, rule: Rule) -> _Race:
+    num = len(rule.strategies)
+    is_decided = rule.is_race and num == 1
+    nothing = np.zeros((num, 0))
+    return _Race(
+        group=group,
+        rule=rule,
+        standing=start(rule.strategies),
+        values=nothing,
+        first_values=nothing,
+        leads=no_leads(num),
+        is_decided=is_decided,
+    )
+
+
+def _follow(race: _Race, receipt: Receipt, names: NDArray[Any], scores: Floats) -> None:
+    """Moves a race on by a committed block with these strategies and scores."""
+    size = min(
+        num_in_block(race.group, race.rule, len(race.standing.names)),
+        race.num_problems - race.standing.num_seen,
+    )
+    values = np.zeros((len(race.standing.names), size))
+    for row, name in enumerate(race.standing.names):
+        found = scores[names == name][:size]
+        values[row, : len(found)] = found
+    if not race.standing.num_seen:
+        race.first_values = values
+    places = [race.rule.strategies.index(name) for name in race.standing.names]
+    race.leads.add(places, values)
+    left = survivors_of(receipt, race.rule)
+    race.is_decided = len(left) == 1 or race.standing.num_seen + size >= race.num_problems
+    if not race.is_decided:
+        race.values = np.concatenate([race.values, values], axis=1)
+        race.standing, race.values = _after(race.standing, race.values, values, race.terms)
+
+
+def _after(
+    standing: Standing, all_values: Floats, values: Floats, terms: Terms
+) -> tuple[Standing, Floats]:
+    """The Standing after a block, and the rows of `all_values` of the strategies still in."""
+    after = advance(standing, values, terms)
+    return after, all_values[[standing.names.index(name) for name in after.names]]
