@@ -1,6 +1,6 @@
 """`orca2`, one sub-command per stage.
 
-Only this file and cluster.py, preflight.py and training.py in commands/ reach ray_jobs and train,
+Only this file and files in commands/ reach ray_jobs and train,
 inside their functions.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75
@@ -26,6 +26,7 @@ from orca2_gen.commands.export import export
 from orca2_gen.commands.init import init
 from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
 from orca2_gen.commands.preparation import prepare
+from orca2_gen.commands.preview import preview
 from orca2_gen.commands.recovery import recover
 from orca2_gen.commands.report import report
 from orca2_gen.commands.status import status
@@ -82,7 +83,7 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-OTHERS = (init, status, report, doctor, recover, submit, plan, prepare, export, train)
+OTHERS = (init, status, report, doctor, recover, submit, plan, preview, prepare, export, train)
 for command in (*inspection.COMMANDS, *OTHERS):
     cli.add_command(command)
 

@@ -75,6 +75,7 @@ MAY_IMPORT = {
         "draft": "records run_directory tasks doctor",
         "provenance": "*",
         "report": "*",
+        "preview": "*",
         "console": "*",
         "microworld": "*",
         "commands": "*",

@@ -7,6 +7,7 @@ EXAMPLES = {
     "export": "orca2 export RUN OUT --shape messages",
     "init": "orca2 init first.toml --models models --tasks data",
     "plan": "orca2 plan CONFIG --set student.replicas=4",
+    "preview": "orca2 preview CONFIG --rows 3",
     "prepare": "orca2 prepare models/Llama-2-7b-hf models/student",
     "recover": "orca2 recover RUN --yes",
     "regrade": "orca2 regrade CONFIG --from RUN --set run_dir=runs/regraded",

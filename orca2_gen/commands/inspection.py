@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from orca2_gen.commands.printing import print_table
+from orca2_gen.commands.printing import print_steps, print_table
 from orca2_gen.exit_codes import FAILED, REJECTED
 from orca2_gen.records import AnswerType, Problem
 
@@ -142,18 +142,7 @@ def trace(run_dir: Path, problem_id: str) -> None:
 
     Each step names its file and the line of the ledger that lists it.
     """
-    from orca2_gen.provenance.trace import trace as trace_problem
-
-    for step in trace_problem(run_dir, problem_id):
-        click.echo(f"{step.stage}: {step.place}")
-        for line in step.lines:
-            # A text of several lines stays below its first.
-            click.echo("  " + "\n    ".join(map(_printable, line.splitlines())))
-
-
-def _printable(text: str) -> str:
-    """The text without what would move a terminal's cursor or change its colours."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    print_steps(run_dir, problem_id)
 
 
 COMMANDS = (tasks, verify, trace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +43,22 @@ def print_cost(ledger: Ledger, *, with_strategies: bool = False) -> None:
         print_table(strategy_cost_table(figures))
     if line := cost_line(ledger, figures):
         click.echo(line)
+
+
+def print_steps(run_dir: Path, problem_id: str) -> None:
+    """Prints the way of a problem through a run, texts whole."""
+    from orca2_gen.provenance.trace import trace
+
+    for step in trace(run_dir, problem_id):
+        click.echo(f"{step.stage}: {step.place}")
+        for line in step.lines:
+            # A text of several lines stays below its first.
+            click.echo("  " + "\n    ".join(map(_printable, line.splitlines())))
+
+
+def _printable(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def versions_line() -> str:

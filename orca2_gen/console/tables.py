@@ -18,6 +18,7 @@ from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:
     from orca2_gen.dataset.figures import DatasetSummary
+    from orca2_gen.preview.whole_run import Expected, StageNeeds
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
     from orca2_gen.run_directory.engine_figures import EngineFigures
@@ -155,15 +156,36 @@ def strategy_cost_table(figures: Mapping[str, EngineFigures]) -> Table:
     )
     for name in ("stage", "strategy"):
         table.add_column(name)
-    for name in (f"{on} s", "requests", "truncated", "tokens in", "cached", "out"):
+    for name in (f"{on} s", "requests", "truncated", "tokens in", "cached", "out", "s each"):
         table.add_column(name, justify="right")
     for cost in strategy_costs(figures):
         made = cost.answers
         tokens = (made.prompt_tokens, made.cached_tokens, made.completion_tokens)
         numbers = (cost.device_seconds, made.requests, made.truncated, *tokens)
         name = cost.strategy.replace("_", " ") or "none"
-        table.add_row(Text(cost.stage), Text(name), *(f"{number:,.0f}" for number in numbers))
+        shown = [f"{number:,.0f}" for number in numbers]
+        each = f"{made.seconds / made.requests:.1f}" if made.requests else ""
+        table.add_row(Text(cost.stage), Text(name), *shown, each)
     return table
+
+
+def needs_table(needs: Sequence[StageNeeds]) -> Table:
+    """What a whole run takes by stage, from its preview."""
+    table = Table(title="The whole run, from the preview", title_justify="left")
+    table.add_column("stage")
+    for name in ("rows", "tokens in", "tokens out", "engine-seconds at most"):
+        table.add_column(name, justify="right")
+    for need in needs:
+        numbers = (need.rows, need.prompt_tokens, need.generated_tokens, need.engine_seconds)
+        table.add_row(Text(need.stage), *map(_expected, numbers))
+    return table
+
+
+def _expected(number: Expected) -> str:
+    """A number, with where it lies unless it is known."""
+    if number.low == number.high:
+        return f"{number.value:,.0f}"
+    return f"{number.value:,.0f} ({number.low:,.0f} to {number.high:,.0f})"
 
 
 def verification_table(found: Verification) -> Table:

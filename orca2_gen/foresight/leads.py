@@ -46,9 +46,10 @@ class Leads:
             values: [S, P] their scores.
         """
         leads = values - values.mean(axis=0)
-        self.sums[places] += leads.sum(axis=1)
-        self.squares[places] += (leads**2).sum(axis=1)
-        self.num[places] += values.shape[1]
+        at = list(places)
+        self.sums[at] += leads.sum(axis=1)
+        self.squares[at] += (leads**2).sum(axis=1)
+        self.num[at] += values.shape[1]
 
 
 def no_leads(num_strategies: int) -> Leads:

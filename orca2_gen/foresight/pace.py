@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from orca2_gen.foresight.races import Block
+
 MOST_DONE = 0.9
 """Share of the open blocks that may be done at most, where engines say that they did more."""
 
@@ -57,8 +59,8 @@ def seconds_of(races: Sequence[Sequence[tuple[float, float]]], pace: Pace, done:
 
 
 def block_of(
-    rows: Mapping[str, float], tokens: Mapping[str, float], mean: float, length: float
+    block: Block, tokens: Mapping[str, float], mean: float, length: float
 ) -> tuple[float, float]:
     """The answers of a block, and their tokens; `length` is of answers to come over others."""
-    made = sum(num * tokens.get(name, mean) for name, num in rows.items())
-    return sum(rows.values()), made * length
+    made = sum(weighted * tokens.get(name, mean) for name, (_, weighted) in block.items())
+    return sum(num for num, _ in block.values()), made * length

@@ -38,6 +38,8 @@ BORROWED = 4
 """Problems of other races among those that a future draws from."""
 Cells = Counter[str]
 """Strategy -> answers under it."""
+Block = Mapping[str, tuple[int, float]]
+"""Strategy -> answers of a block, and as how many of all groups' they count by their tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,8 +48,8 @@ class Future:
 
     share: float
     """Those races over all that are undecided."""
-    races: list[list[dict[str, float]]]
-    """For each race its blocks to come; strategy -> weighed answers of each."""
+    races: list[list[Block]]
+    """For each race its blocks to come."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -117,17 +119,33 @@ class RaceFutures:
             race.is_decided = race.num_blocks == most_blocks(race.group, race.rule)
         return cells
 
+    def begin(self, group: str, scores: Sequence[StudentScore]) -> None:
+        """Takes in answers to some problems of a group whose race has no block yet.
+
+        Args:
+            group: the group.
+            scores: for each of the problems one under every strategy.
+        """
+        race = self._races[group]
+        by_name = {
+            name: [score for score in scores if score.strategy == name]
+            for name in (*race.rule.strategies, CAUTIOUS)
+        }
+        for name, own in by_name.items():
+            race.cells[name] += len(own)
+            race.tokens[name] += sum(score.num_completion_tokens for score in own)
+        values = np.nan_to_num([[s.score for s in by_name[name]] for name in race.rule.strategies])
+        if race.rule.is_race and values.size:
+            race.first_values = race.values = values
+            race.leads.add(range(len(values)), values)
+
     @property
     def longest_tokens(self) -> float:
         """The mean length of a block's longest answer."""
         return sum(self._longest) / max(1, len(self._longest))
 
     def futures(self, rng: np.random.Generator, num: int) -> list[Future]:
-        """Some futures; none while no race has a block.
-
-        An answer weighs as many as its group's answers under the strategy have tokens, over those
-        of all groups.
-        """
+        """Some futures; none while no race has a block."""
         seen = [race for race in self._races.values() if race.first_values.shape[1]]
         undecided = [race for race in self._races.values() if not race.is_decided]
         if not seen and any(race.rule.is_race for race in undecided):
@@ -159,15 +177,15 @@ class RaceFutures:
 
     def _weighed(
         self, race: _Race, num: int, names: Sequence[str], mean: Mapping[str, float]
-    ) -> dict[str, float]:
-        """Strategy -> weighed answers of a block of so many problems."""
+    ) -> Block:
+        """A block of so many problems."""
         weights = {
             name: race.tokens[name] / race.cells[name] / mean[name]
             for name in names
             if race.cells[name] and mean[name]
         }
         every = (*names, CAUTIOUS) if self._cautious else names
-        return {name: num * weights.get(name, 1.0) for name in every}
+        return {name: (num, num * weights.get(name, 1.0)) for name in every}
 
     @property
     def _names(self) -> set[str]:

@@ -223,7 +223,7 @@ class Foresight:
         seconds = [
             seconds_of(
                 [
-                    [block_of(rows, tokens, mean, each) for rows in blocks]
+                    [block_of(block, tokens, mean, each) for block in blocks]
                     for blocks in future.races
                 ],
                 pace.shared(future.share),

@@ -97,6 +97,7 @@ def strategy_costs(figures: Mapping[str, EngineFigures]) -> list[StrategyCost]:
                 prompt_tokens=before.prompt_tokens + answers.prompt_tokens,
                 cached_tokens=before.cached_tokens + answers.cached_tokens,
                 completion_tokens=before.completion_tokens + answers.completion_tokens,
+                seconds=before.seconds + answers.seconds,
             )
     busy = {cost.stage: cost.busy for cost in stage_costs(figures)}
     made = {

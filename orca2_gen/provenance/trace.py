@@ -178,6 +178,10 @@ def _lines(run: _Run, stage: str, row: Any) -> Iterator[str]:
         assert isinstance(row, Example)
         trained = len(row.input_ids) - row.num_prompt_tokens
         yield f"attempt {row.attempt}: {len(row.input_ids)} tokens, {trained} of them trained"
+        for message in row.messages:
+            if message.reasoning:
+                yield f"trains on thought: {message.reasoning}"
+            yield f"trains on {message.role}: {message.content}"
 
 
 def _problem_lines(run: _Run, stage: str, problem: Problem) -> Iterator[str]:

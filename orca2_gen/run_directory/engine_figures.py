@@ -34,6 +34,8 @@ class Answers:
     cached_tokens: int = 0
     """Prompt tokens that the engine took from its prefix cache."""
     completion_tokens: int = 0
+    seconds: float = 0.0
+    """Seconds from each request to its end, added up: many are open at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,8 +31,9 @@ class CountedEngine:
         self._busy_seconds, self._since = 0.0, 0.0
 
     async def generate(self, request: Request) -> Completion:
+        asked = self._clock()
         if not self._num_open:
-            self._since = self._clock()
+            self._since = asked
         self._num_open += 1
         try:
             completion = await self._engine.generate(request)
@@ -40,10 +41,10 @@ class CountedEngine:
             self._num_open -= 1
             if not self._num_open:
                 self._busy_seconds += self._clock() - self._since
-        self._count(completion)
+        self._count(completion, self._clock() - asked)
         return completion
 
-    def _count(self, completion: Completion) -> None:
+    def _count(self, completion: Completion, seconds: float) -> None:
         before = self._answers.get(completion.strategy, Answers())
         self._answers[completion.strategy] = Answers(
             requests=before.requests + 1,
@@ -51,6 +52,7 @@ class CountedEngine:
             prompt_tokens=before.prompt_tokens + completion.num_prompt_tokens,
             cached_tokens=before.cached_tokens + completion.num_cached_tokens,
             completion_tokens=before.completion_tokens + completion.num_completion_tokens,
+            seconds=before.seconds + seconds,
         )
 
     @property

@@ -52,7 +52,7 @@ class Waiting:
 
 def test_answers_are_counted_by_strategy() -> None:
     async def work() -> CountedEngine:
-        engine = CountedEngine(Waiting())
+        engine = CountedEngine(Waiting(), clock=lambda: 0.0)
         engine.close()
         await asyncio.gather(
             *(engine.generate(request("a", name)) for name in ("p", "long")),
