@@ -24,7 +24,7 @@ from orca2_gen.commands.doctor import doctor
 from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.commands.export import export
 from orca2_gen.commands.init import init
-from orca2_gen.commands.options import PATH, check_option, config_argument, set_option
+from orca2_gen.commands.options import PATH, config_argument, run_options, set_option
 from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.preview import preview
 from orca2_gen.commands.recovery import recover
@@ -92,7 +92,7 @@ for command in (*inspection.COMMANDS, *OTHERS):
 @config_argument
 @set_option
 @click.option("--fork", type=PATH, help="Start from this run's stages that fit CONFIG.")
-@check_option
+@run_options
 def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check: bool) -> None:
     """Make the dataset of CONFIG: tasks, scores, selections, rationales, examples, dataset."""
     config = load_config(config_file, overrides, source=fork)
@@ -106,7 +106,7 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check:
 @cli.command()
 @config_argument
 @set_option
-@check_option
+@run_options
 def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
     """Score the student and select one strategy per task; print the table."""
     from orca2_gen.config.arguments import scored_roles
@@ -128,7 +128,7 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
 @cli.command()
 @config_argument
 @set_option
-@check_option
+@run_options
 def teach(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
     """Continue after `orca2 score`: rationales, examples, dataset."""
     from ray_jobs.pipeline import build_dataset, erase
@@ -229,7 +229,7 @@ def regrade(
 @config_argument
 @set_option
 @click.option("--model", type=PATH, help="A model other than the student, e.g. RUN/student.")
-@check_option
+@run_options
 def evaluate(
     config_file: Path, overrides: tuple[str, ...], model: Path | None, check: bool
 ) -> None:
@@ -266,11 +266,13 @@ def _with_run(
     *,
     check: bool = False,
 ) -> None:
-    from orca2_gen.console.progress import shown
+    from orca2_gen.console.progress import served
     from ray_jobs.run import open_run
 
-    track = shown(Path(config.run_dir))
-    with open_run(config, track, roles=roles, fork=fork, inputs=inputs, check=check) as opened:
+    with (
+        served(Path(config.run_dir), options.metrics_port()) as track,
+        open_run(config, track, roles=roles, fork=fork, inputs=inputs, check=check) as opened,
+    ):
         stages(opened)
 
 

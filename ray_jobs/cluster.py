@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 LOCAL_OBJECT_STORE_BYTES = 100_000_000
 """Bytes; leases and receipts take a few kilobytes, Ray's default is a third of the memory."""
+RAY_LOGGING_LEVEL = logging.ERROR
+"""Level of what Ray prints: its remarks on every start would stand among our own lines."""
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def _init(num_cpus: int | None, object_store_memory: int) -> None:
                 "RAY_ADDRESS holds credentials, which would appear in logs; leave them out and set "
                 "RAY_AUTH_TOKEN_PATH"
             )
-        ray.init(runtime_env=runtime_env, log_to_driver=False)
+        ray.init(runtime_env=runtime_env, log_to_driver=False, logging_level=RAY_LOGGING_LEVEL)
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray runs its workers at nice 15, where any other process on a laptop starves engines.
@@ -70,6 +73,7 @@ def _init(num_cpus: int | None, object_store_memory: int) -> None:
             include_dashboard=False,
             object_store_memory=object_store_memory,
             log_to_driver=False,
+            logging_level=RAY_LOGGING_LEVEL,
             # Ray otherwise asks a public name server which address this machine has.
             _node_ip_address="127.0.0.1",
             runtime_env=runtime_env,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
@@ -28,11 +28,8 @@ from orca2_gen.config.task import TaskConfig
 from orca2_gen.dataset.figures import DatasetSummary
 from orca2_gen.dataset.write import DatasetPlan
 from orca2_gen.exit_codes import TooManyRejections
-from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
-from orca2_gen.records import Selection
-from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.foresight.amounts import Races, TaughtUnits
 from orca2_gen.run_directory.units import Receipt
-from orca2_gen.selection.blocks import Group
 from orca2_gen.tasks.counts import TaskCounts, counts_by_task, example_of
 from orca2_gen.tasks.soundness import notes_on
 from ray_jobs import file_stages
@@ -151,38 +148,19 @@ def teach(run: Run) -> None:
             run.config.teacher,
             [unit for each in units.values() for unit in each],
         ),
-        amount=_to_teach(run, found, units),
-    )
-
-
-def _to_teach(
-    run: Run, found: Sequence[Group], units: Mapping[str, Sequence[EngineUnit]]
-) -> KnownUnits:
-    """The rationales of all units; where the student's answers are long, so are the teacher's."""
-    selections = {
-        group.name: read_records(
-            run.run_dir, run.ledger.units["selections", group.stem].accepted, Selection
-        )[0]
-        for group in found
-        if units[group.name]
-    }
-    lengths = {
-        name: summary.mean_completion_tokens
-        for name, selection in selections.items()
-        for summary in selection.summaries
-        if summary.strategy == selection.strategy and summary.mean_completion_tokens
-    }
-    usual = sum(lengths.values()) / len(lengths) if lengths else 1.0
-    return KnownUnits(
-        units={
-            unit.name.unit: UnitRows(
-                num=unit.num_requests,
-                strategy=selections[name].strategy,
-                length=lengths.get(name, usual),
-            )
-            for name, each in units.items()
-            for unit in each
-        }
+        amount=TaughtUnits(
+            run_dir=run.run_dir,
+            units={
+                unit.name.unit: (group, unit.num_requests)
+                for group, each in units.items()
+                for unit in each
+            },
+            selections={
+                group.name: run.ledger.units["selections", group.stem].accepted
+                for group in found
+                if units[group.name]
+            },
+        ),
     )
 
 

@@ -12,7 +12,7 @@ import ray
 
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
-from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
+from orca2_gen.foresight.amounts import Amount, KnownUnits, UnitRows
 from orca2_gen.run_directory.units import STAGES, Receipt
 from ray_jobs.dispatch.file_work import FileWork
 from ray_jobs.dispatch.leases import EngineUnit, FileLease
@@ -54,7 +54,7 @@ def run_engines(
     following: Callable[[Receipt], Sequence[EngineUnit]] | None = None,
     successor: EngineConfig | None = None,
     rows_ahead: FindRows | None = None,
-    amount: Races | KnownUnits | None = None,
+    amount: Amount = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 

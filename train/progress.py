@@ -39,7 +39,7 @@ def step_log(metrics_file: Path, *, num_steps: int, start_step: int) -> Iterator
     """A function that records a step: a JSON line in `metrics_file`, and progress on stderr.
 
     Lines of steps after `start_step`, left by a run that died after its last state, are dropped
-    first, so that the file holds one curve.
+    first, so that the file holds one curve. Those of the run's stages stay.
 
     Raises:
         DamagedFile: the file holds something else.
@@ -104,8 +104,10 @@ def _steps(path: Path) -> Iterator[tuple[int, str]]:
         raise DamagedFile(f"{path} is no file of metrics; move it away to train") from None
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
         try:
-            step = json.loads(line)["step"]
-        except (ValueError, TypeError, LookupError, RecursionError):
+            row = json.loads(line)
+            # Lines of the run's stages stand here too (orca2_gen/console/metrics.py).
+            step = 0 if type(row.get("stage")) is str and "step" not in row else row["step"]
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             step = None
         if type(step) is not int:
             raise DamagedFile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,11 +18,38 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a key of CONFIG, e.g. run_dir=runs/two.",
 )
+_METRICS_PORT = "orca2_gen.metrics_port"
+
+
+def _keep_port(context: click.Context, _: click.Parameter, port: int | None) -> None:
+    context.meta[_METRICS_PORT] = port
+
+
+metrics_option = click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    expose_value=False,
+    callback=_keep_port,
+    help="Serve figures for Prometheus on this port of the loopback address.",
+)
+
+
+def metrics_port() -> int | None:
+    """The port of `metrics_option` in the command that runs; None if it was not given."""
+    port: int | None = click.get_current_context().meta.get(_METRICS_PORT)
+    return port
+
+
 check_option = click.option(
     "--check",
     is_flag=True,
     help="Compare every committed file with its digest, not only with its size.",
 )
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of all that run engines."""
+    return check_option(metrics_option(command))
 
 
 def _print_versions(context: click.Context, _: click.Parameter, is_asked: bool) -> None:

@@ -18,7 +18,8 @@ from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:
     from orca2_gen.dataset.figures import DatasetSummary
-    from orca2_gen.preview.whole_run import Expected, StageNeeds
+    from orca2_gen.preview.expected import Expected
+    from orca2_gen.preview.whole_run import StageNeeds
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
     from orca2_gen.run_directory.engine_figures import EngineFigures
@@ -171,9 +172,11 @@ def strategy_cost_table(figures: Mapping[str, EngineFigures]) -> Table:
 
 def needs_table(needs: Sequence[StageNeeds]) -> Table:
     """What a whole run takes by stage, from its preview."""
-    table = Table(title="The whole run, from the preview", title_justify="left")
+    table = Table(
+        title="The whole run, if its engines are as fast as the preview's", title_justify="left"
+    )
     table.add_column("stage")
-    for name in ("rows", "tokens in", "tokens out", "engine-seconds at most"):
+    for name in ("rows", "tokens in", "tokens out", "engine-seconds"):
         table.add_column(name, justify="right")
     for need in needs:
         numbers = (need.rows, need.prompt_tokens, need.generated_tokens, need.engine_seconds)

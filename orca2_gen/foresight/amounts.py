@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, Rule
 
@@ -39,12 +40,23 @@ class Races:
     """Blocks that are scored already."""
 
 
-Amount = KnownUnits | Races | int | None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaughtUnits:
+    """Units of rationales, in the order in which engines get them."""
+
+    run_dir: Path
+    units: Mapping[str, tuple[str, int]]
+    """Unit -> its group and its problems."""
+    selections: Mapping[str, FileEntry]
+    """Group -> the file of its Selection."""
+
+
+Amount = KnownUnits | TaughtUnits | Races | int | None
 """A number is of units; None is unknown."""
 
 
 def num_units(amount: Amount) -> int | None:
     """The number of units to come; None if it is unknown."""
-    if isinstance(amount, KnownUnits):
+    if isinstance(amount, KnownUnits | TaughtUnits):
         return len(amount.units)
     return None if isinstance(amount, Races) else amount

@@ -43,14 +43,13 @@ def seconds_of(races: Sequence[Sequence[tuple[float, float]]], pace: Pace, done:
     left = [deque(blocks) for blocks in races if blocks]
     seconds = 0.0
     while left:
-        running, room = 0, pace.sequences
+        running, room = 1, pace.sequences - left[0][0][0]
         while running < len(left) and room > 0:
             room -= left[running][0][0]
             running += 1
         tokens = sum(blocks.popleft()[1] for blocks in left[:running])
-        useful = min(done, MOST_DONE * tokens)
-        done -= useful
-        at_speed = (tokens - useful) / pace.tokens_per_second
+        at_speed = (tokens - min(done, MOST_DONE * tokens)) / pace.tokens_per_second
+        done = 0.0  # what is there of later blocks may be dropped
         # While others wait, engines have something to do until the longest answer is there.
         is_last = running == len(left)
         seconds += max(at_speed, pace.longest_seconds) if is_last else at_speed

@@ -19,7 +19,7 @@ from orca2_gen.foresight.amounts import Races
 from orca2_gen.foresight.leads import Leads, Spread, no_leads, spread_of
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import read_table
-from orca2_gen.run_directory.units import Receipt, stem_and_number
+from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import (
     Group,
     Rule,
@@ -93,20 +93,14 @@ class RaceFutures:
         self._longest: list[int] = []
         self._cautious = races.rule.cautious_arm
         self._races = {group.name: _race_of(group, races.rule.of(group)) for group in races.groups}
-        for receipt in sorted(races.committed, key=lambda each: stem_and_number(each.unit)):
-            self.add(receipt)
 
     def add(self, receipt: Receipt) -> Cells:
         """The answers of a committed block, which is taken in; those of a race come in order.
 
-        Raises:
-            OSError, ValueError: its file cannot be read; the race stays where it is.
+        A block that cannot be read counts as one in which all strategies do alike.
         """
         race = self._races[receipt.group]
-        table = read_table(self._run_dir, receipt.accepted, StudentScore)
-        names = np.array(table.column("strategy").to_pylist(), dtype=object)
-        scores = np.nan_to_num(table.column("score").to_numpy())
-        tokens = table.column("num_completion_tokens").to_numpy()
+        names, scores, tokens = self._read(receipt)
         cells: Cells = Counter(names.tolist())
         race.cells.update(cells)
         for name in cells:
@@ -118,6 +112,16 @@ class RaceFutures:
         else:
             race.is_decided = race.num_blocks == most_blocks(race.group, race.rule)
         return cells
+
+    def _read(self, receipt: Receipt) -> tuple[NDArray[Any], Floats, NDArray[np.int64]]:
+        """Strategy, score and tokens of each answer of a block; none if it cannot be read."""
+        try:
+            table = read_table(self._run_dir, receipt.accepted, StudentScore)
+        except (OSError, ValueError):  # `orca2 verify` says what is wrong with it
+            return np.array([], dtype=object), np.array([]), np.array([], dtype=np.int64)
+        names = np.array(table.column("strategy").to_pylist(), dtype=object)
+        scores = np.nan_to_num(table.column("score").to_numpy())
+        return names, scores, table.column("num_completion_tokens").to_numpy()
 
     def begin(self, group: str, scores: Sequence[StudentScore]) -> None:
         """Takes in answers to some problems of a group whose race has no block yet.
@@ -169,7 +173,7 @@ class RaceFutures:
             races=[
                 [
                     self._weighed(race, num, names, mean)
-                    for num, names in self._future(race, seen, spread, rng)
+                    for num, names in self._future(race, seen, spread, mean, rng)
                 ]
                 for race in races
             ],
@@ -200,6 +204,7 @@ class RaceFutures:
         race: _Race,
         seen: Sequence[_Race],
         spread: Spread | None,
+        mean: Mapping[str, float],
         rng: np.random.Generator,
     ) -> list[tuple[int, tuple[str, ...]]]:
         """(problems, strategies) of each block until the race is decided."""
@@ -214,7 +219,7 @@ class RaceFutures:
         pool = np.concatenate([own, *lent], axis=1)
         assert spread is not None  # a race is only drawn once one is seen
         accuracy = spread.accuracies(race.leads, places, float(own.mean()), rng)
-        mean_tokens = np.array([self._mean_tokens(name) for name in names])
+        mean_tokens = np.array([mean[name] for name in names])
         standing, blocks = race.standing, []
         while True:
             size = num_in_block(race.group, race.rule, len(standing.names))

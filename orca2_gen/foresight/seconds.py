@@ -18,17 +18,19 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from orca2_gen.foresight.amounts import KnownUnits, Races
+from orca2_gen.foresight.amounts import KnownUnits, Races, TaughtUnits
 from orca2_gen.foresight.pace import MOST_DONE, Pace, block_of, seconds_of
 from orca2_gen.foresight.races import Cells, RaceFutures
-from orca2_gen.foresight.units import UnitsLeft
+from orca2_gen.foresight.units import UnitsLeft, known_units
 from orca2_gen.run_directory.engine_figures import EngineFigures
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.run_directory.units import Receipt, stem_and_number
 
 FUTURES = 16
 """Futures of races that an estimate draws."""
 FEWEST_ROWS = 16
 """Rows that engines answer before anything is foretold: the first are the short ones."""
+BLOCKS_AT_ONCE = 100
+"""Blocks of races that a look reads at most."""
 SPEED_SHARE = 0.5
 """Share of the time since the first answer, up to now, in which the engines' speed is measured."""
 SPEED_ERROR = 0.1
@@ -65,12 +67,18 @@ class _Look:
 class Foresight:
     """What a stage has done and may still have to do. Times are of any one clock, in seconds."""
 
-    amount: KnownUnits | Races
+    amount: KnownUnits | TaughtUnits | Races
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     _races: RaceFutures | None = None
     _units: UnitsLeft | None = None
+    _earlier: deque[Receipt] = field(default_factory=deque)
+    """Blocks of earlier drivers that are not read yet."""
+    _later: deque[Receipt] = field(default_factory=deque)
+    """The same of this driver."""
     _committed: Cells = field(default_factory=Counter)
     """Answers in blocks that were committed since the stage began."""
+    _lost: Cells = field(default_factory=Counter)
+    """Answers that died with their engine, approximately."""
     _began: float | None = None
     """Time at which the first engine had generated a token."""
     _looks: deque[_Look] = field(default_factory=deque)
@@ -80,24 +88,28 @@ class Foresight:
     def __post_init__(self) -> None:
         if isinstance(self.amount, Races):
             self._races = RaceFutures(self.amount)
+            # The blocks of a race in their order.
+            self._earlier.extend(
+                sorted(self.amount.committed, key=lambda each: stem_and_number(each.unit))
+            )
+        elif isinstance(self.amount, TaughtUnits):
+            self._units = UnitsLeft(known_units(self.amount))
         else:
             self._units = UnitsLeft(self.amount)
 
     def add(self, receipt: Receipt) -> None:
-        """Takes in a committed unit.
-
-        Raises:
-            OSError, ValueError: a block of a race cannot be read.
-        """
-        if self._races is not None:
-            self._committed += self._races.add(receipt)
-        elif self._units is not None:
+        """Takes in a committed unit; a block is read at one of the next looks."""
+        if self._units is not None:
             self._units.add(receipt.unit)
+        else:
+            self._later.append(receipt)
 
     def look(
         self, now: float, figures: Mapping[str, EngineFigures], living: Sequence[EngineFigures]
     ) -> None:
         """Takes in what all engines of the stage, and those that live, say at this time."""
+        self._read_blocks()
+        self._count_lost(figures, living)
         self._figures, self._living = figures, living
         tokens = sum(each.generated_tokens for each in figures.values())
         if not tokens:
@@ -121,6 +133,8 @@ class Foresight:
 
     def foretell(self) -> Foretold | None:
         """The seconds left after the last look; None while too little is known."""
+        if self.is_reading:
+            return None
         answered, speed = self._answered, self._tokens_per_second
         # The first answers to be finished are the short ones.
         running = sum(each.num_running for each in self._living)
@@ -140,6 +154,44 @@ class Foresight:
         spread = np.outer(seconds, np.exp(SPEED_ERROR * _NORMAL))
         low, high = np.quantile(spread, QUANTILES)
         return Foretold(seconds=float(np.median(seconds)), low=float(low), high=float(high))
+
+    def _read_blocks(self) -> None:
+        """Reads some of the blocks that are committed: a run that goes on has many at once."""
+        if self._races is None:
+            return
+        for _ in range(BLOCKS_AT_ONCE):
+            if self._earlier:
+                self._races.add(self._earlier.popleft())
+            elif self._later:
+                self._committed += self._races.add(self._later.popleft())
+
+    def _count_lost(
+        self, figures: Mapping[str, EngineFigures], living: Sequence[EngineFigures]
+    ) -> None:
+        """Counts as lost a dead engine's part of the answers that are in no committed unit."""
+        before = {each.start for each in self._living}
+        dead = [
+            start
+            for start in before - {each.start for each in living}
+            if not figures[start].has_ended
+        ]
+        if dead:
+            for name, num in self._uncommitted(self._answered).items():
+                self._lost[name] += num * len(dead) // len(before)
+
+    def _uncommitted(self, answered: Cells) -> Mapping[str, int]:
+        """Strategy -> answers that are there, in units that are not committed."""
+        if self._units is not None:
+            return self._units.uncommitted(answered, self._lost)
+        return {
+            name: max(0, num - self._committed[name] - self._lost[name])
+            for name, num in answered.items()
+        }
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether there are blocks that it has not read."""
+        return bool(self._earlier or self._later)
 
     @property
     def _answered(self) -> Cells:
@@ -184,7 +236,7 @@ class Foresight:
             speed: tokens in a second.
             lengths: lengths of the answers to come over those that are finished.
         """
-        left, done = units.tokens(answered, spent)
+        left, done = units.tokens(answered, spent, self._lost)
         done += self._unfinished_tokens
         return np.array(
             [(left * each - min(done, MOST_DONE * left * each)) / speed for each in lengths]
@@ -209,15 +261,14 @@ class Foresight:
         tokens = {name: spent[name] / num for name, num in answered.items() if num}
         mean = sum(spent.values()) / answered.total()
         done = self._unfinished_tokens + sum(
-            max(0, num - self._committed[name]) * tokens.get(name, mean)
-            for name, num in answered.items()
+            num * tokens.get(name, mean) for name, num in self._uncommitted(answered).items()
         )
         # In the midst of a round engines are full, and near its end nearly empty.
         running = float(np.mean([each.num_running for each in self._looks]))
         is_full = np.mean([each.is_full for each in self._looks]) > 0.5
         pace = Pace(
             tokens_per_second=speed,
-            sequences=running if is_full else math.inf,
+            sequences=running if is_full and running else math.inf,
             longest_seconds=self._races.longest_tokens * running / speed,
         )
         seconds = [

@@ -1,16 +1,14 @@
 """What a whole run takes, from what its preview took.
 
-Answers of the whole run are as long as the preview's, task by task and strategy by strategy as far
-as it shows them, and as many are accepted. A race is played on from the preview's scores
-(foresight/races.py). An engine is faster with a full batch than with the few requests of a preview,
-so the seconds are the most that one engine takes.
+Answers of the whole run are as long as the preview's, task by task and strategy by strategy, and as
+many are accepted. A race is played on from the preview's scores (foresight/races.py). An engine is
+faster with a full batch than with the few requests of a preview.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,29 +16,19 @@ import numpy as np
 from orca2_gen.config.schema import Config
 from orca2_gen.foresight.amounts import Races
 from orca2_gen.foresight.races import RaceFutures
-from orca2_gen.records import StudentScore
+from orca2_gen.preview.expected import Expected, exactly, spread, total
+from orca2_gen.preview.reading import Reading
+from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.selection.blocks import Group, Rule, permutation
 from orca2_gen.selection.decision import wilson_interval
-from orca2_gen.tasks.counts import TaskCounts, counts_by_task, task_of
+from orca2_gen.strategies import CAUTIOUS
 
 FUTURES = 64
-MIXTURES = ("flan", "natural_instructions")
-"""Formats whose files hold many tasks, each of which a preview shows."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Expected:
-    """A number, and where it lies in nine of ten cases."""
-
-    value: float
-    low: float
-    high: float
-
-    def times(self, factor: float) -> Expected:
-        return Expected(value=self.value * factor, low=self.low * factor, high=self.high * factor)
+Sizes = Mapping[str, int]
+"""Group -> its problems in the whole run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,132 +46,156 @@ class StageNeeds:
     """Bytes of its files."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeRun:
+    """What a run takes and gives."""
+
+    stages: tuple[StageNeeds, ...]
+    """The stages with engines, in their order."""
+    rows: Expected
+    """Of its dataset."""
+    notes: tuple[str, ...]
+    """What is not counted, for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """Rows that engines are asked for in a stage; "" stands for all strategies."""
+
+    rows: Mapping[str, Expected]
+    weighted: Mapping[str, Expected]
+    """The same, each row counted by its group's answers' length over the preview's mean."""
+    prompts: float = 1.0
+    """Length of a prompt over the preview's mean."""
+
+
 def whole_run(
-    config: Config, rule: Rule, ledger: Ledger, figures: Mapping[str, EngineFigures]
-) -> tuple[list[StageNeeds], Expected]:
-    """What the stages of a run take that have engines, and the rows of its dataset.
+    config: Config,
+    rule: Rule,
+    ledger: Ledger,
+    figures: Mapping[str, EngineFigures],
+    num_rows: int,
+) -> WholeRun:
+    """What a run takes.
 
     Args:
         config: config of the run.
         rule: rule of its selection.
         ledger: the preview's.
         figures: those of the preview's engines.
+        num_rows: problems that the preview drew of each task.
     """
-    groups = groups_of(config, ledger)
+    reading = Reading(config=config, ledger=ledger, num_rows=num_rows)
+    groups = reading.groups()
+    sizes = {group.name: group.num_problems for group in groups}
     needs = []
-    cells = _scored(rule, ledger, groups)
-    if cells is not None:
-        needs.append(_needs("scores", cells, ledger, figures))
+    if rule.needs_scores:
+        needs.append(_needs("scores", _scored(rule, ledger, groups, sizes), ledger, figures))
     if ledger.committed("judgements"):
         judged = [group for group in groups if group.is_judged]
-        each = sum(len(permutation(group, rule)) for group in judged) * len(rule.strategies)
-        needs.append(_needs("judgements", {"": _exactly(each)}, ledger, figures))
-    problems = _problems(config, ledger)
-    needs.append(_needs("rationales", {"": problems}, ledger, figures))
-    return needs, _dataset_rows(ledger, problems)
+        num_strategies = len(rule.strategies) + rule.cautious_arm
+        cells = exactly(sum(len(permutation(group, rule)) for group in judged) * num_strategies)
+        asked = _Asked(rows={"": cells}, weighted={"": cells})
+        needs.append(_needs("judgements", asked, ledger, figures))
+    problems = reading.problems()
+    needs.append(_needs("rationales", _taught(ledger, problems, sizes), ledger, figures))
+    return WholeRun(
+        stages=tuple(needs), rows=_dataset_rows(ledger, problems), notes=reading.notes(groups)
+    )
 
 
-def groups_of(config: Config, ledger: Ledger) -> list[Group]:
-    """The selection groups that the preview shows, each as large as in the whole run."""
-    read = counts_by_task(ledger, "problems")
-    shown: dict[str, Counter[str]] = {}
-    is_judged: dict[str, bool] = {}
-    for receipt in ledger.committed("problems"):
-        task = task_of(receipt)
-        shown.setdefault(task, Counter())[receipt.group] += receipt.counts["accepted"]
-        is_judged[receipt.group] = bool(is_judged.get(receipt.group) or receipt.counts.get("open"))
-    sizes: Counter[str] = Counter()
-    for name, counts in read.items():
-        accepted = _num_rows(config, counts) * counts.accepted / max(1, counts.input)
-        for group, num in shown[name].items():
-            sizes[group] += round(accepted * num / max(1, counts.accepted))
-    found = {group: num for group, num in sizes.items() if num}
-    return [
-        Group(name=group, num_problems=num, num_groups=len(found), is_judged=is_judged[group])
-        for group, num in found.items()
-    ]
-
-
-def _num_rows(config: Config, counts: TaskCounts) -> int:
-    """The rows of a task that the whole run reads."""
-    task = next(each for each in config.tasks if each.name == counts.task)
-    total = counts.input + counts.passed_over
-    if task.rows_per_task is None or task.format in MIXTURES:
-        return total
-    return min(total, task.rows_per_task)
-
-
-def _problems(config: Config, ledger: Ledger) -> Expected:
-    """The problems of the whole run: rows that are accepted."""
-    parts = []
-    for counts in counts_by_task(ledger, "problems").values():
-        share = counts.accepted / max(1, counts.input)
-        low, high = wilson_interval(share, counts.input)
-        num_rows = _num_rows(config, counts)
-        if num_rows == counts.input:  # all of them were read
-            low = high = share
-        parts.append(Expected(value=share, low=low, high=high).times(num_rows))
-    return _sum(parts)
-
-
-def _scored(rule: Rule, ledger: Ledger, groups: list[Group]) -> dict[str, Expected] | None:
-    """Strategy -> answers under it; None if nothing is scored."""
-    if not rule.needs_scores:
-        return None
+def _scored(rule: Rule, ledger: Ledger, groups: list[Group], sizes: Sizes) -> _Asked:
+    """The answers that are scored."""
     races = RaceFutures(
         Races(run_dir=ledger.run_dir, groups=tuple(groups), rule=rule, committed=())
     )
     scores: dict[str, list[StudentScore]] = {group.name: [] for group in groups}
-    stage = "judgements" if ledger.committed("judgements") else "scores"
-    for receipt in ledger.committed(stage) or ledger.committed("scores"):
+    for receipt in ledger.committed("scores"):
         if receipt.group in scores:
-            rows = read_records(ledger.run_dir, receipt.accepted, StudentScore)
-            scores[receipt.group] += rows
+            scores[receipt.group] += read_records(ledger.run_dir, receipt.accepted, StudentScore)
     for group, rows in scores.items():
         if rows:
             races.begin(group, rows)
-    drawn = races.futures(np.random.default_rng(rule.run_seed), FUTURES)
-    if not drawn:
-        return {name: _exactly(0.0) for name in rule.strategies}
-    totals: dict[str, list[float]] = {}
-    for future in drawn:
-        cells: Counter[str] = Counter()
-        for blocks in future.races:
-            for block in blocks:
-                for name, (num, _) in block.items():
-                    cells[name] += num / future.share  # type: ignore[assignment]
-        for name in (*rule.strategies, "cautious"):
-            totals.setdefault(name, []).append(float(cells[name]))
-    return {name: _spread(values) for name, values in totals.items() if max(values)}
+    names = (*rule.strategies, CAUTIOUS) if rule.cautious_arm else rule.strategies
+    cells: dict[str, list[float]] = {name: [] for name in names}
+    weighted: dict[str, list[float]] = {name: [] for name in names}
+    for future in races.futures(np.random.default_rng(rule.run_seed), FUTURES):
+        blocks = [block for race in future.races for block in race]
+        for name in names:
+            found = [block[name] for block in blocks if name in block]
+            cells[name].append(sum(num for num, _ in found) / future.share)
+            weighted[name].append(sum(weight for _, weight in found) / future.share)
+    prompts = {
+        group: [float(score.num_prompt_tokens) for score in rows] for group, rows in scores.items()
+    }
+    return _Asked(
+        rows={name: spread(values) for name, values in cells.items()},
+        weighted={name: spread(values) for name, values in weighted.items()},
+        prompts=_relative_length(prompts, sizes),
+    )
+
+
+def _taught(ledger: Ledger, problems: Expected, sizes: Sizes) -> _Asked:
+    """The problems that are taught."""
+    made: dict[str, list[float]] = {}
+    prompts: dict[str, list[float]] = {}
+    for receipt in ledger.committed("rationales"):
+        entries = [receipt.accepted, *([receipt.refused] if receipt.refused else [])]
+        for entry in entries:
+            for row in read_records(ledger.run_dir, entry, Rationale):
+                made.setdefault(receipt.group, []).append(row.num_completion_tokens)
+                prompts.setdefault(receipt.group, []).append(row.num_prompt_tokens)
+    return _Asked(
+        rows={"": problems},
+        weighted={"": problems.times(_relative_length(made, sizes))},
+        prompts=_relative_length(prompts, sizes),
+    )
+
+
+def _relative_length(tokens: Mapping[str, Sequence[float]], sizes: Sizes) -> float:
+    """The mean of tokens over a whole run, whose groups have these sizes, over the preview's."""
+    every = [num for each in tokens.values() for num in each]
+    shown = {group: each for group, each in tokens.items() if each and sizes.get(group)}
+    num_problems = sum(sizes[group] for group in shown)
+    if not shown or not sum(every):
+        return 1.0
+    mean = sum(sizes[group] * sum(each) / len(each) for group, each in shown.items())
+    mean /= num_problems
+    return mean / (sum(every) / len(every))
 
 
 def _needs(
-    stage: str,
-    rows: Mapping[str, Expected],
-    ledger: Ledger,
-    figures: Mapping[str, EngineFigures],
+    stage: str, asked: _Asked, ledger: Ledger, figures: Mapping[str, EngineFigures]
 ) -> StageNeeds:
-    """What so many rows take; "" stands for all strategies that the preview shows."""
+    """What so many rows take."""
     engines = [each for each in figures.values() if each.stage == stage]
     answered: Counter[str] = Counter()
     for each in engines:
         answered.update(each.rows)
-    prompt = {name: _per_row(engines, name, answered, "prompt_tokens") for name in (*rows, "")}
-    made = {name: _per_row(engines, name, answered, "completion_tokens") for name in (*rows, "")}
-    prompt_tokens = _sum([num.times(prompt[name]) for name, num in rows.items()])
-    generated = _sum([num.times(made[name]) for name, num in rows.items()])
+    prompt_tokens = total(
+        [
+            num.times(asked.prompts * _per_row(engines, name, answered, "prompt_tokens"))
+            for name, num in asked.rows.items()
+        ]
+    )
+    generated = total(
+        [
+            num.times(_per_row(engines, name, answered, "completion_tokens"))
+            for name, num in asked.weighted.items()
+        ]
+    )
     busy = sum(each.busy_seconds for each in engines)
     per_token = busy / max(1, sum(each.generated_tokens for each in engines))
     receipts = ledger.committed(stage)
     stored = sum(entry.bytes for receipt in receipts for entry in receipt.files)
-    total = _sum(list(rows.values()))
+    rows = total(list(asked.rows.values()))
     return StageNeeds(
         stage=stage,
-        rows=total,
+        rows=rows,
         prompt_tokens=prompt_tokens,
         generated_tokens=generated,
         engine_seconds=generated.times(per_token),
-        num_bytes=stored / max(1, answered.total()) * total.value,
+        num_bytes=stored / max(1, answered.total()) * rows.value,
     )
 
 
@@ -211,18 +223,3 @@ def _dataset_rows(ledger: Ledger, problems: Expected) -> Expected:
         low=low * scale * problems.low,
         high=high * scale * problems.high,
     )
-
-
-def _exactly(value: float) -> Expected:
-    return Expected(value=value, low=value, high=value)
-
-
-def _spread(values: list[float]) -> Expected:
-    low, high = np.quantile(values, (0.05, 0.95))
-    return Expected(value=float(np.mean(values)), low=float(low), high=float(high))
-
-
-def _sum(parts: list[Expected]) -> Expected:
-    """The sum of numbers that are high together: strategies of races that are long."""
-    fields = [field.name for field in dataclasses.fields(Expected)]
-    return Expected(**{name: sum(getattr(part, name) for part in parts) for name in fields})

@@ -39,6 +39,7 @@ from ray_jobs.engines.figures import CountedEngine, FiguresWriter
 from ray_jobs.engines.logs import EngineLog
 from ray_jobs.engines.orphans import guard, tell_it_is_up
 from ray_jobs.engines.own_process import EnginePlace, free_cores, settled_place
+from ray_jobs.engines.ray_metrics import RayMetrics
 from ray_jobs.engines.versions import (
     GPU,
     Versions,
@@ -75,9 +76,9 @@ class EngineActor:
     ) -> None:
         log.begin()
         self._place = settled_place()
+        figures = dataclasses.replace(figures, node=self._place.node)
         self._figures = FiguresWriter(
-            figures_path(run_dir, log.path.stem, log.start),
-            dataclasses.replace(figures, node=self._place.node),
+            *(figures_path(run_dir, log.path.stem, log.start), figures, RayMetrics(figures).publish)
         )
         # Before its first answer: an engine on a GPU makes more than the usual children grade.
         allow_children(free_cores(self._place))

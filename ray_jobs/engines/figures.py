@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from orca2_gen.records import Completion
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures, write_figures
 
 R = TypeVar("R")
+_ASKED: ContextVar[list[Request] | None] = ContextVar("asked", default=None)
+"""The requests of the row that the current task answers."""
 
 WRITE_SECONDS = 5.0
 """Seconds between two writings of an engine's figures."""
@@ -31,6 +34,8 @@ class CountedEngine:
         self._busy_seconds, self._since = 0.0, 0.0
 
     async def generate(self, request: Request) -> Completion:
+        if (requests := _ASKED.get()) is not None:
+            requests.append(request)
         asked = self._clock()
         if not self._num_open:
             self._since = asked
@@ -61,9 +66,14 @@ class CountedEngine:
         return dict(self._answers)
 
     async def counted(self, strategy: str, row: Awaitable[R]) -> R:
-        """The row, counted once it is answered."""
+        """The row, counted once it is answered, if any request was made for it.
+
+        It has to be awaited in a task of its own, as `asyncio.gather` does.
+        """
+        asked: list[Request] = []
+        _ASKED.set(asked)
         made = await row
-        self._rows[strategy] += 1
+        self._rows[strategy] += bool(asked)
         return made
 
     @property
@@ -105,14 +115,20 @@ class FiguresWriter:
     Whatever blocks the event loop keeps no thread from writing, and a slow file system no request.
     """
 
-    def __init__(self, path: Path, figures: EngineFigures) -> None:
+    def __init__(
+        self,
+        path: Path,
+        figures: EngineFigures,
+        publish: Callable[[EngineFigures], None] = lambda figures: None,
+    ) -> None:
         """Writes them for the first time: the engine has its devices and loads.
 
         Args:
             path: their file.
             figures: what does not change.
+            publish: function that hands them on, as often as they are written.
         """
-        self._path, self._figures = path, figures
+        self._path, self._figures, self._publish = path, figures, publish
         self._began = time.monotonic()
         self._counted: CountedEngine | None = None
         self._ended = threading.Event()
@@ -152,6 +168,7 @@ class FiguresWriter:
 
     def _write_on(self) -> None:
         while not self._ended.is_set():
-            write_figures(self._path, self.now())
+            write_figures(self._path, now := self.now())
+            self._publish(now)
             self._ended.wait(WRITE_SECONDS)
         write_figures(self._path, dataclasses.replace(self.now(), has_ended=True))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.console import progress
-from orca2_gen.console.progress import StageProgress, show_stage
+from orca2_gen.console.progress import show_stage
+from orca2_gen.console.stage import StageProgress
 from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
-from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.engine_figures import (
     Answers,
     EngineFigures,
@@ -53,6 +53,7 @@ def test_a_stage_without_a_terminal_is_never_silent_for_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "FIGURE_SECONDS", 0.02)
     earlier = EngineFigures(start="old", stage="scores", model="m", replica=0, node="h")
     write_figures(figures_path(tmp_path, "m-0", "old"), earlier)
     said = ""
@@ -86,7 +87,7 @@ def test_a_stage_without_engines_says_nothing_of_them(tmp_path: Path) -> None:
 def test_a_file_system_that_hangs_or_fails_keeps_no_stage_from_ending(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError | None
 ) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "FIGURE_SECONDS", 0.01)
     monkeypatch.setattr(progress, "_JOIN_SECONDS", 0.1)
     hanging, reached = threading.Event(), threading.Event()
 
@@ -157,11 +158,11 @@ def test_the_time_left_of_engines_is_told_with_its_interval_and_goes_down(
     assert "left" not in stage.line()
 
 
-def test_a_block_that_cannot_be_read_ends_no_progress(tmp_path: Path) -> None:
+def test_an_estimate_that_fails_is_the_last_and_ends_no_progress(tmp_path: Path) -> None:
     group = Group(name="g", num_problems=10, num_groups=1)
     races = Races(run_dir=tmp_path, groups=(group,), rule=RULE, committed=())
     stage = StageProgress(stage="scores", amount=races, run_dir=tmp_path)
-    entry = FileEntry(path="scores/absent.arrow", rows=1, bytes=1, sha256="0")
-    stage.advance(dataclasses.replace(receipt(input=4), files=(entry,), group="g"))
+    stage.advance(dataclasses.replace(receipt(input=4), group="a group of nobody"))
     stage.look()
     assert stage.seconds_left is None and stage.line().startswith("scores: 1 units, 4 rows")
+    stage.look()

@@ -15,7 +15,7 @@ BLOCKS = st.lists(
 )
 
 
-@given(BLOCKS, st.floats(10, 1e4), st.floats(0, 100), st.floats(1, 2000) | st.just(math.inf))
+@given(BLOCKS, st.floats(10, 1e4), st.floats(0, 100), st.floats(0, 2000) | st.just(math.inf))
 def test_races_take_at_least_the_speed_and_the_longest_chain(
     races: list[list[tuple[float, float]]], speed: float, longest: float, sequences: float
 ) -> None:

@@ -136,13 +136,9 @@ def test_a_judged_group_is_scored_to_its_end(tmp_path: Path) -> None:
     assert future.races == [[dict.fromkeys((*RULE.strategies, "cautious"), (left, left))]]
 
 
-def test_a_run_that_goes_on_begins_with_the_blocks_that_are_committed(tmp_path: Path) -> None:
-    receipts = raced(tmp_path, group("g"), {"a": 0.6, "b": 0.5}, 4)
-    races = Races(
-        run_dir=tmp_path, groups=(group("g"),), rule=RULE, committed=tuple(reversed(receipts))
-    )
-    drawn = [
-        each.futures(np.random.default_rng(3), 5)
-        for each in (RaceFutures(races), futures_of(tmp_path, [group("g")], receipts))
-    ]
-    assert [f.races for f in drawn[0]] == [f.races for f in drawn[1]]
+def test_a_block_that_cannot_be_read_leaves_its_race_as_far_as_it_has_come(tmp_path: Path) -> None:
+    receipts = raced(tmp_path, group("g"), {"a": 0.6, "b": 0.55, "c": 0.5}, 30)
+    (tmp_path / receipts[1].accepted.path).unlink()
+    futures = futures_of(tmp_path, [group("g")], receipts)
+    [future] = futures.futures(np.random.default_rng(0), 1)
+    assert future.races == []

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orca2_gen.foresight.amounts import KnownUnits, UnitRows
+from orca2_gen.foresight import seconds
+from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
 from orca2_gen.foresight.seconds import FEWEST_ROWS, Foresight, Foretold
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures
 from orca2_gen.run_directory.units import Receipt
+from tests.foresight.rules import RULE
+from tests.foresight.test_races import group, raced
 
 
 def figures(start: str, rows: int, tokens_per_row: int, up: float | None = 0.0) -> EngineFigures:
@@ -89,3 +95,52 @@ def test_an_engine_that_died_makes_the_stage_longer() -> None:
     after = foresight.foretell()
     assert before is not None and after is not None
     assert after.seconds == pytest.approx(2 * before.seconds, rel=0.05)
+
+
+def test_rows_that_died_with_their_engine_are_still_to_be_done() -> None:
+    """Two engines have answered 100 rows each of units that are not committed; one dies."""
+    units = {str(place): UnitRows(num=500, strategy="a") for place in range(10)}
+    foresight = Foresight(KnownUnits(units=units))
+    for now in (0.0, 10.0, 20.0):
+        engines = [figures(name, int(5 * now) + 1, 10) for name in ("s", "t")]
+        foresight.look(now, {each.start: each for each in engines}, engines)
+    foresight.look(20.0, {each.start: each for each in engines}, engines[:1])
+    told = foresight.foretell()
+    assert told is not None
+    # One engine answers 5 rows a second, and about 100 of 5,000 are there.
+    assert told.seconds == pytest.approx((5000 - 101) / 5, rel=0.05)
+
+
+def test_a_race_of_engines_that_do_not_tell_their_batches_is_foretold(tmp_path: Path) -> None:
+    """A scripted engine has many requests open and none running."""
+    groups = (group("g", 2), group("h", 2))
+    receipts = raced(tmp_path, groups[0], {"a": 0.6, "b": 0.5}, 2)
+    races = Races(run_dir=tmp_path, groups=groups, rule=RULE, committed=())
+    foresight = Foresight(races)
+    for receipt in receipts:
+        foresight.add(receipt)
+    for now in (0.0, 10.0, 20.0):
+        engine = dataclasses.replace(figures("s", int(4 * now) + 1, 10), num_open=50)
+        foresight.look(now, {"s": engine}, [engine])
+    told = foresight.foretell()
+    assert told is not None and 0 < told.low <= told.seconds <= told.high < 1000
+
+
+def test_a_run_that_goes_on_tells_nothing_before_it_has_read_all_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seconds, "BLOCKS_AT_ONCE", 2)
+    each = group("g")
+    receipts = raced(tmp_path, each, {"a": 0.6, "b": 0.55, "c": 0.5}, 5)
+    races = Races(
+        run_dir=tmp_path, groups=(each,), rule=RULE, committed=tuple(reversed(receipts[:4]))
+    )
+    foresight = Foresight(races)
+    foresight.add(receipts[4])
+    seen = []
+    for look in range(4):
+        engine = figures("s", 40 * look + 1, 10)
+        foresight.look(10.0 * look, {"s": engine}, [engine])
+        seen.append(foresight.foretell() is not None)
+    assert not foresight.is_reading
+    assert seen == [False, False, True, True]

@@ -10,7 +10,8 @@ import pytest
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.preview.config import preview_config
-from orca2_gen.preview.whole_run import StageNeeds, groups_of, whole_run
+from orca2_gen.preview.reading import Reading
+from orca2_gen.preview.whole_run import StageNeeds, WholeRun, whole_run
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.engine_figures import read_figures
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
@@ -21,26 +22,23 @@ from tests.conftest import FinishedRun, quiet, rule_of, write_run_config
 class Previewed:
     config: Config
     ledger: Ledger
-    needs: dict[str, StageNeeds]
-    low: float
-    high: float
+    found: WholeRun
+
+    @property
+    def needs(self) -> dict[str, StageNeeds]:
+        return {each.stage: each for each in self.found.stages}
 
 
 def previewed(config: Config, run_dir: Path, num_rows: int) -> Previewed:
     from ray_jobs.pipeline import run_all
     from ray_jobs.run import open_run
 
-    with open_run(preview_config(config, num_rows, str(run_dir)), quiet) as run:
+    small = preview_config(config.model_copy(update={"run_dir": str(run_dir)}), num_rows)
+    with open_run(small, quiet) as run:
         run_all(run)
     ledger = read_ledger(run_dir)
-    needs, rows = whole_run(config, rule_of(config), ledger, read_figures(run_dir))
-    return Previewed(
-        config=config,
-        ledger=ledger,
-        needs={each.stage: each for each in needs},
-        low=rows.low,
-        high=rows.high,
-    )
+    found = whole_run(config, rule_of(config), ledger, read_figures(run_dir), num_rows)
+    return Previewed(config=config, ledger=ledger, found=found)
 
 
 @pytest.fixture(scope="module")
@@ -62,37 +60,56 @@ def test_a_preview_scores_every_strategy_on_a_few_problems_of_each_task(small: P
     assert (small.ledger.run_dir / "dataset" / "manifest.json").is_file()
 
 
-def test_the_whole_run_has_the_problems_and_rows_that_its_preview_tells(
+def test_the_whole_run_takes_and_gives_what_its_preview_tells(
     small: Previewed, undisturbed: FinishedRun
 ) -> None:
     whole = read_ledger(undisturbed.run_dir)
-    names = {group.name for group in groups_of(small.config, small.ledger)}
-    assert names == {receipt.group for receipt in whole.committed("problems")}
     rows_made = sum(receipt.counts["accepted"] for receipt in whole.committed("examples"))
-    assert small.low <= rows_made <= small.high
+    assert small.found.rows.low <= rows_made <= small.found.rows.high
     scored = len(committed_rows(whole, "scores", StudentScore))
     # The races end sooner or later than is likely, but never after the grid.
     assert scored <= small.needs["scores"].rows.high <= 24 * 6
     assert small.needs["scores"].rows.value == pytest.approx(scored, rel=0.35)
     taught = sum(receipt.taken_in for receipt in whole.committed("rationales"))
     assert small.needs["rationales"].rows.low <= taught <= small.needs["rationales"].rows.high
+    assert small.found.notes == ()
 
 
-def test_a_full_grid_takes_exactly_the_answers_that_its_preview_tells(
+def test_a_full_grid_takes_the_answers_and_tokens_that_its_preview_tells(
     chatml_dir: Path, tmp_path: Path, local_ray: None
 ) -> None:
-    selection = 'method = "full_grid"'
-    config = load_config(write_run_config(tmp_path, chatml_dir, selection=selection))
-    few = previewed(config, tmp_path / "preview", 3)
-    scored = few.needs["scores"]
-    groups = groups_of(config, few.ledger)
-    assert len(groups) == 2
-    expected = sum(min(12, group.num_problems) for group in groups) * 6
-    assert scored.rows.value == scored.rows.low == scored.rows.high == expected
-    tokens = [s.num_completion_tokens for s in committed_rows(few.ledger, "scores", StudentScore)]
-    assert scored.generated_tokens.value == pytest.approx(
-        expected * sum(tokens) / len(tokens), rel=0.5
+    from ray_jobs.pipeline import read_tasks, score_student
+    from ray_jobs.run import open_run
+
+    sections = """
+cautious_arm = true
+method = "full_grid"
+"""
+    config = load_config(write_run_config(tmp_path, chatml_dir, selection=sections))
+    few = previewed(config, tmp_path / "preview", 6)
+    with open_run(config, quiet) as run:
+        read_tasks(run)
+        score_student(run)
+        scores = committed_rows(run.ledger, "scores", StudentScore)
+    told = few.needs["scores"]
+    assert told.rows.value == told.rows.low == told.rows.high == len(scores)
+    assert told.generated_tokens.value == pytest.approx(
+        sum(score.num_completion_tokens for score in scores), rel=0.25
     )
+    assert told.prompt_tokens.value == pytest.approx(
+        sum(score.num_prompt_tokens for score in scores), rel=0.1
+    )
+
+
+def test_a_sample_of_the_whole_run_is_counted(
+    chatml_dir: Path, tmp_path: Path, local_ray: None
+) -> None:
+    file = write_run_config(tmp_path, chatml_dir, selection='method = "full_grid"')
+    config = load_config(file, ["tasks.1.rows_per_task=5", "tasks.0.rows_per_category=2"])
+    few = previewed(config, tmp_path / "preview", 3)
+    reading = Reading(config=config, ledger=few.ledger, num_rows=3)
+    assert {g.name: g.num_problems for g in reading.groups()}["letters"] == 5
+    assert few.found.notes == ("rows_per_category of sums is not counted",)
 
 
 def test_a_policy_without_scores_needs_no_scores(

@@ -63,6 +63,18 @@ def test_the_token_of_a_local_cluster_is_read_only_by_its_owner(tmp_path: Path, 
         assert path.read_text() not in done.stdout + done.stderr
 
 
+def test_ray_prints_no_remark_of_its_own_when_it_starts(tmp_path: Path) -> None:
+    environment = {name: os.environ[name] for name in os.environ if "RAY" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", START],
+        cwd=ROOT,
+        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("up\n", "")
+
+
 @pytest.mark.parametrize(
     ("given", "is_written"),
     [

@@ -112,3 +112,21 @@ def test_figures_are_written_when_an_engine_loads_again_and_again_and_when_it_en
     assert up.generated_tokens == 11 and up.gpu == "H200" and up.seconds >= loading.seconds
     writer.end()
     assert read_figures(tmp_path)["a1"].has_ended
+
+
+def test_a_row_counts_once_it_is_answered_and_only_if_an_engine_was_asked() -> None:
+    async def work() -> CountedEngine:
+        engine = CountedEngine(Waiting())
+        engine.close()
+
+        async def row(*names: str) -> int:
+            await asyncio.gather(*(engine.generate(request("a", name)) for name in names))
+            return len(names)
+
+        made = await asyncio.gather(
+            *(engine.counted("a", row(*names)) for names in (("p", "q"), (), ("r",)))
+        )
+        assert made == [2, 0, 1]
+        return engine
+
+    assert asyncio.run(work()).rows == {"a": 2}
