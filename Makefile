@@ -15,7 +15,7 @@ DONE := .venv/.setup-$(EXTRA)
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-all chaos lint docs ablations bench clean
+.PHONY: setup wheelhouse demo test test-all chaos lint docs ablations bench clean
 
 setup: $(DONE)
 
@@ -37,6 +37,17 @@ endif
 	$(BIN)/python -c "import vllm" || \
 	    { echo "error: vllm cannot be imported; the last line above names the system library or package it lacks" >&2; exit 1; }
 	touch $(DONE)
+
+# All packages as wheels, for hosts of this Python and platform that reach no index. There,
+# PIP_NO_INDEX=1 PIP_FIND_LINKS=<the directory> make setup.
+WHEELHOUSE ?= wheelhouse
+wheelhouse:
+ifeq ($(EXTRA),cpu)
+	$(PYTHON) -m pip wheel -q --no-deps --retries 1 -w $(WHEELHOUSE) --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu" || \
+	    $(PYTHON) -m pip wheel -q --no-deps -w $(WHEELHOUSE) "$(TORCH)"
+endif
+	$(PYTHON) -m pip wheel -q --find-links $(WHEELHOUSE) -w $(WHEELHOUSE) -c constraints.txt -c constraints-$(EXTRA).txt \
+	    ".[$(EXTRA),dev]" "setuptools>=77"
 
 demo: $(DONE)
 	$(BIN)/orca2 demo

@@ -1,6 +1,6 @@
 """`orca2`, one sub-command per stage.
 
-Only this file and files in commands/ reach ray_jobs and train,
+Only this file, notebook.py and files in commands/ reach ray_jobs and train,
 inside their functions.
 
 Exit codes: 0 done; 1 stopped by a failure, resumable; 2 usage or config; 3 too many rejections; 75

@@ -11,18 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from orca2_gen.notebook import load_run, rows
 from orca2_gen.strategies import load_strategies
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def printed(name: str) -> str:
-    """What the command in an example's docstring prints, for the run that the tests keep."""
+def printed(name: str, run_dir: Path | None = None) -> str:
+    """What the command in an example's docstring prints, for the run that the tests keep.
+
+    Args:
+        name: name of the example.
+        run_dir: directory of a run that it makes.
+    """
     docstring = ast.get_docstring(ast.parse((ROOT / "examples" / name).read_text()))
     found = re.search(r"\.venv/bin/python (.+)", docstring or "")
     assert found, f"{name} does not say how it is run"
     arguments = found[1].replace("RUN", "tests/older_run/RUN").split()
+    arguments = [str(run_dir) if each == "runs/notebook" else each for each in arguments]
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -52,3 +59,16 @@ def test_a_finished_dataset_is_read() -> None:
     shown = printed("read_dataset.py")
     assert "step_by_step: 35 rows" in shown
     assert "SYSTEM" in shown and "ASSISTANT" in shown and "tokens to learn" in shown
+
+
+def test_a_notebook_runs_a_config_and_shows_choices_rows_and_scores(tmp_path: Path) -> None:
+    shown = printed("notebook.py", tmp_path / "run")
+    assert re.search(r"^64 rows$", shown, re.MULTILINE)
+    assert re.search(r"^gsm8k: \w+, of \{'direct_answer': 0\.\d+", shown, re.MULTILINE)
+    assert "SYSTEM" in shown and load_strategies(None).cautious_message in shown
+    assert "384 scores, the first ('gsm8k', '" in shown
+
+
+def test_a_stage_that_does_not_exist_is_one_line() -> None:
+    with pytest.raises(ValueError, match="'score' is no stage; expected one of problems, scores"):
+        rows(load_run(ROOT / "tests/older_run/RUN"), "score")
