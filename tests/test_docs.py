@@ -9,6 +9,7 @@ reader's own.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from orca2_gen.cli import cli
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-ELSEWHERE = {"runs", "models", "data", "wheels", ".venv"}
+ELSEWHERE = {"runs", "models", "data", "wheelhouse", ".venv"}
 SUFFIXES = (".py", ".toml", ".md", ".yaml", ".jsonl", ".json", ".txt")
 FENCE = re.compile(r"^( *)```\w*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:(?!\n\n)[^`])+)`(?!`)")
@@ -143,3 +144,26 @@ def test_what_exists_or_is_the_readers_own_is_no_fault() -> None:
 `tests/faults/*.py` `torchrun --nproc-per-node 8 -m train.sft CONFIG` `make setup EXTRA=gpu`
 """
     assert faults(text) == []
+
+
+def messages() -> set[str]:
+    """The texts in the source, with `...` in place of what differs."""
+    found = set()
+    for package in ("orca2_gen", "ray_jobs", "train"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [p.value if isinstance(p, ast.Constant) else "..." for p in node.values]
+                    found.add("".join(map(str, parts)))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.add(node.value)
+    return found
+
+
+def test_every_message_that_is_explained_is_one_that_we_print() -> None:
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+    known = messages()
+    assert len(rows) >= 15
+    for row in rows:
+        assert any(row in message for message in known), row
