@@ -11,6 +11,7 @@ from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.selection.decision import wilson_interval
+from orca2_gen.tasks.counts import task_of
 
 MACRO = "all tasks"
 _Z = 1.959964
@@ -28,7 +29,9 @@ class Accuracy:
     """Lower end of the 95% interval; `high` is the upper."""
     high: float
     num: int
-    """Items."""
+    """Items that are answered."""
+    of: int
+    """All items; more than `num` while an evaluation goes on, or where it was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +55,11 @@ Scores = Mapping[str, float]
 
 def evaluations(ledger: Ledger) -> tuple[list[Accuracy], list[Difference]]:
     """Accuracies of each model, and the differences of later ones from the first."""
-    found = _scores(ledger)
+    found, sizes = _scores(ledger), _sizes(ledger)
     accuracies = [
         accuracy
         for (model, message), tasks in found.items()
-        for accuracy in _accuracies(model, message, tasks)
+        for accuracy in _accuracies(model, message, tasks, sizes)
     ]
     models = list(dict.fromkeys(model for model, _ in found))
     differences = [
@@ -69,6 +72,14 @@ def evaluations(ledger: Ledger) -> tuple[list[Accuracy], list[Difference]]:
         )
     ]
     return accuracies, differences
+
+
+def _sizes(ledger: Ledger) -> dict[str, int]:
+    """Task -> its held-out items."""
+    sizes: Counter[str] = Counter()
+    for receipt in ledger.committed("evaluation_problems"):
+        sizes[task_of(receipt)] += receipt.counts["accepted"]
+    return dict(sizes)
 
 
 def _scores(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
@@ -97,7 +108,9 @@ def _scores(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, float]]
     }
 
 
-def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[Accuracy]:
+def _accuracies(
+    model: str, message: str, tasks: Mapping[str, Scores], sizes: Mapping[str, int]
+) -> list[Accuracy]:
     made = []
     for task, scores in sorted(tasks.items()):
         mean = sum(scores.values()) / len(scores)
@@ -111,12 +124,14 @@ def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[A
                 low=low,
                 high=high,
                 num=len(scores),
+                of=max(len(scores), sizes.get(task, 0)),
             )
         )
     # Each task counts alike, so its interval counts by the number of tasks.
     mean = sum(each.mean for each in made) / len(made)
     low = math.sqrt(sum((each.mean - each.low) ** 2 for each in made)) / len(made)
     high = math.sqrt(sum((each.high - each.mean) ** 2 for each in made)) / len(made)
+    num = sum(map(len, tasks.values()))
     made.append(
         Accuracy(
             model=model,
@@ -125,7 +140,8 @@ def _accuracies(model: str, message: str, tasks: Mapping[str, Scores]) -> list[A
             mean=mean,
             low=max(0.0, mean - low),
             high=min(1.0, mean + high),
-            num=sum(map(len, tasks.values())),
+            num=num,
+            of=max(num, sum(sizes.values())),
         )
     )
     return made

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orca2_gen.records import StudentScore
+from orca2_gen.records import Problem, StudentScore
 from orca2_gen.report.evaluations import MACRO, evaluations
-from orca2_gen.run_directory.ledger import Ledger, read_ledger
+from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.run_directory.units import UnitName, write_unit
 from tests.conftest import FinishedRun
 
@@ -38,8 +38,6 @@ def evaluated(run_dir: Path, sample: StudentScore, **models: dict[str, list[floa
 
 @pytest.fixture(scope="module")
 def sample(undisturbed: FinishedRun) -> StudentScore:
-    from orca2_gen.run_directory.ledger import committed_rows
-
     return committed_rows(read_ledger(undisturbed.run_dir), "scores", StudentScore)[0]
 
 
@@ -100,3 +98,20 @@ def test_a_run_without_evaluation_has_none(undisturbed: FinishedRun) -> None:
     ledger = read_ledger(undisturbed.run_dir)
     if not ledger.committed("evaluation"):
         assert evaluations(ledger) == ([], [])
+
+
+def test_an_evaluation_that_is_not_done_says_of_how_many_items(
+    tmp_path: Path, sample: StudentScore, undisturbed: FinishedRun
+) -> None:
+    ledger = evaluated(tmp_path, sample, before={"a": [1.0, 0.0], "b": [1.0]})
+    problem = committed_rows(read_ledger(undisturbed.run_dir), "problems", Problem)[0]
+    for task, num in (("a", 5), ("b", 1), ("c", 3)):
+        rows = [dataclasses.replace(problem, problem_id=f"{task}/test/{n}") for n in range(num)]
+        name = UnitName(stage="evaluation_problems", stage_key="k", unit=f"{task}-000000")
+        ledger.commit([write_unit(tmp_path, name, rows, Problem)])
+    accuracies, _ = evaluations(ledger)
+    assert {each.task: (each.num, each.of) for each in accuracies} == {
+        "a": (2, 5),
+        "b": (1, 1),
+        f"{MACRO} (2)": (3, 9),
+    }
