@@ -239,6 +239,7 @@ def evaluate(
 
     def stages(run: Run) -> None:
         printing.print_table(evaluation_table({label: score_model(run, label, model)}))
+        printing.print_evaluations(run.ledger)
 
     label = "student" if model is None else model.name
     config = load_config(config_file, overrides)

@@ -29,6 +29,17 @@ def print_table(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 130).print(table)
 
 
+def print_evaluations(ledger: Ledger) -> None:
+    """Prints the accuracies of all models that a run has evaluated, and how they differ."""
+    from orca2_gen.console.evaluations import accuracies_table, differences_table
+    from orca2_gen.report.evaluations import evaluations
+
+    accuracies, differences = evaluations(ledger)
+    print_table(accuracies_table(accuracies))
+    if differences:
+        print_table(differences_table(differences))
+
+
 def print_cost(ledger: Ledger, *, with_strategies: bool = False) -> None:
     """Prints what the engines of a run cost, as far as they told."""
     from orca2_gen.console.tables import cost_table, strategy_cost_table

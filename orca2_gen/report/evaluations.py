@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orca2_gen.records import StudentScore
-from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.selection.decision import wilson_interval
 from orca2_gen.tasks.counts import task_of
@@ -32,6 +32,14 @@ class Accuracy:
     """Items that are answered."""
     of: int
     """All items; more than `num` while an evaluation goes on, or where it was stopped."""
+    truncated: float
+    """Share of the answers that ended at their limit of tokens."""
+    unparsed: float
+    """Share of those in which the grader found no answer."""
+    forced: float
+    """Share of those whose verdict rests on a forced ending."""
+    tokens: float
+    """Mean tokens of an answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +57,23 @@ class Difference:
     num: int
 
 
-Scores = Mapping[str, float]
-"""Item -> score."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The answer to one item."""
+
+    score: float
+    outcome: str
+    is_forced: bool
+    tokens: int
+
+
+Answers = Mapping[str, Answer]
+"""Item -> its answer."""
 
 
 def evaluations(ledger: Ledger) -> tuple[list[Accuracy], list[Difference]]:
     """Accuracies of each model, and the differences of later ones from the first."""
-    found, sizes = _scores(ledger), _sizes(ledger)
+    found, sizes = _answers(ledger), _sizes(ledger)
     accuracies = [
         accuracy
         for (model, message), tasks in found.items()
@@ -82,24 +100,26 @@ def _sizes(ledger: Ledger) -> dict[str, int]:
     return dict(sizes)
 
 
-def _scores(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
-    """(model, message) -> task -> item -> score, in the order of the commits.
+def _answers(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, Answer]]]:
+    """(model, message) -> task -> item -> answer, in the order of the commits.
 
     Two models of one name, such as a student before and after it is trained again, are told apart
     by the keys of their units.
     """
-    by_key: dict[tuple[str, str], dict[str, dict[str, dict[str, float]]]] = {}
+    by_key: dict[tuple[str, str], dict[str, dict[str, dict[str, Answer]]]] = {}
     for (stage, unit), receipt in ledger.units.items():
         if stage != "evaluation":
             continue
         label = unit.partition(f"-{receipt.stage_key[:8]}-")[0]
         messages = by_key.setdefault((label, receipt.stage_key[:8]), {})
-        table = read_table(ledger.run_dir, receipt.accepted, StudentScore)
-        columns = (table.column(name).to_pylist() for name in ("strategy", "task", "problem_id"))
-        for message, task, item, score in zip(
-            *columns, table.column("score").to_pylist(), strict=True
-        ):
-            messages.setdefault(message, {}).setdefault(task, {})[item] = score
+        for row in read_records(ledger.run_dir, receipt.accepted, StudentScore):
+            tasks = messages.setdefault(row.strategy, {})
+            tasks.setdefault(row.task, {})[row.problem_id] = Answer(
+                score=row.score,
+                outcome=row.outcome,
+                is_forced=row.is_forced,
+                tokens=row.num_answer_tokens,
+            )
     labels = Counter(label for label, _ in by_key)
     return {
         (label if labels[label] == 1 else f"{label} {key}", message): tasks
@@ -109,12 +129,12 @@ def _scores(ledger: Ledger) -> dict[tuple[str, str], dict[str, dict[str, float]]
 
 
 def _accuracies(
-    model: str, message: str, tasks: Mapping[str, Scores], sizes: Mapping[str, int]
+    model: str, message: str, tasks: Mapping[str, Answers], sizes: Mapping[str, int]
 ) -> list[Accuracy]:
     made = []
-    for task, scores in sorted(tasks.items()):
-        mean = sum(scores.values()) / len(scores)
-        low, high = wilson_interval(mean, len(scores))
+    for task, answers in sorted(tasks.items()):
+        mean = sum(answer.score for answer in answers.values()) / len(answers)
+        low, high = wilson_interval(mean, len(answers))
         made.append(
             Accuracy(
                 model=model,
@@ -123,8 +143,9 @@ def _accuracies(
                 mean=mean,
                 low=low,
                 high=high,
-                num=len(scores),
-                of=max(len(scores), sizes.get(task, 0)),
+                num=len(answers),
+                of=max(len(answers), sizes.get(task, 0)),
+                **_shares(list(answers.values())),
             )
         )
     # Each task counts alike, so its interval counts by the number of tasks.
@@ -142,24 +163,39 @@ def _accuracies(
             high=min(1.0, mean + high),
             num=num,
             of=max(num, sum(sizes.values())),
+            **{
+                name: sum(getattr(each, name) for each in made) / len(made)
+                for name in ("truncated", "unparsed", "forced", "tokens")
+            },
         )
     )
     return made
+
+
+def _shares(answers: Sequence[Answer]) -> dict[str, float]:
+    num = len(answers)
+    outcomes = [answer.outcome for answer in answers]
+    return {
+        "truncated": outcomes.count("truncated") / num,
+        "unparsed": outcomes.count("unparsed") / num,
+        "forced": sum(answer.is_forced for answer in answers) / num,
+        "tokens": sum(answer.tokens for answer in answers) / num,
+    }
 
 
 def _differences(
     first: str,
     second: str,
     message: str,
-    before: Mapping[str, Scores],
-    after: Mapping[str, Scores],
+    before: Mapping[str, Answers],
+    after: Mapping[str, Answers],
 ) -> list[Difference]:
     made, by_task = [], []
     for task in sorted(before.keys() & after.keys()):
         items = before[task].keys() & after[task].keys()
         if not items:
             continue
-        values = [after[task][item] - before[task][item] for item in sorted(items)]
+        values = [after[task][item].score - before[task][item].score for item in sorted(items)]
         by_task.append(values)
         mean, half = _macro([values])
         made.append(_difference(first, second, message, task, mean, half, len(values)))

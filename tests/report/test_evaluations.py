@@ -115,3 +115,26 @@ def test_an_evaluation_that_is_not_done_says_of_how_many_items(
         "b": (1, 1),
         f"{MACRO} (2)": (3, 9),
     }
+
+
+def test_an_accuracy_says_how_its_answers_ended(tmp_path: Path, sample: StudentScore) -> None:
+    ledger = evaluated(tmp_path, sample, before={"a": [1.0, 0.0, 0.0]})
+    rows = [
+        dataclasses.replace(
+            sample,
+            problem_id=f"b/test/{place}",
+            task="b",
+            strategy="cautious",
+            score=0.0,
+            outcome=outcome,
+            num_completion_tokens=10 * (place + 1),
+            ending=(),
+        )
+        for place, outcome in enumerate(("truncated", "truncated", "unparsed", "incorrect"))
+    ]
+    name = UnitName(stage="evaluation", stage_key="0123456789", unit="before-01234567-b-000000")
+    ledger.commit([write_unit(tmp_path, name, rows, StudentScore)])
+    found = {each.task: each for each in evaluations(ledger)[0]}
+    assert (found["b"].truncated, found["b"].unparsed, found["b"].forced) == (0.5, 0.25, 0.0)
+    assert found["b"].tokens == 25.0
+    assert found[f"{MACRO} (2)"].truncated == 0.25
