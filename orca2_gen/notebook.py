@@ -104,8 +104,9 @@ def rows(ledger: Ledger, stage: str = "examples") -> Iterator[Any]:
     """
     if stage not in RECORDS:
         raise ValueError(f"{stage!r} is no stage; expected one of {', '.join(RECORDS)}")
-    return (
-        row
-        for receipt in ledger.committed(stage)
-        for row in read_records(ledger.run_dir, receipt.accepted, RECORDS[stage])
-    )
+    return _rows(ledger, stage, RECORDS[stage])
+
+
+def _rows(ledger: Ledger, stage: str, record: type[Any]) -> Iterator[Any]:
+    for receipt in ledger.committed(stage):
+        yield from read_records(ledger.run_dir, receipt.accepted, record)
