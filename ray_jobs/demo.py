@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from orca2_gen.config.load import load_config
+from orca2_gen.console.fitting import print_table
 from orca2_gen.console.progress import console as progress_console
 from orca2_gen.console.progress import show_stage, shown
 from orca2_gen.console.tables import example_table, outcome_table, selection_table
@@ -37,8 +38,8 @@ def run_demo(overrides: Sequence[str]) -> None:
     )
     with open_run(config, shown(Path(config.run_dir))) as run:
         summary = run_all(run)
-        out.print(selection_table(run.ledger))
-        out.print(outcome_table(run.ledger))
+        print_table(selection_table(run.ledger))
+        print_table(outcome_table(run.ledger))
         out.print(example_table(*_one_example(run)))
         out.print(
             f"{summary.rows} training examples, prompts {summary.prompts}, in {summary.directory}\n"
@@ -59,7 +60,7 @@ def run_demo(overrides: Sequence[str]) -> None:
             for name, value in run.seconds.items()
             if name.startswith("evaluation after")
         }
-    out.print(evaluation_table(scores))
+    print_table(evaluation_table(scores))
     before, after = accuracies(scores["before"]), accuracies(scores["after"])
     seconds["total"] = time.monotonic() - started
     path = write_summary(

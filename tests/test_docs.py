@@ -147,11 +147,15 @@ def test_what_exists_or_is_the_readers_own_is_no_fault() -> None:
 
 
 def messages() -> set[str]:
-    """The texts in the source, with `...` in place of what differs."""
+    """The texts in the source but for docstrings, with `...` in place of what differs."""
     found = set()
     for package in ("orca2_gen", "ray_jobs", "train"):
         for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            said = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+            for node in ast.walk(tree):
+                if id(node) in said:
+                    continue
                 if isinstance(node, ast.JoinedStr):
                     parts = [p.value if isinstance(p, ast.Constant) else "..." for p in node.values]
                     found.add("".join(map(str, parts)))

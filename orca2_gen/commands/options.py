@@ -48,7 +48,7 @@ check_option = click.option(
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of all that run engines."""
+    """The command with the options of those that go on with a run's stages."""
     return check_option(metrics_option(command))
 
 

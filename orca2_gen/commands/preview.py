@@ -45,6 +45,7 @@ def preview(config_file: Path, overrides: tuple[str, ...], rows: int, into: Path
     from ray_jobs.run import open_run
 
     run_dir = into or preview_directory(read_config(config_file, overrides).run_dir)
+    run_dir = run_dir.absolute()
     config = load_config(config_file, (*overrides, f"run_dir={run_dir}"))
     small = preview_config(config, rows)
     inputs = asked_inputs(small)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,10 @@ def print_selections(ledger: Ledger) -> None:
 
 
 def print_table(table: Any) -> None:
-    """Prints a rich table, as wide as the terminal or, in a file, as its columns need."""
-    from rich.console import Console
+    """Prints a rich table that fits the terminal."""
+    from orca2_gen.console.fitting import print_table as print_fitted
 
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
+    print_fitted(table)
 
 
 def print_evaluations(ledger: Ledger) -> None:

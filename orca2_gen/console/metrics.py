@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,6 +27,7 @@ METRICS_FILE = "metrics.jsonl"
 METRICS_SECONDS = 10.0
 """Seconds between two lines of a stage."""
 _LOOPBACK = "127.0.0.1"
+_MOST_LINE_BYTES = 1 << 16
 
 
 class MetricsFile:
@@ -33,21 +35,21 @@ class MetricsFile:
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / METRICS_FILE
-        with suppress(OSError):
-            _cut_to_whole_lines(self._path)
 
     def write(self, progress: StageProgress) -> None:
         """Appends a line about a stage now."""
         line = json.dumps({"time": round(time.time(), 3), **stage_metrics(progress)})
-        with suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with suppress(OSError), _opened(self._path) as file:
+            _cut_to_whole_lines(file)
+            file.write(line.encode() + b"\n")
 
 
 def stage_metrics(progress: StageProgress) -> dict[str, Any]:
     """What is known of a stage now; None where nothing is."""
     living = progress.rates.living(progress.engines)
     up = [each for each in living if each.start_seconds is not None]
-    answers = [answers for each in living for answers in each.answers.values()]
+    every = progress.engines.values()
+    answers = [answers for each in every for answers in each.answers.values()]
     prompt_tokens = sum(each.prompt_tokens for each in answers)
     cached_tokens = sum(each.cached_tokens for each in answers)
     left = progress.seconds_left
@@ -64,7 +66,7 @@ def stage_metrics(progress: StageProgress) -> dict[str, Any]:
         "busy_share": round(progress.busy_share, 4),
         "kv_cache_usage": round(sum(each.cache_usage for each in up) / max(1, len(up)), 4),
         "prefix_hit_share": round(cached_tokens / prompt_tokens, 4) if prompt_tokens else None,
-        "preemptions": sum(each.preemptions for each in living),
+        "preemptions": sum(each.preemptions for each in every),
         "seconds_left": round(left.seconds) if left else None,
         "seconds_left_low": round(left.low) if left else None,
         "seconds_left_high": round(left.high) if left else None,
@@ -119,7 +121,12 @@ _HELP = {
     "tokens_per_second": "Generated tokens per second, lately",
     "busy_share": "Share of the time in which engines had a request, lately",
     "kv_cache_usage": "Share of the KV cache in use",
+    "prefix_hit_share": "Share of the prompt tokens that came from the prefix cache",
+    "preemptions": "Requests that engines of the stage have preempted",
+    "seconds": "Seconds since the stage began",
     "seconds_left": "Estimated seconds until the stage ends",
+    "seconds_left_low": "The same, at least in nineteen of twenty cases",
+    "seconds_left_high": "The same, at most in nineteen of twenty cases",
 }
 
 
@@ -145,14 +152,13 @@ def _counters(progress: StageProgress) -> Iterator[Metric]:
         "Finished requests that ended at their limit of tokens",
         labels=["stage", "strategy", "gen_ai_request_model"],
     )
-    totals: dict[tuple[str, str], list[int]] = {}
+    totals: dict[tuple[str, str, str], list[int]] = {}
     for engine in progress.engines.values():
         for strategy, each in engine.answers.items():
-            sums = totals.setdefault((strategy, engine.model), [0, 0, 0, 0])
+            sums = totals.setdefault((engine.stage, strategy, engine.model), [0, 0, 0, 0])
             found = (each.prompt_tokens, each.completion_tokens, each.requests, each.truncated)
             sums[:] = [before + now for before, now in zip(sums, found, strict=True)]
-    for (strategy, model), (prompt, made, num, num_truncated) in totals.items():
-        labels = [progress.stage, strategy, model]
+    for labels, (prompt, made, num, num_truncated) in totals.items():
         by_token.add_metric([*labels, "input"], prompt)
         by_token.add_metric([*labels, "output"], made)
         requests.add_metric(labels, num)
@@ -160,11 +166,30 @@ def _counters(progress: StageProgress) -> Iterator[Metric]:
     yield from (by_token, requests, truncated)
 
 
-def _cut_to_whole_lines(path: Path) -> None:
-    """Cuts off a last line that a kill has left short: what is appended would go on with it."""
-    with open(path, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        tail = file.seek(max(0, size - (1 << 16)))
-        body = file.read()
-        if not body.endswith(b"\n"):
-            file.truncate(tail + body.rfind(b"\n") + 1)
+def _opened(path: Path) -> BinaryIO:
+    """The file, made if it is absent; no link is followed, and no pipe waited for.
+
+    Raises:
+        OSError: it cannot be written, or is no regular file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no regular file")
+    return os.fdopen(descriptor, "r+b")
+
+
+def _cut_to_whole_lines(file: BinaryIO) -> None:
+    """Goes to the end, after a last line that a kill or a full disk has left short is cut off: what
+    is appended would go on with it.
+    """
+    size = file.seek(0, os.SEEK_END)
+    tail = file.seek(max(0, size - _MOST_LINE_BYTES))
+    body = file.read()
+    if body and not body.endswith(b"\n"):
+        end = tail + body.rfind(b"\n") + 1
+        if end == tail and tail:  # no line of ours is so long
+            raise OSError("the end of the file holds no line")
+        file.truncate(end)
+        file.seek(end)

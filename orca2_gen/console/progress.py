@@ -96,7 +96,9 @@ def _for_programs(progress: StageProgress, page: PrometheusPage | None) -> Itera
     finally:
         if page is not None:
             page.progress = None
-        file.write(progress)
+        last = threading.Thread(target=file.write, args=(progress,), daemon=True)
+        last.start()
+        last.join(_JOIN_SECONDS)  # of a file system that hangs too
 
 
 @contextmanager

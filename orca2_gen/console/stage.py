@@ -80,7 +80,8 @@ class StageProgress:
     def look(self) -> None:
         """Reads what the engines say now. It may take long: file systems hang."""
         if self.run_dir is not None:
-            engines = read_figures(self.run_dir, without=self.earlier)
+            # What cannot be read for a moment is as it was: sums of all engines never fall.
+            engines = {**self.engines, **read_figures(self.run_dir, without=self.earlier)}
             self.rates.add(engines)
             self.engines = engines
             self._foresee()

@@ -173,7 +173,7 @@ class Foresight:
         dead = [
             start
             for start in before - {each.start for each in living}
-            if not figures[start].has_ended
+            if start in figures and not figures[start].has_ended
         ]
         if dead:
             for name, num in self._uncommitted(self._answered).items():

@@ -120,6 +120,8 @@ def _scored(rule: Rule, ledger: Ledger, groups: list[Group], sizes: Sizes) -> _A
     cells: dict[str, list[float]] = {name: [] for name in names}
     weighted: dict[str, list[float]] = {name: [] for name in names}
     for future in races.futures(np.random.default_rng(rule.run_seed), FUTURES):
+        if not future.share:  # with one strategy there is nothing to score
+            continue
         blocks = [block for race in future.races for block in race]
         for name in names:
             found = [block[name] for block in blocks if name in block]

@@ -78,7 +78,7 @@ class EngineActor:
         self._place = settled_place()
         figures = dataclasses.replace(figures, node=self._place.node)
         self._figures = FiguresWriter(
-            *(figures_path(run_dir, log.path.stem, log.start), figures, RayMetrics(figures).publish)
+            *(figures_path(run_dir, log.path.stem, log.start), figures, RayMetrics().publish)
         )
         # Before its first answer: an engine on a GPU makes more than the usual children grade.
         allow_children(free_cores(self._place))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
@@ -169,6 +170,7 @@ class FiguresWriter:
     def _write_on(self) -> None:
         while not self._ended.is_set():
             write_figures(self._path, now := self.now())
-            self._publish(now)
+            with suppress(Exception):  # whatever ails the metrics, the figures go on
+                self._publish(now)
             self._ended.wait(WRITE_SECONDS)
         write_figures(self._path, dataclasses.replace(self.now(), has_ended=True))

@@ -21,33 +21,17 @@ _COUNTERS = {
 
 
 class RayMetrics:
-    """The metrics of one engine."""
+    """The metrics of one engine, declared when they are first published."""
 
-    def __init__(self, figures: EngineFigures) -> None:
-        """Declares them.
-
-        Args:
-            figures: what does not change.
-        """
-        labels = {
-            "stage": figures.stage,
-            "model": figures.model,
-            "replica": str(figures.replica),
-        }
-        self._gauges = {
-            field: Gauge(name, description=text, tag_keys=LABELS)
-            for field, (name, text) in _GAUGES.items()
-        }
-        self._counters = {
-            field: Counter(name, description=text, tag_keys=LABELS)
-            for field, (name, text) in _COUNTERS.items()
-        }
-        for metric in (*self._gauges.values(), *self._counters.values()):
-            metric.set_default_tags(labels)
+    def __init__(self) -> None:
+        self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, Counter] = {}
         self._before = dict.fromkeys(_COUNTERS, 0)
 
     def publish(self, figures: EngineFigures) -> None:
         """Hands on the figures now."""
+        if not self._gauges:
+            self._declare(figures)
         for field, gauge in self._gauges.items():
             gauge.set(getattr(figures, field))
         for field, counter in self._counters.items():
@@ -55,3 +39,12 @@ class RayMetrics:
             if now > self._before[field]:
                 counter.inc(now - self._before[field])
                 self._before[field] = now
+
+    def _declare(self, figures: EngineFigures) -> None:
+        labels = {name: str(getattr(figures, name)) for name in LABELS}
+        for field, (name, text) in _COUNTERS.items():
+            self._counters[field] = Counter(name, description=text, tag_keys=LABELS)
+            self._counters[field].set_default_tags(labels)
+        for field, (name, text) in _GAUGES.items():
+            self._gauges[field] = Gauge(name, description=text, tag_keys=LABELS)
+            self._gauges[field].set_default_tags(labels)

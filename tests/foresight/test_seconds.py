@@ -144,3 +144,12 @@ def test_a_run_that_goes_on_tells_nothing_before_it_has_read_all_blocks(
         seen.append(foresight.foretell() is not None)
     assert not foresight.is_reading
     assert seen == [False, False, True, True]
+
+
+def test_an_engine_whose_figures_cannot_be_read_for_a_moment_ends_no_estimate() -> None:
+    foresight = Foresight(KnownUnits(units={"u": UnitRows(num=10_000)}))
+    for now in (0.0, 10.0, 20.0):
+        engines = [figures(name, int(10 * now) + 1, 10) for name in ("s", "t")]
+        foresight.look(now, {each.start: each for each in engines}, engines)
+    foresight.look(25.0, {"s": engines[0]}, engines[:1])
+    assert foresight.foretell() is not None

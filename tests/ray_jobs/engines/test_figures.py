@@ -100,9 +100,7 @@ def test_figures_are_written_when_an_engine_loads_again_and_again_and_when_it_en
         while time.monotonic() < end:
             found = read_figures(tmp_path).get("a1")
             if found is not None and (
-                change == "begin"
-                or (change == "up" and found.start_seconds is not None)
-                or found.has_ended
+                change == "begin" or (change == "up" and found.num_running) or found.has_ended
             ):
                 return found
             time.sleep(0.01)
