@@ -7,8 +7,9 @@ engines, their speed, and deaths of engines. A race scores the tasks, then a tea
 problems of the tasks. The races are the real ones (orca2_gen/selection), and the figures are those
 that real engines write; engines and time are simulated, second by second, and nobody works ahead of
 a race. The estimate of a stage at a tenth, a quarter and a half of its time is compared with its
-true end: `error` is the estimated duration of the whole stage over the true one, less one. Stages
-of less than a quarter of an hour are left out: engines load for a good part of them.
+true end: `error` is the estimated duration of the whole stage over the true one, less one, and
+infinite where there is no estimate yet. Stages of less than a quarter of an hour are left out:
+engines load for a good part of them.
 
 The last line is one JSON document.
 """
@@ -39,7 +40,8 @@ from orca2_gen.selection.blocks import SURVIVORS, Group, block_unit
 SHARES = (0.1, 0.25, 0.5)
 """Shares of a stage's time at which its end is foretold."""
 GOAL = 0.2
-SHORTEST_SECONDS = 900.0
+SHORTEST = {"15 min": 900.0, "1 h": 3600.0}
+"""Least lengths of stages that are counted together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,8 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with TemporaryDirectory(prefix="orca2-foresight-") as folder:
             for stage, by_share in errors_of(seed, Path(folder)).items():
                 for share, errors in by_share.items():
-                    if errors.total < SHORTEST_SECONDS:
-                        continue
                     found.setdefault((stage, share), []).append(errors)
                     print(
                         seed,
@@ -157,23 +157,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         file=sys.stderr,
                         flush=True,
                     )
-    table = Table(title=f"{chosen.runs} runs", title_justify="left")
-    for column in (
-        "stage",
-        "at",
-        "stages",
-        "within 20 %",
-        "median error",
-        "9 of 10 within",
-        "in interval",
-    ):
+    _print(found, chosen.runs)
+
+
+def _print(found: dict[tuple[str, float], list[Errors]], num_runs: int) -> None:
+    table = Table(title=f"{num_runs} runs", title_justify="left")
+    columns = ("stage", "of at least", "at", "stages", "within 20 %", "median error")
+    for column in (*columns, "9 of 10 within", "in interval"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     figures: dict[str, dict[str, float]] = {}
-    for (stage, share), each in sorted(found.items()):
-        row = _row(each)
-        figures[f"{stage} at {share}"] = row
-        table.add_row(stage, f"{share:.0%}", *(f"{value:g}" for value in row.values()))
-    Console(width=100).print(table)
+    for name, shortest in SHORTEST.items():
+        for (stage, share), each in sorted(found.items()):
+            if counted := [errors for errors in each if errors.total >= shortest]:
+                row = _row(counted)
+                figures[f"{stage} of {name} at {share}"] = row
+                cells = (f"{value:g}" for value in row.values())
+                table.add_row(stage, name, f"{share:.0%}", *cells)
+    Console(width=120).print(table)
     print(json.dumps(figures))
 
 

@@ -13,11 +13,10 @@ def test_the_end_of_scripted_stages_is_foretold(capsys: pytest.CaptureFixture[st
     """Few runs: the figures of many are in docs/measurements.md."""
     foresight.main(["--runs", "4", "--first-seed", "1003"])
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(document) == {
-        f"{stage} at {share}" for stage in ("rationales", "scores") for share in foresight.SHARES
-    }
     for stage in ("rationales", "scores"):
-        half = document[f"{stage} at 0.5"]
+        for share in foresight.SHARES:
+            assert f"{stage} of 15 min at {share}" in document
+        half = document[f"{stage} of 15 min at 0.5"]
         assert math.isfinite(half["nine_of_ten"])
         assert abs(half["median"]) < 0.3
 
