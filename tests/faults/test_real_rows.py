@@ -87,6 +87,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Seen:
         ROWS,
         f"scoring.max_tokens={MAX_TOKENS}",
         f"scoring.retry_max_tokens={MAX_TOKENS}",
+        "scoring.ask_again=none",  # a forced ending would need room after the answer
         f"rationales.max_tokens={MAX_TOKENS}",
         f"evaluation.max_tokens={MAX_TOKENS}",
         "rationales.max_attempts=2",
