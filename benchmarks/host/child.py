@@ -28,7 +28,13 @@ class Notes:
     def __init__(self, task: Task) -> None:
         self._file = Path(task.figures_file)
         self._told: dict[str, Any] = {"figures": {}}
-        self._end = time.monotonic() + task.seconds
+        self._began = time.monotonic()
+        self._end = self._began + task.seconds
+
+    @property
+    def seconds_spent(self) -> float:
+        """Seconds since the step began."""
+        return time.monotonic() - self._began
 
     @property
     def seconds_left(self) -> float:

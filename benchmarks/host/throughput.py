@@ -19,7 +19,7 @@ from benchmarks.throughput.workload import rates
 
 TINY_PROBLEMS = 32
 PEER_SECONDS = 75.0
-"""Seconds for ray.data.llm's two starts and its passes; with fewer left it is not begun."""
+"""Fewest seconds for ray.data.llm's two starts and its passes; with fewer left it is not begun."""
 
 
 def measure(task: Task, notes: Notes) -> None:
@@ -36,7 +36,8 @@ def measure(task: Task, notes: Notes) -> None:
     def note(measured: Measured) -> None:
         notes.add(**_figures(measured))
         peers = "ray_data_llm" in options.against and "ray_data_llm" not in measured.passes
-        if peers and notes.seconds_left < PEER_SECONDS:
+        # Its engines start as often as those of all others before it, and it is slower to begin.
+        if peers and notes.seconds_left < max(PEER_SECONDS, notes.seconds_spent):
             options.against.remove("ray_data_llm")
             notes.say("shortened", "without ray.data.llm, for lack of time")
 

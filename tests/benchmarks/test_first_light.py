@@ -209,7 +209,11 @@ def test_every_step_is_done_on_this_host(tmp_path: Path) -> None:
         assert figures["memory"][f"left_after_{end}"] == {"gpu": None, "shm": 0, "resident": 0}
     assert figures["memory"]["engine"] == "actor"
     for name in ("throughput-small", "throughput-large"):
-        for ratio in ("actor_over_raw", "path_over_raw", "path_over_ray_data_llm"):
+        ratios = ["actor_over_raw", "path_over_raw"]
+        # A host on which it would be cut off leaves the peer out, and says so.
+        if "ray.data.llm" not in document["steps"][name]["reason"]:
+            ratios.append("path_over_ray_data_llm")
+        for ratio in ratios:
             assert 0.1 < figures[name][ratio] < 10
     assert figures["swap"]["phased_swap_seconds"] > 0
     assert figures["swap"]["overlapped_seconds"] > 0
