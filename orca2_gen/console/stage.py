@@ -22,6 +22,8 @@ OTHER_LINES = 8
 """Lines of a terminal that the table of engines leaves: what is taller stays when it should go."""
 FORETELL_SECONDS = 10.0
 """Seconds between two estimates of the time left: races are played on for it."""
+READ_RATIO = 3.0
+"""Times the seconds of reading some blocks until the next are read."""
 FORETELL_RATIO = 20.0
 """Times the seconds of an estimate until the next: the driver has other work."""
 _SURE_UNITS = 3
@@ -97,7 +99,7 @@ class StageProgress:
             self.foretold, self._is_foreseen = None, False
         ended = time.monotonic()
         if self.foresight is not None and self.foresight.is_reading:
-            self._due = ended + (ended - began)
+            self._due = ended + READ_RATIO * (ended - began)
         else:
             self._due = ended + max(FORETELL_SECONDS, FORETELL_RATIO * (ended - began))
 
