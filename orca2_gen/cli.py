@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import click
 from orca2_gen.commands import inspection, options, preflight, printing
 from orca2_gen.commands.cluster import plan, submit
 from orca2_gen.commands.doctor import doctor
+from orca2_gen.commands.evaluation import evaluate, log_samples
 from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.commands.export import export
 from orca2_gen.commands.init import init
@@ -29,12 +30,11 @@ from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.preview import preview
 from orca2_gen.commands.recovery import recover
 from orca2_gen.commands.report import report
+from orca2_gen.commands.running import with_run
 from orca2_gen.commands.status import status
 from orca2_gen.commands.training import train
 from orca2_gen.config.load import load_config
-from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import INTERRUPTED, REJECTED, USAGE, exit_code
-from orca2_gen.records import Role
 
 
 def main() -> None:
@@ -83,7 +83,10 @@ def cli() -> None:
     """Generate Orca 2's cautious-reasoning data: the best strategy for the student, then erased."""
 
 
-OTHERS = (init, status, report, doctor, recover, submit, plan, preview, prepare, export, train)
+OTHERS = (
+    *(init, status, report, doctor, recover, submit, plan, preview, prepare, export, train),
+    *(evaluate, log_samples),
+)
 for command in (*inspection.COMMANDS, *OTHERS):
     cli.add_command(command)
 
@@ -100,7 +103,7 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check:
     from orca2_gen.config.arguments import roles_of_run
     from ray_jobs.pipeline import run_all
 
-    _with_run(config, inputs, _dataset_of(run_all), roles_of_run(config), fork, check=check)
+    with_run(config, inputs, _dataset_of(run_all), roles_of_run(config), fork, check=check)
 
 
 @cli.command()
@@ -122,7 +125,7 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
 
     config = load_config(config_file, overrides)
     inputs = preflight.asked_inputs(config)
-    _with_run(config, inputs, stages, {*scored_roles(config), "judge"}, check=check)
+    with_run(config, inputs, stages, {*scored_roles(config), "judge"}, check=check)
 
 
 @cli.command()
@@ -141,7 +144,7 @@ def teach(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
         return build_dataset(run)
 
     config = load_config(config_file, overrides)
-    _with_run(config, preflight.asked_inputs(config), _dataset_of(stages), {"teacher"}, check=check)
+    with_run(config, preflight.asked_inputs(config), _dataset_of(stages), {"teacher"}, check=check)
 
 
 @cli.command()
@@ -179,7 +182,7 @@ def synthesise(
     kept = run_dir or out.with_name(f"{out.name}.run")
     config = synthesis_config(load_config(config_file, overrides, source=kept), topics, kept)
     check_replaceable(out, kept)
-    _with_run(config, preflight.inputs_alone(config), stages, {"teacher"})
+    with_run(config, preflight.inputs_alone(config), stages, {"teacher"})
 
 
 @cli.command()
@@ -222,28 +225,7 @@ def regrade(
         for line in found.lines:
             click.echo(line)
 
-    _with_run(config, inputs, stages, set())
-
-
-@cli.command()
-@config_argument
-@set_option
-@click.option("--model", type=PATH, help="A model other than the student, e.g. RUN/student.")
-@run_options
-def evaluate(
-    config_file: Path, overrides: tuple[str, ...], model: Path | None, check: bool
-) -> None:
-    """Score a model on held-out tasks with no strategy instruction; print and keep accuracies."""
-    from ray_jobs.evaluation import evaluation_table, score_model
-    from ray_jobs.run import Run
-
-    def stages(run: Run) -> None:
-        printing.print_table(evaluation_table({label: score_model(run, label, model)}))
-        printing.print_evaluations(run.ledger)
-
-    label = "student" if model is None else model.name
-    config = load_config(config_file, overrides)
-    _with_run(config, preflight.evaluated_inputs(config, model), stages, {"student"}, check=check)
+    with_run(config, inputs, stages, set())
 
 
 @cli.command()
@@ -256,25 +238,6 @@ def demo(overrides: tuple[str, ...]) -> None:
     from ray_jobs.demo import run_demo
 
     run_demo(overrides)
-
-
-def _with_run(
-    config: Config,
-    inputs: Any,
-    stages: Callable[[Any], None],
-    roles: Collection[Role],
-    fork: Path | None = None,
-    *,
-    check: bool = False,
-) -> None:
-    from orca2_gen.console.progress import served
-    from ray_jobs.run import open_run
-
-    with (
-        served(Path(config.run_dir), options.metrics_port()) as track,
-        open_run(config, track, roles=roles, fork=fork, inputs=inputs, check=check) as opened,
-    ):
-        stages(opened)
 
 
 def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:

@@ -129,3 +129,18 @@ def plan_length(
                 f"{ended} {longest} more, max_model_len is {room.max_model_len}",
             )
     return problem
+
+
+def plan_lengths(
+    problems: Sequence[Problem], room: Room | None, chat: Chat, strategies: Strategies, stage: str
+) -> tuple[list[Problem], list[Rejection]]:
+    """The problems that fit in a room, and a Rejection of this stage for each of the others.
+
+    Without a room all of them fit.
+    """
+    if room is None:
+        return list(problems), []
+    budget = length_budget(room, chat, strategies)
+    planned = [plan_length(problem, strategies, [budget], stage) for problem in problems]
+    kept = [found for found in planned if isinstance(found, Problem)]
+    return kept, [found for found in planned if isinstance(found, Rejection)]

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from orca2_gen.config.load import load_config
+from orca2_gen.console.evaluations import accuracies_table, differences_table
 from orca2_gen.console.fitting import print_table
 from orca2_gen.console.progress import console as progress_console
 from orca2_gen.console.progress import show_stage, shown
 from orca2_gen.console.tables import example_table, outcome_table, selection_table
+from orca2_gen.evaluations.about import STUDENT, TRAINED
+from orca2_gen.evaluations.accuracies import MACRO, Accuracy, evaluations
 from orca2_gen.records import Example, Rationale, Selection
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import committed_rows, write_summary
-from ray_jobs.evaluation import accuracies, evaluation_table, score_model
+from orca2_gen.strategies import CAUTIOUS
+from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import Run, open_run
 from train.launch import train_student, trained_student
@@ -44,7 +48,7 @@ def run_demo(overrides: Sequence[str]) -> None:
         out.print(
             f"{summary.rows} training examples, prompts {summary.prompts}, in {summary.directory}\n"
         )
-        scores = {"before": score_model(run, "before")}
+        evaluate_model(run, STUDENT)
         selected = {
             s.group: s.strategy for s in committed_rows(run.ledger, "selections", Selection)
         }
@@ -54,21 +58,23 @@ def run_demo(overrides: Sequence[str]) -> None:
         train_student(CONFIG, overrides)
         seconds["training"] = time.monotonic() - training_started
     with open_run(config, shown(Path(config.run_dir))) as run:
-        scores["after"] = score_model(run, "after", trained_student(config))
+        evaluate_model(run, TRAINED, trained_student(config))
+        accuracies, differences = evaluations(run.ledger)
         seconds |= {
             name: value
             for name, value in run.seconds.items()
-            if name.startswith("evaluation after")
+            if name.startswith(f"evaluation {TRAINED}")
         }
-    print_table(evaluation_table(scores))
-    before, after = accuracies(scores["before"]), accuracies(scores["after"])
+    print_table(accuracies_table(accuracies))
+    print_table(differences_table(differences))
+    before, after = (_means(accuracies, model) for model in (STUDENT, TRAINED))
     seconds["total"] = time.monotonic() - started
     path = write_summary(
         run.run_dir, "evaluation/summary.json", _summary(before, after, selected, seconds)
     )
     out.print(
-        f"cautious message, mean over tasks: {100 * before['cautious']['macro']:.1f} % before, "
-        f"{100 * after['cautious']['macro']:.1f} % after; {seconds['total']:.0f} s in all; "
+        f"cautious message, mean over tasks: {100 * before[MACRO]:.1f} % before, "
+        f"{100 * after[MACRO]:.1f} % after; {seconds['total']:.0f} s in all; "
         f"figures in {path}"
     )
 
@@ -84,15 +90,26 @@ def _one_example(run: Run) -> tuple[Rationale, Example]:
     return next(each for each in taught if (each.problem_id, each.text) == said), example
 
 
-def _summary(
-    before: Any, after: Any, selected: dict[str, str], seconds: dict[str, float]
-) -> dict[str, Any]:
-    tasks = [task for task in before["cautious"] if task != "macro"]
+def _means(accuracies: Sequence[Accuracy], model: str) -> dict[str, float]:
+    """Task, or MACRO, -> the model's accuracy under the cautious message."""
     return {
-        "cautious_before": before["cautious"]["macro"],
-        "cautious_after": after["cautious"]["macro"],
+        MACRO if each.is_macro else each.task: each.mean
+        for each in accuracies
+        if (each.model, each.message) == (model, CAUTIOUS)
+    }
+
+
+def _summary(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    selected: Mapping[str, str],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    return {
+        "cautious_before": before[MACRO],
+        "cautious_after": after[MACRO],
         "per_task": {
-            t: {"before": before["cautious"][t], "after": after["cautious"][t]} for t in tasks
+            task: {"before": before[task], "after": after[task]} for task in before if task != MACRO
         },
         "selected": selected,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},

@@ -1,23 +1,21 @@
-"""The accuracies of a model on the held-out tasks, under each message; no race.
+"""The answers of a model to the held-out tasks, under each message; no race.
 
-`evaluation.messages` names the messages: the cautious one, the empty one, or both.
+`evaluation.messages` names the messages: the cautious one, the empty one, strategies.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import dataclasses
 from pathlib import Path
 
-from rich.table import Table
-
 from orca2_gen.calls import Budget
-from orca2_gen.config.arguments import evaluation_rooms
+from orca2_gen.config.arguments import Room, evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
-from orca2_gen.console.tables import accuracy_table
+from orca2_gen.evaluations.about import Evaluation, unit_prefix, write_about
+from orca2_gen.provenance.evaluation_keys import evaluation_key, model_key
 from orca2_gen.provenance.inputs import Inputs, read_inputs, with_engine, with_evaluated
-from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
 from orca2_gen.run_directory.units import UnitName
@@ -29,55 +27,52 @@ from ray_jobs.stages import run_engines
 NO_TASKS = "the config has no [[evaluation.tasks]]; add the held-out task files"
 
 
-def evaluate_model(run: Run, label: str, model: Path | None = None) -> dict[str, dict[str, float]]:
-    """Message -> task -> accuracy of a model; `macro` is the mean over tasks.
+def score_model(run: Run, label: str, model: Path | None = None) -> list[StudentScore]:
+    """Every score of a model on the held-out tasks, all of them committed.
+
+    For tables, `evaluate_model` and `evaluations.accuracies` leave the texts in their files.
+    """
+    files = evaluate_model(run, label, model)
+    return [score for entry in files for score in read_records(run.run_dir, entry, StudentScore)]
+
+
+def evaluate_model(run: Run, label: str, model: Path | None = None) -> list[FileEntry]:
+    """The committed files of a model's scores on the held-out tasks, under each message.
 
     Args:
         run: the run with the held-out tasks.
-        label: name of the model in unit names.
+        label: name of the model in the names of units.
         model: directory of the model; None takes the student.
 
     Raises:
         ValueError: the config names no evaluation tasks, or the student's engine cannot load the
             model.
     """
-    return accuracies(score_model(run, label, model))
-
-
-def accuracies(
-    scores: Sequence[StudentScore], *, with_forced: bool = True
-) -> dict[str, dict[str, float]]:
-    """Message -> task -> accuracy in these scores; `macro` is the mean over tasks.
-
-    Without `with_forced`, an answer that a forced ending gave counts as wrong.
-    """
-    by_cell: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for s in scores:
-        by_cell[s.strategy][s.task].append(s.score if with_forced or not s.is_forced else 0.0)
-    found = {}
-    for message, tasks in by_cell.items():
-        means = {task: sum(values) / len(values) for task, values in sorted(tasks.items())}
-        found[message] = means | {"macro": sum(means.values()) / len(means)}
-    return found
-
-
-def evaluation_table(scores: Mapping[str, Sequence[StudentScore]]) -> Table:
-    """The accuracies of each model, by its label, with and without forced answers."""
-    found = {label: accuracies(each) for label, each in scores.items()}
-    without = {label: accuracies(each, with_forced=False) for label, each in scores.items()}
-    return accuracy_table(found, without)
-
-
-def score_model(run: Run, label: str, model: Path | None = None) -> list[StudentScore]:
-    """Every score of a model on the held-out tasks, all of them committed."""
     if not run.config.evaluation.tasks:
         raise ValueError(NO_TASKS)
     read_held_out(run)
     engine = engine_of(run.config, model)
-    run.inputs = with_engine(run.inputs, engine)
-    key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], run.inputs)
-    files = _score(run, label, engine, key)
-    return [score for entry in files for score in read_records(run.run_dir, entry, StudentScore)]
+    inputs = run.inputs = with_engine(run.inputs, engine)
+    problems_key = run.keys["evaluation_problems"]
+    key = evaluation_key(run.config, engine, problems_key, inputs)
+    write_about(run.run_dir, about_evaluation(run.config, label, engine, problems_key, inputs))
+    return _score(run, label, engine, key)
+
+
+def about_evaluation(
+    config: Config, label: str, engine: EngineConfig, problems_key: str, inputs: Inputs
+) -> Evaluation:
+    """What an evaluation asks; `problems_key` is the key of the held-out problems."""
+    return Evaluation(
+        label=label,
+        stage_key=evaluation_key(config, engine, problems_key, inputs),
+        model=engine.model if isinstance(engine, VLLMEngineConfig) else "",
+        model_key=model_key(config, engine, problems_key, inputs),
+        messages={
+            name: inputs.strategies.system_message(name) for name in config.evaluation.messages
+        },
+        max_tokens=config.evaluation.max_tokens,
+    )
 
 
 def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEntry]:
@@ -92,6 +87,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
     """
     to_score: list[EngineUnit] = []
     units = []
+    room = _room_of(run, engine)
     for receipt in run.ledger.committed("evaluation_problems"):
         name = UnitName(
             stage="evaluation",
@@ -108,6 +104,7 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     rows=((receipt.accepted, tuple(range(receipt.accepted.rows))),),
                     strategies=run.config.evaluation.messages,
                     role="student",
+                    room=room,
                     # One budget for all: a second attempt would favour long answers.
                     budget=Budget(
                         max_tokens=run.config.evaluation.max_tokens,
@@ -117,12 +114,22 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     ),
                 )
             )
-    run_engines(run, f"evaluation {label}", engine, to_score)
-    return [
-        run.ledger.units["evaluation", unit].accepted
-        for unit in units
-        if ("evaluation", unit) in run.ledger.units
-    ]
+    made = run.ledger.units
+    earlier = [made["evaluation", unit] for unit in units if ("evaluation", unit) in made]
+    run_engines(run, f"evaluation {label}", engine, to_score, earlier=earlier)
+    return [made["evaluation", unit].accepted for unit in units if ("evaluation", unit) in made]
+
+
+def _room_of(run: Run, engine: EngineConfig) -> Room | None:
+    """The room of a model with other tokens than the student, in which the problems were measured.
+
+    Its misfits are lost to it alone, so that the others are still compared item by item.
+    """
+    [room] = evaluation_rooms(run.config)
+    directory, tokenizers = engine_directory(engine), run.inputs.tokenizers
+    if tokenizers[directory] == tokenizers[room.tokenizer]:
+        return None
+    return dataclasses.replace(room, tokenizer=directory)
 
 
 def read_held_out(run: Run) -> None:
@@ -134,7 +141,7 @@ def read_held_out(run: Run) -> None:
 
 def evaluation_unit(label: str, key: str, problems: str) -> str:
     """The name of the unit in which a model answers one unit of held-out problems."""
-    return f"{label}-{key[:8]}-{problems}"
+    return unit_prefix(label, key) + problems
 
 
 def inputs_of(config: Config, model: Path | None) -> Inputs:

@@ -55,6 +55,7 @@ def run_engines(
     successor: EngineConfig | None = None,
     rows_ahead: FindRows | None = None,
     amount: Amount = None,
+    earlier: Iterable[Receipt] | None = None,
 ) -> None:
     """Runs units on engines of one model, which end with the stage.
 
@@ -70,9 +71,10 @@ def run_engines(
             possible; None if none are.
         amount: what it has to do, so that the time left is told; None is the units' requests, and
             unknown if others follow.
+        earlier: receipts of its units that other drivers have committed; None is all of the stage.
     """
     started = time.monotonic()
-    tally = tally_of(run, stage)
+    tally = tally_of(run, stage, earlier)
     prefer = run.config.dispatch.prefer
     ahead = Ahead(rows_of=rows_ahead, prefer=prefer) if rows_ahead is not None else None
     if units:
@@ -114,15 +116,15 @@ def _read_ahead(
     )
 
 
-def tally_of(run: Run, stage: str) -> Tally:
-    """The Tally of a stage with the rows that any driver has committed.
+def tally_of(run: Run, stage: str, earlier: Iterable[Receipt] | None = None) -> Tally:
+    """The Tally of a stage with the rows that any driver has committed, `earlier` if it is given.
 
     Raises:
         TooManyRejections: rejections are too many already; a run that was stopped for this stays
             stopped.
     """
     tally = Tally(limits=run.config.dispatch)
-    for receipt in run.ledger.committed(stage):
+    for receipt in run.ledger.committed(stage) if earlier is None else earlier:
         tally.add(receipt)
     tally.check(stage)
     return tally

@@ -74,6 +74,7 @@ MAY_IMPORT = {
         "doctor": "offline",
         "draft": "records run_directory tasks doctor",
         "provenance": "*",
+        "evaluations": "*",
         "report": "*",
         "preview": "*",
         "console": "*",

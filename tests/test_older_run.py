@@ -20,7 +20,7 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.dataset.manifest import checked_manifest, read_examples
-from orca2_gen.provenance import stage_keys
+from orca2_gen.provenance import evaluation_keys, stage_keys
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.recorded import VERSIONS
 from orca2_gen.provenance.verify import verify
@@ -58,6 +58,7 @@ def by_its_own_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     none."""
     for name, version in MADE_BY.items():
         monkeypatch.setattr(stage_keys, name, version)
+        monkeypatch.setattr(evaluation_keys, name, version, raising=False)
 
 
 @pytest.fixture

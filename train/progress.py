@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orca2_gen.run_directory.appended_lines import append_line
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.durable_files import write_bytes
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
@@ -29,6 +30,7 @@ RECENT_STEPS = 20
 """Steps whose mean tells the time that is left."""
 MOST_METRICS_BYTES = 1 << 30
 """A step's line has about 200 bytes."""
+_MOST_LINE_BYTES = 1 << 16
 
 
 Log: TypeAlias = "Callable[[StepMetrics], None]"
@@ -55,18 +57,24 @@ def step_log(metrics_file: Path, *, num_steps: int, start_step: int) -> Iterator
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
-    with open(metrics_file, "a", encoding="utf-8") as file, bar:
+    with bar:
         task = bar.add_task(
             "training", total=num_steps, completed=start_step, loss=0.0, tokens_per_second=0.0
         )
 
         recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        unwritten: set[str] = set()
 
         def record(metrics: StepMetrics) -> None:
             recent.append(metrics.seconds)
             left = statistics.mean(recent) * (num_steps - metrics.step)
-            file.write(json.dumps(asdict(metrics) | {"seconds_left": round(left)}) + "\n")
-            file.flush()
+            try:
+                line = json.dumps(asdict(metrics) | {"seconds_left": round(left)})
+                append_line(metrics_file, line)
+            except OSError as error:  # a curve is not worth the steps since the last state
+                if (said := str(error)) not in unwritten:
+                    bar.console.print(f"metrics are not written: {said}", soft_wrap=True)
+                unwritten.add(said)
             bar.update(
                 task,
                 completed=metrics.step,
@@ -93,7 +101,9 @@ def check_metrics(metrics_file: Path) -> None:
 
 
 def _steps(path: Path) -> Iterator[tuple[int, str]]:
-    """Each step and its whole line; a kill may have cut the last one short."""
+    """Each step and its whole line; a kill or a full disk may have cut lines short, which are left
+    out.
+    """
     try:
         text = read_regular(path, MOST_METRICS_BYTES).decode()
     except FileNotFoundError:
@@ -105,9 +115,14 @@ def _steps(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
         try:
             row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+            if line.startswith("{") and len(line) < _MOST_LINE_BYTES:
+                continue
+        try:
             # Lines of the run's stages stand here too (orca2_gen/console/metrics.py).
             step = 0 if type(row.get("stage")) is str and "step" not in row else row["step"]
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (LookupError, AttributeError):
             step = None
         if type(step) is not int:
             raise DamagedFile(

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import ray
 
@@ -174,9 +173,9 @@ class WholePath:
         """The engine's preemptions so far."""
         [replica] = self._work.replicas.all
         assert replica.engine is not None
-        # EngineActor does not report them, so they are looked up in it.
-        counts = replica.engine.actor.__ray_call__.remote(lambda actor: _steps(actor).preemptions)
-        return int(ray.get(counts))
+        # What the actor writes to its file of figures is some seconds old.
+        ask = replica.engine.actor.__ray_call__
+        return int(ray.get(ask.remote(lambda actor: actor._figures.now().preemptions)))
 
     def close(self) -> None:
         """Ends the engine and its processes."""
@@ -185,10 +184,6 @@ class WholePath:
     def _units(self, name: str) -> list[EngineUnit]:
         [group] = [group for group in groups(self._problems) if group.name == name]
         return score_units(self._run, group, self._problems)
-
-
-def _steps(actor: Any) -> Any:
-    return actor._engine._engine.counts
 
 
 def _one_token() -> Prompt:

@@ -6,6 +6,7 @@ EXAMPLES = {
     "evaluate": "orca2 evaluate CONFIG --model RUN/student",
     "export": "orca2 export RUN OUT --shape messages",
     "init": "orca2 init first.toml --models models --tasks data",
+    "log-samples": "orca2 log-samples RUN OUT --format lm-eval",
     "plan": "orca2 plan CONFIG --set student.replicas=4",
     "preview": "orca2 preview CONFIG --rows 3",
     "prepare": "orca2 prepare models/Llama-2-7b-hf models/student",

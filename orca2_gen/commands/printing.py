@@ -31,9 +31,12 @@ def print_table(table: Any) -> None:
 def print_evaluations(ledger: Ledger) -> None:
     """Prints the accuracies of all models that a run has evaluated, and how they differ."""
     from orca2_gen.console.evaluations import accuracies_table, differences_table
-    from orca2_gen.report.evaluations import evaluations
+    from orca2_gen.evaluations.accuracies import evaluations
 
     accuracies, differences = evaluations(ledger)
+    if not accuracies:
+        click.echo(f"no held-out problem was answered; reasons are in {ledger.run_dir}/rejections")
+        return
     print_table(accuracies_table(accuracies))
     if differences:
         print_table(differences_table(differences))

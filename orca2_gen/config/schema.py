@@ -126,23 +126,21 @@ class DatasetConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Evaluation scores a model on held-out problems, with no strategy's instruction."""
+    """Evaluation scores a model on held-out problems."""
 
     tasks: Annotated[tuple[TaskConfig, ...], FROM_LIST] = ()
     """Files of held-out problems."""
-    messages: Annotated[
-        tuple[Literal["cautious", "empty"], ...], FROM_LIST, Field(min_length=1, max_length=2)
-    ] = ("cautious",)
-    """System messages that the problems are asked under: the cautious one, none, or both in
-    turn."""
+    messages: Annotated[tuple[str, ...], FROM_LIST, Field(min_length=1)] = ("cautious",)
+    """System messages that the problems are asked under, in turn: `cautious`, `empty` for none, or
+    a strategy's name for its instruction."""
     max_tokens: int = Field(512, ge=1)
     """Most tokens of an answer."""
 
     @field_validator("messages")
     @classmethod
     def _messages_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"{value[0]!r} is given twice; keep one")
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is given twice; keep one")
         return value
 
 

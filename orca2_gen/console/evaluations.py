@@ -7,25 +7,31 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from orca2_gen.report.evaluations import Accuracy, Difference
+from orca2_gen.evaluations.accuracies import Accuracy, Difference
 
 
 def accuracies_table(accuracies: Sequence[Accuracy]) -> Table:
-    """Accuracies in % with intervals, and how the answers ended."""
+    """Accuracies in % with intervals, and how the answers ended.
+
+    Where verdicts rest on forced endings, the accuracy with those as wrong ones follows in
+    brackets.
+    """
+    has_forced = any(each.mean != each.unforced for each in accuracies)
     title = "All models of the run on its held-out tasks, in % (95% intervals)"
+    title += " (in brackets: forced answers counted as wrong)" if has_forced else ""
     table = Table(title=title, title_justify="left")
     for name in ("task", "message", "model"):
         table.add_column(name)
     for name in ("accuracy", "interval", "items", "truncated", "unparsed", "forced", "tokens"):
         table.add_column(name, justify="right")
     for each in accuracies:
-        items = f"{each.num}" if each.num == each.of else f"{each.num} of {each.of}"
+        unforced = f" ({100 * each.unforced:.1f})" if has_forced else ""
         shares = (each.truncated, each.unparsed, each.forced)
         table.add_row(
             *map(Text, (each.task, each.message, each.model)),
-            f"{100 * each.mean:.1f}",
+            f"{100 * each.mean:.1f}{unforced}",
             f"{100 * each.low:.1f} to {100 * each.high:.1f}",
-            items,
+            each.items,
             *(f"{100 * share:.1f}" for share in shares),
             f"{each.tokens:.0f}",
         )

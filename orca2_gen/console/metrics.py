@@ -9,25 +9,23 @@ place of `stage`. Names follow OpenTelemetry's for generative AI where it has on
 from __future__ import annotations
 
 import json
-import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orca2_gen.console.stage import StageProgress
+from orca2_gen.run_directory.appended_lines import append_line
 
 METRICS_FILE = "metrics.jsonl"
 METRICS_SECONDS = 10.0
 """Seconds between two lines of a stage."""
 _LOOPBACK = "127.0.0.1"
-_MOST_LINE_BYTES = 1 << 16
 
 
 class MetricsFile:
@@ -39,9 +37,8 @@ class MetricsFile:
     def write(self, progress: StageProgress) -> None:
         """Appends a line about a stage now."""
         line = json.dumps({"time": round(time.time(), 3), **stage_metrics(progress)})
-        with suppress(OSError), _opened(self._path) as file:
-            _cut_to_whole_lines(file)
-            file.write(line.encode() + b"\n")
+        with suppress(OSError):
+            append_line(self._path, line)
 
 
 def stage_metrics(progress: StageProgress) -> dict[str, Any]:
@@ -57,7 +54,8 @@ def stage_metrics(progress: StageProgress) -> dict[str, Any]:
         "stage": progress.stage,
         "seconds": round(time.monotonic() - progress.started, 1),
         "units": progress.units,
-        "rows": progress.rows,
+        "rows_accepted": progress.accepted,
+        "rows_rejected": progress.rejected,
         "engines_up": len(up),
         "engines_loading": len(living) - len(up),
         "requests_running": sum(each.num_running for each in up),
@@ -74,7 +72,7 @@ def stage_metrics(progress: StageProgress) -> dict[str, Any]:
 
 
 class PrometheusPage(Collector):
-    """What Prometheus reads of the stage in progress; empty between stages."""
+    """What Prometheus reads of the stage in progress; between stages, the last one's counters."""
 
     def __init__(self, port: int) -> None:
         """Serves the page.
@@ -85,7 +83,8 @@ class PrometheusPage(Collector):
         Raises:
             ValueError: the port cannot be had.
         """
-        self.progress: StageProgress | None = None
+        self._progress: StageProgress | None = None
+        self._is_going_on = False
         registry = CollectorRegistry()
         registry.register(self)
         try:
@@ -94,6 +93,14 @@ class PrometheusPage(Collector):
             raise ValueError(
                 f"--metrics-port {port}: {error.strerror}; give a port that is free"
             ) from None
+
+    def begin(self, progress: StageProgress) -> None:
+        """Shows a stage from now on."""
+        self._progress, self._is_going_on = progress, True
+
+    def end(self) -> None:
+        """Shows no more of the stage than what its engines have done."""
+        self._is_going_on = False
 
     def close(self) -> None:
         """Ends the page."""
@@ -106,14 +113,16 @@ class PrometheusPage(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures now."""
-        if (progress := self.progress) is not None:
-            yield from _gauges(stage_metrics(progress))
+        if (progress := self._progress) is not None:
+            if self._is_going_on:
+                yield from _gauges(stage_metrics(progress))
             yield from _counters(progress)
 
 
 _HELP = {
     "units": "Units of the stage that this driver has committed",
-    "rows": "Rows of the stage that this driver has committed",
+    "rows_accepted": "Rows of the stage that this driver has committed",
+    "rows_rejected": "Rows that it has committed as rejected, each with its reason",
     "engines_up": "Engines that have generated a token",
     "engines_loading": "Engines that have their devices and load",
     "requests_running": "Requests in the engines' batches",
@@ -164,32 +173,3 @@ def _counters(progress: StageProgress) -> Iterator[Metric]:
         requests.add_metric(labels, num)
         truncated.add_metric(labels, num_truncated)
     yield from (by_token, requests, truncated)
-
-
-def _opened(path: Path) -> BinaryIO:
-    """The file, made if it is absent; no link is followed, and no pipe waited for.
-
-    Raises:
-        OSError: it cannot be written, or is no regular file.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path} is no regular file")
-    return os.fdopen(descriptor, "r+b")
-
-
-def _cut_to_whole_lines(file: BinaryIO) -> None:
-    """Goes to the end, after a last line that a kill or a full disk has left short is cut off: what
-    is appended would go on with it.
-    """
-    size = file.seek(0, os.SEEK_END)
-    tail = file.seek(max(0, size - _MOST_LINE_BYTES))
-    body = file.read()
-    if body and not body.endswith(b"\n"):
-        end = tail + body.rfind(b"\n") + 1
-        if end == tail and tail:  # no line of ours is so long
-            raise OSError("the end of the file holds no line")
-        file.truncate(end)
-        file.seek(end)

@@ -52,7 +52,7 @@ def show_stage(
         _live(progress) if console.is_terminal else _lines(progress),
     ):
         yield progress.advance
-    console.print(progress.closing_line(), highlight=False, soft_wrap=True)
+    console.print(progress.closing_line(), highlight=False, markup=False, soft_wrap=True)
 
 
 Show = Callable[..., AbstractContextManager[Callable[[Receipt], None]]]
@@ -89,14 +89,19 @@ def _for_programs(progress: StageProgress, page: PrometheusPage | None) -> Itera
         return
     file = MetricsFile(run_dir)
     if page is not None:
-        page.progress = progress
+        page.begin(progress)
     try:
         with _repeated(lambda: file.write(progress), METRICS_SECONDS):
             yield
     finally:
+
+        def tell_last() -> None:
+            progress.look()
+            file.write(progress)
+
         if page is not None:
-            page.progress = None
-        last = threading.Thread(target=file.write, args=(progress,), daemon=True)
+            page.end()
+        last = threading.Thread(target=tell_last, daemon=True)
         last.start()
         last.join(_JOIN_SECONDS)  # of a file system that hangs too
 
@@ -117,10 +122,10 @@ def _live(progress: StageProgress) -> Iterator[None]:
 def _lines(progress: StageProgress) -> Iterator[None]:
     """A line at the start, and one every LINE_SECONDS."""
     units = f", {progress.total} units" if progress.total else ""
-    console.print(f"{progress.stage}: started{units}", highlight=False)
+    console.print(f"{progress.stage}: started{units}", highlight=False, markup=False)
 
     def tell() -> None:
-        console.print(progress.line(), highlight=False, soft_wrap=True)
+        console.print(progress.line(), highlight=False, markup=False, soft_wrap=True)
 
     with _repeated(tell, LINE_SECONDS):
         yield

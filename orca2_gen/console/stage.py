@@ -41,7 +41,9 @@ class StageProgress:
     """Where its engines' figures are; None for a stage without engines."""
     started: float = field(default_factory=lambda: time.monotonic())
     units: int = 0
-    rows: int = 0
+    accepted: int = 0
+    """Rows that are committed as accepted."""
+    rejected: int = 0
     passed_over: int = 0
     rates: EngineRates = field(default_factory=EngineRates)
     earlier: frozenset[str] = frozenset()
@@ -75,7 +77,8 @@ class StageProgress:
         if self._is_foreseen:
             self._receipts.append(receipt)
         self.units += 1
-        self.rows += receipt.counts["input"]
+        self.accepted += receipt.counts["accepted"]
+        self.rejected += receipt.counts["rejected"]
         self.passed_over += receipt.counts.get("passed_over", 0)
         self.first_unit = self.first_unit or time.monotonic()
 
@@ -145,10 +148,15 @@ class StageProgress:
         return [each for each in living if each.start_seconds is not None]
 
     @property
+    def _rows(self) -> str:
+        rejected = f" and {self.rejected} rejected" if self.rejected else ""
+        return f"{self.accepted} rows{rejected}"
+
+    @property
     def counted(self) -> str:
         """Units and rows so far, and the time left."""
         of = f" of {self.total}" if self.total else ""
-        done = f"{self.units}{of} units, {self.rows} rows, " if self.units or self.total else ""
+        done = f"{self.units}{of} units, {self._rows}, " if self.units or self.total else ""
         left = self.seconds_left
         return f"{self.stage}: {done}{_duration(time.monotonic() - self.started)}" + (
             f", {_left(left)}" if left and left.seconds else ""
@@ -169,7 +177,7 @@ class StageProgress:
 
     def closing_line(self) -> str:
         """What was done."""
-        said = f"{self.units} units, {self.rows} rows, " if self.units else ""
+        said = f"{self.units} units, {self._rows}, " if self.units else ""
         said += f"{self.passed_over} rows passed over by samples, " if self.passed_over else ""
         return f"{self.stage}: {said}{time.monotonic() - self.started:.1f} s"
 

@@ -1,4 +1,4 @@
-"""A run's results as tables for people: accuracies, both sides of an example, changes, counts."""
+"""A run's results as tables for people: selections, both sides of an example, changes, counts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
     from orca2_gen.run_directory.engine_figures import EngineFigures
-
-Accuracies = Mapping[str, Mapping[str, float]]
-"""Message -> task -> accuracy, with the macro average under `macro`."""
 
 
 def selection_table(ledger: Ledger) -> Table:
@@ -103,33 +100,6 @@ def example_table(rationale: Rationale, example: Example) -> Table:
     saw = {"system": rationale.system, "user": rationale.user, "assistant": rationale.text}
     for role in ("system", "user", "assistant"):
         table.add_row(role, Text(saw[role]), Text(trained.get(role, "(none)")))
-    return table
-
-
-def accuracy_table(
-    results: Mapping[str, Accuracies], unforced: Mapping[str, Accuracies] | None = None
-) -> Table:
-    """Held-out accuracy in % per task, one column per model and message, the macro average last.
-
-    With `unforced`, the same accuracies with forced answers as wrong ones, each is shown as
-    `with (without)`, if any of them differ.
-    """
-    unforced = None if unforced == results else unforced
-    title = "Held-out accuracy in %, no strategy instruction"
-    title += "" if unforced is None else " (in brackets: forced answers counted as wrong)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("task")
-    columns = [(label, message) for label, messages in results.items() for message in messages]
-    for label, message in columns:
-        table.add_column(f"{label}, {message} message", justify="right")
-    tasks = list(next(iter(next(iter(results.values())).values())))
-    for task in tasks:
-        style = "bold" if task == "macro" else ""
-        cells = [f"{100 * results[label][message][task]:.1f}" for label, message in columns]
-        if unforced is not None:
-            without = [100 * unforced[label][message][task] for label, message in columns]
-            cells = [f"{cell} ({less:.1f})" for cell, less in zip(cells, without, strict=True)]
-        table.add_row(task, *cells, style=style)
     return table
 
 

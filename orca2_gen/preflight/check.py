@@ -19,7 +19,7 @@ from orca2_gen.preflight.template import ChatOf, check_template, loaded_chat, te
 from orca2_gen.preflight.thoughts import check_kept_thoughts, check_thinking_tokens
 from orca2_gen.preflight.vocabulary import vocabulary_lines
 from orca2_gen.preflight.weights import Weights, read_weights
-from orca2_gen.strategies import Strategies
+from orca2_gen.strategies import CAUTIOUS, EMPTY, Strategies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +76,29 @@ def check_config(
         budget = "evaluation.max_tokens"
         engine_lines(config.student, room, strategies, chat_of, budget, needs_weights=False)
     return tuple(found)
+
+
+def check_names(config: Config, strategies: Strategies) -> None:
+    """Checks that the strategies which a config names are in its strategies file.
+
+    Raises:
+        ValueError: one is not; one line that names the key.
+    """
+    chosen = {"selection.none_solved": config.selection.none_solved}
+    if config.selection.policy.startswith("fixed:"):
+        chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
+    known = strategies.names
+    for key, name in chosen.items():
+        if name not in known:
+            raise ValueError(
+                f"{key}: the strategies file has no {name!r}; expected one of {', '.join(known)}"
+            )
+    for name in config.evaluation.messages:
+        if name not in (CAUTIOUS, EMPTY, *known):
+            raise ValueError(
+                f"evaluation.messages: the strategies file has no {name!r}; expected {CAUTIOUS}, "
+                f"{EMPTY} or one of {', '.join(known)}"
+            )
 
 
 def engine_lines(

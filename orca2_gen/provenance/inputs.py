@@ -27,7 +27,7 @@ from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory, engine_models
 from orca2_gen.config.schema import Config
 from orca2_gen.config.task import TaskConfig
-from orca2_gen.preflight.check import EngineLines, check_config, engine_lines
+from orca2_gen.preflight.check import EngineLines, check_config, check_names, engine_lines
 from orca2_gen.preflight.judge import check_judge
 from orca2_gen.prompts import conversation_roles
 from orca2_gen.run_directory.digests import ChangedInput, model_digest, tokenizer_files_digest
@@ -101,15 +101,7 @@ def asked_texts(config: Config) -> tuple[Inputs, tuple[EngineLines, ...]]:
         ValueError: as `read_texts`.
     """
     strategies = load_strategies(config.strategies)
-    chosen = {"selection.none_solved": config.selection.none_solved}
-    if config.selection.policy.startswith("fixed:"):
-        chosen = {"selection.policy": config.selection.policy.removeprefix("fixed:")}
-    for key, name in chosen.items():
-        if name not in strategies.names:
-            raise ValueError(
-                f"{key}: the strategies file has no {name!r}; expected one of "
-                f"{', '.join(strategies.names)}"
-            )
+    check_names(config, strategies)
     body = taxonomy_bytes(config.taxonomy) if config.taxonomy else None
     check_judge(config)
     engines = (config.student, config.teacher, config.judge_of_open)

@@ -33,7 +33,7 @@ from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.rationales import ACCEPTANCE_VERSION
 from orca2_gen.run_directory.ledger import stage_key
 from orca2_gen.selection.blocks import BLOCKS_VERSION, MOST_IN_BLOCK
-from orca2_gen.strategies import EMPTY, Strategies
+from orca2_gen.strategies import Strategies
 from orca2_gen.tasks.matches import COPIES_VERSION
 from orca2_gen.tasks.read import READER_VERSION
 
@@ -64,7 +64,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
             "none_solved": selection.none_solved,
         },
         "rationales": {
-            "engine": _engine(config.teacher, config.run_seed, inputs),
+            "engine": engine_determinants(config.teacher, config.run_seed, inputs),
             **_texts(strategies),
             **_rationales(config),
             "encoding": ENCODING_VERSION,
@@ -75,7 +75,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         "examples": {
             "tokenizer": inputs.tokenizers[engine_directory(config.student)],
             **_rendered(config.student, inputs),
-            "cautious_message": _hashed({"cautious": strategies.cautious_message}),
+            "cautious_message": hashed({"cautious": strategies.cautious_message}),
             "prompts": config.erasure.prompts,
             "encoding": ENCODING_VERSION,
             "max_model_len": config.student.max_model_len,
@@ -99,9 +99,9 @@ def _rationales(config: Config) -> dict[str, Any]:
 def _texts(strategies: Strategies) -> dict[str, Any]:
     """The parts of the strategies file that determine the prompts of scoring and teaching."""
     return {
-        "instructions": _hashed(strategies.every_instruction),
+        "instructions": hashed(strategies.every_instruction),
         "further_calls": {
-            name: list(_hashed(dict(enumerate(said))).values())
+            name: list(hashed(dict(enumerate(said))).values())
             for name, said in strategies.further_calls.items()
         },
         "calls": CALLS_VERSION,
@@ -120,14 +120,14 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
         "blocks": [selection.open_requests, MOST_IN_BLOCK],
     }
     return {
-        "engine": _engine(scorer, config.run_seed, inputs),
+        "engine": engine_determinants(scorer, config.run_seed, inputs),
         **_texts(strategies),
         # A policy that needs no scores must not take over those of one that does.
         "needed": rule.needs_scores,
         "names": list(strategies.names),
         "encoding": ENCODING_VERSION,
         "max_tokens": [config.scoring.max_tokens, config.scoring.most_tokens],
-        **_endings(config),
+        **endings_determinants(config),
         "scored_problems": selection.scored_problems,
         "block_size": selection.block_size,
         "blocks": BLOCKS_VERSION,
@@ -138,7 +138,7 @@ def _scoring(config: Config, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _endings(config: Config) -> dict[str, Any]:
+def endings_determinants(config: Config) -> dict[str, Any]:
     """The determinants of forced endings; none where none are asked for, as in older runs."""
     if config.scoring.ending_tokens is None:
         return {}
@@ -157,50 +157,12 @@ def stage_keys(determinants: dict[str, dict[str, Any]]) -> dict[str, str]:
     return keys
 
 
-def evaluation_key(
-    config: Config,
-    engine: EngineConfig,
-    problems_key: str,
-    inputs: Inputs,
-    grader: int | None = None,
-) -> str:
-    """The key of one model's evaluation, with the verdicts of this version of the grader.
-
-    Args:
-        config: the run's.
-        engine: the model's; `inputs` hold its digests.
-        problems_key: the key of the held-out problems.
-        inputs: the run's.
-        grader: the GRADER_VERSION of the verdicts; None for today's.
-    """
-    strategies = inputs.strategies
-    messages = {
-        name: strategies.system_message(name)
-        for name in config.evaluation.messages
-        if name != EMPTY
-    }
-    determinants = {
-        "engine": _engine(engine, config.run_seed, inputs),
-        "messages": _hashed(messages) | {"order": list(config.evaluation.messages)},
-        "answer_sentence": strategies.answer_sentence,
-        "max_tokens": config.evaluation.max_tokens,
-        **_endings(config),
-        "calls": CALLS_VERSION,
-        "encoding": ENCODING_VERSION,
-        "grader": GRADER_VERSION if grader is None else grader,
-    }
-    source = engine_directory(engine), engine_rendering(engine, inputs.template_date)
-    if EMPTY in config.evaluation.messages and source in inputs.rendered_empty:
-        determinants["rendered_empty"] = dict(inputs.rendered_empty[source])
-    return stage_key(problems_key, determinants)
-
-
 def prompt_digests(strategies: Strategies) -> dict[str, Any]:
     """A hash of every text of the strategies file, by a name of its own."""
     every_text = strategies.every_instruction | {"cautious": strategies.cautious_message}
     for name, said in strategies.further_calls.items():
         every_text |= {f"{name} call {call}": text for call, text in enumerate(said, 1)}
-    return _hashed(every_text) | {"answer_sentence": strategies.answer_sentence}
+    return hashed(every_text) | {"answer_sentence": strategies.answer_sentence}
 
 
 def _reading(
@@ -263,8 +225,8 @@ def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
     if config.needed_judge is None:
         return {"engine": None}
     return {
-        "engine": _engine(config.needed_judge, config.run_seed, inputs),
-        "texts": _hashed({"system": SYSTEM_MESSAGE}),
+        "engine": engine_determinants(config.needed_judge, config.run_seed, inputs),
+        "texts": hashed({"system": SYSTEM_MESSAGE}),
         "judging": JUDGING_VERSION,
         "max_tokens": config.judging.max_tokens,
         "max_model_len": config.needed_judge.max_model_len,
@@ -272,7 +234,7 @@ def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _engine(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, Any]:
+def engine_determinants(engine: EngineConfig, run_seed: int, inputs: Inputs) -> dict[str, Any]:
     tokenizer = inputs.tokenizers[engine_directory(engine)]
     rendered = _rendered(engine, inputs)
     limited = engine.thinking_tokens is not None
@@ -293,5 +255,5 @@ def _rendered(engine: EngineConfig, inputs: Inputs) -> dict[str, Any]:
     return {"rendered": dict(about)} if about else {}
 
 
-def _hashed(texts: Mapping[Any, str]) -> dict[str, Any]:
+def hashed(texts: Mapping[Any, str]) -> dict[str, Any]:
     return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}

@@ -20,6 +20,7 @@ from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import column_with_nulls
 from orca2_gen.run_directory.units import REFUSED, Receipt, origin_of
 from orca2_gen.selection.blocks import Group
+from orca2_gen.strategies import CAUTIOUS, EMPTY
 from orca2_gen.tasks.counts import stated_reasons
 
 _NUMBER = re.compile(r"[0-9]{6,}")
@@ -68,6 +69,8 @@ class Places:
     """Unit of held-out problems -> their ids."""
     evaluated: dict[tuple[str, str], str] = field(default_factory=dict)
     """Model's name and start of its key -> the key."""
+    messages: frozenset[str] = frozenset((CAUTIOUS, EMPTY))
+    """Names of the messages that an evaluation may ask under."""
 
 
 def unit_faults(
@@ -166,7 +169,7 @@ def _evaluation_faults(
     messages = list(dict.fromkeys(row.strategy for row in rows))
     answered = [(row.strategy, row.problem_id) for row in rows]
     is_whole = answered == [(message, id_) for message in messages for id_ in wanted]
-    if not is_whole or not set(messages) <= {"cautious", "empty"} or (wanted and not rows):
+    if not is_whole or not set(messages) <= places.messages or (wanted and not rows):
         yield f"its rows are not the answers to the {len(wanted)} problems of {unit}"
 
 

@@ -31,7 +31,14 @@ from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.regular_files import shown
 from orca2_gen.run_directory.unlisted import unlisted_files
-from orca2_gen.strategies import OWN_FILE, Strategies, load_strategies, strategies_json
+from orca2_gen.strategies import (
+    CAUTIOUS,
+    EMPTY,
+    OWN_FILE,
+    Strategies,
+    load_strategies,
+    strategies_json,
+)
 
 MOST_FAULTS = 20
 """Rows that do not follow from their sources and are named, at most."""
@@ -71,7 +78,8 @@ def verify(run_dir: Path, beside: Beside | None = None) -> Verification:
     found.notes += ledger.notes
     for path in unlisted_files(ledger):
         found.notes.append(f"{path} is not listed; the next run puts it aside")
-    places = Places()
+    known = (CAUTIOUS, EMPTY, *(made_of[2].names if made_of is not None else ()))
+    places = Places(messages=frozenset(known))
     rows = {stage: read_stage(ledger, stage, places, found) for stage in RECORDS}
     account_problems(rows, found)
     account_scores(rows, found)

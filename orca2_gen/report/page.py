@@ -15,6 +15,7 @@ import markupsafe
 import pyarrow.compute as pc
 
 from orca2_gen.dataset.facts import RunFacts
+from orca2_gen.evaluations.accuracies import Accuracy, Difference, evaluations
 from orca2_gen.provenance.cost import (
     StageCost,
     StrategyCost,
@@ -25,7 +26,6 @@ from orca2_gen.provenance.cost import (
 from orca2_gen.provenance.recorded import read_recorded
 from orca2_gen.provenance.run_facts import run_facts
 from orca2_gen.records import Rejection, Selection
-from orca2_gen.report.evaluations import Accuracy, Difference, evaluations
 from orca2_gen.report.samples import SampleRow, sample_rows
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.engine_figures import read_figures

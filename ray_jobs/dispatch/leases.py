@@ -144,6 +144,9 @@ class ScoreUnit:
     budget: Budget
     race: RaceSoFar | None = None
     """None if no strategy can drop out."""
+    room: Room | None = None
+    """Room that each problem is measured in before it is asked; None if its reader has done so for
+    this engine."""
     part: Part | None = None
     """None means the whole unit."""
 

@@ -22,6 +22,7 @@ from orca2_gen.config.schema import RationalesConfig
 from orca2_gen.engine import WARM_UP, Engine, Request, VLLMEngine, set_engine_environment
 from orca2_gen.grading.formula_equality import allow_children
 from orca2_gen.judging import judge
+from orca2_gen.lengths import plan_lengths
 from orca2_gen.provenance.inputs import Inputs, check_engine, recorded_chat
 from orca2_gen.rationales import Taught, teach
 from orca2_gen.records import Problem, Rationale, Rejection, Selection, StudentScore
@@ -195,7 +196,9 @@ class EngineActor:
             refused: list[Rationale] = []
             engine = self._version
             if isinstance(unit, ScoreUnit):
-                rows = await self._score(unit, list(asked.values()))
+                place = (unit.room, self._chat, self._inputs.strategies, unit.name.stage)
+                planned = await asyncio.to_thread(plan_lengths, list(asked.values()), *place)
+                rows, rejections = await self._score(unit, planned[0]), planned[1]
             elif isinstance(unit, JudgeUnit):
                 rows = await self._judge(unit, asked)
             else:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
+from orca2_gen.evaluations.about import write_about
 from orca2_gen.grading.grade import GRADER_VERSION
+from orca2_gen.provenance.evaluation_keys import evaluation_key
 from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.matching import Matching
 from orca2_gen.provenance.regrade import Source
-from orca2_gen.provenance.stage_keys import evaluation_key
 from orca2_gen.run_directory.units import Receipt, UnitName
 from ray_jobs.dispatch.leases import UnitLease
-from ray_jobs.evaluation import engine_of, evaluation_unit
+from ray_jobs.evaluation import about_evaluation, engine_of, evaluation_unit
 from ray_jobs.regrading.leases import EvaluatedUnit, OlderProblems
 from ray_jobs.run import Run
 
@@ -63,7 +64,8 @@ def _of_engine(
 ) -> Iterator[Evaluated]:
     """The units of one model, those of the newest grader first."""
     inputs = with_engine(run.inputs, engine)
-    key = evaluation_key(run.config, engine, run.keys["evaluation_problems"], inputs)
+    problems_key = run.keys["evaluation_problems"]
+    key = evaluation_key(run.config, engine, problems_key, inputs)
     older_key = source.readings["evaluation_problems"].key
     # The key alone records what a unit was made of, so it is made for every grader version.
     for grader in range(GRADER_VERSION, 0, -1):
@@ -74,6 +76,8 @@ def _of_engine(
                 label, _, unit = receipt.unit.partition(evaluation_unit("", old, ""))
                 by_label.setdefault(label, {})[unit] = receipt
         for label, units in by_label.items():
+            about = about_evaluation(run.config, label, engine, problems_key, inputs)
+            write_about(run.run_dir, about)
             for problems in run.ledger.committed("evaluation_problems"):
                 held = _older_units(problems.unit, matching)
                 stored = tuple(units[unit] for unit in held if unit in units)

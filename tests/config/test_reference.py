@@ -66,7 +66,7 @@ def test_types_read_as_a_person_would_say_them() -> None:
         "float > 0.0 and <= 1.0",
         "path",
         '"race" or "full_grid"',
-        'list of "cautious" or "empty"',
+        "list of string",
         "table of float >= 0.0 and <= 1.0",
         "[int >= 1 and <= 16, int >= 1 and <= 16]",
     } <= kinds

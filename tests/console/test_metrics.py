@@ -74,34 +74,21 @@ def test_a_line_says_what_all_engines_of_the_stage_do(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, 3)
     MetricsFile(tmp_path).write(stage)
     [line] = lines_of(tmp_path)
-    assert (line["stage"], line["units"], line["rows"]) == ("scores", 1, 8)
+    assert (line["stage"], line["units"]) == ("scores", 1)
+    assert (line["rows_accepted"], line["rows_rejected"]) == (8, 0)
     assert (line["engines_up"], line["engines_loading"]) == (3, 0)
     assert (line["requests_open"], line["requests_running"], line["preemptions"]) == (21, 15, 6)
     assert (line["kv_cache_usage"], line["prefix_hit_share"]) == (0.5, 0.25)
     assert line["seconds_left"] is None
 
 
-@pytest.mark.parametrize("left", [b'{"stage": "sco', b'{"step": 1}\n{"st', b""])
-def test_a_line_that_a_kill_cut_short_is_dropped_and_whole_ones_stay(
-    tmp_path: Path, left: bytes
-) -> None:
-    (tmp_path / METRICS_FILE).write_bytes(left)
-    MetricsFile(tmp_path).write(stage_of(tmp_path, 1))
-    whole = [line for line in left.split(b"\n")[:-1] if line]
-    lines = lines_of(tmp_path)
-    assert lines[: len(whole)] == [json.loads(line) for line in whole]
-    assert [line.get("stage") for line in lines[len(whole) :]] == ["scores"]
-
-
-def test_a_disk_that_was_full_leaves_no_half_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, stage = MetricsFile(tmp_path), stage_of(tmp_path, 1)
-    file.write(stage)
-    with open(tmp_path / METRICS_FILE, "a") as cut:
-        cut.write('{"time": 1.0, "st')
-    file.write(stage)
-    assert [line["stage"] for line in lines_of(tmp_path)] == ["scores", "scores"]
+def test_rejected_rows_are_told_apart(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, 1)
+    stage.advance(receipt(input=5, rejected=3))
+    MetricsFile(tmp_path).write(stage)
+    [line] = lines_of(tmp_path)
+    assert (line["rows_accepted"], line["rows_rejected"]) == (10, 3)
+    assert "10 rows and 3 rejected" in stage.closing_line()
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
@@ -121,7 +108,8 @@ def test_what_is_no_regular_file_is_left_alone_and_ends_no_stage(tmp_path: Path,
 
 def test_counters_do_not_fall_while_a_file_cannot_be_read(tmp_path: Path) -> None:
     page = PrometheusPage(free_port())
-    page.progress = stage = stage_of(tmp_path, 2)
+    stage = stage_of(tmp_path, 2)
+    page.begin(stage)
 
     def requests() -> list[float]:
         return [
@@ -146,7 +134,9 @@ def test_a_stage_leaves_lines_and_one_at_its_end(
         advance(receipt(input=3))
     with show_stage("examples", None, run_dir=tmp_path):
         pass
-    assert [(line["stage"], line["rows"]) for line in lines_of(tmp_path)] == [("scores", 3)]
+    assert [(line["stage"], line["rows_accepted"]) for line in lines_of(tmp_path)] == [
+        ("scores", 3)
+    ]
 
 
 def page_on(port: int) -> dict[str, dict[tuple[str, ...], float]]:
@@ -167,7 +157,8 @@ def test_prometheus_reads_the_stage_in_progress_and_nothing_between_stages(tmp_p
         with track("scores", None) as advance:
             advance(receipt(input=8))
             found = page_on(port)
-            assert found["orca2_rows"] == {("scores",): 8.0}
+            assert found["orca2_rows_accepted"] == {("scores",): 8.0}
+            assert found["orca2_rows_rejected"] == {("scores",): 0.0}
         assert page_on(port) == {}
     with pytest.raises(OSError):
         page_on(port)
@@ -177,7 +168,7 @@ def test_tokens_are_summed_over_engines_by_strategy_and_model(tmp_path: Path) ->
     port = free_port()
     page = PrometheusPage(port)
     try:
-        page.progress = stage_of(tmp_path, 2)
+        page.begin(stage_of(tmp_path, 2))
         found = page_on(port)
     finally:
         page.close()
@@ -192,6 +183,15 @@ def test_tokens_are_summed_over_engines_by_strategy_and_model(tmp_path: Path) ->
     assert found["orca2_engines_up"] == {("scores",): 2.0}
 
 
+def test_what_the_engines_of_a_stage_did_stays_until_the_next(tmp_path: Path) -> None:
+    page = PrometheusPage(free_port())
+    page.begin(stage_of(tmp_path, 1))
+    page.end()
+    found = {sample.name for family in page.collect() for sample in family.samples}
+    page.close()
+    assert "gen_ai_client_token_usage_total" in found and "orca2_engines_up" not in found
+
+
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -203,8 +203,9 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
 
 def test_the_dashboard_shows_what_is_served_and_nothing_else(tmp_path: Path) -> None:
     page = PrometheusPage(free_port())
-    page.progress = stage_of(tmp_path, 1)
-    page.progress.foretold = Foretold(seconds=5.0, low=4.0, high=6.0)
+    stage = stage_of(tmp_path, 1)
+    stage.foretold = Foretold(seconds=5.0, low=4.0, high=6.0)
+    page.begin(stage)
     served_names = {sample.name for family in page.collect() for sample in family.samples}
     page.close()
     dashboard = json.loads((Path(__file__).parents[2] / "ray_jobs/grafana.json").read_text())

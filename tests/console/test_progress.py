@@ -24,9 +24,10 @@ from tests.foresight.rules import RULE
 
 
 def receipt(**counts: int) -> Receipt:
-    zero = {"input": 0, "accepted": 0, "rejected": 0}
+    accepted = counts.get("input", 0) - counts.get("rejected", 0)
+    known = {"input": 0, "accepted": accepted, "rejected": 0}
     return Receipt(
-        stage="problems", stage_key="k", unit="u", attempt=1, files=(), counts=zero | counts
+        stage="problems", stage_key="k", unit="u", attempt=1, files=(), counts=known | counts
     )
 
 

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from orca2_gen.console.tables import (
-    accuracy_table,
     example_table,
     outcome_table,
     regrading_table,
@@ -60,25 +59,6 @@ def test_the_example_table_shows_both_faces_and_takes_no_text_for_markup(
     )
     assert rationale.user.splitlines()[0] in text
     assert "[bold]not markup[/bold]" in text
-
-
-def test_the_accuracy_table_holds_every_task_and_model() -> None:
-    before = {"cautious": {"sums": 0.25, "letters": 0.5, "macro": 0.375}}
-    after = {"cautious": {"sums": 0.75, "letters": 0.5, "macro": 0.625}}
-    text = printed(accuracy_table({"before": before, "after": after}))
-    assert all(
-        word in text
-        for word in ("sums", "letters", "macro", "25.0", "75.0", "37.5", "62.5", "before", "after")
-    )
-
-
-def test_the_accuracy_table_shows_accuracies_without_forced_answers_beside_them() -> None:
-    found = {"before": {"cautious": {"sums": 0.25, "macro": 0.375}}}
-    without = {"before": {"cautious": {"sums": 0.125, "macro": 0.25}}}
-    text = printed(accuracy_table(found, without))
-    assert "25.0 (12.5)" in text and "37.5 (25.0)" in text and "forced" in text
-    assert "forced" not in printed(accuracy_table(found))
-    assert "forced" not in printed(accuracy_table(found, found))
 
 
 @pytest.mark.parametrize("stage", ["problems", "scores", "rationales", "examples", "dataset"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orca2_gen.config.load import load_config
+from orca2_gen.evaluations.accuracies import evaluations
 from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.provenance.verify import verify
@@ -20,7 +21,7 @@ from orca2_gen.run_directory.arrow_files import read_records, write_records
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.decision import summarise
-from ray_jobs.evaluation import accuracies, score_model
+from ray_jobs.evaluation import score_model
 from ray_jobs.pipeline import run_all
 from ray_jobs.run import open_run
 from tests.conftest import Call, FinishedRun, quiet, write_run_config
@@ -98,11 +99,15 @@ def test_evaluation_gives_accuracy_with_and_without_forced_answers(
     assert code == 0, err
     assert "forced answers counted as wrong" in " ".join(out.split())
     scores = scores_of(read_ledger(forced.run_dir), "evaluation")
-    found, without = accuracies(scores), accuracies(scores, with_forced=False)
+    [found] = [
+        each
+        for each in evaluations(read_ledger(forced.run_dir))[0]
+        if (each.task, each.message) == ("sums", "cautious")
+    ]
     right = [score for score in scores if score.outcome == "correct"]
     own = [score for score in right if not score.is_forced]
-    assert found["cautious"]["sums"] == len(right) / len(scores)
-    assert without["cautious"]["sums"] == len(own) / len(scores)
+    assert found.mean == len(right) / len(scores)
+    assert found.unforced == len(own) / len(scores)
     code, out, err = orca2("status", forced.run_dir)
     assert code == 0 and "forced" in out
 

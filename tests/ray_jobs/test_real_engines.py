@@ -18,6 +18,7 @@ from orca2_gen.chat import load_chat
 from orca2_gen.config.load import engine_directory, load_config
 from orca2_gen.config.schema import Config
 from orca2_gen.console.progress import show_stage
+from orca2_gen.evaluations.accuracies import MACRO, evaluations
 from orca2_gen.foresight.amounts import Amount
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Rationale, StudentScore
@@ -171,9 +172,10 @@ def test_a_trained_student_is_loaded_by_vllm_and_evaluated(
     train_student(CONFIG, overrides)
     config = load_config(CONFIG, overrides)
     with open_run(config, show_stage) as opened:
-        accuracies = evaluate_model(opened, "trained", trained_student(config))
-    assert set(accuracies["cautious"]) == {"add", "river", "macro"}
-    assert all(0.0 <= value <= 1.0 for value in accuracies["cautious"].values())
+        evaluate_model(opened, "trained", trained_student(config))
+        accuracies, _ = evaluations(opened.ledger)
+    assert {each.task for each in accuracies} == {"add", "river", f"{MACRO} (2)"}
+    assert all(0.0 <= each.mean <= 1.0 for each in accuracies)
 
 
 @pytest.mark.slow

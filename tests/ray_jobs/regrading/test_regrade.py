@@ -23,11 +23,13 @@ from click.testing import CliRunner
 from orca2_gen.cli import cli
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.evaluations.accuracies import evaluations
 from orca2_gen.grading.grade import GRADER_VERSION
+from orca2_gen.provenance.evaluation_keys import evaluation_key
 from orca2_gen.provenance.fork import take_over
 from orca2_gen.provenance.inputs import Inputs, read_inputs
 from orca2_gen.provenance.recorded import record_stages
-from orca2_gen.provenance.stage_keys import evaluation_key, stage_determinants, stage_keys
+from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.provenance.verify import verify
 from orca2_gen.records import Problem, Rejection, Selection, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
@@ -313,10 +315,13 @@ def test_an_evaluation_is_regraded_and_not_asked_again(graded: FinishedRun, tmp_
     [cautious, empty] = [c for (stage, *_), c in found.changes.items() if stage != "scores"]
     assert cautious.before == empty.before == 0.0 < min(cautious.after, empty.after)
     with open_run(graded.config, quiet) as run:
-        expected = evaluate_model(run, "student")
+        evaluate_model(run, "student")
+        expected = evaluations(run.ledger)
     with open_run(config, quiet) as run:
         ledger = dict(run.ledger.units)
-        assert evaluate_model(run, "student") == expected
+        assert evaluations(run.ledger) == expected
+        evaluate_model(run, "student")
+        assert evaluations(run.ledger) == expected
         assert run.ledger.units == ledger
 
 
@@ -384,7 +389,8 @@ def test_completions_follow_their_problems_to_other_units_and_groups(
         read_tasks(run)
         score_student(run)
         select_strategies(run)
-        expected = evaluate_model(run, "student")
+        evaluate_model(run, "student")
+        expected = evaluations(run.ledger)
     before = scores_of(source)
     rows = [json.loads(line) for line in sound_lines(graded.config_file.parent / "sums.jsonl")]
     rows = [row | {"category": "words"} for row in reversed(rows) if row["id"] != "s7"]
@@ -397,7 +403,8 @@ def test_completions_follow_their_problems_to_other_units_and_groups(
     config = config_of(graded, tmp_path / "run", by_category, *paths)
     found = regraded(config, source)
     with open_run(config, quiet) as run:
-        assert evaluate_model(run, "student") == expected
+        evaluate_model(run, "student")
+        assert evaluations(run.ledger) == expected
     assert all(REGRADED in r.counts for r in read_ledger(run.run_dir).committed("evaluation"))
     assert (
         "match by id and prompt (in other words: 0, new: 0, only in the older run: 1 of "

@@ -1,0 +1,129 @@
+"""The committed scores of models on held-out tasks, without their texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from orca2_gen.evaluations.about import STUDENT, label_of, read_about, unit_prefix
+from orca2_gen.records import StudentScore
+from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.ledger import Ledger
+from orca2_gen.run_directory.units import Receipt
+from orca2_gen.tasks.counts import task_of
+
+_COLUMNS = (
+    "problem_id",
+    "task",
+    "strategy",
+    "outcome",
+    "score",
+    "finish_reason",
+    "num_completion_tokens",
+    "ending",
+    "ending_is_unread",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The answer to one item."""
+
+    score: float
+    is_cut: bool
+    """Whether its text ended at its limit of tokens."""
+    is_unparsed: bool
+    """Whether its text ended, and the grader found no answer in it."""
+    is_forced: bool
+    """Whether the verdict rests on a forced ending."""
+    tokens: int
+
+
+Answers = Mapping[str, Answer]
+"""Item -> its answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """A model under one message."""
+
+    model: str
+    message: str
+    tasks: dict[str, dict[str, Answer]] = field(default_factory=dict)
+    """Task -> item -> answer."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Unit of held-out problems -> items that could not be asked; each has its reason in
+    RUN/rejections."""
+
+    def num_lost(self, task: str) -> int:
+        """Items of a task that could not be asked."""
+        return sum(num for unit, num in self.lost.items() if unit.rpartition("-")[0] == task)
+
+
+def held_out_sizes(ledger: Ledger) -> dict[str, int]:
+    """Task -> its held-out items."""
+    sizes: Counter[str] = Counter()
+    for receipt in ledger.committed("evaluation_problems"):
+        sizes[task_of(receipt)] += receipt.counts["accepted"]
+    return dict(sizes)
+
+
+def evaluated_models(ledger: Ledger) -> list[Evaluated]:
+    """Each model under each message: the config's student first, others in order of their commits.
+
+    Models of one label, such as a model before and after it is trained again, are numbered.
+    """
+    found: dict[tuple[str, str], Evaluated] = {}
+    names = model_names(ledger)
+    for receipt in _receipts(ledger):
+        label = label_of(receipt)
+        model = names[label, receipt.stage_key]
+        problems = receipt.unit.removeprefix(unit_prefix(label, receipt.stage_key))
+        messages = set()
+        for message, task, item, answer in _rows(ledger, receipt):
+            messages.add(message)
+            evaluated = found.setdefault((model, message), Evaluated(model=model, message=message))
+            evaluated.tasks.setdefault(task, {})[item] = answer
+        for message in messages:
+            found[model, message].lost[problems] = receipt.counts["rejected"]
+    return sorted(found.values(), key=lambda each: each.model.partition(" ")[0] != STUDENT)
+
+
+def model_names(ledger: Ledger) -> dict[tuple[str, str], str]:
+    """Label and key of an evaluation -> the name of its model."""
+    models: dict[str, dict[str, list[str]]] = {}
+    for label, key in dict.fromkeys((label_of(each), each.stage_key) for each in _receipts(ledger)):
+        about = read_about(ledger.run_dir, label, key)
+        same = about.model_key if about is not None else key
+        models.setdefault(label, {}).setdefault(same, []).append(key)
+    return {
+        (label, key): label if len(of_label) == 1 else f"{label} {number}"
+        for label, of_label in models.items()
+        for number, keys in enumerate(of_label.values(), start=1)
+        for key in keys
+    }
+
+
+def _receipts(ledger: Ledger) -> list[Receipt]:
+    """The receipts of evaluations, in the order of their commits."""
+    return [receipt for (stage, _), receipt in ledger.units.items() if stage == "evaluation"]
+
+
+def _rows(ledger: Ledger, receipt: Receipt) -> Iterator[tuple[str, str, str, Answer]]:
+    """Message, task, item and answer of each row; only the columns in question become objects."""
+    table = read_table(ledger.run_dir, receipt.accepted, StudentScore).select(_COLUMNS)
+    for row in table.to_pylist():
+        is_decided = row["outcome"] in ("correct", "incorrect")
+        read = [] if row["ending_is_unread"] else row["ending"]
+        is_forced = bool(read) and is_decided
+        is_cut = row["finish_reason"] == "length"
+        answer = Answer(
+            score=row["score"],
+            is_cut=is_cut,
+            is_unparsed=row["outcome"] == "unparsed" or (is_forced and not is_cut),
+            is_forced=is_forced,
+            tokens=row["num_completion_tokens"]
+            + sum(each["num_completion_tokens"] for each in read),
+        )
+        yield row["strategy"], row["task"], row["problem_id"], answer
