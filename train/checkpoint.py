@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from orca2_gen.run_directory.durable_files import sync_directory
 from orca2_gen.run_directory.json_files import read_json
 from train.loss import LabelledLoss
 from train.plan_changes import change_of_plan
-from train.ranks import rank, wait_for_ranks
+from train.ranks import on_first_rank, rank
 from train.state_files import read_tensors, refuse_state, write_tensors, written_sizes
 
 _STATE_RECORD = "state.json"
@@ -48,6 +48,8 @@ class TrainingState:
     optimizers: Sequence[torch.optim.Optimizer]
     determinants: Mapping[str, Any]
     """All that determines the loss curve; a state with others is refused."""
+    fence: Callable[[], None] = lambda: None
+    """Checks that the states are still this training's; every rank calls it."""
     stage_steps: tuple[int, ...] = ()
     """Steps of each stage."""
     changes: list[dict[str, Any]] = field(default_factory=list)
@@ -64,39 +66,48 @@ def save_state(state: TrainingState, step: int) -> Path:
     """
     final = state.directory / f"step-{step:08d}"
     growing = state.directory / f".step-{step:08d}.tmp"  # one name for all ranks
-    if (final / _STATE_RECORD).is_file():
+    state.fence()
+    if on_first_rank(lambda: _is_there(final, growing)):
         return final
-    if rank() == 0:
-        state.directory.mkdir(parents=True, exist_ok=True)
-        for old in (growing, final):
-            shutil.rmtree(old, ignore_errors=True)
-            if old.exists():
-                raise OSError(f"{old} is of an earlier save and cannot be removed; remove it")
-    wait_for_ranks()
     _, tensors = _contents(state)
     try:
         write_tensors(tensors, growing)
     except OSError as error:
         raise OSError(f"the state of step {step} cannot be written to {growing}: {error}") from None
-    sizes = written_sizes(growing)
-    if rank() == 0:
-        record = {
-            "format": _FORMAT,
-            "step": step,
-            "determinants": dict(state.determinants),
-            "stage_steps": list(state.stage_steps),
-            "changes": state.changes,
-            "files": sizes,
-        }
-        write_json(growing / _STATE_RECORD, record)
-        sync_files(growing)
-        os.replace(growing, final)
-        sync_directory(state.directory)
-        for old in state.directory.glob("step-*"):
-            if old != final:
-                shutil.rmtree(old)
-    wait_for_ranks()
+    record = {
+        "format": _FORMAT,
+        "step": step,
+        "determinants": dict(state.determinants),
+        "stage_steps": list(state.stage_steps),
+        "changes": state.changes,
+        "files": written_sizes(growing),
+    }
+    state.fence()  # writing may have taken long
+    on_first_rank(lambda: _put_in_place(growing, final, record))
     return final
+
+
+def _is_there(final: Path, growing: Path) -> bool:
+    """Whether a state is complete; else its place is made free."""
+    if (final / _STATE_RECORD).is_file():
+        return True
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for old in (growing, final):
+        shutil.rmtree(old, ignore_errors=True)
+        if old.exists():
+            raise OSError(f"{old} is of an earlier save and cannot be removed; remove it")
+    return False
+
+
+def _put_in_place(growing: Path, final: Path, record: Mapping[str, Any]) -> None:
+    """Completes a state, and removes those before it."""
+    write_json(growing / _STATE_RECORD, record)
+    sync_files(growing)
+    os.replace(growing, final)
+    sync_directory(final.parent)
+    for old in final.parent.glob("step-*"):
+        if old != final:
+            shutil.rmtree(old)
 
 
 def load_state(state: TrainingState, *, may_change: bool = False) -> int:
@@ -110,11 +121,10 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
         ValueError: the state was written with other determinants.
         DamagedFile: a file of the state is not what `save_state` writes.
     """
-    complete = sorted(state.directory.glob(f"step-*/{_STATE_RECORD}"))
-    if not complete:
+    found = on_first_rank(lambda: _last_record(state.directory))
+    if found is None:
         return 0
-    path = complete[-1]
-    record = read_object(path)
+    path, record = found
     step, determinants = record.get("step"), record.get("determinants")
     is_ours = isinstance(determinants, dict) and isinstance(step, int)
     if not is_ours or path.parent.name != f"step-{step:08d}":
@@ -138,6 +148,12 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
         optim_state_dict=contents["optimizers"],
     )
     return step
+
+
+def _last_record(directory: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Path and contents of the record of the last complete state; None if there is none."""
+    complete = sorted(directory.glob(f"step-*/{_STATE_RECORD}"))
+    return (complete[-1], read_object(complete[-1])) if complete else None
 
 
 def _files_in(record: Mapping[str, Any], path: Path) -> Mapping[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.distributed.fsdp import FSDPModule
@@ -66,16 +67,28 @@ class HeldOut:
 
 
 def held_out(
-    table: ExampleTable, *, seq_len: int, layout: Layout, rows_per_forward: int | None
+    table: ExampleTable,
+    *,
+    seq_len: int,
+    too_long: Literal["refuse", "drop"],
+    layout: Layout,
+    rows_per_forward: int | None,
 ) -> HeldOut:
-    """The HeldOut of a dataset's examples.
+    """The HeldOut of a dataset's examples, without those that are longer than a row and may be
+    dropped.
 
     Raises:
-        ValueError: an example is longer than a row.
+        ValueError: an example is longer than a row and may not be dropped, or all are.
     """
     by_task: dict[str, list[int]] = defaultdict(list)
-    for index, task in enumerate(table.tasks):
-        by_task[task].append(index)
+    for index, (task, length) in enumerate(zip(table.tasks, table.lengths, strict=True)):
+        if length <= seq_len or too_long == "refuse":
+            by_task[task].append(index)
+    if not by_task:
+        raise ValueError(
+            f"every held-out example has more than {seq_len} tokens (seq_len), and too_long is "
+            f'"drop"; set seq_len to {min(table.lengths)} or more'
+        )
     return HeldOut(
         table=table,
         rows_by_task={

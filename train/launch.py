@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,10 +18,10 @@ from pathlib import Path
 
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, USAGE
-from train.ranks import LAUNCHER_VARIABLE
+from train.ranks import LAUNCHER_VARIABLE, SAVING_SECONDS, end_with
 
-SHUTDOWN_SECONDS = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
-"""Seconds that ranks have to save their state after a signal; torchrun's own are 30."""
+PARENT_VARIABLE = "ORCA2_PARENT"
+"""Variable of the environment with the process id of the command that started the launcher."""
 
 
 def train_student(
@@ -48,7 +50,7 @@ def train_student(
         "train.launch",
         "--standalone",
         f"--nproc-per-node={nproc_per_node}",
-        f"--shutdown_timeout={SHUTDOWN_SECONDS}",
+        f"--shutdown_timeout={SAVING_SECONDS:.0f}",
     ]
     program = ["-m", "train.sft", str(config_file)]
     for override in overrides:
@@ -67,7 +69,13 @@ def train_student(
 
 def _ended(command: Sequence[str]) -> int:
     """The exit code of a command, which an interrupt of this process reaches as SIGTERM."""
-    with subprocess.Popen(command) as process:
+    own = str(os.getpid())
+    environment = {
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        **os.environ,
+    }  # less is stack traces of bystanders
+    environment |= {PARENT_VARIABLE: own, LAUNCHER_VARIABLE: own}
+    with subprocess.Popen(command, env=environment) as process:
         while True:
             try:
                 return process.wait()
@@ -86,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
+    if parent := os.environ.get(PARENT_VARIABLE):
+        end_with(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM))
     os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
     # They say of each rank that it ended, which the rank itself has said better, and that
     # OMP_NUM_THREADS is set to 1.
@@ -94,12 +104,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(parse_args(arguments))
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else FAILED  # a signal's is negative
+        failed_rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return int(failure.exitcode)
+        # A rank that is killed says nothing.
+        print(_killed_line(failed_rank, -failure.exitcode), file=sys.stderr, flush=True)
+        return FAILED
     except SignalException as error:  # the ranks have ended by then
         print(f"stopped by {error.sigval.name}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _killed_line(failed_rank: int, number: int) -> str:
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    line = f"Error: rank {failed_rank} on {socket.gethostname()} was ended by {name}"
+    if number != signal.SIGKILL:
+        return line
+    return (
+        f"{line}, as the system does when the host runs out of memory; `orca2 plan` says what a "
+        "training takes, and fewer processes a node take less"
+    )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Loop:
                     done, is_stopped = self._fit(stage, begin, log, spikes)
                     if is_stopped:
                         break
-        if done == num_steps and not self.execution.save_every_steps:
+        if done == num_steps and self.pace.saved_step < done:
             self._save(done)  # should writing the student fail
         if done < num_steps:
             raise KeyboardInterrupt(

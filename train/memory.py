@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from orca2_gen.preflight.model_config import said
 from orca2_gen.preflight.weights import quantity
 from train.architecture import attention_of
 from train.loss import LABELS_PER_CHUNK
-from train.model import described_model, model_config, told
+from train.model_directory import described_model, model_config, told
 from train.muon import MOST_ELEMENTS
 from train.plan import Execution, TrainingPlan
-from train.ranks import device, of_all_ranks, world_size
+from train.ranks import device, of_all_ranks, rank, world_size
 
 _BYTES = {"adamw": 16, "muon": 12}
 """Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
@@ -161,6 +162,20 @@ def tightness(need: MemoryNeed, gpu: int, num_ranks: int) -> str:
     return (
         f"training takes about {_gigabytes(need.in_each(num_ranks))} in each of {num_ranks} "
         f"processes, and a GPU has {_gigabytes(gpu)}; if it runs out of memory, {remedy}"
+    )
+
+
+def out_of_memory_line(error: BaseException) -> str:
+    """What to do about a rank that got no more memory, in one line for people."""
+    if isinstance(error, MemoryError):
+        return (
+            f"rank {rank()} on {socket.gethostname()} got no more memory of the host; use fewer "
+            "processes a node, or a node with more memory"
+        )
+    said = " ".join(str(error).split())[:200]
+    return (
+        f"the GPU of rank {rank()} on {socket.gethostname()} is out of memory ({said}); use more "
+        "processes, set gradient_checkpointing, or lower rows_per_forward or seq_len"
     )
 
 

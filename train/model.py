@@ -6,9 +6,7 @@ which rows it can be trained.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,10 @@ from typing import Any
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from orca2_gen.run_directory.json_files import read_json
 from train.architecture import (
     attention_of,
     layers_of,
-    num_positions,
     rotary_isolation,
     without_noise,
 )
@@ -37,11 +31,17 @@ from train.isolation import (
     unreached_weights,
 )
 from train.loss import LabelledLoss
-from train.ranks import device, is_distributed, world_size
+from train.model_directory import (
+    check_weight_files,
+    described_model,
+    model_config,
+    told,
+    whole_model,
+)
+from train.ranks import device, is_distributed, on_first_rank, rank, world_size
 from train.router_loss import router_of
 from train.tiny_copy import layers_of_every_kind, tiny_copy
-
-_WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
+from train.weights import buffers_of, give_buffers, give_memory, share, strays
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,29 +50,6 @@ class LoadedModel:
 
     loss: LabelledLoss
     isolation: Isolation
-
-
-def check_examples_fit(model_dir: Path, *, longest: int, largest_id: int) -> None:
-    """Refuses examples that the model cannot read.
-
-    Raises:
-        ValueError: the longest has more tokens than the model has positions, an id is outside its
-            vocabulary, or the directory holds no model.
-    """
-    with told(model_dir):
-        config = model_config(model_dir).get_text_config()
-        vocabulary, positions = int(config.vocab_size), num_positions(config)
-    if positions is not None and longest > positions:
-        raise ValueError(
-            f"the longest example has {longest} tokens and {model_dir} has {positions} positions "
-            f"(max_position_embeddings); remove longer examples from the dataset, or train another "
-            f"model"
-        )
-    if largest_id >= vocabulary:
-        raise ValueError(
-            f"the dataset holds token id {largest_id} and {model_dir} has {vocabulary} "
-            f"(vocab_size): its embeddings do not fit its tokenizer; resize them first"
-        )
 
 
 def load_sharded(
@@ -85,7 +62,8 @@ def load_sharded(
 ) -> LoadedModel:
     """The model of a directory with its loss, probed before it is sharded.
 
-    The weights are float32, as the optimizer needs them; `dtype` is that of the computation.
+    The weights are float32, as the optimizer needs them; `dtype` is that of the computation. Of
+    several ranks the first one reads and probes, and the others get their share of it.
 
     Args:
         model_dir: the model.
@@ -103,55 +81,78 @@ def load_sharded(
         config = model_config(model_dir)
         without_noise(config)
         attention = attention_of(config)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            model_dir,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,  # the other format is a pickle
-            # transformers draws the weights of both kinds at random, and we name them below.
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-        if absent := sorted(found["missing_keys"]):
-            raise ValueError(f"it lacks {len(absent)} of its weights, for example {absent[0]}")
-        if mismatched := sorted(found["mismatched_keys"]):
-            name, *shapes = mismatched[0]
-            raise ValueError(
-                f"{len(mismatched)} of its weights have other shapes than its config, for example "
-                f"{name}: {' and '.join(str(tuple(shape)) for shape in shapes)}"
-            )
-    if not is_distributed():
-        model.to(device())  # where a probe is fast
-    loaded = probed(model, dtype=dtype, longest=longest)
-    small = _small_copy(model, config, attention, row_tokens)
-    copied = Isolation(layout="packed") if small is None else settled(small.loss, small.isolation)
-    freeze_unreached(model, set() if small is None else unreached_weights(small.loss))
-    strictest = max(loaded.isolation, copied, key=lambda each: LAYOUTS.index(each.layout))
-    loaded = dataclasses.replace(loaded, isolation=strictest)
+        shell = described_model(config, attention) if is_distributed() else None
+    read: list[Any] = []
+
+    def probe() -> tuple[_Found, dict[str, torch.Tensor]]:
+        read.append(model := whole_model(model_dir, config, attention))
+        if not is_distributed():
+            model.to(device())  # where a probe is fast
+        return _found(model, config, attention, longest, row_tokens), buffers_of(model)
+
+    is_shared = shell is not None and not strays(shell)
+    found, buffers = on_first_rank(probe) if is_shared else probe()
+    model: Any = read.pop() if read else shell
+    freeze_unreached(model, found.unreached)
+    router = router_of(model, model.config.get_text_config()) if found.has_router else None
+    loss = LabelledLoss(model, dtype=dtype, head_is_matrix=found.head_is_matrix, router=router)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    loss = loaded.loss
     if not is_distributed():
         loss.to(device())
-        return loaded
-    # Each layer is moved to its device as it is sharded, so a device never holds the whole model.
+    else:
+        weights = dict(loss.named_parameters()) if rank() == 0 else None
+        _shard(loss, dtype, buffers)
+        if is_shared:
+            share(weights, loss)
+    return LoadedModel(loss=loss, isolation=found.isolation)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """What the rank that has read a model tells the others of it."""
+
+    isolation: Isolation
+    head_is_matrix: bool
+    has_router: bool
+    unreached: frozenset[str]
+    """Kinds of weights that no example reaches."""
+
+
+def _found(model: Any, config: Any, attention: str, longest: int, row_tokens: int | None) -> _Found:
+    whole = probed(model, longest=longest)
+    small = _small_copy(model, config, attention, row_tokens)
+    copied = Isolation(layout="packed") if small is None else settled(small.loss, small.isolation)
+    return _Found(
+        isolation=max(whole.isolation, copied, key=lambda each: LAYOUTS.index(each.layout)),
+        head_is_matrix=whole.loss.head_is_matrix,
+        has_router=whole.loss.router is not None,
+        unreached=frozenset(() if small is None else unreached_weights(small.loss)),
+    )
+
+
+def _shard(loss: LabelledLoss, dtype: torch.dtype, buffers: Mapping[str, torch.Tensor]) -> None:
+    """Shards a model over the ranks, layer by layer, each on its device from then on.
+
+    So a device never holds the whole model. One without values gets buffers, and memory as it is
+    sharded.
+    """
+    model = loss.model
+    if any(parameter.is_meta for parameter in model.parameters()):
+        give_buffers(model, buffers)
     mesh = init_device_mesh(device().type, (world_size(),))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for layer in layers_of(model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(loss, mesh=mesh, mp_policy=policy)
-    return loaded
+    tied: dict[int, torch.nn.Parameter] = {}
+    for part in (*layers_of(model), loss):
+        give_memory(part, tied)
+        fully_shard(part, mesh=mesh, mp_policy=policy)
 
 
-def probed(model: Any, *, dtype: torch.dtype = torch.float32, longest: int = 0) -> LoadedModel:
-    """A model with its loss, and what the probes say of it.
+def probed(model: Any, *, longest: int = 0) -> LoadedModel:
+    """A model with its loss in float32, and what the probes say of it.
 
     Args:
         model: a causal language model of transformers, unsharded.
-        dtype: number format of the computation in training; the probes compute in float32.
         longest: tokens of the longest example.
 
     Raises:
@@ -175,7 +176,7 @@ def probed(model: Any, *, dtype: torch.dtype = torch.float32, longest: int = 0) 
     router = router_of(model, model.config.get_text_config())
     if router is not None and not balances(model, router):
         router = None
-    loss = LabelledLoss(model, dtype=dtype, head_is_matrix=is_matrix, router=router)
+    loss = LabelledLoss(model, head_is_matrix=is_matrix, router=router)
     return LoadedModel(loss=loss, isolation=isolation)
 
 
@@ -205,54 +206,3 @@ def freeze_unreached(model: Any, unreached: Collection[str]) -> None:
     for name, parameter in model.named_parameters():
         if id(parameter) not in of_text or kind_of(name) in unreached:
             parameter.requires_grad_(False)
-
-
-@contextmanager
-def told(model_dir: Path) -> Iterator[None]:
-    """Turns the error of a broken model into one line; transformers raises anything there.
-
-    Raises:
-        ValueError: any error was raised inside.
-    """
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        # The first sentence says what; advice about transformers itself follows.
-        reason = " ".join(str(error).split()).partition(". ")[0][:300] or type(error).__name__
-        raise ValueError(
-            f"{model_dir} holds no model that can be trained ({reason}); copy it again, save it "
-            f"with save_pretrained, or train a model of another architecture"
-        ) from error
-
-
-def model_config(model_dir: Path) -> Any:
-    """The config of a model, as transformers reads it; raises anything."""
-    return AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-
-
-def described_model(config: Any, attention: str) -> Any:
-    """The model that a config describes, on torch's meta device: shapes and no values.
-
-    Raises anything: the model's own code runs.
-    """
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
-        )
-
-
-def check_weight_files(model_dir: Path) -> None:
-    """Refuses a config or an index that leads to a file which is not safetensors, or elsewhere.
-
-    Raises:
-        ValueError: it does.
-    """
-    names = [getattr(model_config(model_dir), "transformers_weights", None)]
-    index = model_dir / SAFE_WEIGHTS_INDEX_NAME
-    if index.is_file():
-        names += list(read_json(index)["weight_map"].values())
-    for name in dict.fromkeys(names):
-        if name is not None and ("/" in name or not name.endswith(_WEIGHT_FILES)):
-            raise ValueError(f"it names the weights file {name!a}")

@@ -7,39 +7,48 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+from train.failures import watched_ranks
 
 T = TypeVar("T")
 
 LAUNCHER_VARIABLE = "ORCA2_LAUNCHER"
 """Variable of the environment with the process id of the ranks' launcher, if it is ours."""
 
+SAVING_SECONDS = float(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600"))
+"""Seconds that ranks have to save their state after a signal; torchrun's own are 30."""
+
 # Rank 0 alone writes the student, and the others wait for it.
 _TIMEOUT = timedelta(minutes=60)
 
 
 @contextmanager
-def joined_ranks() -> Iterator[None]:
-    """The process group of torchrun's processes, for as long as the context lasts."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def joined_ranks(stop: threading.Event) -> Iterator[None]:
+    """The process group of torchrun's processes, for as long as the context lasts.
+
+    Once their launcher is gone, `stop` is set, and they have some minutes to save their state.
+    """
+    is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if not is_alone or LAUNCHER_VARIABLE in os.environ:
+        _end_with_launcher(stop)
+    if is_alone:
         yield
         return
-    _end_with_launcher()
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
     # gloo beside nccl, since checkpoints exchange their plans on the CPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=_TIMEOUT)
-    try:
+    with watched_ranks():
         yield
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()  # not after an error: it would wait for the other ranks
 
 
 def is_first_to_say(text: str) -> bool:
@@ -51,21 +60,29 @@ def is_first_to_say(text: str) -> bool:
     return int(store.add(f"orca2/said/{said}", 1)) == 1
 
 
-def _end_with_launcher() -> None:
-    """Lets this process end soon after its launcher.
+def end_with(process: int, end: Callable[[], None]) -> None:
+    """Calls `end` from a thread once this parent of the process is gone.
 
     A launcher that is killed cannot end its ranks. They would wait for each other, or go on to
     train beside the ranks of the next command.
     """
-    launcher = int(os.environ.get(LAUNCHER_VARIABLE, os.getppid()))
 
     def watch() -> None:
-        while os.getppid() == launcher:
+        while os.getppid() == process:
             time.sleep(1.0)
-        print("Error: the launcher of this rank is gone", file=sys.stderr, flush=True)
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_with_launcher(stop: threading.Event) -> None:
+    def end() -> None:
+        print("Error: the launcher of this rank is gone", file=sys.stderr, flush=True)
+        stop.set()
+        time.sleep(SAVING_SECONDS)
+        os._exit(1)
+
+    end_with(int(os.environ.get(LAUNCHER_VARIABLE, os.getppid())), end)
 
 
 def device() -> torch.device:
@@ -99,7 +116,20 @@ def of_all_ranks(value: T) -> list[T]:
     return values
 
 
-def wait_for_ranks() -> None:
-    """Waits until every rank calls it."""
-    if is_distributed():
-        dist.barrier()
+def on_first_rank(action: Callable[[], T]) -> T:
+    """What rank 0 gets of an action, on every rank; all raise what it raises. Every rank calls it.
+
+    File systems may show one node what they do not show another yet, so one rank decides for all.
+    """
+    if not is_distributed():
+        return action()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = action()
+        except (ValueError, OSError) as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return cast(T, outcome[0])

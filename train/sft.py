@@ -11,8 +11,8 @@ import argparse
 import json
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,19 +25,20 @@ from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, exit_code
 from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
-from orca2_gen.run_directory.lock import run_lock
 from train.checkpoint import TrainingState, check_states, load_state, remove_states
+from train.failures import leave
 from train.flops import training_flops
 from train.held_out import held_out
 from train.loop import Loop
 from train.loss import LabelledLoss
-from train.memory import memory_line
-from train.model import check_examples_fit, load_sharded
+from train.memory import memory_line, out_of_memory_line
+from train.model import load_sharded
+from train.model_directory import check_examples_fit
 from train.optimizers import build_optimizers
 from train.pace import Pace, listening
 from train.plan import Execution, TrainingPlan, execution_of, training_plan
 from train.progress import check_metrics
-from train.ranks import is_first_to_say, joined_ranks, rank
+from train.ranks import is_first_to_say, joined_ranks, on_first_rank, rank
 from train.stages import (
     Stage,
     determinants,
@@ -48,6 +49,7 @@ from train.stages import (
 )
 from train.student import TRAINING_RECORD, check_replaceable, read_training_record, save_student
 from train.tensorboard import check_tensorboard
+from train.trainer_lock import only_trainer, remove_left_states
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,14 +121,14 @@ def train_student(
     largest_id = max(table.largest_id for table in read)
     check_examples_fit(model_dir, longest=longest, largest_id=largest_id)
     determined_by = determinants(plan, stage_plans, tables, model_digest(model_dir))
-    done = read_training_record(output_dir)
+    done = on_first_rank(lambda: read_training_record(output_dir))
     if done is not None and done.get("determinants") == json.loads(json.dumps(determined_by)):
+        on_first_rank(lambda: remove_left_states(states))
         return parsed(output_dir / TRAINING_RECORD, done.get("student"), _STUDENT)
     stages = packed_stages(plan, stage_plans, tables)
     if (line := memory_line(plan, execution, model_dir)) and rank() == 0:
         print(line, file=sys.stderr, flush=True)
-    # Two trainings of one output would write each other's states.
-    with run_lock(states) if rank() == 0 else nullcontext():
+    with only_trainer(states) as fence:
         torch.manual_seed(plan.seed)
         loaded = load_sharded(
             model_dir,
@@ -145,6 +147,7 @@ def train_student(
             module=loaded.loss,
             optimizers=optimizers,
             determinants=determined_by,
+            fence=fence,
             stage_steps=tuple(stage.num_steps for stage in stages),
         )
         start_step = load_state(state, may_change=may_change)
@@ -161,12 +164,14 @@ def train_student(
             else held_out(
                 others,
                 seq_len=plan.seq_len,
+                too_long=plan.too_long,
                 layout=loaded.isolation.layout,
                 rows_per_forward=execution.rows_per_forward,
             ),
         )
         loop.run(start_step, metrics_file)
         student = _trained(stages)
+        fence()
         save_student(
             loaded.loss.model,
             model_dir=model_dir,
@@ -244,23 +249,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()  # they would clash with ours on stderr
     transformers.utils.logging.set_verbosity_error()  # what matters of its reports is our own line
-    with listening() as stop, joined_ranks():
-        try:
-            config = load_config(options.config, options.overrides)
-            student = train_from_config(config, may_change=options.override, stop=stop)
-        except KeyboardInterrupt as error:
-            _say(f"Interrupted: {error or 'nothing was saved'}")
-            return INTERRUPTED
-        except (ValueError, FloatingPointError, OSError) as error:
-            # transformers explains a file that it cannot read in several lines.
-            _say(f"Error: {' '.join(str(error).split())}")
-            return exit_code(error) or FAILED
-        if rank() == 0:
-            print(
-                f"{student.num_steps} steps on {student.num_examples} examples in "
-                f"{student.num_rows} rows of {config.training.seq_len} tokens, "
-                f"fill {student.fill:.3f}"
-            )
+    with listening() as stop, joined_ranks(stop):
+        code = _code_of(options, stop)
+        if code:
+            leave(code)
+    return code
+
+
+def _code_of(options: argparse.Namespace, stop: threading.Event) -> int:
+    """The exit code of this rank, which has said why where it is not 0."""
+    try:
+        config = load_config(options.config, options.overrides)
+        student = train_from_config(config, may_change=options.override, stop=stop)
+    except KeyboardInterrupt as error:
+        _say(f"Interrupted: {error or 'nothing was saved'}")
+        return INTERRUPTED
+    except (ValueError, FloatingPointError, OSError) as error:
+        # transformers explains a file that it cannot read in several lines.
+        _say(f"Error: {' '.join(str(error).split())}")
+        return exit_code(error) or FAILED
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _say(f"Error: {out_of_memory_line(error)}")
+        return FAILED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    if rank() == 0:
+        print(
+            f"{student.num_steps} steps on {student.num_examples} examples in "
+            f"{student.num_rows} rows of {config.training.seq_len} tokens, "
+            f"fill {student.fill:.3f}"
+        )
     return 0
 
 

@@ -20,12 +20,12 @@ from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_w
 from train.architecture import attention_of, layers_of, num_positions
 from train.isolation import settled
 from train.memory import MemoryNeed, fewest_ranks, memory_need, sizes_of
-from train.model import (
+from train.model import probed
+from train.model_directory import (
     check_examples_fit,
     check_weight_files,
     described_model,
     model_config,
-    probed,
     told,
 )
 from train.tiny_copy import layers_of_every_kind, tiny_copy

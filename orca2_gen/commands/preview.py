@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from orca2_gen.config.schema import Config
     from orca2_gen.run_directory.ledger import Ledger
     from orca2_gen.selection.blocks import Rule
+
+MOST_SHOWN = 24
+"""Problems whose whole way is printed."""
 
 
 @click.command()
@@ -53,8 +55,14 @@ def preview(config_file: Path, overrides: tuple[str, ...], rows: int, into: Path
         summary = run_all(opened)
         rule = selection_rule(config, opened.inputs.strategies)
     ledger = read_ledger(run_dir)
-    for problem_id in _problems(ledger, rows):
+    ids = _problems(ledger, rows)
+    for problem_id in ids[:MOST_SHOWN]:  # each is looked for in every file
         print_steps(run_dir, problem_id)
+    if len(ids) > MOST_SHOWN:
+        click.echo(
+            f"{len(ids) - MOST_SHOWN} more problems: orca2 trace {run_dir} ID, e.g. of "
+            f"{ids[MOST_SHOWN]}"
+        )
     print_selections(ledger)
     print_cost(ledger, with_strategies=True)
     click.echo(f"{summary.rows} rows, in {summary.directory}")
@@ -62,16 +70,15 @@ def preview(config_file: Path, overrides: tuple[str, ...], rows: int, into: Path
     click.echo(f"a page about it: orca2 report {run_dir}")
 
 
-def _problems(ledger: Ledger, num_rows: int) -> Iterator[str]:
-    """The ids of up to so many problems of each task."""
+def _problems(ledger: Ledger, num_rows: int) -> list[str]:
+    """The ids of up to so many problems of each task, the first of every task before others."""
     from orca2_gen.records import Problem
     from orca2_gen.run_directory.ledger import committed_rows
 
-    seen: dict[str, int] = {}
+    by_task: dict[str, list[str]] = {}
     for problem in committed_rows(ledger, "problems", Problem):
-        seen[problem.task] = seen.get(problem.task, 0) + 1
-        if seen[problem.task] <= num_rows:
-            yield problem.problem_id
+        by_task.setdefault(problem.task, []).append(problem.problem_id)
+    return [ids[place] for place in range(num_rows) for ids in by_task.values() if place < len(ids)]
 
 
 def _print_needs(config: Config, rule: Rule, ledger: Ledger, num_rows: int) -> None:

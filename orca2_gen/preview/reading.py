@@ -60,15 +60,27 @@ class Reading:
         lines = []
         if by_category:
             lines.append(f"rows_per_category of {', '.join(by_category)} is not counted")
+        for counts in counts_by_task(self.ledger, "problems").values():
+            limit, num = self._limit(counts), self._num_tasks(counts)
+            if limit is not None and num > 1:
+                lines.append(
+                    f"{counts.task} is counted as if each of its {num:.0f} tasks had {limit} rows"
+                )
         if (by := self.config.selection.select_by) != "task":
             lines.append(f"groups are of a {by}, and the preview shows {len(groups)} of them")
         return tuple(lines)
 
     def _num_read(self, counts: TaskCounts) -> float:
         """The rows of a task."""
-        limit = next(t.rows_per_task for t in self.config.tasks if t.name == counts.task)
+        limit = self._limit(counts)
         num_rows = counts.input + counts.passed_over
         if limit is None:
             return num_rows
-        # In a mixture both are of each task in it.
-        return min(num_rows, limit * counts.input / min(self.num_rows, limit))
+        return min(num_rows, limit * self._num_tasks(counts))
+
+    def _limit(self, counts: TaskCounts) -> int | None:
+        return next(t.rows_per_task for t in self.config.tasks if t.name == counts.task)
+
+    def _num_tasks(self, counts: TaskCounts) -> float:
+        """The tasks in a mixture, of each of which the preview has read as many rows."""
+        return counts.input / min(self.num_rows, self._limit(counts) or self.num_rows)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
+from orca2_gen.run_directory.lock import RunInUse
 from train.checkpoint import TrainingState, load_state, remove_states, save_state
 from train.loss import LabelledLoss
 from train.optimizers import build_optimizers
@@ -156,3 +158,18 @@ def test_vllm_generates_from_a_student(tmp_path: Path, model_dir: Path) -> None:
     sampling = vllm.SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
     outputs = engine.generate([{"prompt_token_ids": [5, 6, 7]}], sampling)
     assert len(outputs[0].outputs[0].token_ids) == 4
+
+
+def test_a_training_whose_states_belong_to_another_now_leaves_them_as_they_are(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    state = state_in(tmp_path, load(model_dir), seed=1)
+    take_a_step(state)
+    other = save_state(state, 900)
+
+    def taken_over() -> None:
+        raise RunInUse("taken over")
+
+    with pytest.raises(RunInUse):
+        save_state(dataclasses.replace(state, fence=taken_over), 400)
+    assert [path.name for path in tmp_path.iterdir()] == [other.name]

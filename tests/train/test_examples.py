@@ -18,7 +18,7 @@ from orca2_gen.run_directory.arrow_files import DamagedFile
 from tests.ray_jobs.several import ROOT, config_file, play
 from train.batches import IGNORE_INDEX, PackedExamples, packed_batches
 from train.examples import ExampleTable, load_examples
-from train.model import check_examples_fit
+from train.model_directory import check_examples_fit
 from train.packing import pack
 
 STUDENT = ROOT / "orca2_gen" / "microworld" / "student"

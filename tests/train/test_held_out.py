@@ -23,7 +23,9 @@ def test_the_loss_of_a_task_is_the_mean_over_its_labelled_tokens(
 ) -> None:
     table = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    others = held_out(table, seq_len=512, layout=layout, rows_per_forward=rows_per_forward)
+    others = held_out(
+        table, seq_len=512, too_long="refuse", layout=layout, rows_per_forward=rows_per_forward
+    )
     loss = LabelledLoss(model)
     loss.train()
     found = others.losses(loss)
@@ -58,3 +60,18 @@ def test_a_training_measures_the_held_out_loss_on_its_schedule_and_at_the_end(
     assert measured[8]["all"] < measured[3]["all"] and measured[8].keys() == {"sums", "all"}
     assert all(line["seconds_left"] >= 0 and line["memory_mb"] > 0 for line in lines)
     assert all(line["mfu"] is None for line in lines) or torch.cuda.is_available()
+
+
+def test_held_out_examples_that_may_be_dropped_are_and_if_all_are_a_line_says_so(
+    model_dir: Path, dataset_dir: Path
+) -> None:
+    table = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
+    lengths = sorted(table.lengths)
+    seq_len = lengths[len(lengths) // 2]
+    few = held_out(table, seq_len=seq_len, too_long="drop", layout="packed", rows_per_forward=None)
+    kept = [index for rows in few.rows_by_task.values() for row in rows for index in row]
+    assert sorted(kept) == [n for n, length in enumerate(table.lengths) if length <= seq_len]
+    with pytest.raises(ValueError, match="none is ever cut"):
+        held_out(table, seq_len=seq_len, too_long="refuse", layout="packed", rows_per_forward=None)
+    with pytest.raises(ValueError, match=f"every held-out .* set seq_len to {lengths[0]} or more"):
+        held_out(table, seq_len=1, too_long="drop", layout="packed", rows_per_forward=None)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from train.model import check_examples_fit, load_sharded
+from train.model import load_sharded
+from train.model_directory import check_examples_fit
 
 WEIGHTS = "model.safetensors"
 

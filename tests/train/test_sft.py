@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from orca2_gen.config.load import load_config
+from orca2_gen.exit_codes import FAILED
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.lock import RunInUse, run_lock
 from train.batches import Batch, Encoded, PackedExamples, build_batch, encoded, packed_batches
@@ -29,7 +31,8 @@ from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers, learning_rate_at
 from train.packing import pack
 from train.plan import Execution, TrainingPlan
-from train.sft import TrainedStudent, train_from_config, train_student
+from train.sft import TrainedStudent, main, train_from_config, train_student
+from train.trainer_lock import only_trainer
 
 BuildLlama = Callable[..., LlamaForCausalLM]
 PLAN = TrainingPlan(
@@ -365,6 +368,69 @@ def test_one_rank_goes_on_where_two_were_killed_with_the_same_loss_curve(
     assert read_losses(tmp_path / "killed/run/metrics.jsonl") == pytest.approx(
         read_losses(tmp_path / "whole/run/metrics.jsonl"), rel=1e-3
     )
+
+
+def test_a_training_that_was_taken_over_finds_out_and_writes_no_more(tmp_path: Path) -> None:
+    with only_trainer(tmp_path) as fence:
+        fence()
+        (tmp_path / "other").write_text("{}")
+        os.replace(tmp_path / "other", tmp_path / "driver.lock")
+        with pytest.raises(RunInUse, match="taken over by another driver"):
+            fence()
+
+
+@pytest.mark.parametrize("save_every_steps", [3, 8, 1000])
+def test_the_last_state_is_there_should_writing_the_student_fail(
+    tmp_path: Path,
+    model_dir: Path,
+    dataset_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    save_every_steps: int,
+) -> None:
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("train.sft.save_student", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_training(tmp_path, model_dir, dataset_dir, save_every_steps=save_every_steps)
+    assert (tmp_path / "student.training" / "step-00000008" / "state.json").is_file()
+    student = run_training(tmp_path, model_dir, dataset_dir, save_every_steps=save_every_steps)
+    assert student.num_steps == 8 and not (tmp_path / "student.training").exists()
+
+
+def test_states_that_a_kill_left_beside_a_whole_student_are_removed(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("train.sft.remove_states", lambda state: None)
+        made = run_training(tmp_path, model_dir, dataset_dir, save_every_steps=4)
+    assert list((tmp_path / "student.training").glob("step-*"))
+    assert run_training(tmp_path, model_dir, dataset_dir, save_every_steps=4) == made
+    assert not (tmp_path / "student.training").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "the GPU of rank 0 on"),
+        (MemoryError(), "rank 0 on .* got no more memory of the host"),
+    ],
+)
+def test_a_rank_without_memory_says_what_to_do_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    def out_of_memory(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("train.sft.load_config", out_of_memory)
+    assert main([str(tmp_path / "run.toml")]) == FAILED
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.search(said, line) and "use " in line
 
 
 def test_a_config_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

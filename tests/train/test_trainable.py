@@ -15,7 +15,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tests.preflight.model_directories import INDEX, TINY, llama, write_model
 from tests.train.test_model import DAMAGES, edited
 from train.architecture import layers_of
-from train.model import check_examples_fit, load_sharded, model_config
+from train.model import load_sharded
+from train.model_directory import check_examples_fit, model_config
 from train.trainable import TrainingQuestion, trainable_lines
 
 SIZES: dict[str, Any] = {

@@ -1,0 +1,150 @@
+"""Host memory that the ranks of a training take to load a model and to write the student.
+
+    python -m benchmarks.training_memory [--ranks 4] [--layers 12] [--hidden 1024]
+
+Ranks run on the CPU with gloo, so their shares of the weights are in the host's memory too;
+`beside_shares` leaves them out, as they lie on GPUs otherwise. Each phase's peak is VmHWM of
+/proc/self/status, set back before it. The last line on stdout is one JSON document; sizes are MB of
+10^6 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from train import student
+from train.model import load_sharded
+from train.ranks import joined_ranks, of_all_ranks, rank
+from train.student import save_student
+
+FILE_BYTES = 64_000_000
+"""Bytes of a file of weights here: as few layers as 5 GB hold of a large model."""
+
+
+def write_model(directory: Path, *, layers: int, hidden: int) -> int:
+    """Writes a Llama with random weights in bfloat16 and returns the bytes of its weights."""
+    config = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+        num_key_value_heads=4,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.save_pretrained(directory)
+    return sum(2 * parameter.numel() for parameter in model.parameters())
+
+
+def measure_rank(model_dir: Path, out: Path) -> None:
+    """Loads and writes the model on this rank; rank 0 writes the figures of all to OUT.json."""
+    student.FILE_BYTES = FILE_BYTES
+    with joined_ranks(threading.Event()):
+        peaks = {}
+        before = _resident()
+        _forget_peak()
+        loaded = load_sharded(model_dir, dtype=torch.float32)
+        peaks["load"] = _peak() - before
+        before = _resident()
+        _forget_peak()
+        save_student(loaded.loss.model, model_dir=model_dir, output_dir=out, record={})
+        peaks["save"] = _peak() - before
+        found = of_all_ranks(peaks)
+        if rank() == 0:
+            out.with_suffix(".json").write_text(json.dumps(found))
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    return _status("VmHWM")
+
+
+def _resident() -> int:
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"{key}:")]
+    return 1024 * int(line.split()[1])
+
+
+def figures(
+    peaks: Sequence[dict[str, int]], weight_bytes: int, largest_file: int
+) -> dict[str, Any]:
+    """What the peaks of all ranks say.
+
+    Args:
+        peaks: bytes of each rank's phases above what it had before.
+        weight_bytes: bytes of the weights in bfloat16.
+        largest_file: bytes of the student's largest file of weights.
+    """
+    share = 2 * weight_bytes / len(peaks)  # in float32
+    load_total = sum(each["load"] for each in peaks)
+    beside = [max(0.0, each["load"] - share) for each in peaks]
+    return {
+        "ranks": len(peaks),
+        "weights_bf16_mb": round(weight_bytes / 1e6, 1),
+        "load_mb": [round(each["load"] / 1e6, 1) for each in peaks],
+        "load_over_bf16": round(load_total / weight_bytes, 2),
+        "load_beside_shares_over_bf16": round(sum(beside) / weight_bytes, 2),
+        "every_rank_reads_over_bf16": float(2 * len(peaks)),
+        "save_mb": [round(each["save"] / 1e6, 1) for each in peaks],
+        "largest_file_mb": round(largest_file / 1e6, 1),
+        "save_over_largest_file": round(max(each["save"] for each in peaks) / largest_file, 2),
+        "gathered_save_mb": round(3 * weight_bytes / 1e6, 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 if every rank loaded and wrote the model."""
+    parser = argparse.ArgumentParser(prog="benchmarks.training_memory")
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--hidden", type=int, default=1024)
+    parser.add_argument("--rank-of", type=Path, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.rank_of:
+        measure_rank(*options.rank_of)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        model, out = Path(folder, "model"), Path(folder, "student")
+        weight_bytes = write_model(model, layers=options.layers, hidden=options.hidden)
+        command = [sys.executable, "-m", "train.launch", "--standalone"]
+        command += [f"--nproc-per-node={options.ranks}", "-m", "benchmarks.training_memory"]
+        command += ["--rank-of", str(model), str(out)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+        if code := subprocess.run(command, env=environment).returncode:
+            return code
+        peaks = json.loads(out.with_suffix(".json").read_text())
+        largest = max(file.stat().st_size for file in out.glob("*.safetensors"))
+        found = figures(peaks, weight_bytes, largest)
+    table = Table("figure", "value", title="Host memory of a training's ranks")
+    for name, value in found.items():
+        table.add_row(name, str(value))
+    Console(width=100).print(table)
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

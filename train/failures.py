@@ -1,0 +1,105 @@
+"""A rank that fails ends all of them, on every node, with its own line and exit code.
+
+Ranks that wait for it in a collective would hear of it from nobody: NCCL waits for its timeout, and
+torchrun tells the ranks of its own node alone, to which a rank inside a collective does not listen.
+So each rank has a thread that looks into the store by which they found each other.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch.distributed as dist
+
+from orca2_gen.exit_codes import FAILED
+
+CHECK_SECONDS = 1.0
+GRACE_SECONDS = 5.0
+"""Seconds that the other ranks have to say the same themselves."""
+SILENT_SECONDS = 300.0
+"""Seconds without a sign of life of a rank after which a training has failed: a process that was
+killed leaves no notice."""
+GONE_SECONDS = 30.0
+"""The same of the store, which ends with the first node's launcher."""
+_NOTICE = "orca2/failed"
+
+
+def leave(code: int) -> None:
+    """Ends this process, and soon every other rank; returns where there is only one.
+
+    The process group is not destroyed: that waits for ranks which wait for this one.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    _end(_store(), code)
+
+
+@contextmanager
+def watched_ranks() -> Iterator[None]:
+    """Inside, this process ends soon after a rank that leaves, or that is heard of no more."""
+    ended = threading.Event()
+    arguments = (_store(), dist.get_rank(), dist.get_world_size(), ended)
+    watching = threading.Thread(target=_watch, args=arguments, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:  # a thread in torch's code while the interpreter ends would abort the process
+        ended.set()
+        watching.join(GRACE_SECONDS)
+
+
+def _watch(store: Any, rank: int, world_size: int, ended: threading.Event) -> None:
+    neighbour = (rank + 1) % world_size
+    beats, heard = 0, 0
+    heard_at = answered_at = time.monotonic()
+    while not ended.wait(CHECK_SECONDS):
+        with suppress(Exception):  # whatever ails the store, it may come back
+            if store.check([_NOTICE]):
+                code = int(store.get(_NOTICE))
+                if not ended.wait(GRACE_SECONDS):
+                    _end(store, code)
+            beats += 1
+            store.set(_beats_of(rank), str(beats))
+            if store.check([_beats_of(neighbour)]):
+                found = int(store.get(_beats_of(neighbour)))
+                if found != heard:
+                    heard, heard_at = found, time.monotonic()
+            answered_at = time.monotonic()
+        now = time.monotonic()
+        if now - answered_at > GONE_SECONDS:
+            _say(f"the launcher of the first node has not answered for {GONE_SECONDS:.0f} s", rank)
+            _end(store, FAILED)
+        if now - heard_at > SILENT_SECONDS:
+            _say(f"rank {neighbour} has not been heard of for {SILENT_SECONDS:.0f} s", rank)
+            _end(store, FAILED)
+
+
+def _say(what: str, rank: int) -> None:
+    line = f"Error: {what}, says rank {rank} on {socket.gethostname()}; look at its node, then run "
+    print(line + "the same command again", file=sys.stderr, flush=True)
+
+
+def _beats_of(rank: int) -> str:
+    return f"orca2/beats/{rank}"
+
+
+def _end(store: Any, code: int) -> None:
+    with suppress(Exception):
+        store.set(_NOTICE, str(code))
+        # The store may end with this process's launcher: the others have to read it before.
+        time.sleep(2 * CHECK_SECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()
