@@ -128,6 +128,7 @@ MAY_IMPORT = {
         "shard_bandwidth": "origin_files",
         "thinking_microworld": "",
         "trainers": "foreign",
+        "training_memory": "",
         "work_ahead": "selection",
     },
 }

@@ -11,6 +11,7 @@ does. The others get the same examples in rows of their own, in the same steps.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -150,7 +151,7 @@ def stream_rows(
     rows: list[tuple[int, int]] = []
     while len(rows) < count:
         epoch, start = divmod(first + len(rows), num_rows)
-        permutation = np.random.default_rng([seed, epoch]).permutation(num_rows)
+        permutation = _permutation((seed, epoch), num_rows)
         for index in permutation[start : start + count - len(rows)].tolist():
             place = int(np.searchsorted(ends, index, side="right"))
             in_part = index - int(ends[place]) + mixture[place].rows_per_epoch
@@ -167,7 +168,14 @@ def _row_of(part: PackedExamples, place: int, epoch: int, index: int, seed: int)
     if part.rows_per_epoch == num_rows:
         return index
     passes, row = divmod(epoch * part.rows_per_epoch + index, num_rows)
-    return int(np.random.default_rng([seed, place, passes]).permutation(num_rows)[row])
+    return int(_permutation((seed, place, passes), num_rows)[row])
+
+
+# Drawn anew for each row, a permutation of a million rows takes longer than a step of a GPU.
+@functools.lru_cache(maxsize=16)
+def _permutation(words: tuple[int, ...], num_rows: int) -> Any:
+    """A permutation of so many rows that these words determine."""
+    return np.random.default_rng(list(words)).permutation(num_rows).astype(np.int32)
 
 
 def build_batch(

@@ -19,8 +19,16 @@ from torch.utils.checkpoint import checkpoint
 from train.batches import PADDING_INDEX
 from train.router_loss import Router, router_loss
 
-LABELS_PER_CHUNK = 8192
-"""Tokens whose logits exist at a time: 8192 x 128k x 4 bytes = 4 GiB."""
+LOGIT_BYTES = 1 << 28
+"""Bytes of the logits that exist at a time, in float32; with their logarithms and gradients, three
+times as many."""
+LEAST_LABELS = 256
+"""Tokens of a chunk at least: the head's matrix is read once for each chunk."""
+
+
+def labels_per_chunk(vocabulary: int) -> int:
+    """The tokens whose logits exist at a time: 512 with a vocabulary of 128k, 2,048 with 32k."""
+    return max(LEAST_LABELS, LOGIT_BYTES // (4 * max(1, vocabulary)))
 
 
 class LabelledLoss(nn.Module):  # type: ignore[misc]
@@ -99,11 +107,10 @@ class LabelledLoss(nn.Module):  # type: ignore[misc]
         return module(**asked)
 
     def _summed(self, hidden_NH: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-        if len(labels_N) <= LABELS_PER_CHUNK:
+        size = labels_per_chunk(int(self.model.config.get_text_config().vocab_size))
+        if len(labels_N) <= size:
             return _cross_entropy(self.head, hidden_NH, labels_N)
-        chunks = zip(
-            hidden_NH.split(LABELS_PER_CHUNK), labels_N.split(LABELS_PER_CHUNK), strict=True
-        )
+        chunks = zip(hidden_NH.split(size), labels_N.split(size), strict=True)
         sums = [
             checkpoint(_cross_entropy, self.head, hidden_CH, labels_C, use_reentrant=False)
             for hidden_CH, labels_C in chunks

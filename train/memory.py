@@ -13,7 +13,7 @@ import torch
 from orca2_gen.preflight.model_config import said
 from orca2_gen.preflight.weights import quantity
 from train.architecture import attention_of
-from train.loss import LABELS_PER_CHUNK
+from train.loss import labels_per_chunk
 from train.model_directory import described_model, model_config, told
 from train.muon import MOST_ELEMENTS
 from train.plan import Execution, TrainingPlan
@@ -75,7 +75,7 @@ def memory_need(
     tokens = rows_per_forward * seq_len
     kept = 2 * layers + 34 if gradient_checkpointing else 34 * layers
     activations = (2 if dtype == "float32" else 1) * kept * width * tokens
-    logits = 3 * 4 * vocabulary * min(tokens, LABELS_PER_CHUNK)
+    logits = 3 * 4 * vocabulary * min(tokens, labels_per_chunk(vocabulary))
     updates = (
         4 * 4 * max(min(MOST_ELEMENTS, num_parameters), largest_matrix)
         if optimizer == "muon"

@@ -25,10 +25,12 @@ from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, exit_code
 from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
+from train.batches import Layout
 from train.checkpoint import TrainingState, check_states, load_state, remove_states
+from train.examples import ExampleTable
 from train.failures import leave
 from train.flops import training_flops
-from train.held_out import held_out
+from train.held_out import HeldOut, held_out
 from train.loop import Loop
 from train.loss import LabelledLoss
 from train.memory import memory_line, out_of_memory_line
@@ -159,15 +161,7 @@ def train_student(
             state=state,
             pace=Pace(execution.save_every_steps, stop),
             flops=flops,
-            held_out=None
-            if others is None
-            else held_out(
-                others,
-                seq_len=plan.seq_len,
-                too_long=plan.too_long,
-                layout=loaded.isolation.layout,
-                rows_per_forward=execution.rows_per_forward,
-            ),
+            held_out=_held_out(others, plan, execution, loaded.isolation.layout),
         )
         loop.run(start_step, metrics_file)
         student = _trained(stages)
@@ -187,6 +181,20 @@ def train_student(
 
 
 _STUDENT = TypeAdapter(TrainedStudent)
+
+
+def _held_out(
+    table: ExampleTable | None, plan: TrainingPlan, execution: Execution, layout: Layout
+) -> HeldOut | None:
+    if table is None:
+        return None
+    return held_out(
+        table,
+        seq_len=plan.seq_len,
+        too_long=plan.too_long,
+        layout=layout,
+        rows_per_forward=execution.rows_per_forward,
+    )
 
 
 def _optimizers(loss: LabelledLoss, plan: TrainingPlan) -> list[torch.optim.Optimizer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
@@ -27,7 +28,7 @@ from orca2_gen.run_directory.lock import RunInUse, run_lock
 from train.batches import Batch, Encoded, PackedExamples, build_batch, encoded, packed_batches
 from train.examples import load_examples
 from train.fit import StepMetrics, fit
-from train.loss import LabelledLoss
+from train.loss import LabelledLoss, labels_per_chunk
 from train.optimizers import Schedule, build_optimizers, learning_rate_at
 from train.packing import pack
 from train.plan import Execution, TrainingPlan
@@ -135,13 +136,44 @@ def test_logits_in_chunks_change_neither_loss_nor_gradient(
     [rows] = next(batches_of(examples)).passes
     results = []
     for chunk in (8192, 7):
-        monkeypatch.setattr("train.loss.LABELS_PER_CHUNK", chunk)
+        monkeypatch.setattr("train.loss.labels_per_chunk", lambda vocabulary, chunk=chunk: chunk)
         model = build_llama(tied=False)
         loss = LabelledLoss(model)(rows.input_ids_BT, rows.labels_BT, rows.position_ids_BT)
         loss.backward()
         results.append((loss.detach(), model.lm_head.weight.grad, model.model.norm.weight.grad))
     for whole, chunked in zip(*results, strict=True):
         torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_no_more_logits_are_kept_than_those_of_a_chunk(
+    build_llama: BuildLlama, examples: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [rows] = next(batches_of(examples)).passes
+    vocabulary = 1021  # which no other tensor's width is
+    config = copy.copy(build_llama(tied=False).config)
+    config.vocab_size = vocabulary
+    model = LlamaForCausalLM(config)
+    num_labels = int((rows.labels_BT[:, 1:] >= 0).sum())
+    largest = {}
+    for chunk in (num_labels, 7):
+        kept: list[int] = []
+        monkeypatch.setattr("train.loss.labels_per_chunk", lambda vocabulary, chunk=chunk: chunk)
+
+        def keep(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            if tensor.shape[-1:] == (vocabulary,):
+                kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            LabelledLoss(model)(rows.input_ids_BT, rows.labels_BT, rows.position_ids_BT)
+        largest[chunk] = max(kept, default=0)
+    assert largest == {num_labels: num_labels * vocabulary, 7: 0}  # computed again chunk by chunk
+
+
+@pytest.mark.parametrize(("vocabulary", "labels"), [(0, 1 << 26), (400, 167772), (32000, 2097)])
+def test_a_chunk_has_as_many_labels_as_its_bytes_allow(vocabulary: int, labels: int) -> None:
+    assert labels_per_chunk(vocabulary) == labels
+    assert labels_per_chunk(10_000_000) == 256
 
 
 def test_a_batch_without_a_label_is_survived(build_llama: BuildLlama) -> None:
