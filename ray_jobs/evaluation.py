@@ -59,6 +59,12 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> list[File
     return _score(run, label, engine, key)
 
 
+def asked_under(config: Config, messages: tuple[str, ...]) -> Config:
+    """The config with these messages for its evaluation."""
+    evaluation = config.evaluation.model_copy(update={"messages": messages})
+    return config.model_copy(update={"evaluation": evaluation})
+
+
 def about_evaluation(
     config: Config, label: str, engine: EngineConfig, problems_key: str, inputs: Inputs
 ) -> Evaluation:

@@ -68,7 +68,7 @@ orca2_gen/grading/own_words.py                    13      13
 orca2_gen/grading/plain_notation.py                7       -
 orca2_gen/grading/questions.py                     8       8
 orca2_gen/grading/verdicts.py                     12       3
-orca2_gen/lengths.py                              83      83
+orca2_gen/lengths.py                              96      96
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/provenance/recorded.py                  24      24
@@ -126,7 +126,7 @@ ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/receipts.py                     17      17
 ray_jobs/dispatch/unit_receipts.py                81      81
-ray_jobs/engines/actor.py                        190     190
+ray_jobs/engines/actor.py                        192     192
 ray_jobs/engines/figures.py                      115     115
 ray_jobs/engines/logs.py                           5       5
 ray_jobs/engines/own_process.py                   40      40
@@ -136,9 +136,9 @@ ray_jobs/engines/watchdog.py                      51      51
 ray_jobs/file_stages.py                          137     137
 ray_jobs/stages.py                                24      24
 orca2_gen: files                                 100     103
-orca2_gen: lines                                6046    6190
+orca2_gen: lines                                6059    6203
 ray_jobs: files                                   14      14
-ray_jobs: lines                                  755     755
+ray_jobs: lines                                  757     757
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -28,6 +28,8 @@ SILENT_SECONDS = 300.0
 killed leaves no notice."""
 GONE_SECONDS = 30.0
 """The same of the store, which ends with the first node's launcher."""
+STILL_SECONDS = 10.0
+"""Seconds between two checks after which this process itself must have stood still."""
 _NOTICE = "orca2/failed"
 
 
@@ -45,7 +47,8 @@ def leave(code: int) -> None:
 def watched_ranks() -> Iterator[None]:
     """Inside, this process ends soon after a rank that leaves, or that is heard of no more."""
     ended = threading.Event()
-    arguments = (_store(), dist.get_rank(), dist.get_world_size(), ended)
+    # A connection of its own: torch holds the other while it waits for a rank.
+    arguments = (_store().clone(), dist.get_rank(), dist.get_world_size(), ended)
     watching = threading.Thread(target=_watch, args=arguments, daemon=True)
     watching.start()
     try:
@@ -58,8 +61,11 @@ def watched_ranks() -> Iterator[None]:
 def _watch(store: Any, rank: int, world_size: int, ended: threading.Event) -> None:
     neighbour = (rank + 1) % world_size
     beats, heard = 0, 0
-    heard_at = answered_at = time.monotonic()
+    heard_at = answered_at = looked_at = time.monotonic()
     while not ended.wait(CHECK_SECONDS):
+        if time.monotonic() - looked_at > STILL_SECONDS:  # this process was suspended
+            heard_at = answered_at = time.monotonic()
+        looked_at = time.monotonic()
         with suppress(Exception):  # whatever ails the store, it may come back
             if store.check([_NOTICE]):
                 code = int(store.get(_NOTICE))

@@ -11,8 +11,10 @@ import resource
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from train.batches import IGNORE_INDEX, Batch, ForwardPass
@@ -62,6 +64,7 @@ def fit(
     schedule: Schedule,
     *,
     max_grad_norm: float = 1.0,
+    gradient_sync: Literal["every_pass", "last_pass"] = "every_pass",
     start_step: int = 0,
     first_step: int = 0,
     skip_steps: Collection[int] = (),
@@ -81,6 +84,7 @@ def fit(
         optimizers: optimizers of the parameters of `loss`.
         schedule: sets the learning rate of every group.
         max_grad_norm: gradients are scaled down to this norm.
+        gradient_sync: passes of a step after which ranks exchange gradients.
         start_step: steps already done.
         first_step: steps of earlier stages; the steps that others see are counted from there.
         skip_steps: steps, as others see them, whose batch changes nothing.
@@ -116,7 +120,9 @@ def fit(
         is_skipped = number in skip_steps
         num_labelled = counts[0].clamp(min=1)
         total = torch.zeros((), device=device)
-        for row in () if is_skipped else passes_on(batch, device):
+        for row, is_final in () if is_skipped else _with_the_last(passes_on(batch, device)):
+            if gradient_sync == "last_pass" and isinstance(loss, FSDPModule):
+                loss.set_requires_gradient_sync(is_final)
             summed = loss(row.input_ids_BT, row.labels_BT, row.position_ids_BT)
             # FSDP averages the gradients over the ranks, and the loss is a mean over their labels.
             (summed * (world_size() / num_labelled)).backward()
@@ -165,6 +171,14 @@ def fit(
         if is_last:
             return number, True
     return end, False
+
+
+def _with_the_last(passes: Iterator[ForwardPass]) -> Iterator[tuple[ForwardPass, bool]]:
+    """Each pass, and whether it is the last."""
+    following = next(passes, None)
+    while following is not None:
+        current, following = following, next(passes, None)
+        yield current, following is None
 
 
 def passes_on(batch: Batch, device: torch.device) -> Iterator[ForwardPass]:

@@ -132,6 +132,7 @@ class Loop:
                 self.state.optimizers,
                 schedule,
                 max_grad_norm=self.plan.max_grad_norm,
+                gradient_sync=self.execution.gradient_sync,
                 start_step=local,
                 first_step=stage.first_step,
                 skip_steps=self.plan.skip_steps,

@@ -17,7 +17,7 @@ from train.loss import labels_per_chunk
 from train.model_directory import described_model, model_config, told
 from train.muon import MOST_ELEMENTS
 from train.plan import Execution, TrainingPlan
-from train.ranks import device, of_all_ranks, rank, world_size
+from train.ranks import device, of_all_ranks, rank, ranks_of_a_copy, world_size
 
 _BYTES = {"adamw": 16, "muon": 12}
 """Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
@@ -108,7 +108,7 @@ def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> st
         dtype=plan.dtype,
         gradient_checkpointing=execution.gradient_checkpointing,
     )
-    return tightness(need, gpu, world_size())
+    return tightness(need, gpu, ranks_of_a_copy(execution.sharding))
 
 
 def sizes_of(model: Any) -> dict[str, int]:

@@ -6,13 +6,14 @@ which rows it can be trained.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from train.architecture import (
@@ -38,10 +39,17 @@ from train.model_directory import (
     told,
     whole_model,
 )
-from train.ranks import device, is_distributed, on_first_rank, rank, world_size
+from train.ranks import (
+    device,
+    is_distributed,
+    on_first_rank,
+    rank,
+    ranks_of_a_copy,
+    world_size,
+)
 from train.router_loss import router_of
 from train.tiny_copy import layers_of_every_kind, tiny_copy
-from train.weights import buffers_of, give_buffers, give_memory, share, strays
+from train.weights import buffers_of, check_ties, give_buffers, give_memory, share, strays
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +65,7 @@ def load_sharded(
     *,
     dtype: torch.dtype,
     gradient_checkpointing: bool = False,
+    sharding: Literal["full", "hybrid"] = "full",
     longest: int = 0,
     row_tokens: int | None = None,
 ) -> LoadedModel:
@@ -69,6 +78,7 @@ def load_sharded(
         model_dir: the model.
         dtype: number format of the computation.
         gradient_checkpointing: whether layers are computed again in the backward pass.
+        sharding: whether all ranks share one copy of the weights, or those of each node.
         longest: tokens of the longest example, which rotary scaling may depend on.
         row_tokens: tokens of a packed row; None if they may be any.
 
@@ -90,8 +100,17 @@ def load_sharded(
             model.to(device())  # where a probe is fast
         return _found(model, config, attention, longest, row_tokens), buffers_of(model)
 
+    def probe_alone() -> tuple[_Found, dict[str, torch.Tensor]]:
+        # torchrun gives each rank one thread, and the others of this node wait.
+        num_threads = torch.get_num_threads()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        try:
+            return probe()
+        finally:
+            torch.set_num_threads(num_threads)
+
     is_shared = shell is not None and not strays(shell)
-    found, buffers = on_first_rank(probe) if is_shared else probe()
+    found, buffers = on_first_rank(probe_alone) if is_shared else probe()
     model: Any = read.pop() if read else shell
     freeze_unreached(model, found.unreached)
     router = router_of(model, model.config.get_text_config()) if found.has_router else None
@@ -101,8 +120,11 @@ def load_sharded(
     if not is_distributed():
         loss.to(device())
     else:
-        weights = dict(loss.named_parameters()) if rank() == 0 else None
-        _shard(loss, dtype, buffers)
+        check_ties([*layers_of(model), loss], type(model).__name__)
+        # Not the parameters themselves, which FSDP moves to the device, where they would all stay.
+        named = loss.named_parameters()
+        weights = {name: each.detach() for name, each in named} if rank() == 0 else None
+        _shard(loss, dtype, buffers, _mesh(sharding))
         if is_shared:
             share(weights, loss)
     return LoadedModel(loss=loss, isolation=found.isolation)
@@ -131,7 +153,18 @@ def _found(model: Any, config: Any, attention: str, longest: int, row_tokens: in
     )
 
 
-def _shard(loss: LabelledLoss, dtype: torch.dtype, buffers: Mapping[str, torch.Tensor]) -> None:
+def _mesh(sharding: Literal["full", "hybrid"]) -> DeviceMesh:
+    """The ranks; of two dimensions where each node has a copy of the weights: nodes and ranks."""
+    num = ranks_of_a_copy(sharding)
+    if num == world_size():
+        return init_device_mesh(device().type, (num,))
+    shape = (world_size() // num, num)
+    return init_device_mesh(device().type, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def _shard(
+    loss: LabelledLoss, dtype: torch.dtype, buffers: Mapping[str, torch.Tensor], mesh: DeviceMesh
+) -> None:
     """Shards a model over the ranks, layer by layer, each on its device from then on.
 
     So a device never holds the whole model. One without values gets buffers, and memory as it is
@@ -140,7 +173,6 @@ def _shard(loss: LabelledLoss, dtype: torch.dtype, buffers: Mapping[str, torch.T
     model = loss.model
     if any(parameter.is_meta for parameter in model.parameters()):
         give_buffers(model, buffers)
-    mesh = init_device_mesh(device().type, (world_size(),))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     tied: dict[int, torch.nn.Parameter] = {}
     for part in (*layers_of(model), loss):

@@ -104,6 +104,10 @@ class Execution:
     rows_per_forward: int | None = None
     """Rows of one forward and backward pass on a rank; None is all rows of its step."""
     gradient_checkpointing: bool = False
+    sharding: Literal["full", "hybrid"] = "full"
+    """Whether all ranks share one copy of the weights, or those of each node."""
+    gradient_sync: Literal["every_pass", "last_pass"] = "every_pass"
+    """Passes of a step after which ranks exchange gradients."""
     save_every_steps: int | None = None
     """Steps between states to resume from; None saves one every ten minutes."""
     eval_dataset: str | None = None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -47,6 +47,8 @@ def joined_ranks(stop: threading.Event) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=_TIMEOUT)
     with watched_ranks():
+        # NCCL connects in its first collective, which should not wait for a model to be read.
+        dist.all_reduce(torch.zeros(1, device=device()))
         yield
     dist.destroy_process_group()  # not after an error: it would wait for the other ranks
 
@@ -105,6 +107,24 @@ def rank() -> int:
 def world_size() -> int:
     """The number of processes that share the rows and the weights."""
     return dist.get_world_size() if is_distributed() else 1
+
+
+def ranks_of_a_copy(sharding: Literal["full", "hybrid"]) -> int:
+    """The number of ranks that share one copy of the weights. Every rank calls it.
+
+    Raises:
+        ValueError: the nodes have different numbers of ranks, and each should hold a copy.
+    """
+    if sharding == "full" or not is_distributed():
+        return world_size()
+    local = of_all_ranks(int(os.environ.get("LOCAL_WORLD_SIZE", world_size())))
+    if len(set(local)) > 1:
+        numbers = " and ".join(map(str, sorted(set(local))))
+        raise ValueError(
+            f'training.sharding is "hybrid" and nodes have {numbers} processes; start as many on '
+            'each, or set "full"'
+        )
+    return local[0]
 
 
 def of_all_ranks(value: T) -> list[T]:

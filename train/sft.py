@@ -136,6 +136,7 @@ def train_student(
             model_dir,
             dtype=getattr(torch, plan.dtype),
             gradient_checkpointing=execution.gradient_checkpointing,
+            sharding=execution.sharding,
             longest=longest,
             row_tokens=plan.seq_len,
         )
@@ -244,9 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of training one config file: 0 done, 1 stopped or damaged, 2 refused, 75
     interrupted with its state saved.
     """
-    parser = argparse.ArgumentParser(
-        prog="train.sft", description="Train a student on a run's dataset."
-    )
+    description = "Train a student on a run's dataset."
+    parser = argparse.ArgumentParser(prog="train.sft", description=description)
     parser.add_argument("config", type=Path, help="the run's TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument(

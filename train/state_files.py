@@ -148,13 +148,20 @@ def _files_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """The number of the file, from 1, that each tensor goes to."""
     numbers, number, filled = {}, 1, 0
     for name, tensor in tensors.items():
-        ranks = tensor.device_mesh.size() if isinstance(tensor, DTensor) else 1
-        share = math.ceil(tensor.numel() / ranks) * tensor.element_size()
+        share = math.ceil(tensor.numel() / _num_shards(tensor)) * tensor.element_size()
         if filled and filled + share > FILE_BYTES:
             number, filled = number + 1, 0
         numbers[name] = number
         filled += share
     return numbers
+
+
+def _num_shards(tensor: torch.Tensor) -> int:
+    """The number of ranks that hold different parts of a tensor."""
+    if not isinstance(tensor, DTensor):
+        return 1
+    sizes = zip(tensor.placements, tensor.device_mesh.shape, strict=True)
+    return math.prod(size for placement, size in sizes if placement.is_shard())
 
 
 def _fault_of_files(directory: Path, sizes: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ The host then holds one copy of the weights in all. Where each rank read them, e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import torch
 import torch.distributed as dist
@@ -40,6 +40,35 @@ def _tensors_in(value: object) -> Iterator[torch.Tensor]:
     elif type(value) is dict:
         for each in value.values():
             yield from _tensors_in(each)
+
+
+def check_ties(parts: Sequence[nn.Module], name: str) -> None:
+    """Refuses a model of which two parts that are sharded one by one share a weight.
+
+    Each would train a copy of its own. `parts` has the inner before the outer.
+
+    Raises:
+        ValueError: it is one.
+    """
+    done: set[int] = set()
+    owned: set[int] = set()
+    for part in parts:
+        own = {id(parameter) for parameter in _own_parameters(part, done)}
+        if own & owned:
+            raise ValueError(
+                f"{name} ties weights of several layers, which cannot be shared out among "
+                "processes; train it in one"
+            )
+        owned |= own
+        done.add(id(part))
+
+
+def _own_parameters(module: nn.Module, done: Set[int]) -> Iterator[nn.Parameter]:
+    """The parameters of a module without those of the modules inside that are done."""
+    yield from (each for each in module._parameters.values() if each is not None)
+    for child in module.children():
+        if id(child) not in done:
+            yield from _own_parameters(child, done)
 
 
 def buffers_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -82,11 +111,11 @@ def give_memory(part: nn.Module, tied: dict[int, nn.Parameter]) -> None:
             module._parameters[key] = given
 
 
-def share(weights: Mapping[str, torch.Tensor] | None, model: nn.Module) -> None:
+def share(weights: dict[str, torch.Tensor] | None, model: nn.Module) -> None:
     """Gives each rank its share of rank 0's weights, one tensor after another; every rank calls it.
 
     Args:
-        weights: the whole parameters by name, on rank 0; None elsewhere.
+        weights: the whole parameters by name, on rank 0, which are taken out; None elsewhere.
         model: gets them; its parameters are sharded.
     """
     assert (weights is None) == (rank() != 0)
@@ -94,7 +123,7 @@ def share(weights: Mapping[str, torch.Tensor] | None, model: nn.Module) -> None:
         if weights is None:
             whole = torch.empty(own.shape, dtype=own.dtype, device=device())
         else:
-            whole = weights[name].detach().to(device(), own.dtype)
+            whole = weights.pop(name).to(device(), own.dtype)
         dist.broadcast(whole, src=0)
         assert isinstance(own, DTensor)
         mine = distribute_tensor(whole, own.device_mesh, own.placements, src_data_rank=None)

@@ -101,3 +101,11 @@ class TrainingConfig(Section):
     model is small. No result depends on it."""
     gradient_checkpointing: bool = False
     """Whether the backward pass computes activations again, which saves memory and costs time."""
+    sharding: Literal["full", "hybrid"] = "full"
+    """Processes that the weights, gradients and moments are spread over: all of them, or those of
+    a node, with a copy on each node, which spares the network between nodes and takes more memory.
+    """
+    gradient_sync: Literal["every_pass", "last_pass"] = "every_pass"
+    """Passes of a step after which processes exchange their gradients: each one, or the last alone,
+    which spares exchanges, and each process keeps whole gradients until then (4 bytes per
+    parameter)."""

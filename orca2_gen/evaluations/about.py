@@ -6,6 +6,7 @@ The units alone name a label and a key, from which nobody learns whose weights a
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Evaluation:
     model_key: str
     """Equal in evaluations whose answers differ by the message alone."""
     messages: Mapping[str, str]
-    """Name of each message -> its text."""
+    """Name of each message -> its text, in the order in which they are asked."""
     max_tokens: int
     """Most tokens of an answer."""
 
@@ -46,6 +47,14 @@ _ADAPTER = TypeAdapter(Evaluation)
 def safe_label(name: str) -> str:
     """The name in characters that a file's name takes, cut to 60; `model` if none is left."""
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:_LONGEST_LABEL].strip("._-") or "model"
+
+
+def distinct_label(name: str) -> str:
+    """`safe_label`, which two names share only if they are equal."""
+    label = safe_label(name)
+    if label == name:
+        return label
+    return f"{label}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def unit_prefix(label: str, stage_key: str) -> str:
@@ -61,7 +70,7 @@ def label_of(receipt: Receipt) -> str:
 def write_about(run_dir: Path, evaluation: Evaluation) -> None:
     """Writes what an evaluation asks, durably; the same evaluation writes the same."""
     path = _path(run_dir, evaluation.label, evaluation.stage_key)
-    body = json.dumps(dataclasses.asdict(evaluation), indent=2, sort_keys=True) + "\n"
+    body = json.dumps(dataclasses.asdict(evaluation), indent=2) + "\n"
     write_bytes(path, body.encode())
 
 

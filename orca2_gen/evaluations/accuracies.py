@@ -108,11 +108,12 @@ def _accuracies(evaluated: Evaluated, sizes: Mapping[str, int]) -> list[Accuracy
     low = math.sqrt(sum((each.mean - each.low) ** 2 for each in made)) / len(made)
     high = math.sqrt(sum((each.high - each.mean) ** 2 for each in made)) / len(made)
     num = sum(each.num for each in made)
+    without = f" of {len(made) + len(evaluated.lost_tasks)}" if evaluated.lost_tasks else ""
     made.append(
         Accuracy(
             model=evaluated.model,
             message=evaluated.message,
-            task=f"{MACRO} ({len(made)})",
+            task=f"{MACRO} ({len(made)}{without})",
             mean=mean,
             low=max(0.0, mean - low),
             high=min(1.0, mean + high),

@@ -56,6 +56,12 @@ class Evaluated:
     """Unit of held-out problems -> items that could not be asked; each has its reason in
     RUN/rejections."""
 
+    @property
+    def lost_tasks(self) -> list[str]:
+        """Tasks of which no item could be asked."""
+        tasks = {unit.rpartition("-")[0] for unit, num in self.lost.items() if num}
+        return sorted(tasks - self.tasks.keys())
+
     def num_lost(self, task: str) -> int:
         """Items of a task that could not be asked."""
         return sum(num for unit, num in self.lost.items() if unit.rpartition("-")[0] == task)
@@ -76,17 +82,21 @@ def evaluated_models(ledger: Ledger) -> list[Evaluated]:
     """
     found: dict[tuple[str, str], Evaluated] = {}
     names = model_names(ledger)
+    lost: dict[tuple[str, str], dict[str, int]] = {}
+    asked: dict[tuple[str, str], dict[str, None]] = {}
     for receipt in _receipts(ledger):
-        label = label_of(receipt)
-        model = names[label, receipt.stage_key]
-        problems = receipt.unit.removeprefix(unit_prefix(label, receipt.stage_key))
-        messages = set()
+        key = label_of(receipt), receipt.stage_key
+        problems = receipt.unit.removeprefix(unit_prefix(*key))
+        lost.setdefault(key, {})[problems] = receipt.counts["rejected"]
         for message, task, item, answer in _rows(ledger, receipt):
-            messages.add(message)
-            evaluated = found.setdefault((model, message), Evaluated(model=model, message=message))
+            asked.setdefault(key, {})[message] = None
+            here = names[key], message
+            evaluated = found.setdefault(here, Evaluated(model=here[0], message=message))
             evaluated.tasks.setdefault(task, {})[item] = answer
-        for message in messages:
-            found[model, message].lost[problems] = receipt.counts["rejected"]
+    # A unit all of whose items are lost names no message.
+    for key, units in lost.items():
+        for message in asked.get(key, ()):
+            found[names[key], message].lost.update(units)
     return sorted(found.values(), key=lambda each: each.model.partition(" ")[0] != STUDENT)
 
 

@@ -26,7 +26,8 @@ _STOPPED = {"stop": "stop", "length": "max_tokens"}
 def inspect_name(answers: TaskAnswers) -> str:
     """The name of the log's file: its time, task and id."""
     time = re.sub(r"[:+]", "-", _time(answers.began))
-    task = re.sub(r"[^\w.-]", "-", answers.task, flags=re.ASCII)[:80]
+    # Inspect takes a name apart at its underscores.
+    task = re.sub(r"[^A-Za-z0-9.-]", "-", answers.task)[:80]
     return f"{time}_{task}_{_id(answers)}.json"
 
 

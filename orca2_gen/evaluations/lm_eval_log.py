@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from orca2_gen.evaluations.about import safe_label
+from orca2_gen.evaluations.about import distinct_label, safe_label
 from orca2_gen.evaluations.inspect_log import mean, stderr
 from orca2_gen.evaluations.logged import Sample, TaskAnswers
 from orca2_gen.grading.grade import GRADER_VERSION
@@ -25,12 +25,12 @@ _FILTER = "none"
 
 def lm_eval_directory(answers: TaskAnswers) -> str:
     """The directory of a model under a message."""
-    return f"{safe_label(answers.model)}__{answers.message}"
+    return f"{distinct_label(answers.model)}__{answers.message}"
 
 
 def samples_name(answers: TaskAnswers, time: datetime) -> str:
     """The name of the file of a task's samples."""
-    return f"samples_{safe_label(answers.task)}_{_stamp(time)}.jsonl"
+    return f"samples_{distinct_label(answers.task)}_{_stamp(time)}.jsonl"
 
 
 def results_name(time: datetime) -> str:

@@ -66,37 +66,44 @@ def task_answers(ledger: Ledger, strategies: Strategies) -> Iterator[TaskAnswers
         DamagedFile: a file of the run cannot be read.
     """
     names, sizes = model_names(ledger), held_out_sizes(ledger)
-    units: dict[tuple[str, str, str], list[Receipt]] = {}
+    units: dict[tuple[str, str], list[Receipt]] = {}
     for receipt in ledger.committed("evaluation"):
-        key = label_of(receipt), receipt.stage_key, receipt.group
-        units.setdefault(key, []).append(receipt)
-    for (label, stage_key, task), receipts in units.items():
+        model = names[label_of(receipt), receipt.stage_key]
+        units.setdefault((model, receipt.group), []).append(receipt)
+    for (model, task), receipts in units.items():
         problems: dict[str, Problem] = {}
-        scores: dict[str, list[StudentScore]] = {}
+        scores: dict[str, dict[str, StudentScore]] = {}
         for receipt in receipts:
-            unit = receipt.unit.removeprefix(unit_prefix(label, stage_key))
-            asked = ledger.units["evaluation_problems", unit].accepted
+            asked = ledger.units["evaluation_problems", _problems_of(receipt)].accepted
             for problem in read_records(ledger.run_dir, asked, Problem):
                 problems[problem.problem_id] = problem
+            # Two evaluations under one message answer alike, and may both be there in part.
             for score in read_records(ledger.run_dir, receipt.accepted, StudentScore):
-                scores.setdefault(score.strategy, []).append(score)
+                scores.setdefault(score.strategy, {})[score.problem_id] = score
         files = [ledger.run_dir / receipt.accepted.path for receipt in receipts]
         times = sorted(datetime.fromtimestamp(os.stat(file).st_mtime, UTC) for file in files)
+        lost = {_problems_of(receipt): receipt.counts["rejected"] for receipt in receipts}
+        first = receipts[0]
         for message, answers in scores.items():
             yield TaskAnswers(
-                model=names[label, stage_key],
-                about=read_about(ledger.run_dir, label, stage_key),
-                stage_key=stage_key,
+                model=model,
+                about=read_about(ledger.run_dir, label_of(first), first.stage_key),
+                stage_key=first.stage_key,
                 message=message,
                 task=task,
                 samples=tuple(
-                    _sample(problems[score.problem_id], score, strategies) for score in answers
+                    _sample(problems[item], score, strategies) for item, score in answers.items()
                 ),
                 num_items=max(len(answers), sizes.get(task, 0)),
-                num_lost=sum(receipt.counts["rejected"] for receipt in receipts),
+                num_lost=sum(lost.values()),
                 began=times[0],
                 ended=times[-1],
             )
+
+
+def _problems_of(receipt: Receipt) -> str:
+    """The unit of held-out problems that a unit of an evaluation answers."""
+    return receipt.unit.removeprefix(unit_prefix(label_of(receipt), receipt.stage_key))
 
 
 def _sample(problem: Problem, score: StudentScore, strategies: Strategies) -> Sample:

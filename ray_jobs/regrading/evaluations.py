@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.evaluations.about import write_about
+from orca2_gen.evaluations.about import label_of, read_about, write_about
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.evaluation_keys import evaluation_key
 from orca2_gen.provenance.inputs import with_engine
 from orca2_gen.provenance.matching import Matching
 from orca2_gen.provenance.regrade import Source
 from orca2_gen.run_directory.units import Receipt, UnitName
+from orca2_gen.strategies import CAUTIOUS, EMPTY
 from ray_jobs.dispatch.leases import UnitLease
-from ray_jobs.evaluation import about_evaluation, engine_of, evaluation_unit
+from ray_jobs.evaluation import about_evaluation, asked_under, engine_of, evaluation_unit
 from ray_jobs.regrading.leases import EvaluatedUnit, OlderProblems
 from ray_jobs.run import Run
 
@@ -28,6 +29,7 @@ class Evaluated:
     grader: int
     """Version of the grader whose verdicts they hold."""
     label: str
+    messages: tuple[str, ...]
     """The model's name in unit names."""
     name: UnitName
     problems: Receipt
@@ -54,29 +56,45 @@ def stored_evaluations(
         engines.append(engine_of(run.config, trained))
     found: dict[str, Evaluated] = {}
     for engine in engines:
-        for each in _of_engine(run, source, engine, matching):
-            found.setdefault(each.name.unit, each)
+        for messages in message_sets(run, source):
+            for each in _of_engine(run, source, engine, messages, matching):
+                found.setdefault(each.name.unit, each)
     return list(found.values())
 
 
+def message_sets(run: Run, source: Source) -> list[tuple[str, ...]]:
+    """The messages of this config, and those that the other run has evaluated models under."""
+    known = {CAUTIOUS, EMPTY, *run.inputs.strategies.names}
+    keys = dict.fromkeys((label_of(r), r.stage_key) for r in source.ledger.committed("evaluation"))
+    abouts = [read_about(source.run_dir, *key) for key in keys]
+    asked = [tuple(about.messages) for about in abouts if about is not None]
+    sets = (run.config.evaluation.messages, *(names for names in asked if set(names) <= known))
+    return list(dict.fromkeys(sets))
+
+
 def _of_engine(
-    run: Run, source: Source, engine: EngineConfig, matching: Matching | None
+    run: Run,
+    source: Source,
+    engine: EngineConfig,
+    messages: tuple[str, ...],
+    matching: Matching | None,
 ) -> Iterator[Evaluated]:
-    """The units of one model, those of the newest grader first."""
+    """The units of one model under these messages, those of the newest grader first."""
+    config = asked_under(run.config, messages)
     inputs = with_engine(run.inputs, engine)
     problems_key = run.keys["evaluation_problems"]
-    key = evaluation_key(run.config, engine, problems_key, inputs)
+    key = evaluation_key(config, engine, problems_key, inputs)
     older_key = source.readings["evaluation_problems"].key
     # The key alone records what a unit was made of, so it is made for every grader version.
     for grader in range(GRADER_VERSION, 0, -1):
-        old = evaluation_key(run.config, engine, older_key, inputs, grader)
+        old = evaluation_key(config, engine, older_key, inputs, grader)
         by_label: dict[str, dict[str, Receipt]] = {}
         for receipt in source.ledger.committed("evaluation"):
             if receipt.stage_key == old:
                 label, _, unit = receipt.unit.partition(evaluation_unit("", old, ""))
                 by_label.setdefault(label, {})[unit] = receipt
         for label, units in by_label.items():
-            about = about_evaluation(run.config, label, engine, problems_key, inputs)
+            about = about_evaluation(config, label, engine, problems_key, inputs)
             write_about(run.run_dir, about)
             for problems in run.ledger.committed("evaluation_problems"):
                 held = _older_units(problems.unit, matching)
@@ -94,6 +112,7 @@ def _of_engine(
                     stored=stored,
                     grader=grader,
                     label=label,
+                    messages=messages,
                     name=name,
                     problems=problems,
                     older_problems=None if matching is None else _older_problems(source, held),
@@ -122,7 +141,7 @@ def evaluation_leases(
                 problems=each.problems.accepted,
                 older_problems=each.older_problems,
                 stored=each.stored,
-                messages=run.config.evaluation.messages,
+                messages=each.messages,
             ),
             what=f"regrading {each.name.unit} of {source.run_dir}",
         )

@@ -26,7 +26,12 @@ from ray_jobs.dispatch.unit_receipts import REGRADED
 from ray_jobs.evaluation import evaluation_unit, read_held_out
 from ray_jobs.pipeline import read_tasks, select_strategies
 from ray_jobs.regrading import stages
-from ray_jobs.regrading.evaluations import Evaluated, evaluation_leases, stored_evaluations
+from ray_jobs.regrading.evaluations import (
+    Evaluated,
+    evaluation_leases,
+    message_sets,
+    stored_evaluations,
+)
 from ray_jobs.regrading.leases import JudgedBlock, Older, RegradeGroupLease
 from ray_jobs.regrading.rationales import reteach_leases, teaching_lines
 from ray_jobs.run import Run
@@ -157,7 +162,8 @@ def _match_problems(run: Run, source: Source) -> dict[str, Matching]:
             names: tuple[str, ...] = run.rule.strategies
         elif run.config.evaluation.tasks:
             read_held_out(run)
-            names = run.config.evaluation.messages
+            asked = message_sets(run, source)
+            names = tuple(dict.fromkeys(name for each in asked for name in each))
         else:
             continue
         found[stage] = match_problems(source.ledger, run.ledger, stage, names, strategies)

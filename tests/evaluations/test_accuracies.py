@@ -240,3 +240,18 @@ def test_a_label_is_a_name_that_a_file_can_have(name: str) -> None:
     label = safe_label(name)
     assert re.fullmatch(r"[A-Za-z0-9][\w.-]{0,59}", label, flags=re.ASCII)
     assert safe_label(label) == label
+
+
+def test_a_task_none_of_whose_items_could_be_asked_is_told(
+    tmp_path: Path, sample: StudentScore
+) -> None:
+    ledger = evaluated(tmp_path, sample, m={"a": [1.0, 0.0]})
+    name = UnitName(stage="evaluation", stage_key="0123456789", unit="m-01234567-b-000000")
+    lost = [
+        Rejection(problem_id=f"b/test/{n}", stage="evaluation", reason="prompt_too_long", detail="")
+        for n in range(3)
+    ]
+    ledger.commit([write_unit(tmp_path, name, [], StudentScore, lost)])
+    on_task, of_all = evaluations(ledger)[0]
+    assert (on_task.task, on_task.lost) == ("a", 0)
+    assert (of_all.task, of_all.mean, of_all.lost) == (f"{MACRO} (1 of 2)", 0.5, 3)

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orca2_gen.config.load import load_config
+from orca2_gen.evaluations.about import distinct_label
 from orca2_gen.evaluations.accuracies import evaluations
 from orca2_gen.evaluations.sample_logs import write_sample_logs
 from orca2_gen.records import StudentScore
@@ -116,6 +120,12 @@ def test_logs_replace_nothing_and_need_an_evaluation(evaluated_run: Path, tmp_pa
     with pytest.raises(ValueError, match="is not an empty directory; give a new or empty one"):
         write_sample_logs(evaluated_run, tmp_path, "inspect")
     assert (tmp_path / "diary").read_text() == "mine"
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_two_names_share_a_file_only_if_they_are_equal(one: str, other: str) -> None:
+    assert (distinct_label(one) == distinct_label(other)) == (one == other)
+    assert re.fullmatch(r"[\w.-]{1,69}", distinct_label(one), flags=re.ASCII)
 
 
 @pytest.mark.slow

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from orca2_gen.config.load import load_config
-from tests.train.test_killed_stages import started
+from tests.faults.heads import free_ports
+from tests.train.test_killed_stages import kill, started
 from tests.train.test_sft import killed_in_step, read_losses, write_config
 from train.sft import train_from_config
 
@@ -116,3 +121,40 @@ def test_a_held_out_loss_at_the_border_of_a_stage_changes_no_step_on_two_ranks(
         assert started(ranks, file).wait() == 0
         losses.append(read_losses(file.parent / "run/metrics.jsonl"))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def on_two_nodes(file: Path) -> list[subprocess.Popen[bytes]]:
+    """Two launchers with two ranks each, as on two nodes."""
+    port = free_ports(1)[0]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    command = [sys.executable, "-m", "train.launch", "--nnodes=2", "--nproc-per-node=2"]
+    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=1"]
+    command += ["-m", "train.sft", str(file)]
+    return [subprocess.Popen(command, env=environment) for _ in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("gradient_sync", ["every_pass", "last_pass"])
+def test_nodes_that_each_hold_a_copy_train_as_one_rank_which_goes_on_from_their_state(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, gradient_sync: str, optimizer: str
+) -> None:
+    keys = f'rows_per_forward = 1\nsharding = "hybrid"\ngradient_sync = "{gradient_sync}"\n'
+    whole, hybrid, killed = (
+        write_config(tmp_path / name, model_dir, dataset_dir, optimizer)
+        for name in ("whole", "hybrid", "killed")
+    )
+    for file in (hybrid, killed):
+        file.write_text(file.read_text() + keys)
+    train_from_config(load_config(whole))
+    assert [node.wait(300) for node in on_two_nodes(hybrid)] == [0, 0]
+    nodes = on_two_nodes(killed)
+    while not list(tmp_path.glob("killed/run/student.training/step-*")):
+        assert all(node.poll() is None for node in nodes)
+        time.sleep(0.01)
+    for node in nodes:
+        kill(node)
+    train_from_config(load_config(killed))
+    curves = [read_losses(f.parent / "run/metrics.jsonl") for f in (whole, hybrid, killed)]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)

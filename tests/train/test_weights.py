@@ -19,7 +19,7 @@ from tests.train.test_checkpoint import load
 from tests.train.test_ranks import KINDS, model_of
 from train.model_directory import described_model, model_config
 from train.student import save_student
-from train.weights import buffers_of, give_buffers, give_memory, strays
+from train.weights import buffers_of, check_ties, give_buffers, give_memory, strays
 
 PROGRAM = """
 import sys, threading
@@ -109,6 +109,17 @@ def test_a_model_without_values_takes_buffers_and_memory_and_stays_tied(model_di
     assert shell.lm_head.weight is shell.model.embed_tokens.weight
     for (name, own), (_, expected) in zip(shell.named_buffers(), real.named_buffers(), strict=True):
         assert torch.equal(own, expected), name
+
+
+def test_layers_that_share_a_weight_are_refused_and_a_tied_head_is_not(model_dir: Path) -> None:
+    model = load(model_dir)
+    parts = [*reversed(model.model.layers), model]
+    check_ties(parts, "Llama")
+    check_ties([model.model.layers[0].mlp, *parts], "Llama")  # one inside another
+    first, second = model.model.layers[:2]
+    second.mlp.up_proj.weight = first.mlp.up_proj.weight
+    with pytest.raises(ValueError, match="Llama ties weights of several layers"):
+        check_ties(parts, "Llama")
 
 
 def test_a_tensor_beside_parameters_and_buffers_is_found(model_dir: Path) -> None:

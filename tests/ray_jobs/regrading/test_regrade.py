@@ -325,6 +325,19 @@ def test_an_evaluation_is_regraded_and_not_asked_again(graded: FinishedRun, tmp_
         assert run.ledger.units == ledger
 
 
+def test_an_evaluation_under_a_strategy_is_regraded_too(
+    graded: FinishedRun, tmp_path: Path
+) -> None:
+    source = tmp_path / "old"
+    asked = 'evaluation.messages=["step_by_step", "direct_answer"]'
+    with open_run(config_of(graded, source, asked), quiet) as run:
+        evaluate_model(run, "student")
+        expected = evaluations(run.ledger)
+    config = config_of(graded, tmp_path / "run")
+    regraded(config, source)
+    assert evaluations(read_ledger(tmp_path / "run")) == expected
+
+
 def test_an_evaluation_with_other_settings_is_left_behind_and_reported(
     graded: FinishedRun, tmp_path: Path
 ) -> None:
