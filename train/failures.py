@@ -18,8 +18,6 @@ from typing import Any
 
 import torch.distributed as dist
 
-from orca2_gen.exit_codes import FAILED
-
 CHECK_SECONDS = 1.0
 GRACE_SECONDS = 5.0
 """Seconds that the other ranks have to say the same themselves."""
@@ -30,6 +28,8 @@ GONE_SECONDS = 30.0
 """The same of the store, which ends with the first node's launcher."""
 STILL_SECONDS = 10.0
 """Seconds between two checks after which this process itself must have stood still."""
+_FAILED = 1
+"""`exit_codes.FAILED`, whose module needs pyarrow: a host that measures training may lack it."""
 _NOTICE = "orca2/failed"
 
 
@@ -81,10 +81,10 @@ def _watch(store: Any, rank: int, world_size: int, ended: threading.Event) -> No
         now = time.monotonic()
         if now - answered_at > GONE_SECONDS:
             _say(f"the launcher of the first node has not answered for {GONE_SECONDS:.0f} s", rank)
-            _end(store, FAILED)
+            _end(store, _FAILED)
         if now - heard_at > SILENT_SECONDS:
             _say(f"rank {neighbour} has not been heard of for {SILENT_SECONDS:.0f} s", rank)
-            _end(store, FAILED)
+            _end(store, _FAILED)
 
 
 def _say(what: str, rank: int) -> None:
