@@ -117,7 +117,8 @@ def _steps(path: Path) -> Iterator[tuple[int, str]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-            if line.startswith("{") and len(line) < _MOST_LINE_BYTES:
+            is_cut = line.startswith("{") and len(line) < _MOST_LINE_BYTES
+            if is_cut or not line:
                 continue
         try:
             # Lines of the run's stages stand here too (orca2_gen/console/metrics.py).

@@ -11,7 +11,7 @@ def append_line(path: Path, line: str) -> None:
     """Appends a line in one write, so that lines of other processes stay whole.
 
     A line that a kill or a full disk has cut short gets an end first; nothing is taken away, since
-    another process may be writing just now.
+    another process may be writing just now. Where one is, an empty line may come between.
 
     Args:
         path: file, which is made if it is absent; no link is followed, and no pipe waited for.

@@ -46,7 +46,7 @@ def test_lines_of_the_runs_stages_stay_where_steps_are_made_again(
 
 def test_lines_that_were_cut_short_are_left_out_and_stop_no_training(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
-    file.write_text('{"stage": "sco\n{"step": 1, "loss": 2.0}\n{"step": 2, "lo\n{"step"')
+    file.write_text('{"stage": "sco\n{"step": 1, "loss": 2.0}\n\n{"step": 2, "lo\n{"step"')
     check_metrics(file)
     with step_log(file, num_steps=5, start_step=2):
         pass
