@@ -122,8 +122,9 @@ def load_sharded(
     else:
         check_ties([*layers_of(model), loss], type(model).__name__)
         # Not the parameters themselves, which FSDP moves to the device, where they would all stay.
+        is_reader = is_shared and rank() == 0
         named = loss.named_parameters()
-        weights = {name: each.detach() for name, each in named} if rank() == 0 else None
+        weights = {name: each.detach() for name, each in named} if is_reader else None
         _shard(loss, dtype, buffers, _mesh(sharding))
         if is_shared:
             share(weights, loss)

@@ -43,12 +43,14 @@ def _tensors_in(value: object) -> Iterator[torch.Tensor]:
 
 
 def check_ties(parts: Sequence[nn.Module], name: str) -> None:
-    """Refuses a model of which two parts that are sharded one by one share a weight.
+    """Refuses a model whose parts share a weight, since each would train a copy of its own.
 
-    Each would train a copy of its own. `parts` has the inner before the outer.
+    Args:
+        parts: the modules that FSDP shards one by one, the inner before the outer.
+        name: class of the model, for the message.
 
     Raises:
-        ValueError: it is one.
+        ValueError: two parts share one.
     """
     done: set[int] = set()
     owned: set[int] = set()
