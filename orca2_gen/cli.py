@@ -19,13 +19,14 @@ from typing import Any
 import click
 
 from orca2_gen.commands import inspection, options, preflight, printing
-from orca2_gen.commands.cluster import plan, submit
+from orca2_gen.commands.cluster import submit
 from orca2_gen.commands.doctor import doctor
 from orca2_gen.commands.evaluation import evaluate, log_samples
 from orca2_gen.commands.examples import EXAMPLES
 from orca2_gen.commands.export import export
 from orca2_gen.commands.init import init
 from orca2_gen.commands.options import PATH, config_argument, run_options, set_option
+from orca2_gen.commands.plan import plan
 from orca2_gen.commands.preparation import prepare
 from orca2_gen.commands.preview import preview
 from orca2_gen.commands.recovery import recover

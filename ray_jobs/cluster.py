@@ -10,7 +10,7 @@ import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from orca2_gen.offline import OFFLINE_ENVIRONMENT
 
 LOCAL_OBJECT_STORE_BYTES = 100_000_000
 """Bytes; leases and receipts take a few kilobytes, Ray's default is a third of the memory."""
+_MODEL = "accelerator_type:"
 RAY_LOGGING_LEVEL = logging.ERROR
 """Level of what Ray prints: its remarks on every start would stand among our own lines."""
 
@@ -179,6 +180,13 @@ def cluster_nodes() -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def gpu_models() -> set[str]:
+    """The models of the cluster's GPUs as Ray says them, e.g. `H100`."""
+    # A node has one resource of the model's name.
+    names = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
+    return {name.removeprefix(_MODEL) for name in names if name.startswith(_MODEL)}
 
 
 def check_cpus(nodes: Sequence[Node]) -> None:

@@ -77,6 +77,7 @@ MAY_IMPORT = {
         "evaluations": "*",
         "report": "*",
         "preview": "*",
+        "estimates": "*",
         "console": "*",
         "microworld": "*",
         "commands": "*",

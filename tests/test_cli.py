@@ -146,7 +146,9 @@ def test_plan_says_where_the_engines_go(
     code, out, _ = orca2("plan", undisturbed.config_file)
     assert code == 0
     directory = undisturbed.config.student.tokenizer  # type: ignore[union-attr]
-    assert out.splitlines() == [
+    lines = out.splitlines()
+    # What the run takes comes after it (tests/commands/test_plan.py).
+    assert lines[: lines.index(next(line for line in lines if "takes" in line))] == [
         f"student.tokenizer: {directory}",
         "  an answer ends with <|im_end|> (2)",
         f"teacher.tokenizer: {directory}",

@@ -1,4 +1,4 @@
-"""The commands of `orca2` for a cluster: a run as a job on it, and the places of its engines."""
+"""The command of `orca2` that makes a run a job on a cluster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from orca2_gen.commands.options import config_argument, set_option
-from orca2_gen.commands.preflight import ask_first, ask_if_seen
-from orca2_gen.config.load import load_config, read_config
+from orca2_gen.commands.preflight import ask_if_seen
+from orca2_gen.config.load import read_config
 from orca2_gen.exit_codes import INTERRUPTED
 
 
@@ -55,26 +55,3 @@ def submit(
             err=True,
         )
         sys.exit(INTERRUPTED)
-
-
-@click.command()
-@config_argument
-@set_option
-def plan(config_file: Path, overrides: tuple[str, ...]) -> None:
-    """Print what CONFIG's models are, and where their engines would go on this cluster.
-
-    The models' files are asked all that a run asks first; what is odd about them is marked.
-    """
-    from orca2_gen.config.arguments import roles_of_run
-    from orca2_gen.preflight.race import race_line
-    from orca2_gen.strategies import load_strategies
-    from ray_jobs.cluster import cluster_nodes, ray_instance
-    from ray_jobs.engines.room import cluster_lines
-
-    config = load_config(config_file, overrides)
-    ask_first(config, prints_facts=True)  # a plan that no run accepts would mislead
-    with ray_instance():
-        for line in cluster_lines(config, cluster_nodes(), roles_of_run(config)):
-            click.echo(line)
-    if line := race_line(config, load_strategies(config.strategies)):
-        click.echo(line)

@@ -82,19 +82,12 @@ def _problems(ledger: Ledger, num_rows: int) -> list[str]:
 
 
 def _print_needs(config: Config, rule: Rule, ledger: Ledger, num_rows: int) -> None:
-    from rich.filesize import decimal
-
-    from orca2_gen.console.tables import needs_table
+    from orca2_gen.console.needs import needs_lines, needs_table
     from orca2_gen.preview.whole_run import whole_run
     from orca2_gen.run_directory.engine_figures import read_figures
 
     found = whole_run(config, rule, ledger, read_figures(ledger.run_dir), num_rows)
-    print_table(needs_table(found.stages))
-    num_bytes = round(sum(each.num_bytes for each in found.stages))
-    click.echo(
-        f"the whole run: about {found.rows.value:,.0f} rows ({found.rows.low:,.0f} to "
-        f"{found.rows.high:,.0f}), {decimal(num_bytes)} beside the dataset; a full batch is faster "
-        "than the preview's few requests"
-    )
-    for note in found.notes:
-        click.echo(f"not counted: {note}")
+    print_table(needs_table(found, "The whole run, if its engines are as fast as the preview's"))
+    for line in needs_lines(found):
+        click.echo(line)
+    click.echo("a full batch is faster than the preview's few requests")

@@ -138,3 +138,13 @@ def scored_roles(config: Config) -> set[Role]:
 def roles_of_run(config: Config) -> set[Role]:
     """The roles of the models that are started for a dataset, if they have anything to do."""
     return {*scored_roles(config), "judge", "teacher"}
+
+
+def engines_by_stage(config: Config) -> dict[str, tuple[Role, EngineConfig]]:
+    """Stage of a dataset -> role and engine of the model that it asks, for each that asks one."""
+    found: dict[str, tuple[Role, EngineConfig]] = {}
+    if config.selection.needs_scores:
+        found["scores"] = scored_engine(config)
+    if (judge := config.needed_judge) is not None:
+        found["judgements"] = ("judge", judge)
+    return {**found, "rationales": ("teacher", config.teacher)}

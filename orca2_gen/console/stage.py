@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.text import Text
 
+from orca2_gen.console.durations import duration
 from orca2_gen.console.engines import EngineRates, engine_table, engines_line
 from orca2_gen.foresight.amounts import Amount, KnownUnits, Races, TaughtUnits, num_units
 from orca2_gen.foresight.seconds import Foresight, Foretold
@@ -158,7 +159,7 @@ class StageProgress:
         of = f" of {self.total}" if self.total else ""
         done = f"{self.units}{of} units, {self._rows}, " if self.units or self.total else ""
         left = self.seconds_left
-        return f"{self.stage}: {done}{_duration(time.monotonic() - self.started)}" + (
+        return f"{self.stage}: {done}{duration(time.monotonic() - self.started)}" + (
             f", {_left(left)}" if left and left.seconds else ""
         )
 
@@ -189,15 +190,7 @@ def has_engines(stage: str) -> bool:
 
 def _left(foretold: Foretold) -> str:
     """The time left, with its interval unless that is a single value."""
-    said = f"about {_duration(foretold.seconds)} left"
+    said = f"about {duration(foretold.seconds)} left"
     if foretold.low == foretold.high:
         return said
-    return f"{said} ({_duration(foretold.low)} to {_duration(foretold.high)})"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{said} ({duration(foretold.low)} to {duration(foretold.high)})"

@@ -18,8 +18,6 @@ from orca2_gen.run_directory.units import Receipt
 
 if TYPE_CHECKING:
     from orca2_gen.dataset.figures import DatasetSummary
-    from orca2_gen.preview.expected import Expected
-    from orca2_gen.preview.whole_run import StageNeeds
     from orca2_gen.provenance.accounting import Verification
     from orca2_gen.provenance.regrade import Changes
     from orca2_gen.run_directory.engine_figures import EngineFigures
@@ -138,27 +136,6 @@ def strategy_cost_table(figures: Mapping[str, EngineFigures]) -> Table:
         each = f"{made.seconds / made.requests:.1f}" if made.requests else ""
         table.add_row(Text(cost.stage), Text(name), *shown, each)
     return table
-
-
-def needs_table(needs: Sequence[StageNeeds]) -> Table:
-    """What a whole run takes by stage, from its preview."""
-    table = Table(
-        title="The whole run, if its engines are as fast as the preview's", title_justify="left"
-    )
-    table.add_column("stage")
-    for name in ("rows", "tokens in", "tokens out", "engine-seconds"):
-        table.add_column(name, justify="right")
-    for need in needs:
-        numbers = (need.rows, need.prompt_tokens, need.generated_tokens, need.engine_seconds)
-        table.add_row(Text(need.stage), *map(_expected, numbers))
-    return table
-
-
-def _expected(number: Expected) -> str:
-    """A number, with where it lies unless it is known."""
-    if number.low == number.high:
-        return f"{number.value:,.0f}"
-    return f"{number.value:,.0f} ({number.low:,.0f} to {number.high:,.0f})"
 
 
 def verification_table(found: Verification) -> Table:

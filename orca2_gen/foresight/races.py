@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orca2_gen.foresight.amounts import Races
+from orca2_gen.foresight.course import blocks_to_come, terms_of
 from orca2_gen.foresight.leads import Leads, Spread, no_leads, spread_of
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import read_table
@@ -28,7 +29,7 @@ from orca2_gen.selection.blocks import (
     permutation,
     survivors_of,
 )
-from orca2_gen.selection.race import Floats, Standing, Terms, advance, nearly_best, start
+from orca2_gen.selection.race import Floats, Standing, Terms, advance, start
 from orca2_gen.strategies import CAUTIOUS
 
 RACES_AT_ONCE = 16
@@ -77,12 +78,7 @@ class _Race:
 
     @property
     def terms(self) -> Terms:
-        return Terms(
-            num_problems=self.num_problems,
-            num_strategies=len(self.rule.strategies),
-            delta=self.rule.delta,
-            indifference=self.rule.indifference,
-        )
+        return terms_of(self.group, self.rule)
 
 
 class RaceFutures:
@@ -219,21 +215,14 @@ class RaceFutures:
         pool = np.concatenate([own, *lent], axis=1)
         assert spread is not None  # a race is only drawn once one is seen
         accuracy = spread.accuracies(race.leads, places, float(own.mean()), rng)
-        mean_tokens = np.array([mean[name] for name in names])
-        standing, blocks = race.standing, []
-        while True:
-            size = num_in_block(race.group, race.rule, len(standing.names))
-            size = min(size, race.num_problems - standing.num_seen)
-            blocks.append((size, standing.names))
-            if standing.num_seen + size >= race.num_problems:
-                return blocks
-            drawn = _flipped(pool[:, rng.integers(pool.shape[1], size=size)], pool, accuracy, rng)
-            after = advance(standing, drawn, race.terms)
-            kept = [standing.names.index(name) for name in after.names]
-            standing, pool = after, pool[kept]
-            accuracy, mean_tokens = accuracy[kept], mean_tokens[kept]
-            if len(kept) == 1 or nearly_best(standing, mean_tokens) is not None:
-                return blocks
+
+        def scores_of(left: tuple[str, ...], size: int) -> Floats:
+            rows = [names.index(name) for name in left]
+            own = pool[rows]
+            drawn = own[:, rng.integers(own.shape[1], size=size)]
+            return _flipped(drawn, own, accuracy[rows], rng)
+
+        return blocks_to_come(race.group, race.rule, race.standing, scores_of, mean)
 
 
 def _any(race: _Race, rng: np.random.Generator) -> int:

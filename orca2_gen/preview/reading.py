@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca2_gen.config.schema import Config
-from orca2_gen.preview.expected import Expected, total
+from orca2_gen.foresight.expected import Expected, total
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.selection.blocks import OPEN, Group
 from orca2_gen.selection.decision import wilson_interval

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orca2_gen.config.arguments import engines_by_stage
 from orca2_gen.config.schema import Config
 from orca2_gen.foresight.amounts import Races
+from orca2_gen.foresight.expected import Expected, exactly, spread, total
+from orca2_gen.foresight.needs import StageNeeds, WholeRun
 from orca2_gen.foresight.races import RaceFutures
-from orca2_gen.preview.expected import Expected, exactly, spread, total
 from orca2_gen.preview.reading import Reading
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
@@ -29,33 +31,6 @@ from orca2_gen.strategies import CAUTIOUS
 FUTURES = 64
 Sizes = Mapping[str, int]
 """Group -> its problems in the whole run."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageNeeds:
-    """What one stage of the whole run takes."""
-
-    stage: str
-    rows: Expected
-    """Rows that engines are asked for: answers under each strategy, judgements, rationales."""
-    prompt_tokens: Expected
-    generated_tokens: Expected
-    engine_seconds: Expected
-    """Seconds of one engine at the preview's speed; with a full batch it takes fewer."""
-    num_bytes: float
-    """Bytes of its files."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WholeRun:
-    """What a run takes and gives."""
-
-    stages: tuple[StageNeeds, ...]
-    """The stages with engines, in their order."""
-    rows: Expected
-    """Of its dataset."""
-    notes: tuple[str, ...]
-    """What is not counted, for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,19 +63,26 @@ def whole_run(
     reading = Reading(config=config, ledger=ledger, num_rows=num_rows)
     groups = reading.groups()
     sizes = {group.name: group.num_problems for group in groups}
-    needs = []
+    asked: dict[str, _Asked] = {}
     if rule.needs_scores:
-        needs.append(_needs("scores", _scored(rule, ledger, groups, sizes), ledger, figures))
+        asked["scores"] = _scored(rule, ledger, groups, sizes)
     if ledger.committed("judgements"):
         judged = [group for group in groups if group.is_judged]
         num_strategies = len(rule.strategies) + rule.cautious_arm
         cells = exactly(sum(len(permutation(group, rule)) for group in judged) * num_strategies)
-        asked = _Asked(rows={"": cells}, weighted={"": cells})
-        needs.append(_needs("judgements", asked, ledger, figures))
+        asked["judgements"] = _Asked(rows={"": cells}, weighted={"": cells})
     problems = reading.problems()
-    needs.append(_needs("rationales", _taught(ledger, problems, sizes), ledger, figures))
+    asked["rationales"] = _taught(ledger, problems, sizes)
+    replicas = {stage: engine.replicas for stage, (_, engine) in engines_by_stage(config).items()}
+    rows = _dataset_rows(ledger, problems)
     return WholeRun(
-        stages=tuple(needs), rows=_dataset_rows(ledger, problems), notes=reading.notes(groups)
+        stages=tuple(
+            _needs(stage, rows_asked, ledger, figures, replicas[stage])
+            for stage, rows_asked in asked.items()
+        ),
+        rows=rows,
+        dataset_bytes=rows.value * _dataset_bytes(ledger),
+        notes=reading.notes(groups),
     )
 
 
@@ -167,9 +149,13 @@ def _relative_length(tokens: Mapping[str, Sequence[float]], sizes: Sizes) -> flo
 
 
 def _needs(
-    stage: str, asked: _Asked, ledger: Ledger, figures: Mapping[str, EngineFigures]
+    stage: str,
+    asked: _Asked,
+    ledger: Ledger,
+    figures: Mapping[str, EngineFigures],
+    replicas: int,
 ) -> StageNeeds:
-    """What so many rows take."""
+    """What so many rows take on so many engines."""
     engines = [each for each in figures.values() if each.stage == stage]
     answered: Counter[str] = Counter()
     for each in engines:
@@ -186,17 +172,27 @@ def _needs(
             for name, num in asked.weighted.items()
         ]
     )
+    requests = total(
+        [
+            num.times(_per_row(engines, name, answered, "requests"))
+            for name, num in asked.rows.items()
+        ]
+    )
     busy = sum(each.busy_seconds for each in engines)
     per_token = busy / max(1, sum(each.generated_tokens for each in engines))
+    starts = [each.start_seconds for each in engines if each.start_seconds is not None]
+    start = exactly(sum(starts) / max(1, len(starts)))
     receipts = ledger.committed(stage)
     stored = sum(entry.bytes for receipt in receipts for entry in receipt.files)
     rows = total(list(asked.rows.values()))
     return StageNeeds(
         stage=stage,
         rows=rows,
+        requests=requests,
         prompt_tokens=prompt_tokens,
         generated_tokens=generated,
         engine_seconds=generated.times(per_token),
+        seconds=total([start, generated.times(per_token / replicas)]),
         num_bytes=stored / max(1, answered.total()) * rows.value,
     )
 
@@ -204,12 +200,24 @@ def _needs(
 def _per_row(
     engines: list[EngineFigures], strategy: str, answered: Counter[str], field: str
 ) -> float:
-    """Tokens of a row under a strategy, with all its requests; under any if it is "" or unseen."""
+    """A field of a row's Answers under a strategy, over all its requests; under any strategy if it
+    is "" or unseen.
+    """
     names = [strategy] if answered[strategy] else list(answered)
-    tokens = sum(
+    number = sum(
         getattr(each.answers.get(name, Answers()), field) for each in engines for name in names
     )
-    return float(tokens / max(1, sum(answered[name] for name in names)))
+    return float(number / max(1, sum(answered[name] for name in names)))
+
+
+def _dataset_bytes(ledger: Ledger) -> float:
+    """The bytes of an example: its problem's, its own and the dataset's."""
+    made = ledger.committed("examples")
+    receipts = [*ledger.committed("problems"), *made]
+    stored = sum(entry.bytes for receipt in receipts for entry in receipt.files)
+    directory = ledger.run_dir / "dataset"
+    stored += sum(path.stat().st_size for path in directory.glob("*.arrow"))
+    return stored / max(1, sum(receipt.counts["accepted"] for receipt in made))
 
 
 def _dataset_rows(ledger: Ledger, problems: Expected) -> Expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,24 @@ class Expected:
 def exactly(value: float) -> Expected:
     """A number that is known."""
     return Expected(value=value, low=value, high=value)
+
+
+def within(value: float, factor: float, lower: float | None = None) -> Expected:
+    """A number that is right up to a factor, or to another one if it is less."""
+    return Expected(value=value, low=value / (lower or factor), high=value * factor)
+
+
+def product(*numbers: Expected) -> Expected:
+    """The product of numbers that are wrong independently of each other, by factors."""
+    value = math.prod(number.value for number in numbers)
+    if not value:
+        return exactly(0.0)
+    up = math.hypot(*(math.log(max(1.0, each.high / each.value)) for each in numbers))
+    low = 0.0
+    if all(number.low for number in numbers):
+        down = math.hypot(*(math.log(number.value / number.low) for number in numbers))
+        low = value * math.exp(-down)
+    return Expected(value=value, low=low, high=value * math.exp(up))
 
 
 def spread(values: Sequence[float]) -> Expected:

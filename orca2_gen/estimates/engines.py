@@ -1,0 +1,157 @@
+"""How fast the engines of a model will be, and how soon they start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orca2_gen.estimates.observed import MEASURED, Observed
+from orca2_gen.foresight.expected import Expected, product, within
+
+SAME = 1.3
+"""Factor up to which two runs of one model on one kind of device are equally fast: their prompts
+and answers differ in length."""
+SIZE_DOUBT = 0.3
+"""Log of the factor for a model of another architecture and the same size."""
+DISTANCE_DOUBT = 0.4
+"""The same for each factor of e between two sizes or two devices' peaks, from which the speed is
+carried over."""
+OTHER_HOST = 0.7
+"""The same where the device is of a kind whose peak is not known, as a CPU's."""
+SHARE_OF_PEAK = within(0.06, 4.0)
+"""Share of a GPU's operations that generating in full batches reaches, as calculated from public
+throughputs of vLLM (7B on one A100, 70B on eight H100: 5 to 15 %); not measured here."""
+START = within(60.0, 3.0)
+"""Seconds of vLLM's start beside reading the weights."""
+READ_BYTES = within(1e9, 3.0)
+"""Bytes of weights that a start reads in a second."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engines:
+    """The engines of one model, as planned."""
+
+    stage: str
+    model: str
+    """Name of its directory."""
+    num_parameters: float | None
+    """Those that a token is multiplied with; None if unknown, or if a script answers."""
+    weight_bytes: float = 0.0
+    gpu: str = ""
+    """Model of the GPUs; empty on a CPU, and where it is unknown."""
+    is_on_gpus: bool = False
+    ranks: int = 1
+    replicas: int = 1
+    sequences: int = 1
+    """Sequences that one engine works on at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """Tokens that one engine generates in a second."""
+
+    tokens_per_second: Expected
+    source: str
+    """What it is known from, for people."""
+
+
+def speed_of(
+    engines: Engines, observed: Sequence[Observed], peaks: Mapping[str, float]
+) -> Speed | None:
+    """The speed of an engine; None if nothing that is known says anything about it.
+
+    Args:
+        engines: the planned engines.
+        observed: what earlier runs showed.
+        peaks: name of a GPU, or the beginning of it -> its operations per second.
+    """
+    near = [each for each in observed if _is_comparable(engines, each)]
+    if near:
+        best = min(near, key=lambda each: _doubt(engines, each, peaks))
+        carried = _carried(engines, best, peaks)
+        alike = within(1.0, SAME * math.exp(_doubt(engines, best, peaks)))
+        return Speed(
+            tokens_per_second=product(
+                within(best.tokens_per_second * carried, 1.0), alike, _fuller(engines, best)
+            ),
+            source=f"{best.model} in {best.source}",
+        )
+    peak = _peak(engines.gpu, peaks)
+    if engines.num_parameters and peak is not None:
+        most = peak * engines.ranks / (2.0 * engines.num_parameters)
+        return Speed(
+            tokens_per_second=SHARE_OF_PEAK.times(most),
+            source=f"the peak of {engines.gpu}, by calculation",
+        )
+    return None
+
+
+def start_of(engines: Engines, observed: Sequence[Observed]) -> Expected:
+    """The seconds of a start."""
+    starts = [
+        each.start_seconds
+        for each in observed
+        if each.model == engines.model
+        and each.start_seconds is not None
+        and bool(each.gpu) == engines.is_on_gpus
+    ]
+    if starts:
+        return within(sum(starts) / len(starts), 1.5)
+    if engines.num_parameters is None:
+        return within(5.0, 3.0)
+    reading = READ_BYTES.times(1.0)
+    read = within(engines.weight_bytes / reading.value, reading.high / reading.value)
+    return Expected(
+        value=START.value + read.value, low=START.low + read.low, high=START.high + read.high
+    )
+
+
+def _is_comparable(engines: Engines, other: Observed) -> bool:
+    if not other.tokens_per_second or bool(other.gpu) != engines.is_on_gpus:
+        return False
+    if other.source != MEASURED and other.model == engines.model:
+        return True
+    return bool(engines.num_parameters and other.num_parameters)
+
+
+def _carried(engines: Engines, other: Observed, peaks: Mapping[str, float]) -> float:
+    """The factor from another model and device to these, by their operations."""
+    factor = engines.ranks / other.ranks
+    if engines.num_parameters and other.num_parameters:
+        factor *= other.num_parameters / engines.num_parameters
+    ours, theirs = _peak(engines.gpu, peaks), _peak(other.gpu, peaks)
+    return factor * (ours / theirs if ours and theirs else 1.0)
+
+
+def _doubt(engines: Engines, other: Observed, peaks: Mapping[str, float]) -> float:
+    """The log of the factor by which a speed that is carried over may be wrong, beside SAME."""
+    doubt = 0.0 if other.stage == engines.stage else 0.1
+    if other.model != engines.model or other.source == MEASURED:
+        assert engines.num_parameters and other.num_parameters
+        size = abs(math.log(engines.num_parameters / other.num_parameters))
+        doubt += SIZE_DOUBT + DISTANCE_DOUBT * size
+    if other.source == MEASURED:
+        doubt += OTHER_HOST
+    if other.gpu != engines.gpu:
+        ours, theirs = _peak(engines.gpu, peaks), _peak(other.gpu, peaks)
+        doubt += DISTANCE_DOUBT * abs(math.log(ours / theirs)) if ours and theirs else OTHER_HOST
+    return doubt + DISTANCE_DOUBT * abs(math.log(engines.ranks / other.ranks))
+
+
+def _fuller(engines: Engines, other: Observed) -> Expected:
+    """How much faster a batch is that is fuller than the other's was, as a preview's is not."""
+    ratio = engines.sequences / other.num_open if other.num_open else 1.0
+    if ratio <= 1.0:
+        return within(1.0, 1.0)
+    # In proportion at best, as long as weights are what is read; not at all once it is full.
+    return Expected(value=ratio**0.5, low=1.0, high=ratio)
+
+
+def _peak(gpu: str, peaks: Mapping[str, float]) -> float | None:
+    """The operations per second of a GPU: "NVIDIA H100 80GB HBM3", or "H100" as Ray says it."""
+    if not gpu:
+        return None
+    name = gpu if gpu.startswith("NVIDIA ") else f"NVIDIA {gpu.replace('-', ' ')}"
+    fits = sorted((each for each in peaks if name.startswith(each)), key=len)
+    return peaks[fits[-1]] if fits else None
