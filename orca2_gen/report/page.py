@@ -5,6 +5,7 @@ Data is never template source: everything is a value of one template of ours, wh
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,8 @@ def rendered(page: Page, other: Page | None = None) -> str:
         "quoted": shlex.quote,
         "heat": _heat,
     }
+    if other is not None and other.name == page.name:  # a reader aloud knows them by their names
+        other = dataclasses.replace(other, name=f"{other.name} (second)")
     pages = [page] if other is None else [page, other]
     return environment.get_template("page.html.jinja").render(pages=pages, script=_script())
 
