@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from orca2_gen.console.stage import StageProgress
+from orca2_gen.console.strategies import outcomes_by_strategy
 from orca2_gen.run_directory.appended_lines import append_line
 
 METRICS_FILE = "metrics.jsonl"
@@ -56,6 +57,8 @@ def stage_metrics(progress: StageProgress) -> dict[str, Any]:
         "units": progress.units,
         "rows_accepted": progress.accepted,
         "rows_rejected": progress.rejected,
+        "rows_by_strategy": outcomes_by_strategy(every),
+        "engine_seconds": round(sum(each.device_seconds for each in every), 1),
         "engines_up": len(up),
         "engines_loading": len(living) - len(up),
         "requests_running": sum(each.num_running for each in up),

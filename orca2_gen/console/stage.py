@@ -14,6 +14,7 @@ from rich.text import Text
 
 from orca2_gen.console.durations import duration
 from orca2_gen.console.engines import EngineRates, engine_table, engines_line
+from orca2_gen.console.strategies import strategy_table, yield_text
 from orca2_gen.foresight.amounts import Amount, KnownUnits, Races, TaughtUnits, num_units
 from orca2_gen.foresight.seconds import Foresight, Foretold
 from orca2_gen.run_directory.engine_figures import EngineFigures, read_figures
@@ -165,16 +166,25 @@ class StageProgress:
 
     def line(self) -> str:
         """What is going on."""
-        if self.engines or (self.run_dir and has_engines(self.stage)):
-            return f"{self.counted}; {engines_line(self.engines, self.rates)}"
-        return self.counted
+        if not self.engines and not (self.run_dir and has_engines(self.stage)):
+            return self.counted
+        parts = [self.counted, engines_line(self.engines, self.rates)]
+        if made := yield_text(self.accepted, self.engines.values()):
+            parts.append(made)
+        return "; ".join(parts)
 
     def screen(self, height: int) -> Group:
         """The same for a terminal of this height."""
         if not self.engines:
             return Group(Text(self.line()))
-        most = max(1, height - OTHER_LINES)
-        return Group(Text(self.counted), engine_table(self.engines, self.rates, most))
+        strategies = strategy_table(self.engines.values())
+        made = yield_text(self.accepted, self.engines.values())
+        head = Text(f"{self.counted}; {made}" if made else self.counted)
+        num_lines = strategies.row_count + OTHER_LINES if strategies.row_count else 0
+        most = max(1, height - OTHER_LINES - num_lines)
+        engines = engine_table(self.engines, self.rates, most)
+        # The engines go first where a terminal has no room for both.
+        return Group(head, engines, strategies) if num_lines < height // 2 else Group(head, engines)
 
     def closing_line(self) -> str:
         """What was done."""

@@ -73,6 +73,9 @@ class EngineFigures:
     """Strategy -> its finished requests."""
     rows: Mapping[str, int] = field(default_factory=dict)
     """Strategy -> rows that it has answered, each with all of its requests."""
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Strategy -> what became of those rows -> their number: a score's outcome, and `forced` beside
+    it; `accepted` or `rejected` for a problem that was taught, and `refused` for each attempt."""
 
     @property
     def device_seconds(self) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from orca2_gen.engine import Engine, EngineLoad, Request
-from orca2_gen.records import Completion
+from orca2_gen.rationales import Taught
+from orca2_gen.records import Completion, StudentScore
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures, write_figures
 
 R = TypeVar("R")
@@ -31,6 +32,7 @@ class CountedEngine:
         self._engine, self._clock = engine, clock
         self._answers: dict[str, Answers] = {}
         self._rows: Counter[str] = Counter()
+        self._outcomes: dict[str, Counter[str]] = {}
         self._num_open = 0
         self._busy_seconds, self._since = 0.0, 0.0
 
@@ -74,8 +76,15 @@ class CountedEngine:
         asked: list[Request] = []
         _ASKED.set(asked)
         made = await row
-        self._rows[strategy] += bool(asked)
+        if asked:
+            self._rows[strategy] += 1
+            self._outcomes.setdefault(strategy, Counter()).update(_outcomes_of(made))
         return made
+
+    @property
+    def outcomes(self) -> Mapping[str, Mapping[str, int]]:
+        """Strategy -> what became of its rows -> their number."""
+        return {name: dict(counts) for name, counts in self._outcomes.items()}
 
     @property
     def rows(self) -> Mapping[str, int]:
@@ -108,6 +117,15 @@ class CountedEngine:
 
     def close(self) -> None:
         self._engine.close()
+
+
+def _outcomes_of(made: object) -> list[str]:
+    """What became of a row, in the words of EngineFigures."""
+    if isinstance(made, StudentScore):
+        return [made.outcome, *(["forced"] if made.ending and not made.ending_is_unread else [])]
+    if isinstance(made, Taught):
+        return ["accepted" if made.rationales else "rejected", *["refused"] * len(made.refused)]
+    return []
 
 
 class FiguresWriter:
@@ -165,6 +183,7 @@ class FiguresWriter:
             generated_tokens=counted.num_generated_tokens,
             answers=counted.answers,
             rows=counted.rows,
+            outcomes=counted.outcomes,
         )
 
     def _write_on(self) -> None:
