@@ -129,7 +129,9 @@ MAY_IMPORT = {
         "shard_bandwidth": "origin_files",
         "thinking_microworld": "",
         "trainers": "foreign",
+        "training": "foreign",
         "training_memory": "",
+        "training_throughput": "training",
         "work_ahead": "selection",
     },
 }

@@ -6,13 +6,15 @@ A row holds whole examples, one after the other, then padding. Position ids rest
 example and stay 0 in the padding, which so counts in no rotary scaling. Given these, no attention
 mask and no cache, transformers lets a token attend only inside its own example
 (`masking_utils.find_packed_sequence_indices`), in the models for which `isolation` found that it
-does. The others get the same examples in rows of their own, in the same steps.
+does. The others get the same examples in rows of their own, in the same steps, and so do all where
+that is cheaper: the mask of packed rows makes attention compute every pair of a row's tokens, and
+throw most of them away, while a row of one example needs no mask but the causal one.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -57,6 +59,12 @@ class EncodedExamples(Protocol):
 Layout = Literal["packed", "apart", "alone"]
 """Rows of a forward pass: packed rows, as `packing` has them; a row for each of their examples,
 padded to the longest; or one example without padding."""
+
+
+Cost = Callable[[float, float], float]
+"""Slots of some rows, and pairs of slots that attention computes -> what they cost."""
+CAUSAL_SHARE = 0.5
+"""Share of a row's pairs that causal attention without a mask computes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +116,7 @@ def packed_batches(
     rows_per_step: int,
     seed: int,
     layout: Layout = "packed",
+    cost: Cost | None = None,
     rows_per_forward: int | None = None,
     start_step: int = 0,
     rank: int = 0,
@@ -137,6 +146,7 @@ def packed_batches(
             rows,
             max(part.packing.seq_len for part in mixture),
             layout=layout,
+            cost=cost,
             rows_per_forward=rows_per_forward,
         )
         first += rows_per_step
@@ -183,6 +193,7 @@ def build_batch(
     seq_len: int,
     *,
     layout: Layout = "packed",
+    cost: Cost | None = None,
     rows_per_forward: int | None = None,
 ) -> Batch:
     """The Batch of these packed rows of examples.
@@ -191,18 +202,21 @@ def build_batch(
         rows: examples of each row.
         seq_len: most tokens of a row.
         layout: whether the rows are passed as they are, or example by example.
+        cost: chooses for packed rows whether their examples are cheaper apart; None leaves them as
+            they are.
         rows_per_forward: a pass has at most so many rows of `seq_len` slots; None is all rows.
     """
     share = rows_per_forward or len(rows)
     examples = [example for row in rows for example in row]
-    if layout == "packed":
+    num_slots = 0 if layout == "alone" else share * seq_len
+    apart = list(_of_like_length(examples, num_slots))
+    if layout == "packed" and (cost is None or not _is_cheaper(apart, len(rows), seq_len, cost)):
         groups = [rows[first : first + share] for first in range(0, len(rows), share)]
         passes = [_forward_pass(group, seq_len) for group in groups]
     else:
-        num_slots = share * seq_len if layout == "apart" else 0
         passes = [
             _forward_pass([[each] for each in group], len(group[0].input_ids), restarts=False)
-            for group in _of_like_length(examples, num_slots)
+            for group in apart
         ]
     return Batch(
         passes=tuple(passes),
@@ -210,6 +224,15 @@ def build_batch(
         num_tokens=sum(len(example.input_ids) for example in examples),
         sum_of_squares=sum(len(example.input_ids) ** 2 for example in examples),
     )
+
+
+def _is_cheaper(
+    apart: Sequence[Sequence[Encoded]], num_rows: int, seq_len: int, cost: Cost
+) -> bool:
+    """Whether groups of examples of like length, longest first, cost less than packed rows."""
+    slots = sum(len(group) * len(group[0].input_ids) for group in apart)
+    pairs = sum(len(group) * len(group[0].input_ids) ** 2 for group in apart)
+    return cost(slots, CAUSAL_SHARE * pairs) < cost(num_rows * seq_len, num_rows * seq_len**2)
 
 
 def _of_like_length(examples: Sequence[Encoded], num_slots: int) -> Iterator[list[Encoded]]:

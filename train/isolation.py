@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -41,6 +41,8 @@ class Isolation:
     layout: Layout
     reason: str = ""
     """Why not packed, for people; empty if packed."""
+    may_part: bool = False
+    """Whether packed examples may as well be passed apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +80,7 @@ def probed_isolation(loss: LabelledLoss) -> Isolation:
                 "after it; choose another model"
             )
         if probe.is_isolated(alone, "packed"):
-            return Isolation(layout="packed")
+            return Isolation(layout="packed", may_part=probe.is_isolated(alone, "apart"))
         if probe.is_isolated(alone, "apart"):
             reason = f"packed examples see each other in {name}, so each gets a row of its own"
             return Isolation(layout="apart", reason=reason)
@@ -219,12 +221,16 @@ def settled(loss: LabelledLoss, isolation: Isolation) -> Isolation:
     examples = probe_examples(loss.model)
     loss.model.eval()
     alone = _weight_gradients(loss, build_batch([examples], sum(LENGTHS), layout="alone"))
-    for layout in LAYOUTS[LAYOUTS.index(isolation.layout) :]:
+
+    def is_right(layout: Layout) -> bool:
         found = _weight_gradients(loss, build_batch([examples], sum(LENGTHS), layout=layout))
-        if (found - alone).norm() <= GRADIENT_TOLERANCE * alone.norm():
+        return bool((found - alone).norm() <= GRADIENT_TOLERANCE * alone.norm())
+
+    for layout in LAYOUTS[LAYOUTS.index(isolation.layout) :]:
+        if layout == "alone" or is_right(layout):
             break
     if layout == isolation.layout:
-        return isolation
+        return replace(isolation, may_part=isolation.may_part and is_right("apart"))
     return Isolation(
         layout=layout,
         reason=f"examples change each other's gradients in {type(loss.model).__name__}",

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
-from train.batches import Layout, packed_batches
+from train.batches import Cost, packed_batches
 from train.checkpoint import TrainingState, save_state
 from train.fit import NotFiniteError, StepMetrics, fit
 from train.flops import TrainingFlops, peak_flops
 from train.held_out import HeldOut
+from train.isolation import Isolation
 from train.optimizers import Schedule, forget
 from train.pace import Pace
 from train.plan import Execution, TrainingPlan
@@ -35,7 +36,7 @@ class Loop:
     plan: TrainingPlan
     execution: Execution
     stages: tuple[Stage, ...]
-    layout: Layout
+    isolation: Isolation
     state: TrainingState
     pace: Pace
     flops: TrainingFlops
@@ -105,7 +106,8 @@ class Loop:
             stage.mixture,
             rows_per_step=self.plan.rows_per_step,
             seed=stage.seed,
-            layout=self.layout,
+            layout=self.isolation.layout,
+            cost=self._cost,
             rows_per_forward=self.execution.rows_per_forward,
             start_step=local,
             rank=rank(),
@@ -148,6 +150,13 @@ class Loop:
             raise NotFiniteError(
                 error.step, f"{error}, {self._advice(stage, error.step)}"
             ) from None
+
+    @property
+    def _cost(self) -> Cost | None:
+        """What chooses the rows of a pass; None where they are as they are packed."""
+        # A router's loss is a figure of a row, so with other rows it would be another one.
+        is_free = self.isolation.may_part and self.state.module.router is None
+        return self.flops.of if is_free and self.execution.layout == "cheapest" else None
 
     def _mfu(self, num_tokens: int, squares: int, seconds: float) -> float | None:
         device = next(self.state.module.parameters()).device

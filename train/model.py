@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,9 +145,12 @@ class _Found:
 def _found(model: Any, config: Any, attention: str, longest: int, row_tokens: int | None) -> _Found:
     whole = probed(model, longest=longest)
     small = _small_copy(model, config, attention, row_tokens)
-    copied = Isolation(layout="packed") if small is None else settled(small.loss, small.isolation)
+    found = [whole.isolation]
+    if small is not None:
+        found.append(settled(small.loss, small.isolation))
+    strictest = max(found, key=lambda each: LAYOUTS.index(each.layout))
     return _Found(
-        isolation=max(whole.isolation, copied, key=lambda each: LAYOUTS.index(each.layout)),
+        isolation=replace(strictest, may_part=all(each.may_part for each in found)),
         head_is_matrix=whole.loss.head_is_matrix,
         has_router=whole.loss.router is not None,
         unreached=frozenset(() if small is None else unreached_weights(small.loss)),

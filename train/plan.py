@@ -103,6 +103,8 @@ class Execution:
 
     rows_per_forward: int | None = None
     """Rows of one forward and backward pass on a rank; None is all rows of its step."""
+    layout: Literal["cheapest", "packed"] = "cheapest"
+    """Whether examples are passed apart where that is cheaper than packed rows."""
     gradient_checkpointing: bool = False
     sharding: Literal["full", "hybrid"] = "full"
     """Whether all ranks share one copy of the weights, or those of each node."""

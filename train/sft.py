@@ -158,7 +158,7 @@ def train_student(
             plan=plan,
             execution=execution,
             stages=stages,
-            layout=loaded.isolation.layout,
+            isolation=loaded.isolation,
             state=state,
             pace=Pace(execution.save_every_steps, stop),
             flops=flops,

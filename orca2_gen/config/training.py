@@ -99,6 +99,10 @@ class TrainingConfig(Section):
     rows_per_forward: int | None = Field(1, ge=1)
     """Rows of one forward pass on a rank, as many as fit its memory; more are faster where the
     model is small. No result depends on it."""
+    layout: Literal["cheapest", "packed"] = "cheapest"
+    """Rows of a forward pass: `"cheapest"` passes the examples of a step in rows of their own, like
+    lengths together, where attention between packed examples would take more operations than
+    padding; `"packed"` never does. No result depends on it beyond rounding."""
     gradient_checkpointing: bool = False
     """Whether the backward pass computes activations again, which saves memory and costs time."""
     sharding: Literal["full", "hybrid"] = "full"

@@ -19,7 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from train.architecture import attention_of
-from train.batches import build_batch, encoded
+from train.batches import Layout, build_batch, encoded
 from train.isolation import settled
 from train.loss import LabelledLoss
 from train.model import LoadedModel, probed
@@ -64,12 +64,13 @@ def outcome(kind: str) -> tuple[str, str]:
         loaded = replace(loaded, isolation=isolation)
     except ValueError as error:
         return "refused", str(error)
-    difference = difference_to_one_by_one(loaded)
-    assert difference <= MOST_DIFFERENCE, f"{kind}: gradients off by {difference:.2g}"
+    for layout in (isolation.layout, *(["apart"] if isolation.may_part else [])):
+        difference = difference_to_one_by_one(loaded, layout)
+        assert difference <= MOST_DIFFERENCE, f"{kind} {layout}: gradients off by {difference:.2g}"
     return ROWS[loaded.isolation.layout], ""
 
 
-def difference_to_one_by_one(loaded: LoadedModel) -> float:
+def difference_to_one_by_one(loaded: LoadedModel, layout: Layout) -> float:
     """How far the gradients of a batch are from those of transformers' own loss of each example."""
     model = loaded.loss.model.eval()
     ids = plain_ids(model)
@@ -80,7 +81,7 @@ def difference_to_one_by_one(loaded: LoadedModel) -> float:
         start += length
     rows = [examples[:3], examples[3:]]
     loss = LabelledLoss(model, head_is_matrix=loaded.loss.head_is_matrix)
-    for each in build_batch(rows, 64, layout=loaded.isolation.layout).passes:
+    for each in build_batch(rows, 64, layout=layout).passes:
         loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT).backward()
     ours = gradients(model)
     for example in examples:
