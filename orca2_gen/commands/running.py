@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ def with_run(
         check: whether committed files are compared with their digests.
     """
     from orca2_gen.console.progress import served
+    from orca2_gen.estimates.to_come import teaching_to_come
     from ray_jobs.run import open_run
 
+    to_come = functools.partial(teaching_to_come, config) if "teacher" in roles else None
     with (
-        served(Path(config.run_dir), options.metrics_port()) as track,
+        served(Path(config.run_dir), options.metrics_port(), to_come) as track,
         open_run(config, track, roles=roles, fork=fork, inputs=inputs, check=check) as opened,
     ):
         stages(opened)

@@ -71,6 +71,7 @@ def stage_metrics(progress: StageProgress) -> dict[str, Any]:
         "seconds_left": round(left.seconds) if left else None,
         "seconds_left_low": round(left.low) if left else None,
         "seconds_left_high": round(left.high) if left else None,
+        "seconds_to_come": round(progress.then.value) if progress.then else None,
     }
 
 

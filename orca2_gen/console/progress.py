@@ -16,6 +16,7 @@ from rich.live import Live
 from orca2_gen.console.metrics import METRICS_SECONDS, MetricsFile, PrometheusPage
 from orca2_gen.console.stage import StageProgress, has_engines
 from orca2_gen.foresight.amounts import Amount
+from orca2_gen.foresight.expected import Expected
 from orca2_gen.run_directory.units import Receipt
 
 LINE_SECONDS = 30.0
@@ -36,6 +37,7 @@ def show_stage(
     *,
     run_dir: Path | None = None,
     page: PrometheusPage | None = None,
+    to_come: Callable[[], Expected | None] | None = None,
 ) -> Iterator[Callable[[Receipt], None]]:
     """A function that takes each committed receipt.
 
@@ -44,8 +46,10 @@ def show_stage(
         amount: what it has to do.
         run_dir: where engines write their figures; None for a stage without engines.
         page: where Prometheus reads the stage's; None if nowhere.
+        to_come: asked for the seconds of teaching while the student is scored.
     """
-    progress = StageProgress(stage=stage, amount=amount, run_dir=run_dir)
+    asked = to_come if stage == "scores" else None
+    progress = StageProgress(stage=stage, amount=amount, run_dir=run_dir, to_come=asked)
     with (
         _repeated(progress.look, LOOK_SECONDS if console.is_terminal else FIGURE_SECONDS),
         _for_programs(progress, page),
@@ -64,18 +68,25 @@ def shown(run_dir: Path) -> Show:
 
 
 @contextmanager
-def served(run_dir: Path, port: int | None) -> Iterator[Show]:
+def served(
+    run_dir: Path, port: int | None, to_come: Callable[[], Expected | None] | None = None
+) -> Iterator[Show]:
     """What `shown` returns, with a page for Prometheus on this port unless it is None.
+
+    Args:
+        run_dir: the run.
+        port: of the loopback address.
+        to_come: asked for the seconds of teaching while the student is scored.
 
     Raises:
         ValueError: the port cannot be had.
     """
     if port is None:
-        yield shown(run_dir)
+        yield functools.partial(show_stage, run_dir=run_dir, to_come=to_come)
         return
     page = PrometheusPage(port)
     try:
-        yield functools.partial(show_stage, run_dir=run_dir, page=page)
+        yield functools.partial(show_stage, run_dir=run_dir, page=page, to_come=to_come)
     finally:
         page.close()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from orca2_gen.console.durations import duration
 from orca2_gen.console.engines import EngineRates, engine_table, engines_line
 from orca2_gen.console.strategies import strategy_table, yield_text
 from orca2_gen.foresight.amounts import Amount, KnownUnits, Races, TaughtUnits, num_units
+from orca2_gen.foresight.expected import Expected
 from orca2_gen.foresight.seconds import Foresight, Foretold
 from orca2_gen.run_directory.engine_figures import EngineFigures, read_figures
 from orca2_gen.run_directory.units import Receipt
@@ -59,6 +61,10 @@ class StageProgress:
     foretold: Foretold | None = None
     """The time left at `foretold_at`, as far as it is known."""
     foretold_at: float = -math.inf
+    to_come: Callable[[], Expected | None] | None = None
+    """The seconds of the stage that follows, as far as they are known; asked once."""
+    then: Expected | None = None
+    """Its answer."""
     _receipts: deque[Receipt] = field(default_factory=deque)
     """Those that `foresight` has not seen."""
     _is_foreseen: bool = False
@@ -92,6 +98,10 @@ class StageProgress:
             self.rates.add(engines)
             self.engines = engines
             self._foresee()
+            if (ask := self.to_come) is not None:
+                self.to_come = None
+                with suppress(Exception):  # whatever it is, the figures beside it go on
+                    self.then = ask()
 
     def _foresee(self) -> None:
         """Estimates the time left, now and then; an estimate that fails is the stage's last."""
@@ -160,9 +170,13 @@ class StageProgress:
         of = f" of {self.total}" if self.total else ""
         done = f"{self.units}{of} units, {self._rows}, " if self.units or self.total else ""
         left = self.seconds_left
-        return f"{self.stage}: {done}{duration(time.monotonic() - self.started)}" + (
-            f", {_left(left)}" if left and left.seconds else ""
-        )
+        said = f"{self.stage}: {done}{duration(time.monotonic() - self.started)}"
+        if left and left.seconds:
+            said += f", about {duration(left.seconds)} left{_interval(left.low, left.high)}"
+        if (then := self.then) is not None:
+            said += f", then rationales: about {duration(then.value)}"
+            said += _interval(then.low, then.high)
+        return said
 
     def line(self) -> str:
         """What is going on."""
@@ -198,9 +212,6 @@ def has_engines(stage: str) -> bool:
     return stage.startswith(("scores", "judgements", "rationales", "evaluation "))
 
 
-def _left(foretold: Foretold) -> str:
-    """The time left, with its interval unless that is a single value."""
-    said = f"about {duration(foretold.seconds)} left"
-    if foretold.low == foretold.high:
-        return said
-    return f"{said} ({duration(foretold.low)} to {duration(foretold.high)})"
+def _interval(low: float, high: float) -> str:
+    """Where seconds lie, in words; empty if that is a single value."""
+    return "" if low == high else f" ({duration(low)} to {duration(high)})"

@@ -12,6 +12,7 @@ from orca2_gen.console import progress
 from orca2_gen.console.progress import show_stage
 from orca2_gen.console.stage import StageProgress
 from orca2_gen.foresight.amounts import KnownUnits, Races, UnitRows
+from orca2_gen.foresight.expected import Expected
 from orca2_gen.run_directory.engine_figures import (
     Answers,
     EngineFigures,
@@ -167,3 +168,30 @@ def test_an_estimate_that_fails_is_the_last_and_ends_no_progress(tmp_path: Path)
     stage.look()
     assert stage.seconds_left is None and stage.line().startswith("scores: 1 units, 4 rows")
     stage.look()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Expected(value=7200.0, low=3600.0, high=9000.0), "2 h 0 min (1 h 0 min to 2 h 30 min)"),
+        (None, ""),
+        (ValueError("no run"), ""),
+    ],
+)
+def test_what_comes_after_the_scores_is_told_with_them_and_asked_once(
+    tmp_path: Path, answer: object, said: str
+) -> None:
+    asked = []
+
+    def to_come() -> Expected | None:
+        asked.append(answer)
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is None or isinstance(answer, Expected)
+        return answer
+
+    stage = StageProgress(stage="scores", amount=None, run_dir=tmp_path, to_come=to_come)
+    stage.look()
+    stage.look()
+    assert len(asked) == 1
+    assert ("then rationales" in stage.line()) == bool(said) and said in stage.line()

@@ -12,6 +12,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.estimates.observed import Observed, observed_beside
 from orca2_gen.estimates.planned import planned_engines
 from orca2_gen.estimates.reading import ReadTasks, read_tasks
+from orca2_gen.estimates.to_come import teaching_to_come
 from orca2_gen.estimates.whole_run import Known, whole_run
 from orca2_gen.foresight.expected import Expected
 from orca2_gen.foresight.needs import WholeRun
@@ -47,6 +48,11 @@ def made_by(run: FinishedRun, stage: str) -> list[EngineFigures]:
     return [each for each in read_figures(run.run_dir).values() if each.stage == stage]
 
 
+def lasted_in(engines: list[EngineFigures]) -> float:
+    """The seconds of a stage on one engine, its start included."""
+    return sum((each.start_seconds or 0.0) + each.busy_seconds for each in engines)
+
+
 @pytest.fixture(scope="module")
 def before(undisturbed: FinishedRun) -> WholeRun:
     return whole_run(known_of(undisturbed.config, []))
@@ -80,9 +86,7 @@ def test_a_run_takes_what_was_expected_of_it(
     assert holds(needs.requests, sum(each.requests for each in answers))
     assert holds(needs.prompt_tokens, sum(each.prompt_tokens for each in answers))
     assert holds(needs.generated_tokens, sum(each.completion_tokens for each in answers))
-    assert holds(
-        needs.seconds, sum(each.start_seconds or 0 + each.busy_seconds for each in engines)
-    )
+    assert holds(needs.seconds, lasted_in(engines))
 
 
 def test_rows_lie_where_they_were_expected(
@@ -117,3 +121,12 @@ def test_only_runs_are_looked_at_and_the_planned_one_comes_first(run_copy: Path)
     found = observed_beside(preview.with_name("mine"))
     assert {each.source for each in found if each.is_own} == {"mine-preview-2"}
     assert not any(each.is_own for each in observed_beside(preview.with_name("other")))
+
+
+def test_teaching_to_come_is_told_as_soon_as_a_run_has_taught(
+    undisturbed: FinishedRun, tmp_path: Path
+) -> None:
+    lasted = lasted_in(made_by(undisturbed, "rationales"))
+    assert holds(teaching_to_come(undisturbed.config), lasted)
+    elsewhere = undisturbed.config.model_copy(update={"run_dir": str(tmp_path / "run")})
+    assert teaching_to_come(elsewhere) is None
