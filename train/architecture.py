@@ -100,3 +100,15 @@ def layers_of(model: Any) -> list[torch.nn.Module]:
     names = set(getattr(model, "_no_split_modules", None) or ())
     found = [module for module in model.modules() if type(module).__name__ in names]
     return (found or stacked_layers(model))[::-1]
+
+
+def causal_share(model: Any, seq_len: int) -> float:
+    """The share of a row's pairs of tokens that attention computes where it needs no mask but the
+    causal one: half of them, or all where the implementation makes a mask of that one too.
+
+    A layer with a window has a mask as soon as a row reaches it (transformers: masking_utils.py).
+    """
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    has_window = isinstance(window, int) and 0 < window < seq_len
+    return 1.0 if model.config._attn_implementation != "sdpa" or has_window else 0.5

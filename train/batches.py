@@ -14,13 +14,14 @@ throw most of them away, while a row of one example needs no mask but the causal
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from train.layouts import Layout, RowCosts, cheaper_layout, of_like_length
 from train.packing import Packing
 
 IGNORE_INDEX = -100
@@ -54,17 +55,6 @@ class EncodedExamples(Protocol):
     """Examples by index; a list of them is one."""
 
     def __getitem__(self, index: int, /) -> Encoded: ...
-
-
-Layout = Literal["packed", "apart", "alone"]
-"""Rows of a forward pass: packed rows, as `packing` has them; a row for each of their examples,
-padded to the longest; or one example without padding."""
-
-
-Cost = Callable[[float, float], float]
-"""Slots of some rows, and pairs of slots that attention computes -> what they cost."""
-CAUSAL_SHARE = 0.5
-"""Share of a row's pairs that causal attention without a mask computes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +93,8 @@ class PackedExamples:
     packing: Packing
     weight: float = 1.0
     """Passes over the rows in one epoch."""
+    lengths: Sequence[int] = ()
+    """Tokens of each example; only `costs` need them."""
 
     @property
     def rows_per_epoch(self) -> int:
@@ -116,13 +108,15 @@ def packed_batches(
     rows_per_step: int,
     seed: int,
     layout: Layout = "packed",
-    cost: Cost | None = None,
+    costs: RowCosts | None = None,
     rows_per_forward: int | None = None,
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
     """Endless batches from `start_step` on; `rows_per_step` counts the packed rows of all ranks.
+
+    With `costs`, packed rows are passed apart in the steps in which that is cheaper.
 
     Step s takes the rows from s * rows_per_step on of an endless stream: epoch after epoch, each in
     its own permutation. So a step may reach into the next epoch, and the step alone is the position
@@ -136,19 +130,24 @@ def packed_batches(
             f"rows_per_step is {rows_per_step} on {world_size} ranks; give a multiple of the ranks"
         )
     share = rows_per_step // world_size
-    first = start_step * rows_per_step + rank * share
+    seq_len = max(part.packing.seq_len for part in mixture)
+    first = start_step * rows_per_step
     while True:
-        rows = []
-        for place, row in stream_rows(first, share, mixture, seed=seed):
-            part = mixture[place]
-            rows.append([part.examples[index] for index in part.packing.rows[row]])
-        yield build_batch(
-            rows,
-            max(part.packing.seq_len for part in mixture),
-            layout=layout,
-            cost=cost,
-            rows_per_forward=rows_per_forward,
-        )
+        # All ranks see the rows of all, so that they choose alike: the slowest one decides.
+        step = stream_rows(first, rows_per_step, mixture, seed=seed)
+        chosen = layout
+        if layout == "packed" and costs is not None:
+            lengths = [
+                [mixture[place].lengths[index] for index in mixture[place].packing.rows[row]]
+                for place, row in step
+            ]
+            ranks = [lengths[start : start + share] for start in range(0, rows_per_step, share)]
+            chosen = cheaper_layout(ranks, seq_len, costs, rows_per_forward=rows_per_forward)
+        rows = [
+            [mixture[place].examples[index] for index in mixture[place].packing.rows[row]]
+            for place, row in step[rank * share : (rank + 1) * share]
+        ]
+        yield build_batch(rows, seq_len, layout=chosen, rows_per_forward=rows_per_forward)
         first += rows_per_step
 
 
@@ -193,7 +192,6 @@ def build_batch(
     seq_len: int,
     *,
     layout: Layout = "packed",
-    cost: Cost | None = None,
     rows_per_forward: int | None = None,
 ) -> Batch:
     """The Batch of these packed rows of examples.
@@ -202,49 +200,28 @@ def build_batch(
         rows: examples of each row.
         seq_len: most tokens of a row.
         layout: whether the rows are passed as they are, or example by example.
-        cost: chooses for packed rows whether their examples are cheaper apart; None leaves them as
-            they are.
         rows_per_forward: a pass has at most so many rows of `seq_len` slots; None is all rows.
     """
     share = rows_per_forward or len(rows)
     examples = [example for row in rows for example in row]
-    num_slots = 0 if layout == "alone" else share * seq_len
-    apart = list(_of_like_length(examples, num_slots))
-    if layout == "packed" and (cost is None or not _is_cheaper(apart, len(rows), seq_len, cost)):
+    if layout == "packed":
         groups = [rows[first : first + share] for first in range(0, len(rows), share)]
         passes = [_forward_pass(group, seq_len) for group in groups]
     else:
-        passes = [
-            _forward_pass([[each] for each in group], len(group[0].input_ids), restarts=False)
-            for group in apart
-        ]
+        examples.sort(key=lambda each: -len(each.input_ids))
+        num_slots = share * seq_len if layout == "apart" else 0
+        passes, start = [], 0
+        for size in of_like_length([len(each.input_ids) for each in examples], num_slots):
+            group = [[each] for each in examples[start : start + size]]
+            width = len(examples[start].input_ids)
+            passes.append(_forward_pass(group, width, restarts=False))
+            start += size
     return Batch(
         passes=tuple(passes),
         num_labelled_tokens=sum(example.num_labels for example in examples),
         num_tokens=sum(len(example.input_ids) for example in examples),
         sum_of_squares=sum(len(example.input_ids) ** 2 for example in examples),
     )
-
-
-def _is_cheaper(
-    apart: Sequence[Sequence[Encoded]], num_rows: int, seq_len: int, cost: Cost
-) -> bool:
-    """Whether groups of examples of like length, longest first, cost less than packed rows."""
-    slots = sum(len(group) * len(group[0].input_ids) for group in apart)
-    pairs = sum(len(group) * len(group[0].input_ids) ** 2 for group in apart)
-    return cost(slots, CAUSAL_SHARE * pairs) < cost(num_rows * seq_len, num_rows * seq_len**2)
-
-
-def _of_like_length(examples: Sequence[Encoded], num_slots: int) -> Iterator[list[Encoded]]:
-    """The examples, longest first, in groups that take at most `num_slots` when padded."""
-    group: list[Encoded] = []
-    for example in sorted(examples, key=lambda each: -len(each.input_ids)):
-        if group and (len(group) + 1) * len(group[0].input_ids) > num_slots:
-            yield group
-            group = []
-        group.append(example)
-    if group:
-        yield group
 
 
 def _forward_pass(

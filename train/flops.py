@@ -11,6 +11,7 @@ is no use. Recomputed activations and padding count as nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     if device.type != "cuda" or dtype != torch.bfloat16:
         return None
     name = torch.cuda.get_device_name(device)
-    # "NVIDIA H100 PCIe" begins with "NVIDIA H100" as well.
-    fits = sorted((each for each in PEAKS if name.startswith(each)), key=len)
-    return PEAKS[fits[-1]] if fits else None
+    # "NVIDIA H100 PCIe" begins with "NVIDIA H100" as well, and "NVIDIA L40" is no "NVIDIA L4".
+    words = re.split("[ -]", name)
+    fits = [each for each in PEAKS if words[: len(each.split())] == each.split()]
+    return PEAKS[max(fits, key=len)] if fits else None

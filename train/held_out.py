@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from train.batches import Layout, build_batch
+from train.batches import build_batch
 from train.examples import ExampleTable
 from train.fit import passes_on
+from train.layouts import Layout
 from train.loss import LabelledLoss
 from train.packing import Packing, pack
 from train.ranks import is_distributed, rank, world_size

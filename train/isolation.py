@@ -20,7 +20,8 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from train.batches import IGNORE_INDEX, Batch, Encoded, ForwardPass, Layout, build_batch
+from train.batches import IGNORE_INDEX, Batch, Encoded, ForwardPass, build_batch
+from train.layouts import Layout
 from train.loss import LabelledLoss
 from train.probe_examples import LENGTHS, LOSS_TOLERANCE, one_row, probe_examples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,12 +12,14 @@ from pathlib import Path
 import torch
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
-from train.batches import Cost, packed_batches
+from train.architecture import causal_share
+from train.batches import packed_batches
 from train.checkpoint import TrainingState, save_state
 from train.fit import NotFiniteError, StepMetrics, fit
 from train.flops import TrainingFlops, peak_flops
 from train.held_out import HeldOut
 from train.isolation import Isolation
+from train.layouts import RowCosts
 from train.optimizers import Schedule, forget
 from train.pace import Pace
 from train.plan import Execution, TrainingPlan
@@ -27,6 +30,9 @@ from train.stages import Stage
 from train.tensorboard import tensorboard_log
 
 NAMES_SHOWN = 5
+MOST_SHARDED_PASSES = 1.25
+"""Most passes over those of packed rows where layers are sharded: each gathers their weights, which
+fast networks hide behind some computation and slow ones do not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +113,7 @@ class Loop:
             rows_per_step=self.plan.rows_per_step,
             seed=stage.seed,
             layout=self.isolation.layout,
-            cost=self._cost,
+            costs=self._costs,
             rows_per_forward=self.execution.rows_per_forward,
             start_step=local,
             rank=rank(),
@@ -152,11 +158,17 @@ class Loop:
             ) from None
 
     @property
-    def _cost(self) -> Cost | None:
+    def _costs(self) -> RowCosts | None:
         """What chooses the rows of a pass; None where they are as they are packed."""
         # A router's loss is a figure of a row, so with other rows it would be another one.
         is_free = self.isolation.may_part and self.state.module.router is None
-        return self.flops.of if is_free and self.execution.layout == "cheapest" else None
+        if self.execution.layout == "packed" or not is_free:
+            return None
+        return RowCosts(
+            operations=self.flops.of,
+            causal_share=causal_share(self.state.module.model, self.plan.seq_len),
+            most_passes=MOST_SHARDED_PASSES if world_size() > 1 else math.inf,
+        )
 
     def _mfu(self, num_tokens: int, squares: int, seconds: float) -> float | None:
         device = next(self.state.module.parameters()).device

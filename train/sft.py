@@ -25,12 +25,12 @@ from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, exit_code
 from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
-from train.batches import Layout
 from train.checkpoint import TrainingState, check_states, load_state, remove_states
 from train.examples import ExampleTable
 from train.failures import leave
 from train.flops import training_flops
 from train.held_out import HeldOut, held_out
+from train.layouts import Layout
 from train.loop import Loop
 from train.loss import LabelledLoss
 from train.memory import memory_line, out_of_memory_line

@@ -105,7 +105,12 @@ def packed_stages(
     made: list[Stage] = []
     for index, stage in enumerate(stages):
         mixture = tuple(
-            PackedExamples(examples=tables[each.path], packing=rows[each.path], weight=each.weight)
+            PackedExamples(
+                examples=tables[each.path],
+                packing=rows[each.path],
+                weight=each.weight,
+                lengths=tables[each.path].lengths,
+            )
             for each in stage.datasets
         )
         num_rows = sum(part.rows_per_epoch for part in mixture)

@@ -12,6 +12,7 @@ from benchmarks.training.sizes import LEARNING_RATE, WARM_STEPS, Data, Sizes, dt
 from train.batches import Batch, PackedExamples, packed_batches
 from train.fit import StepMetrics, fit
 from train.flops import TrainingFlops, training_flops
+from train.layouts import RowCosts
 from train.loss import LabelledLoss
 from train.optimizers import Schedule, build_optimizers
 from train.ranks import device
@@ -19,12 +20,13 @@ from train.ranks import device
 
 def batches_of(sizes: Sizes, data: Data, flops: TrainingFlops | None) -> Any:
     """The batches of training; of packed rows alone without `flops`."""
-    part = PackedExamples(examples=data.examples, packing=data.packing)
+    lengths = [len(each.input_ids) for each in data.examples]
+    part = PackedExamples(examples=data.examples, packing=data.packing, lengths=lengths)
     return packed_batches(
         [part],
         rows_per_step=sizes.rows_per_step,
         seed=0,
-        cost=flops.of if flops else None,
+        costs=RowCosts(operations=flops.of) if flops else None,
         rows_per_forward=sizes.rows_per_forward,
     )
 

@@ -17,16 +17,15 @@ from train.batches import (
     IGNORE_INDEX,
     PADDING_INDEX,
     Batch,
-    Cost,
     Encoded,
     ForwardPass,
-    Layout,
     PackedExamples,
     build_batch,
     encoded,
     packed_batches,
     stream_rows,
 )
+from train.layouts import Layout
 from train.loss import LabelledLoss
 from train.packing import Packing, pack
 
@@ -201,60 +200,20 @@ def examples_in(rows: ForwardPass, layout: Layout) -> Iterator[tuple[Any, ...]]:
                 )
 
 
-@pytest.mark.parametrize("layout", ["apart", "alone", "cheapest"])
+@pytest.mark.parametrize("layout", ["apart", "alone"])
 def test_the_gradients_of_a_batch_are_those_of_packed_rows_in_every_layout(
-    build_llama: BuildLlama, examples: list[Encoded], layout: str
+    build_llama: BuildLlama, examples: list[Encoded], layout: Layout
 ) -> None:
     rows = [[examples[i] for i in row] for row in pack_examples(examples).rows]
 
-    def gradients(**chosen: Any) -> list[torch.Tensor]:
+    def gradients(layout: Layout) -> list[torch.Tensor]:
         loss = LabelledLoss(build_llama())
-        for each in build_batch(rows, SEQ_LEN, rows_per_forward=2, **chosen).passes:
+        for each in build_batch(rows, SEQ_LEN, rows_per_forward=2, layout=layout).passes:
             loss(each.input_ids_BT, each.labels_BT, each.position_ids_BT).backward()
         return [parameter.grad for parameter in loss.parameters()]
 
-    chosen = {"cost": COSTS["attention"]} if layout == "cheapest" else {"layout": layout}
-    for one, other in zip(gradients(), gradients(**chosen), strict=True):
+    for one, other in zip(gradients("packed"), gradients(layout), strict=True):
         assert (one - other).norm() <= 1e-5 * one.norm()
-
-
-COSTS: dict[str, Cost] = {
-    "attention": lambda slots, pairs: pairs,
-    "slots": lambda slots, pairs: slots,
-    "both": lambda slots, pairs: 64 * slots + pairs,
-}
-
-
-@given(
-    lengths=st.lists(st.integers(1, SEQ_LEN), min_size=1, max_size=30),
-    name=st.sampled_from(sorted(COSTS)),
-    rows_per_forward=st.sampled_from([None, 1, 3]),
-)
-def test_the_cheapest_passes_hold_every_example_and_cost_no_more_than_packed_rows(
-    lengths: list[int], name: str, rows_per_forward: int | None
-) -> None:
-    examples = [encoded(range(1, length + 1), 1) for length in lengths]
-    rows = [[examples[i] for i in row] for row in pack_examples(examples).rows]
-    made = build_batch(rows, SEQ_LEN, cost=COSTS[name], rows_per_forward=rows_per_forward)
-    found = [ids for each in made.passes for ids in examples_in(each, "packed")]
-    assert sorted(found) == sorted(labelled(example) for example in examples)
-    packed = build_batch(rows, SEQ_LEN, rows_per_forward=rows_per_forward)
-    is_apart = made.passes[0].labels_BT.shape != packed.passes[0].labels_BT.shape
-    pairs = sum(
-        each.labels_BT.shape[0] * each.labels_BT.shape[1] ** 2 * (0.5 if is_apart else 1.0)
-        for each in made.passes
-    )
-    assert COSTS[name](made.num_slots, pairs) <= COSTS[name](
-        packed.num_slots, len(rows) * SEQ_LEN**2
-    )
-
-
-def test_short_examples_are_passed_apart_and_what_padding_would_double_stays_packed() -> None:
-    like = build_batch([[encoded([1] * 8, 1) for _ in range(8)]], 64, cost=COSTS["both"])
-    assert [tuple(each.labels_BT.shape) for each in like.passes] == [(8, 8)]
-    unlike = [[encoded([1] * 40, 1), *(encoded([1] * 8, 1) for _ in range(3))]]
-    made = build_batch(unlike, 64, cost=COSTS["slots"])
-    assert [tuple(each.labels_BT.shape) for each in made.passes] == [(1, 64)]
 
 
 def test_examples_of_like_length_share_a_pass() -> None:

@@ -19,8 +19,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from train.architecture import attention_of
-from train.batches import Layout, build_batch, encoded
+from train.batches import build_batch, encoded
 from train.isolation import settled
+from train.layouts import Layout
 from train.loss import LabelledLoss
 from train.model import LoadedModel, probed
 from train.probe_examples import plain_ids

@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.train.test_sft import PLAN
-from train.batches import Layout
 from train.examples import load_examples
 from train.held_out import held_out
+from train.layouts import Layout
 from train.loss import LabelledLoss
 from train.plan import Execution
 from train.sft import train_student

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from train.architecture import attention_of
-from train.batches import Layout
 from train.head import head_is_matrix
 from train.isolation import Isolation, probed_isolation, settled
+from train.layouts import Layout
 from train.loss import LabelledLoss
 from train.model import probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
