@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,17 @@ class Engines:
     replicas: int = 1
     sequences: int = 1
     """Sequences that one engine works on at once."""
+    directory: str = ""
+    """The model's; empty if unknown."""
+    is_scripted: bool = False
+
+    def is_model_of(self, other: Observed) -> bool:
+        """Whether an earlier run's engines had this model: one of a script is none of vLLM's."""
+        if other.source == MEASURED or other.is_scripted != self.is_scripted:
+            return False
+        if self.directory and other.directory:
+            return self.directory == other.directory
+        return self.model == other.model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +104,9 @@ def start_of(engines: Engines, observed: Sequence[Observed]) -> Expected:
     starts = [
         each.start_seconds
         for each in observed
-        if each.model == engines.model
+        if engines.is_model_of(each)
         and each.start_seconds is not None
-        and bool(each.gpu) == engines.is_on_gpus
+        and each.is_on_gpus == engines.is_on_gpus
     ]
     if starts:
         return within(sum(starts) / len(starts), 1.5)
@@ -108,18 +120,20 @@ def start_of(engines: Engines, observed: Sequence[Observed]) -> Expected:
 
 
 def _is_comparable(engines: Engines, other: Observed) -> bool:
-    if not other.tokens_per_second or bool(other.gpu) != engines.is_on_gpus:
+    if not other.tokens_per_second or other.is_on_gpus != engines.is_on_gpus:
         return False
-    if other.source != MEASURED and other.model == engines.model:
-        return True
+    if engines.is_scripted or other.is_scripted or engines.is_model_of(other):
+        return engines.is_model_of(other)
     return bool(engines.num_parameters and other.num_parameters)
 
 
 def _carried(engines: Engines, other: Observed, peaks: Mapping[str, float]) -> float:
     """The factor from another model and device to these, by their operations."""
     factor = engines.ranks / other.ranks
-    if engines.num_parameters and other.num_parameters:
+    if engines.num_parameters and other.num_parameters and not engines.is_model_of(other):
         factor *= other.num_parameters / engines.num_parameters
+    if kind_of(engines.gpu) == kind_of(other.gpu):
+        return factor
     ours, theirs = _peak(engines.gpu, peaks), _peak(other.gpu, peaks)
     return factor * (ours / theirs if ours and theirs else 1.0)
 
@@ -127,15 +141,16 @@ def _carried(engines: Engines, other: Observed, peaks: Mapping[str, float]) -> f
 def _doubt(engines: Engines, other: Observed, peaks: Mapping[str, float]) -> float:
     """The log of the factor by which a speed that is carried over may be wrong, beside SAME."""
     doubt = 0.0 if other.stage == engines.stage else 0.1
-    if other.model != engines.model or other.source == MEASURED:
+    if not engines.is_model_of(other):
         assert engines.num_parameters and other.num_parameters
         size = abs(math.log(engines.num_parameters / other.num_parameters))
         doubt += SIZE_DOUBT + DISTANCE_DOUBT * size
     if other.source == MEASURED:
         doubt += OTHER_HOST
-    if other.gpu != engines.gpu:
+    if kind_of(other.gpu) != kind_of(engines.gpu):
         ours, theirs = _peak(engines.gpu, peaks), _peak(other.gpu, peaks)
         doubt += DISTANCE_DOUBT * abs(math.log(ours / theirs)) if ours and theirs else OTHER_HOST
+    doubt += DISTANCE_DOUBT * max(0.0, math.log(_fuller(engines, other).high))
     return doubt + DISTANCE_DOUBT * abs(math.log(engines.ranks / other.ranks))
 
 
@@ -148,10 +163,20 @@ def _fuller(engines: Engines, other: Observed) -> Expected:
     return Expected(value=ratio**0.5, low=1.0, high=ratio)
 
 
+def kind_of(gpu: str) -> str:
+    """The kind of a GPU, by which two names of it are equal: vLLM says "NVIDIA H100 80GB HBM3", Ray
+    "H100".
+    """
+    name = gpu.upper().removeprefix("NVIDIA ").removeprefix("TESLA ")
+    # The kind of "GeForce RTX 4090" is all of it.
+    return name if name.startswith(("GEFORCE", "RTX", "QUADRO")) else re.split("[ -]", name)[0]
+
+
 def _peak(gpu: str, peaks: Mapping[str, float]) -> float | None:
-    """The operations per second of a GPU: "NVIDIA H100 80GB HBM3", or "H100" as Ray says it."""
-    if not gpu:
+    """The operations per second of a GPU, by its full name if that is known, else by its kind."""
+    words = re.split("[ -]", gpu)
+    named = [each for each in peaks if words[: len(each.split())] == each.split()]
+    alike = named or [each for each in peaks if kind_of(each) == kind_of(gpu)]
+    if not gpu or not alike:
         return None
-    name = gpu if gpu.startswith("NVIDIA ") else f"NVIDIA {gpu.replace('-', ' ')}"
-    fits = sorted((each for each in peaks if name.startswith(each)), key=len)
-    return peaks[fits[-1]] if fits else None
+    return peaks[max(alike, key=len) if named else min(alike, key=len)]

@@ -14,8 +14,8 @@ from orca2_gen.preflight.weights import read_weights
 
 _EXPERT = re.compile(r"\.experts[.\[]|\.experts$")
 _NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-_VALUES_OF_INT32 = 8
-"""Weights of four bits in an integer, as GPTQ and AWQ pack them."""
+_PACKED = {"I32": 8, "U8": 2}
+"""Weights of four bits in an integer: GPTQ and AWQ pack eight, bitsandbytes and MXFP4 two."""
 
 
 def active_parameters(directory: Path) -> float | None:
@@ -26,7 +26,8 @@ def active_parameters(directory: Path) -> float | None:
     with suppress(OSError, ValueError):
         tensors = read_weights("model", directory).tensors
         body = model_body("model", directory)
-        share = _share_of_experts(body.get("text_config") or body)
+        part = body.get("text_config")
+        share = _share_of_experts(part if isinstance(part, dict) else body)
         return sum(
             _num_values(tensor) * (share if _EXPERT.search(name) else 1.0)
             for name, tensor in tensors.items()
@@ -43,8 +44,7 @@ def weight_bytes(directory: Path) -> float:
 
 
 def _num_values(tensor: Tensor) -> int:
-    is_packed = tensor.dtype == "I32"
-    return tensor.num_values * (_VALUES_OF_INT32 if is_packed else 1)
+    return tensor.num_values * _PACKED.get(tensor.dtype, 1)
 
 
 def _share_of_experts(config: Mapping[str, Any]) -> float:

@@ -6,6 +6,10 @@ other file has to be kept. What measured.toml says serves where there is none.
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,14 +20,16 @@ from typing import Any
 
 from orca2_gen.estimates.models import active_parameters
 from orca2_gen.preview.config import SUFFIX
-from orca2_gen.run_directory.claim import is_run
+from orca2_gen.run_directory.claim import MARK
 from orca2_gen.run_directory.engine_figures import Answers, EngineFigures, read_figures
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 
 MOST_RUNS = 32
 """Runs that are looked at, the youngest of all."""
-MOST_LEDGER_BYTES = 64 << 20
+MOST_NEIGHBOURS = 2000
+"""Names that are looked at for it: a run may lie in a home or on a scratch disk."""
+MOST_LEDGER_BYTES = 16 << 20
 STAGES = ("scores", "judgements", "rationales")
 MEASURED = "this package's measurements"
 
@@ -39,12 +45,16 @@ class Observed:
     stage: str = ""
     model: str
     """Name of the model's directory."""
+    directory: str = ""
+    """The directory; empty if the run does not say."""
+    is_scripted: bool = False
     num_parameters: float | None = None
     """Parameters that a token is multiplied with, where the model can still be read."""
     gpu: str = ""
     """Model of its GPUs; empty on a CPU."""
     ranks: int = 1
     """Devices of one engine."""
+    is_on_gpus: bool = False
     tokens_per_second: float = 0.0
     """Tokens that one engine generates in a second with a request open."""
     num_open: float = 0.0
@@ -68,16 +78,24 @@ def observed_beside(run_dir: Path) -> list[Observed]:
 
     What cannot be read is left out.
     """
-    places: list[tuple[float, Path]] = []
-    with suppress(OSError):
-        for path in run_dir.parent.iterdir():
-            with suppress(OSError):
-                if path.is_dir() and is_run(path):
-                    places.append((path.stat().st_mtime, path))
-    youngest = [path for _, path in sorted(places, reverse=True)]
-    youngest.sort(key=lambda path: not _is_own(path, run_dir))
-    found = [each for path in youngest[:MOST_RUNS] for each in _observed(path, run_dir)]
+    found: list[Observed] = []
+    for path in _runs_beside(run_dir):
+        with suppress(Exception):  # whatever ails a neighbour, it is none of ours
+            found += _observed(path, run_dir)
     return [*found, *measured()]
+
+
+def _runs_beside(run_dir: Path) -> list[Path]:
+    """The youngest runs beside a run directory, itself and its previews first."""
+    places: list[tuple[bool, float, Path]] = []
+    with suppress(OSError), os.scandir(run_dir.parent) as entries:
+        for entry in itertools.islice(entries, MOST_NEIGHBOURS):
+            with suppress(OSError):
+                if entry.is_dir():
+                    path = Path(entry.path)
+                    places.append((_is_own(path, run_dir), entry.stat().st_mtime, path))
+    runs = (path for *_, path in sorted(places, reverse=True) if (path / MARK).is_file())
+    return list(itertools.islice(runs, MOST_RUNS))
 
 
 def measured() -> list[Observed]:
@@ -115,16 +133,22 @@ def _of_stage(
     busy = sum(each.busy_seconds for each in engines)
     starts = [each.start_seconds for each in engines if each.start_seconds is not None]
     receipts = ledger.committed(stage) if ledger else []
-    is_taught = stage == "rationales" and ledger is not None
-    made = ledger.committed("examples") if is_taught and ledger else []
+    num_taught, num_examples = _taught(ledger) if ledger and stage == "rationales" else (0, 0)
+    engine = _engine(config, stage, model)
+    directory = str(engine.get("model") or engine.get("tokenizer") or "")
+    is_scripted = engine.get("engine") == "scripted"
+    num_gpus = engines[0].num_gpus
     return Observed(
         source=path.name,
         is_own=_is_own(path, run_dir),
         stage=stage,
         model=model,
-        num_parameters=_parameters(config, stage, model),
-        gpu=engines[0].gpu,
-        ranks=max(1, engines[0].num_gpus),
+        directory=directory,
+        is_scripted=is_scripted,
+        num_parameters=None if is_scripted or not directory else _parameters(directory),
+        gpu=engines[0].gpu if num_gpus else "",
+        ranks=max(1, num_gpus or _ranks(engine)),
+        is_on_gpus=num_gpus > 0,
         tokens_per_second=sum(each.generated_tokens for each in engines) / busy if busy else 0.0,
         num_open=sum(each.seconds for each in answers.values()) / busy if busy else 0.0,
         start_seconds=sum(starts) / len(starts) if starts else None,
@@ -132,9 +156,16 @@ def _of_stage(
         rows=rows,
         row_bytes=sum(entry.bytes for receipt in receipts for entry in receipt.files)
         / max(1, rows.total()),
-        num_taught=sum(receipt.taken_in for receipt in receipts) if made else 0,
-        num_examples=sum(receipt.counts["accepted"] for receipt in made),
+        num_taught=num_taught,
+        num_examples=num_examples,
     )
+
+
+def _taught(ledger: Ledger) -> tuple[int, int]:
+    """The problems that were taught in units whose examples are made, and those examples."""
+    made = {each.unit: each.counts["accepted"] for each in ledger.committed("examples")}
+    taught = (each for each in ledger.committed("rationales") if each.unit in made)
+    return sum(each.taken_in for each in taught), sum(made.values())
 
 
 def _added(engines: list[EngineFigures]) -> tuple[dict[str, Answers], Counter[str]]:
@@ -157,17 +188,34 @@ def _ledger(path: Path) -> Ledger | None:
 
 
 def _config(path: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        found = read_json(path / "config.json").get("config")
+    """The config that a run recorded; empty if it cannot be read."""
+    with suppress(Exception):
+        found = read_json(path / "config.json")["config"]
         return found if isinstance(found, dict) else {}
     return {}
 
 
-def _parameters(config: Mapping[str, Any], stage: str, model: str) -> float | None:
-    """The parameters of a stage's model, whose directory the run's config names."""
-    for role in ("student", "teacher", "judge"):
-        engine = config.get(role)
-        directory = engine.get("model") if isinstance(engine, dict) else None
-        if isinstance(directory, str) and Path(directory).name == model:
-            return active_parameters(Path(directory))
-    return None
+def _engine(config: Mapping[str, Any], stage: str, model: str) -> Mapping[str, Any]:
+    """The section of the engine that a stage asked; empty if it is not that of this model."""
+    selection = config.get("selection")
+    policy = selection.get("policy") if isinstance(selection, dict) else None
+    scored = "teacher" if policy == "teacher_best" else "student"
+    role = {"scores": scored, "judgements": "judge"}.get(stage, "teacher")
+    engine = config.get(role)
+    if not isinstance(engine, dict):
+        return {}
+    directory = engine.get("model") or engine.get("tokenizer")
+    # The engines of one version of a config may have had another model than those of the next.
+    is_it = isinstance(directory, str) and Path(directory).name == model
+    return engine if is_it else {}
+
+
+def _ranks(engine: Mapping[str, Any]) -> int:
+    """The devices of one engine, as its section says."""
+    sizes = (engine.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline"))
+    return math.prod(size if isinstance(size, int) else 1 for size in sizes)
+
+
+@functools.lru_cache(maxsize=256)  # runs side by side have mostly the same models
+def _parameters(directory: str) -> float | None:
+    return active_parameters(Path(directory))

@@ -38,5 +38,7 @@ def planned_engines(
             ranks=max(1, ranks),
             replicas=engine.replicas,
             sequences=engine.sequences,
+            directory=str(directory),
+            is_scripted=not is_model,
         )
     return found

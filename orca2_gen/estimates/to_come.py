@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+from orca2_gen.config.engine import ScriptedEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.estimates.answers import row_length
@@ -22,19 +24,21 @@ def teaching_to_come(config: Config) -> Expected | None:
     Raises:
         OSError, ValueError: the run cannot be read.
     """
-    run_dir, model = Path(config.run_dir), Path(engine_directory(config.teacher)).name
+    run_dir, directory = Path(config.run_dir), engine_directory(config.teacher)
+    unplaced = Engines(
+        stage=STAGE,
+        model=Path(directory).name,
+        num_parameters=None,
+        sequences=config.teacher.sequences,
+        directory=directory,
+        is_scripted=isinstance(config.teacher, ScriptedEngineConfig),
+    )
     runs = observed_beside(run_dir)
-    seen = [each for each in runs if each.stage == STAGE and each.model == model]
+    seen = [each for each in runs if each.stage == STAGE and unplaced.is_model_of(each)]
     if not seen:
         return None
-    engines = Engines(
-        stage=STAGE,
-        model=model,
-        num_parameters=None,
-        gpu=seen[0].gpu,
-        is_on_gpus=bool(seen[0].gpu),
-        ranks=seen[0].ranks,
-        sequences=config.teacher.sequences,
+    engines = dataclasses.replace(
+        unplaced, gpu=seen[0].gpu, is_on_gpus=seen[0].is_on_gpus, ranks=seen[0].ranks
     )
     speed = speed_of(engines, seen, {})
     if speed is None:
@@ -45,7 +49,6 @@ def teaching_to_come(config: Config) -> Expected | None:
         "",
         seen,
         max_tokens=config.rationales.max_tokens,
-        calls=1,
         requests=exactly(1.0),
     )
     per_second = speed.tokens_per_second.times(config.teacher.replicas)

@@ -15,7 +15,7 @@ from orca2_gen.estimates.reading import ReadTasks, notes_of
 from orca2_gen.foresight.expected import Expected, exactly, product, spread, total, within
 from orca2_gen.foresight.needs import StageNeeds, WholeRun
 from orca2_gen.foresight.opening_races import opening_cells
-from orca2_gen.selection.blocks import Rule, permutation
+from orca2_gen.selection.blocks import Rule
 from orca2_gen.selection.decision import wilson_interval
 from orca2_gen.strategies import CAUTIOUS, Strategies
 
@@ -60,14 +60,12 @@ def whole_run(known: Known) -> WholeRun:
     if known.rule.needs_scores:
         stages.append(_scores(known))
         if judged := [group for group in tasks.groups if group.is_judged]:
-            num = sum(len(permutation(group, known.rule)) for group in judged)
+            num = sum(min(group.num_problems, known.rule.scored_problems) for group in judged)
             arms = len(known.rule.strategies) + known.rule.cautious_arm
             length = stages[0].generated_tokens.value / max(1.0, stages[0].rows.value)
             stages.append(_judgements(known, num * arms, length))
     taught = _rationales(known)
-    share = _accepted_share(known)
-    each = within(1.0, float(config.rationales.per_problem), 1.0)
-    rows = product(exactly(tasks.num_problems), share, each)
+    rows = product(exactly(tasks.num_problems), _rows_of_problem(known))
     answer = taught.generated_tokens.value / max(1.0, taught.rows.value)
     trained = tasks.prompts["teacher"].mean_problem(tasks.sizes) + answer
     examples = rows.value * (ROW_BYTES + trained * (DATASET_TOKEN_BYTES + TOKEN_BYTES))
@@ -95,8 +93,7 @@ def _scores(known: Known) -> StageNeeds:
             engines,
             name,
             known.observed,
-            max_tokens=config.max_tokens,
-            calls=_num_calls(known, name),
+            max_tokens=config.most_tokens,
             requests=SCORED_AGAIN.times(_num_calls(known, name)),
         )
         for name in (*known.rule.strategies, CAUTIOUS)
@@ -124,7 +121,6 @@ def _judgements(known: Known, num: int, answer_tokens: float) -> StageNeeds:
         "",
         known.observed,
         max_tokens=known.config.judging.max_tokens,
-        calls=1,
         requests=exactly(1.0),
     )
     problem = known.tasks.prompts["student"].mean_problem(_scored_problems(known))
@@ -133,18 +129,19 @@ def _judgements(known: Known, num: int, answer_tokens: float) -> StageNeeds:
 
 
 def _rationales(known: Known) -> StageNeeds:
-    most = known.config.rationales.max_attempts
-    attempts = Expected(value=min(1.4, most), low=1.0, high=max(1.0, 0.6 * most))
+    config, strategies = known.config.rationales, known.rule.strategies
+    calls = sum(_num_calls(known, name) for name in strategies) / len(strategies)
+    fewest, most = min(config.per_problem, config.max_attempts), config.max_attempts
+    attempts = Expected(value=min(1.4 * fewest, most), low=fewest, high=most)
     length = row_length(
         known.engines["rationales"],
         "",
         known.observed,
-        max_tokens=known.config.rationales.max_tokens,
-        calls=1,
-        requests=attempts,
+        max_tokens=config.max_tokens,
+        requests=attempts.times(calls),
     )
     prompts = known.tasks.prompts["teacher"]
-    frames = [prompts.frames[name] for name in known.rule.strategies]
+    frames = [prompts.frames[name] for name in strategies]
     prompt = sum(frames) / len(frames) + prompts.mean_problem(known.tasks.sizes)
     taught = exactly(known.tasks.num_problems)
     return _needs(known, known.engines["rationales"], {"": (taught, length, prompt)})
@@ -186,28 +183,36 @@ def _needs(
 def _bytes(known: Known, engines: Engines, num_rows: float, num_tokens: float) -> float:
     """The bytes of a stage's files."""
     for each in known.observed:  # those of the run itself are the first
-        if each.stage == engines.stage and each.row_bytes and each.model == engines.model:
+        if each.stage == engines.stage and each.row_bytes and engines.is_model_of(each):
             return num_rows * each.row_bytes
     return num_rows * ROW_BYTES + num_tokens * TOKEN_BYTES
 
 
-def _accepted_share(known: Known) -> Expected:
-    """The share of taught problems that become at least one row."""
-    model = known.engines["rationales"].model
-    runs = [each for each in known.observed if each.model == model and each.num_taught]
+def _rows_of_problem(known: Known) -> Expected:
+    """The rows that a problem becomes, on an average."""
+    most = known.config.rationales.per_problem
+    taught = known.engines["rationales"]
+    runs = [each for each in known.observed if taught.is_model_of(each) and each.num_taught]
     own = [each for each in runs if each.is_own] or runs
-    taught = sum(each.num_taught for each in own)
-    if not taught:
-        return TAUGHT if known.config.rationales.verify else UNVERIFIED
-    share = min(1.0, sum(each.num_examples for each in own) / taught)
-    low, high = wilson_interval(share, taught)
+    num_taught = sum(each.num_taught for each in own)
+    if not num_taught:
+        share = TAUGHT if known.config.rationales.verify else UNVERIFIED
+        return Expected(value=share.value, low=share.low, high=share.high * most)
+    each = sum(run.num_examples for run in own) / num_taught
+    # Several rows of a problem are no proportion.
+    low, high = wilson_interval(min(1.0, each), num_taught)
+    scale = max(1.0, each)
     # Other tasks are harder or easier for the teacher.
-    return Expected(value=share, low=low * 0.9, high=min(1.0, high * 1.1))
+    doubtful = Expected(value=each, low=0.9 * low * scale, high=1.1 * high * scale)
+    return _at_most(doubtful, most)
 
 
 def _scored_problems(known: Known) -> dict[str, int]:
     """Group -> its problems that may be scored."""
-    return {group.name: len(permutation(group, known.rule)) for group in known.tasks.groups}
+    return {
+        group.name: min(group.num_problems, known.rule.scored_problems)
+        for group in known.tasks.groups
+    }
 
 
 def _num_calls(known: Known, strategy: str) -> int:

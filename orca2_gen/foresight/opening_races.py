@@ -10,7 +10,7 @@ import numpy as np
 from orca2_gen.foresight.course import blocks_to_come
 from orca2_gen.foresight.leads import SCALES
 from orca2_gen.foresight.races import RACES_AT_ONCE
-from orca2_gen.selection.blocks import Group, Rule, permutation
+from orca2_gen.selection.blocks import Group, Rule
 from orca2_gen.selection.race import Floats, start
 
 LEVELS = (0.2, 0.8)
@@ -45,7 +45,7 @@ def opening_cells(
 
 
 def _num_problems(group: Group, rule: Rule) -> int:
-    return len(permutation(group, rule))
+    return min(group.num_problems, rule.scored_problems)
 
 
 def _raced(

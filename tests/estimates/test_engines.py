@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orca2_gen.estimates.engines import Engines, Speed, speed_of, start_of
+from orca2_gen.estimates.engines import Engines, Speed, kind_of, speed_of, start_of
 from orca2_gen.estimates.observed import Observed, measured
 from train.flops import PEAKS
 
@@ -25,6 +25,7 @@ SEEN = Observed(
     model="llama",
     num_parameters=7e9,
     gpu="NVIDIA H100 80GB HBM3",
+    is_on_gpus=True,
     tokens_per_second=9000.0,
     num_open=256.0,
     start_seconds=90.0,
@@ -108,3 +109,49 @@ def test_a_start_is_as_long_as_those_that_were_seen_or_as_the_weights_take() -> 
     small = start_of(dataclasses.replace(ENGINES, weight_bytes=1e9), [])
     large = start_of(dataclasses.replace(ENGINES, weight_bytes=140e9), [])
     assert small.value < large.value and large.low < large.value < large.high
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("H100", "NVIDIA H100 80GB HBM3", True),
+        ("A100", "NVIDIA A100-SXM4-80GB", True),
+        ("A10G", "NVIDIA A10G", True),
+        ("V100", "Tesla V100-SXM2-16GB", True),
+        ("L4", "NVIDIA L40", False),
+        ("L4", "NVIDIA L40S", False),
+        ("NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3090", False),
+    ],
+)
+def test_two_names_of_one_gpu_are_one_gpu(one: str, other: str, is_same: bool) -> None:
+    assert (kind_of(one) == kind_of(other)) is is_same
+    seen = dataclasses.replace(SEEN, gpu=other)
+    speed = speed_of(dataclasses.replace(ENGINES, gpu=one), [seen], PEAKS)
+    assert speed is not None
+    assert (width(speed) < 1.8) is is_same
+    if is_same:
+        assert speed.tokens_per_second.value == pytest.approx(9000.0)
+
+
+@pytest.mark.parametrize("gpu", ["NVIDIA L40", "NVIDIA A10G", "NVIDIA H1000"])
+def test_a_gpu_has_no_peak_of_another_one(gpu: str) -> None:
+    assert speed_of(dataclasses.replace(ENGINES, gpu=gpu), [], PEAKS) is None
+
+
+def test_a_script_tells_nothing_of_a_model_of_its_name() -> None:
+    scripted = dataclasses.replace(SEEN, is_scripted=True)
+    assert not ENGINES.is_model_of(scripted)
+    assert speed_of(dataclasses.replace(ENGINES, gpu=""), [scripted], PEAKS) is None
+    assert start_of(ENGINES, [scripted]) == start_of(ENGINES, [])
+
+
+def test_two_models_in_directories_of_one_name_are_two() -> None:
+    engines = dataclasses.replace(ENGINES, directory="/models/a/student")
+    assert engines.is_model_of(dataclasses.replace(SEEN, directory="/models/a/student"))
+    assert not engines.is_model_of(dataclasses.replace(SEEN, directory="/models/b/student"))
+
+
+def test_a_full_run_is_believed_before_a_preview() -> None:
+    preview = dataclasses.replace(SEEN, source="preview", num_open=4.0, tokens_per_second=700.0)
+    speed = speed_of(dataclasses.replace(ENGINES, gpu=SEEN.gpu), [preview, SEEN], PEAKS)
+    assert speed is not None and speed.source == "llama in earlier"

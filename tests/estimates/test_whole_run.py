@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,55 @@ def test_teaching_to_come_is_told_as_soon_as_a_run_has_taught(
     assert holds(teaching_to_come(undisturbed.config), lasted)
     elsewhere = undisturbed.config.model_copy(update={"run_dir": str(tmp_path / "run")})
     assert teaching_to_come(elsewhere) is None
+
+
+def test_what_is_still_taught_is_no_rejection(undisturbed: FinishedRun, run_copy: Path) -> None:
+    [whole] = [each for each in observed_beside(run_copy) if each.stage == "rationales"]
+    lines = (run_copy / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if b'"stage":"dataset"' not in line]
+    first = next(i for i, line in enumerate(kept) if b'"examples"' in line)
+    (run_copy / "ledger.jsonl").write_bytes(b"".join(kept[: first + 1]))
+    (run_copy / "ledger.tip.json").unlink()
+    [part] = [each for each in observed_beside(run_copy) if each.stage == "rationales"]
+    assert 0 < part.num_taught < whole.num_taught
+    assert 0 < part.num_examples < whole.num_examples
+
+
+@pytest.mark.parametrize(("per_problem", "max_attempts"), [(1, 1), (1, 2), (3, 4), (4, 16)])
+def test_attempts_are_between_those_that_are_needed_and_those_that_are_made(
+    undisturbed: FinishedRun, per_problem: int, max_attempts: int
+) -> None:
+    rationales = undisturbed.config.rationales.model_copy(
+        update={"per_problem": per_problem, "max_attempts": max_attempts}
+    )
+    config = undisturbed.config.model_copy(update={"rationales": rationales})
+    known = known_of(config, [])
+    found = whole_run(known)
+    requests, num = found.stages[-1].requests, known.tasks.num_problems
+    assert requests.low == pytest.approx(per_problem * num)
+    assert requests.low <= requests.value <= requests.high
+    assert requests.high == pytest.approx(max_attempts * num)
+    assert found.rows.value <= found.rows.high <= per_problem * num
+
+
+def test_no_accepted_row_so_far_is_no_certainty(undisturbed: FinishedRun) -> None:
+    observed = [
+        dataclasses.replace(each, num_examples=0, num_taught=min(8, each.num_taught))
+        for each in observed_beside(undisturbed.run_dir)
+    ]
+    rows = whole_run(known_of(undisturbed.config, observed)).rows
+    assert rows.value == 0.0 and rows.low == 0.0 and 5 < rows.high < 25
+
+
+def test_neighbours_of_any_kind_are_passed_by(run_copy: Path) -> None:
+    before = observed_beside(run_copy)
+    os.mkfifo(run_copy.parent / "fifo")
+    (run_copy.parent / "gone").symlink_to("nowhere")
+    (run_copy.parent / "file").write_text("x")
+    other = run_copy.parent / "other"
+    (other / "engines").mkdir(parents=True)
+    (other / ".orca2-run").write_text("")
+    (other / "config.json").write_text("[1]")
+    (other / "engines" / "a.b.json").write_text('{"start": 3}')
+    os.mkfifo(other / "ledger.jsonl")
+    assert observed_beside(run_copy) == before

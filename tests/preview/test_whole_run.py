@@ -9,13 +9,17 @@ import pytest
 
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
+from orca2_gen.estimates.observed import observed_beside
+from orca2_gen.estimates.whole_run import whole_run as estimate
+from orca2_gen.foresight.needs import StageNeeds, WholeRun
 from orca2_gen.preview.config import preview_config
 from orca2_gen.preview.reading import Reading
-from orca2_gen.preview.whole_run import StageNeeds, WholeRun, whole_run
+from orca2_gen.preview.whole_run import whole_run
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.engine_figures import read_figures
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from tests.conftest import FinishedRun, quiet, rule_of, write_run_config
+from tests.estimates.test_whole_run import known_of
 
 
 @dataclass(frozen=True)
@@ -119,3 +123,20 @@ def test_a_policy_without_scores_needs_no_scores(
     config = load_config(write_run_config(tmp_path, chatml_dir, selection=selection))
     few = previewed(config, tmp_path / "preview", 2)
     assert set(few.needs) == {"rationales"}
+
+
+def test_a_plan_that_knows_the_preview_tells_what_the_run_takes(
+    small: Previewed, undisturbed: FinishedRun
+) -> None:
+    observed = observed_beside(small.ledger.run_dir)
+    found = estimate(known_of(undisturbed.config, observed))
+    whole = read_ledger(undisturbed.run_dir)
+    made = sum(receipt.counts["accepted"] for receipt in whole.committed("examples"))
+    assert found.rows.low <= made <= found.rows.high
+    for needs in found.stages:
+        engines = [e for e in read_figures(undisturbed.run_dir).values() if e.stage == needs.stage]
+        answers = [answers for each in engines for answers in each.answers.values()]
+        tokens = sum(each.completion_tokens for each in answers)
+        assert needs.generated_tokens.low <= tokens <= needs.generated_tokens.high
+        requests = sum(each.requests for each in answers)
+        assert needs.requests.low <= requests <= needs.requests.high
