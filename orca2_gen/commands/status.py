@@ -141,7 +141,7 @@ def _watch(run_dir: Path) -> None:
     from rich.text import Text
 
     from orca2_gen.console.engines import EngineRates, engine_table
-    from orca2_gen.console.strategies import strategy_table
+    from orca2_gen.console.strategies import strategy_tables
     from orca2_gen.console.tables import stage_line
     from orca2_gen.provenance.cost import cost_line
 
@@ -167,12 +167,13 @@ def _watch(run_dir: Path) -> None:
             lines.append(line)
         if time.monotonic() - since > SILENT_SECONDS:
             lines.append(f"no sign of the driver for {time.monotonic() - since:.0f} s")
-        living = rates.living(engines)
-        strategies = strategy_table(living)
-        num_lines = len(lines) + 6 + (strategies.row_count + 4 if strategies.row_count else 0)
-        table = engine_table(engines, rates, max(1, console.height - num_lines))
-        shown = [table, strategies] if num_lines < console.height else [table]
-        return Group(Text("\n".join(lines)), *shown)
+        stages = {each.stage for each in rates.living(engines)}
+        tables = strategy_tables(each for each in engines.values() if each.stage in stages)
+        num_lines = len(lines) + 6 + sum(table.row_count + 3 for table in tables)
+        shown = tables if num_lines < console.height else []
+        most = console.height - (num_lines if shown else len(lines) + 6)
+        table = engine_table(engines, rates, max(1, most))
+        return Group(Text("\n".join(lines)), table, *shown)
 
     with Live(screen(), console=console, refresh_per_second=4) as live:
         while True:

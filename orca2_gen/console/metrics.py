@@ -57,8 +57,11 @@ def stage_metrics(progress: StageProgress) -> dict[str, Any]:
         "units": progress.units,
         "rows_accepted": progress.accepted,
         "rows_rejected": progress.rejected,
-        "rows_by_strategy": outcomes_by_strategy(every),
-        "engine_seconds": round(sum(each.device_seconds for each in every), 1),
+        "rows_by_strategy": {
+            f"{stage}/{name}": counts
+            for (stage, name), counts in outcomes_by_strategy(every).items()
+        },
+        "device_seconds": round(sum(each.device_seconds for each in every), 1),
         "engines_up": len(up),
         "engines_loading": len(living) - len(up),
         "requests_running": sum(each.num_running for each in up),

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from orca2_gen.console.durations import duration
 from orca2_gen.console.engines import EngineRates, engine_table, engines_line
-from orca2_gen.console.strategies import strategy_table, yield_text
+from orca2_gen.console.strategies import strategy_tables, yield_text
 from orca2_gen.foresight.amounts import Amount, KnownUnits, Races, TaughtUnits, num_units
 from orca2_gen.foresight.expected import Expected
 from orca2_gen.foresight.seconds import Foresight, Foretold
@@ -191,14 +191,14 @@ class StageProgress:
         """The same for a terminal of this height."""
         if not self.engines:
             return Group(Text(self.line()))
-        strategies = strategy_table(self.engines.values())
+        tables = strategy_tables(self.engines.values())
         made = yield_text(self.accepted, self.engines.values())
         head = Text(f"{self.counted}; {made}" if made else self.counted)
-        num_lines = strategies.row_count + OTHER_LINES if strategies.row_count else 0
-        most = max(1, height - OTHER_LINES - num_lines)
-        engines = engine_table(self.engines, self.rates, most)
         # The engines go first where a terminal has no room for both.
-        return Group(head, engines, strategies) if num_lines < height // 2 else Group(head, engines)
+        num_lines = sum(table.row_count + 3 for table in tables)
+        shown = tables if num_lines < height // 2 else []
+        most = max(1, height - OTHER_LINES - (num_lines if shown else 0))
+        return Group(head, engine_table(self.engines, self.rates, most), *shown)
 
     def closing_line(self) -> str:
         """What was done."""

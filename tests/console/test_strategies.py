@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from orca2_gen.console.stage import StageProgress
-from orca2_gen.console.strategies import outcomes_by_strategy, strategy_table, yield_text
+from orca2_gen.console.strategies import OUTCOMES, outcomes_by_strategy, strategy_tables, yield_text
 from orca2_gen.records import Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.engine_figures import (
@@ -42,7 +42,8 @@ def of_stage(run: FinishedRun, stage: str) -> list[EngineFigures]:
 def printed(engines: list[EngineFigures]) -> list[str]:
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
-        console.print(strategy_table(engines))
+        for table in strategy_tables(engines):
+            console.print(table)
     return capture.get().splitlines()
 
 
@@ -54,8 +55,8 @@ def test_engines_count_what_became_of_every_score(undisturbed: FinishedRun) -> N
         found[score.outcome] += 1
         found["forced"] += bool(score.ending)
     counted = outcomes_by_strategy(of_stage(undisturbed, "scores"))
-    assert {name: +Counter(counts) for name, counts in counted.items()} == {
-        name: +counts for name, counts in expected.items()
+    assert {key: +Counter(counts) for key, counts in counted.items()} == {
+        ("scores", name): +counts for name, counts in expected.items()
     }
 
 
@@ -80,12 +81,12 @@ def test_engines_count_what_became_of_every_problem_that_was_taught(
 
 def test_a_strategy_has_one_row_and_only_columns_that_somebody_fills() -> None:
     lines = printed([ENGINE, dataclasses.replace(ENGINE, start="t", outcomes={})])
-    assert [name in lines[1] for name in ("correct", "truncated", "forced", "refused")] == [
+    assert [name in lines[0] for name in ("correct", "truncated", "forced", "refused")] == [
         *(True, True, True),
         False,
     ]
-    [one] = [line for line in lines if " one " in line]
-    assert one.replace("│", " ").split() == ["one", "8", "3", "1", "1", "12"]
+    [one] = [line for line in lines if line.startswith("one ")]
+    assert one.split() == ["one", "8", "3", "1", "1", "12"]
     assert any("two words" in line for line in lines)
     assert max(map(len, lines)) <= 80
 
@@ -104,7 +105,7 @@ def test_what_a_row_costs_is_told_from_the_first_on(
     assert yield_text(num_rows, [dataclasses.replace(ENGINE, num_gpus=num_gpus)]) == expected
 
 
-@pytest.mark.parametrize("height", [12, 24, 60])
+@pytest.mark.parametrize("height", [9, 24, 60])
 def test_a_terminal_shows_both_tables_if_it_is_high_enough(tmp_path: Path, height: int) -> None:
     stage = StageProgress(stage="scores", amount=None, run_dir=tmp_path)
     write_figures(figures_path(tmp_path, "m-0", ENGINE.start), ENGINE)
@@ -115,3 +116,29 @@ def test_a_terminal_shows_both_tables_if_it_is_high_enough(tmp_path: Path, heigh
     shown = capture.get()
     assert "engine" in shown and shown.count("\n") < height
     assert ("two words" in shown) == (height >= 24)
+
+
+def test_scores_and_rationales_at_a_time_are_told_apart() -> None:
+    taught = dataclasses.replace(
+        ENGINE, start="t", stage="rationales", rows={"one": 7}, outcomes={"one": {"accepted": 7}}
+    )
+    lines = printed([taught, ENGINE])
+    titles = [line.strip() for line in lines if line.strip() in ("scores", "rationales")]
+    assert titles == ["scores", "rationales"]
+    rows = [line.split() for line in lines if line.startswith("one ")]
+    assert rows == [["one", "4", "3", "1", "1", "12"], ["one", "7", "7", "7"]]
+    assert yield_text(11, [taught, ENGINE]) == ""
+
+
+def test_every_column_fits_80_characters() -> None:
+    names = ("recall_reason_generate", "extract_generate")
+    every = dict.fromkeys(OUTCOMES[:5], 10000)
+    engine = dataclasses.replace(
+        ENGINE,
+        rows=dict.fromkeys(names, 40_000),
+        outcomes=dict.fromkeys(names, every),
+        answers=dict.fromkeys(names, Answers(completion_tokens=40_000_000)),
+    )
+    lines = printed([engine])
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].split()[-6:] == ["10,000"] * 5 + ["1000"]
