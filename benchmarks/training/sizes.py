@@ -34,7 +34,7 @@ class Sizes:
     rows_per_step: int
     rows_per_forward: int
     mean_tokens: float
-    """Median length of an example."""
+    """Mean length of an example."""
     steps: int
     pairs: int
 
@@ -64,9 +64,11 @@ def model_of(sizes: Sizes) -> Any:
 
 
 def data_of(sizes: Sizes) -> Data:
-    """Examples for as many rows as the steps of a trial read."""
+    """Examples for twice as many rows as the steps of a trial read: no trial comes to an end of
+    them, where some trainers make a shorter step.
+    """
     rng = np.random.default_rng(0)
-    slots = sizes.seq_len * sizes.rows_per_step * (sizes.steps + WARM_STEPS)
+    slots = 2 * sizes.seq_len * sizes.rows_per_step * (sizes.steps + WARM_STEPS)
     lengths: list[int] = []
     while sum(lengths) < slots:
         lengths += lengths_of(sizes, 1, rng)
@@ -79,7 +81,7 @@ def data_of(sizes: Sizes) -> Data:
 
 def lengths_of(sizes: Sizes, num: int, rng: np.random.Generator) -> list[int]:
     """The lengths of so many examples."""
-    drawn = rng.lognormal(np.log(sizes.mean_tokens), _SPREAD, num)
+    drawn = rng.lognormal(np.log(sizes.mean_tokens) - _SPREAD**2 / 2, _SPREAD, num)
     return [int(length) for length in np.clip(drawn, _SHORTEST, sizes.seq_len)]
 
 

@@ -45,6 +45,7 @@ def trl(sizes: Sizes, data: Data, setting: str) -> float:
         trainer.data_collator = counting
         trainer.train()
     passes = arguments.gradient_accumulation_steps
+    # Batches are trained in the order in which they are made; some are made ahead.
     measured = counted[WARM_STEPS * passes : (WARM_STEPS + sizes.steps) * passes]
     return sum(measured) / float(clock.ends[-1] - clock.ends[WARM_STEPS - 1])
 
@@ -66,18 +67,23 @@ def _clock() -> Any:
 
 
 def _arguments(sizes: Sizes, setting: str, folder: str) -> Any:
-    """The trainer's arguments: as many tokens in a pass, and passes in a step, as ours."""
+    """The trainer's arguments: as many tokens in a step as ours.
+
+    Packed and flattened, all of a pass becomes one row, whose mask would grow with its square; so a
+    pass is one row of ours. The kernels for several are a package of their own, for GPUs.
+    """
     from trl import SFTConfig
 
     is_packed = setting == "packed"
-    examples = max(1, round(sizes.rows_per_forward * sizes.seq_len / sizes.mean_tokens))
+    rows = sizes.rows_per_forward if setting == "padded" else 1
+    examples = max(1, round(rows * sizes.seq_len / sizes.mean_tokens))
     return SFTConfig(
         output_dir=folder,
         max_length=None if setting == "flattened" else sizes.seq_len,
         packing=is_packed,
         padding_free=setting == "flattened",
-        per_device_train_batch_size=sizes.rows_per_forward if is_packed else examples,
-        gradient_accumulation_steps=max(1, sizes.rows_per_step // sizes.rows_per_forward),
+        per_device_train_batch_size=1 if is_packed else examples,
+        gradient_accumulation_steps=max(1, sizes.rows_per_step // rows),
         max_steps=sizes.steps + WARM_STEPS,
         learning_rate=LEARNING_RATE,
         weight_decay=0.0,
