@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orca2_gen.records import Selection
-from orca2_gen.report.page import Page, RejectedRows, page_of, rendered
+from orca2_gen.report.page import Page, RacePoint, RejectedRows, page_of, rendered
 from orca2_gen.report.samples import Passage, SampleRow, Turn
 from orca2_gen.run_directory.ledger import committed_rows, read_ledger
 from tests.conftest import Call, FinishedRun
@@ -153,3 +153,9 @@ def test_the_command_writes_a_page_and_says_where(orca2: Call, run_copy: Path) -
     assert code == 0 and (run_copy.parent / "both.html").read_text().count("<h1") == 2
     code, _, err = orca2("report", run_copy.parent)
     assert code == 2 and err.count("\n") == 1
+
+
+def test_a_race_without_a_fall_is_told_and_not_drawn(page: Page) -> None:
+    text = rendered(dataclasses.replace(page, race=(RacePoint(block=0, survivors=6.0),)))
+    assert "No strategy fell" in Parsed(text).text and "<svg" not in text
+    assert "<svg" in rendered(page) or len(page.race) < 2
