@@ -120,6 +120,7 @@ MAY_IMPORT = {
         "assembly": "throughput",
         "headline": "throughput assembly",
         "host": "throughput generation_throughput",
+        "figures_overhead": "",
         "first_light": "host",
         "scripted": "",
         "foresight": "scripted",
