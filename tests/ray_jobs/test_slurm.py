@@ -29,12 +29,17 @@ from tests.pins import ROOT
 SCRIPT = ROOT / "ray_jobs" / "slurm.sbatch"
 REHEARSAL = ROOT / "ray_jobs" / "configs" / "rehearsal.toml"
 JOB_ID = f"77{os.getpid()}"
+# As srun does, it passes on a signal that comes before its task has begun.
 SRUN = """#!/bin/bash
+ended= task=
+trap 'ended=1; [ -z "$task" ] || kill -TERM -- "-$task" 2>/dev/null' TERM
 echo "srun $*" >> "$ASKED"
 while [[ $1 == --* ]]; do shift; done
 [ "$2" != start ] || set -- "$@" --node-ip-address=127.0.0.3
+[ -z "$ended" ] || exit 143
 setsid "$@" &
-trap 'kill -TERM -- -$!' TERM
+task=$!
+[ -z "$ended" ] || kill -TERM "$task" 2>/dev/null
 wait; wait
 """
 SCONTROL = """#!/bin/bash
