@@ -249,9 +249,12 @@ def _dataset_of(stages: Callable[[Any], Any]) -> Callable[[Any], None]:
         printing.print_selections(opened.ledger)
         click.echo(dataset_line(summary, opened.ledger))
         printing.print_cost(opened.ledger)
+        if printing.is_scripted(opened.config):
+            click.echo("a script answered: accuracies and answers are planted, not measured")
         if summary.rows == 0:
             click.echo(
-                f"Error: every row was rejected; each reason is in {opened.run_dir}/rejections",
+                f"Error: every row was rejected; `orca2 status {opened.run_dir}` counts the "
+                f"reasons, `orca2 report {opened.run_dir}` shows some of them",
                 err=True,
             )
             raise click.exceptions.Exit(REJECTED)

@@ -126,9 +126,18 @@ def plan_length(
                 stage=stage,
                 reason="prompt_too_long",
                 detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer"
-                f"{ended} {longest} more, max_model_len is {room.max_model_len}",
+                f"{ended} {longest} more, max_model_len is {room.max_model_len}; lower "
+                f"{_budget_key(room, stage)}, or raise {room.role}.max_model_len",
             )
     return problem
+
+
+def _budget_key(room: Room, stage: str) -> str:
+    """The key of the longest answer in a room."""
+    if stage.startswith("evaluation"):
+        return "evaluation.max_tokens"
+    sections = {"teacher": "rationales", "judge": "judging"}
+    return f"{sections.get(room.role, 'scoring')}.max_tokens"
 
 
 def plan_lengths(

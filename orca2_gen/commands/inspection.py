@@ -140,7 +140,8 @@ def verify(run_dir: Path, model: Path | None, strategies: Path | None) -> None:
 def trace(run_dir: Path, problem_id: str) -> None:
     """Show how RUN treated one problem: prompts, scores, choice, teacher's answer, row.
 
-    Each step names its file and the line of the ledger that lists it.
+    Each step names its file and the line of the ledger that lists it. A row that was rejected as it
+    was read is named by its place, FILE:LINE.
     """
     print_steps(run_dir, problem_id)
 

@@ -13,6 +13,7 @@ from orca2_gen.commands.own_process import answers_of
 from orca2_gen.commands.preflight import ask_first
 from orca2_gen.commands.printing import print_table
 from orca2_gen.config.load import load_config
+from orca2_gen.exit_codes import REJECTED
 
 if TYPE_CHECKING:
     from orca2_gen.config.schema import Config
@@ -58,7 +59,12 @@ def _print_estimate(config: Config, gpu: str, devices: Mapping[str, tuple[bool, 
         if isinstance(answer, str):
             click.echo(answer, err=True)
             continue
-        found, known_from = answer
+        found, known_from, misfit, num_problems = answer
+        if misfit:
+            click.echo(f"odd: a run would reject {misfit}", err=not num_problems)
+        if not num_problems:
+            click.echo("Error: the tasks hold no problem that could be asked", err=True)
+            raise click.exceptions.Exit(REJECTED)
         print_table(needs_table(found, "What the run takes, and where it lies in 9 of 10 cases"))
         for line in needs_lines(found):
             click.echo(line)
@@ -68,8 +74,9 @@ def _print_estimate(config: Config, gpu: str, devices: Mapping[str, tuple[bool, 
 
 def _estimated(
     config: Config, gpu: str, devices: Mapping[str, tuple[bool, int]]
-) -> Iterator[str | tuple[WholeRun, dict[str, str]]]:
-    """Lines about reading, and in the end what the run takes and what that is known from.
+) -> Iterator[str | tuple[WholeRun, dict[str, str], str, int]]:
+    """Lines about reading, and in the end what the run takes, what that is known from, why problems
+    do not fit, and how many do.
 
     Args:
         config: the run's.
@@ -98,4 +105,4 @@ def _estimated(
             observed=observed_beside(Path(config.run_dir)),
             peaks=PEAKS,
         )
-        yield whole_run(known), sources(known)
+        yield whole_run(known), sources(known), read.misfit, read.num_problems

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from orca2_gen.config.schema import Config
     from orca2_gen.run_directory.ledger import Ledger
 
 
@@ -26,6 +27,11 @@ def print_table(table: Any) -> None:
     from orca2_gen.console.fitting import print_table as print_fitted
 
     print_fitted(table)
+
+
+def is_scripted(config: Config) -> bool:
+    """Whether a script stands for the student or the teacher, as in a rehearsal."""
+    return "scripted" in (config.student.engine, config.teacher.engine)
 
 
 def print_evaluations(ledger: Ledger) -> None:

@@ -92,7 +92,10 @@ def _found(path: Path) -> FoundTask:
         if path.is_dir() or _suffix(path) not in suffixes(format):
             continue
         problems, rows, why = _read(path, format)
-        if not best[0] or problems > best[1]:
+        # A published format that takes plain rows reads fewer of their columns than our own.
+        is_plain = format in PLAIN or not _reads_plain_rows(format)
+        margin = 0 if is_plain else rows // 10
+        if not best[0] or problems > best[1] + margin:
             best, reason = (format if problems else best[0], problems, rows), why
     format, num_problems, num_rows = best
     return FoundTask(

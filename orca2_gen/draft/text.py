@@ -38,7 +38,8 @@ def config_text(
     """
     on = f"{len(gpus)} GPUs ({gpus[0].name})" if gpus else "CPUs"
     context = min(MOST_CONTEXT, *(m.num_positions or MOST_CONTEXT for m in (student, teacher)))
-    answer = max(16, context // 4)
+    # A second attempt has twice the tokens; what is left has to hold the prompt.
+    answer = max(16, context // (4 if context >= MOST_CONTEXT // 2 else 8))
     held_out = [task for task in tasks if task.is_held_out]
     trained_on = [task for task in tasks if not task.is_held_out]
     assert trained_on, "the command refuses tasks that are all held out"

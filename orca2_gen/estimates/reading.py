@@ -22,7 +22,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.lengths import LengthBudget, length_budget, plan_length
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.provenance.inputs import Inputs, recorded_chat
-from orca2_gen.records import Problem
+from orca2_gen.records import Problem, Rejection
 from orca2_gen.selection.blocks import Group, group_name
 from orca2_gen.strategies import CAUTIOUS, Strategies
 from orca2_gen.tasks.read import read_task
@@ -65,6 +65,8 @@ class ReadTasks:
     """
     problem_bytes: float
     """Mean bytes of a problem's text."""
+    misfit: str = ""
+    """Why some of them fit no engine, for people; empty if all do."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -152,7 +154,12 @@ def notes_of(config: Config) -> tuple[str, ...]:
 
 
 def _told(config: Config, inputs: Inputs, counted: _Counted) -> ReadTasks:
-    fitting = {name: _fitting(config, inputs, rows) for name, rows in counted.sample.groups.items()}
+    planned = {name: _planned(config, inputs, rows) for name, rows in counted.sample.groups.items()}
+    fitting = {
+        name: [row for row in rows if isinstance(row, Problem)] for name, rows in planned.items()
+    }
+    refused = [row for rows in planned.values() for row in rows if isinstance(row, Rejection)]
+    num_sampled = sum(map(len, planned.values()))
     kept = {
         name: round(num * len(fitting[name]) / len(counted.sample.groups[name]))
         for name, num in counted.sizes.items()
@@ -182,19 +189,26 @@ def _told(config: Config, inputs: Inputs, counted: _Counted) -> ReadTasks:
                 for row in rows
             ]
         ),
+        misfit=(
+            f"{len(refused)} of {num_sampled} problems that were looked at, {refused[0].reason}: "
+            f"{refused[0].detail}"
+            if refused
+            else ""
+        ),
     )
 
 
-def _fitting(config: Config, inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
-    """The problems that fit every engine."""
+def _planned(
+    config: Config, inputs: Inputs, problems: Sequence[Problem]
+) -> list[Problem | Rejection]:
+    """Each problem, or why it does not fit every engine."""
     budgets: list[LengthBudget] = [
         length_budget(
             room, recorded_chat(inputs, room.tokenizer, room.rendering), inputs.strategies
         )
         for room in rooms(config, inputs.strategies)
     ]
-    planned = (plan_length(row, inputs.strategies, budgets) for row in problems)
-    return [row for row in planned if isinstance(row, Problem)]
+    return [plan_length(row, inputs.strategies, budgets) for row in problems]
 
 
 def _prompts(

@@ -99,3 +99,15 @@ def test_files_of_one_name_get_different_names(tmp_path: Path) -> None:
 def test_a_name_that_no_task_may_have_is_changed(tmp_path: Path) -> None:
     [task] = tasks_in([write(tmp_path / "my task (new).jsonl", PLAIN)])
     assert task.name == "my_task__new_"
+
+
+@pytest.mark.parametrize("num_bad", range(0, 5))
+def test_a_few_bad_rows_make_no_other_format_of_a_plain_file(tmp_path: Path, num_bad: int) -> None:
+    rows: list[Any] = [{**PLAIN, "question": f"Which is {n}?"} for n in range(30)]
+    rows += [
+        {"question": f"Pick {n}", "choices": ["red", "blue"], "answer": "A"} for n in range(10)
+    ]
+    rows += [{"question": f"Bad {n}", "choices": ["red", "blue"], "answer": "E"} for n in range(5)]
+    kept = rows[: 40 + num_bad]
+    [found] = tasks_in([write(tmp_path / "mine.jsonl", *kept)])
+    assert (found.format, found.num_problems, found.num_rows) == ("jsonl", 40, len(kept))
