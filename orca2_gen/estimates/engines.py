@@ -112,8 +112,7 @@ def start_of(engines: Engines, observed: Sequence[Observed]) -> Expected:
         return within(sum(starts) / len(starts), 1.5)
     if engines.num_parameters is None:
         return within(5.0, 3.0)
-    reading = READ_BYTES.times(1.0)
-    read = within(engines.weight_bytes / reading.value, reading.high / reading.value)
+    read = within(engines.weight_bytes / READ_BYTES.value, READ_BYTES.high / READ_BYTES.value)
     return Expected(
         value=START.value + read.value, low=START.low + read.low, high=START.high + read.high
     )

@@ -21,8 +21,9 @@ from orca2_gen.strategies import CAUTIOUS, Strategies
 
 DRAWS = 48
 """Draws of what the strategies can do."""
-SCORED_AGAIN = Expected(value=1.05, low=1.0, high=1.5)
-"""Requests for each call of a scored row, second attempts and forced endings included."""
+SCORED_AGAIN = Expected(value=1.05, low=1.0, high=3.0)
+"""Requests for each call of a scored row: a student that never comes to an end is asked a second
+time, and then for a forced ending."""
 TAUGHT = Expected(value=0.8, low=0.4, high=0.99)
 """Share of taught problems that become a row where answers are verified; a student's data is made
 of tasks that a good teacher mostly solves."""
