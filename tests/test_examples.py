@@ -64,9 +64,9 @@ def test_a_finished_dataset_is_read() -> None:
 def test_a_notebook_runs_a_config_and_shows_choices_rows_and_scores(tmp_path: Path) -> None:
     shown = printed("notebook.py", tmp_path / "run")
     assert re.search(r"^64 rows$", shown, re.MULTILINE)
-    assert re.search(r"^gsm8k: \w+, of \{'direct_answer': 0\.\d+", shown, re.MULTILINE)
+    assert re.search(r"^rehearsal: \w+, of \{'direct_answer': 0\.\d+", shown, re.MULTILINE)
     assert "SYSTEM" in shown and load_strategies(None).cautious_message in shown
-    assert "384 scores, the first ('gsm8k', '" in shown
+    assert "384 scores, the first ('rehearsal', '" in shown
 
 
 def test_a_stage_that_does_not_exist_is_one_line() -> None:

@@ -68,7 +68,7 @@ orca2_gen/grading/own_words.py                    13      13
 orca2_gen/grading/plain_notation.py                7       -
 orca2_gen/grading/questions.py                     8       8
 orca2_gen/grading/verdicts.py                     12       3
-orca2_gen/lengths.py                              96      96
+orca2_gen/lengths.py                              97      97
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/provenance/recorded.py                  24      24
@@ -136,7 +136,7 @@ ray_jobs/engines/watchdog.py                      51      51
 ray_jobs/file_stages.py                          137     137
 ray_jobs/stages.py                                24      24
 orca2_gen: files                                 100     103
-orca2_gen: lines                                6059    6203
+orca2_gen: lines                                6060    6204
 ray_jobs: files                                   14      14
 ray_jobs: lines                                  771     771
 """
