@@ -11,7 +11,7 @@ Every arm trains for the same number of optimizer steps with the same packed slo
 answers fill them with more examples) and is asked the held-out problems under the cautious message.
 Rows that the teacher could not answer under an arm's strategy are missing, not replaced; the second
 table cuts every arm to the smallest arm's rows per task. The last line on stdout is one JSON
-document; RUNS/summary.json and RUNS/summary_cut.json hold its parts.
+document, which RUNS/ablations.json holds too: `orca2 report RUNS/ours` shows it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from orca2_gen.config.load import load_config
 from orca2_gen.console.progress import console
 from orca2_gen.foresight.amounts import Amount
 from orca2_gen.records import StudentScore
+from orca2_gen.report.ablations import ABLATIONS
 from orca2_gen.run_directory.ledger import write_summary
 from orca2_gen.run_directory.units import Receipt
 from ray_jobs.cluster import ray_instance
@@ -115,8 +116,7 @@ def main() -> None:
                 "The same, every arm cut to the smallest arm's rows per task", summary["arms_cut"]
             )
         )
-    write_summary(options.runs, "summary.json", summary["arms"])
-    write_summary(options.runs, "summary_cut.json", summary["arms_cut"])
+    write_summary(options.runs, ABLATIONS, summary)
     print(json.dumps(summary))
 
 

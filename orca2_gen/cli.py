@@ -113,7 +113,7 @@ def run(config_file: Path, overrides: tuple[str, ...], fork: Path | None, check:
 @run_options
 def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
     """Score the student and select one strategy per task; print the table."""
-    from orca2_gen.config.arguments import scored_roles
+    from orca2_gen.config.arguments import roles_of_scoring
     from ray_jobs.pipeline import judge_answers, read_tasks, score_student, select_strategies
     from ray_jobs.run import Run
 
@@ -126,7 +126,7 @@ def score(config_file: Path, overrides: tuple[str, ...], check: bool) -> None:
 
     config = load_config(config_file, overrides)
     inputs = preflight.asked_inputs(config)
-    with_run(config, inputs, stages, {*scored_roles(config), "judge"}, check=check)
+    with_run(config, inputs, stages, roles_of_scoring(config), check=check)
 
 
 @cli.command()

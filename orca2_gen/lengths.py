@@ -134,7 +134,7 @@ def plan_length(
 
 def _budget_key(room: Room, stage: str) -> str:
     """The key of the longest answer in a room."""
-    if stage.startswith("evaluation"):
+    if stage.startswith("evaluation") and room.role != "judge":
         return "evaluation.max_tokens"
     sections = {"teacher": "rationales", "judge": "judging"}
     return f"{sections.get(room.role, 'scoring')}.max_tokens"

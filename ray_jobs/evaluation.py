@@ -6,23 +6,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.calls import Budget
-from orca2_gen.config.arguments import Room, evaluation_rooms
+from orca2_gen.config.arguments import Room, evaluated_room, evaluation_rooms
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.evaluations.about import Evaluation, unit_prefix, write_about
-from orca2_gen.provenance.evaluation_keys import evaluation_key, model_key
-from orca2_gen.provenance.inputs import Inputs, read_inputs, with_engine, with_evaluated
+from orca2_gen.evaluations.answers import JUDGED
+from orca2_gen.provenance.evaluation_keys import evaluation_key, model_key, with_evaluating
+from orca2_gen.provenance.inputs import Inputs, check_evaluated, read_inputs
+from orca2_gen.provenance.lineage import unjudged_evaluations
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import FileEntry, read_records
-from orca2_gen.run_directory.units import UnitName
-from ray_jobs.dispatch.leases import EngineUnit, ScoreUnit
+from orca2_gen.run_directory.units import Receipt, UnitName
+from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Rows, ScoreUnit
 from ray_jobs.pipeline import read_task_files
 from ray_jobs.run import Run
 from ray_jobs.stages import run_engines
+from ray_jobs.units import judging_budget
 
 NO_TASKS = "the config has no [[evaluation.tasks]]; add the held-out task files"
 
@@ -52,11 +56,21 @@ def evaluate_model(run: Run, label: str, model: Path | None = None) -> list[File
         raise ValueError(NO_TASKS)
     read_held_out(run)
     engine = engine_of(run.config, model)
-    inputs = run.inputs = with_engine(run.inputs, engine)
+    inputs = run.inputs = with_evaluating(run.config, run.inputs, engine)
     problems_key = run.keys["evaluation_problems"]
     key = evaluation_key(run.config, engine, problems_key, inputs)
     write_about(run.run_dir, about_evaluation(run.config, label, engine, problems_key, inputs))
-    return _score(run, label, engine, key)
+    names = [
+        (evaluation_name(run, label, key, receipt), receipt)
+        for receipt in run.ledger.committed("evaluation_problems")
+    ]
+    _score(run, label, engine, names)
+    _judge(run, label, names)
+    made = run.ledger.units
+    answered = [
+        made.get((JUDGED, name.unit)) or made.get((name.stage, name.unit)) for name, _ in names
+    ]
+    return [receipt.accepted for receipt in answered if receipt is not None]
 
 
 def asked_under(config: Config, messages: tuple[str, ...]) -> Config:
@@ -69,6 +83,7 @@ def about_evaluation(
     config: Config, label: str, engine: EngineConfig, problems_key: str, inputs: Inputs
 ) -> Evaluation:
     """What an evaluation asks; `problems_key` is the key of the held-out problems."""
+    judge = config.judge_of_held_out
     return Evaluation(
         label=label,
         stage_key=evaluation_key(config, engine, problems_key, inputs),
@@ -78,36 +93,29 @@ def about_evaluation(
             name: inputs.strategies.system_message(name) for name in config.evaluation.messages
         },
         max_tokens=config.evaluation.max_tokens,
+        judge=judge.model if isinstance(judge, VLLMEngineConfig) else "",
     )
 
 
-def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEntry]:
-    """The committed score files of a model on the held-out tasks, each under the configured system
-    messages.
+def _score(
+    run: Run, label: str, engine: EngineConfig, names: Sequence[tuple[UnitName, Receipt]]
+) -> None:
+    """Commits a model's scores on the held-out tasks, each under the configured system messages.
 
     Args:
         run: a run that has read its held-out tasks.
-        label: name of the model in unit names and progress.
+        label: name of the model in progress.
         engine: engine with the model.
-        key: a hash of all that determines these scores.
+        names: name of each unit, and the receipt of its problems.
     """
     to_score: list[EngineUnit] = []
-    units = []
     room = _room_of(run, engine)
-    for receipt in run.ledger.committed("evaluation_problems"):
-        name = UnitName(
-            stage="evaluation",
-            stage_key=key,
-            unit=evaluation_unit(label, key, receipt.unit),
-            group=receipt.group,
-            driver=run.driver,
-        )
-        units.append(name.unit)
+    for name, receipt in names:
         if (name.stage, name.unit) not in run.ledger.units and receipt.accepted.rows:
             to_score.append(
                 ScoreUnit(
                     name=name,
-                    rows=((receipt.accepted, tuple(range(receipt.accepted.rows))),),
+                    rows=all_rows(receipt),
                     strategies=run.config.evaluation.messages,
                     role="student",
                     room=room,
@@ -120,10 +128,42 @@ def _score(run: Run, label: str, engine: EngineConfig, key: str) -> list[FileEnt
                     ),
                 )
             )
-    made = run.ledger.units
-    earlier = [made["evaluation", unit] for unit in units if ("evaluation", unit) in made]
-    run_engines(run, f"evaluation {label}", engine, to_score, earlier=earlier)
-    return [made["evaluation", unit].accepted for unit in units if ("evaluation", unit) in made]
+    earlier = _made(run, [name for name, _ in names])
+    judge = run.config.judge_of_held_out
+    run_engines(*(run, f"evaluation {label}", engine, to_score), earlier=earlier, successor=judge)
+
+
+def _judge(run: Run, label: str, names: Sequence[tuple[UnitName, Receipt]]) -> None:
+    """Commits the judgements of a model's units with answers to open problems."""
+    judge = run.config.judge_of_held_out
+    if judge is None:
+        return
+    to_judge: list[EngineUnit] = []
+    unjudged = unjudged_evaluations(run.ledger)
+    for name, receipt in names:
+        if name.unit in unjudged:
+            to_judge.append(
+                JudgeUnit(
+                    name=dataclasses.replace(name, stage=JUDGED),
+                    rows=all_rows(receipt),
+                    scores=run.ledger.units[name.stage, name.unit].accepted,
+                    strategies=run.config.evaluation.messages,
+                    budget=judging_budget(run.config, judge),
+                )
+            )
+    earlier = _made(run, [dataclasses.replace(name, stage=JUDGED) for name, _ in names])
+    run_engines(run, f"evaluation {label}, judged", judge, to_judge, earlier=earlier)
+
+
+def _made(run: Run, names: Sequence[UnitName]) -> list[Receipt]:
+    """The receipts of those that are committed."""
+    found = [run.ledger.units.get((name.stage, name.unit)) for name in names]
+    return [receipt for receipt in found if receipt is not None]
+
+
+def all_rows(problems: Receipt) -> Rows:
+    """Every row of a unit of problems."""
+    return ((problems.accepted, tuple(range(problems.accepted.rows))),)
 
 
 def _room_of(run: Run, engine: EngineConfig) -> Room | None:
@@ -131,7 +171,7 @@ def _room_of(run: Run, engine: EngineConfig) -> Room | None:
 
     Its misfits are lost to it alone, so that the others are still compared item by item.
     """
-    [room] = evaluation_rooms(run.config)
+    room = evaluated_room(run.config)
     directory, tokenizers = engine_directory(engine), run.inputs.tokenizers
     if tokenizers[directory] == tokenizers[room.tokenizer]:
         return None
@@ -140,14 +180,19 @@ def _room_of(run: Run, engine: EngineConfig) -> Room | None:
 
 def read_held_out(run: Run) -> None:
     """Commits the held-out task files as problems."""
-    read_task_files(
-        run, "evaluation_problems", run.config.evaluation.tasks, evaluation_rooms(run.config)
-    )
+    rooms = evaluation_rooms(run.config, run.inputs.strategies)
+    read_task_files(run, "evaluation_problems", run.config.evaluation.tasks, rooms)
 
 
-def evaluation_unit(label: str, key: str, problems: str) -> str:
+def evaluation_name(run: Run, label: str, key: str, problems: Receipt) -> UnitName:
     """The name of the unit in which a model answers one unit of held-out problems."""
-    return unit_prefix(label, key) + problems
+    return UnitName(
+        stage="evaluation",
+        stage_key=key,
+        unit=unit_prefix(label, key) + problems.unit,
+        group=problems.group,
+        driver=run.driver,
+    )
 
 
 def inputs_of(config: Config, model: Path | None) -> Inputs:
@@ -158,7 +203,9 @@ def inputs_of(config: Config, model: Path | None) -> Inputs:
     """
     if not config.evaluation.tasks:
         raise ValueError(NO_TASKS)
-    return with_evaluated(config, read_inputs(config), engine_of(config, model))
+    inputs, engine = read_inputs(config), engine_of(config, model)
+    check_evaluated(config, inputs, engine)
+    return with_evaluating(config, inputs, engine)
 
 
 def engine_of(config: Config, model: Path | None) -> EngineConfig:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from orca2_gen.calls import Budget
 from orca2_gen.config.arguments import scores_teacher
+from orca2_gen.config.engine import EngineConfig
+from orca2_gen.config.schema import Config
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.stored_answers import StoredAnswers, read_answers
 from orca2_gen.run_directory.units import Receipt, UnitName
@@ -89,11 +91,7 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
     rule = run.rule.of(group)
     receipts = committed_blocks(run, "scores", group, rule)
     judged = committed_blocks(run, "judgements", group, rule)
-    budget = Budget(
-        max_tokens=run.config.judging.max_tokens,
-        max_model_len=judge.max_model_len,
-        thinking_tokens=judge.thinking_tokens,
-    )
+    budget = judging_budget(run.config, judge)
     return [
         JudgeUnit(
             name=unit_name(run, "judgements", block_unit(group, block.index), group.name),
@@ -105,6 +103,15 @@ def judge_units(run: Run, group: Group, problems: Problems) -> list[JudgeUnit]:
         for block in open_blocks(group, rule, survivors_by_block(judged, rule))
         if block.index in receipts
     ]
+
+
+def judging_budget(config: Config, judge: EngineConfig) -> Budget:
+    """The Budget of a judge's reply."""
+    return Budget(
+        max_tokens=config.judging.max_tokens,
+        max_model_len=judge.max_model_len,
+        thinking_tokens=judge.thinking_tokens,
+    )
 
 
 def problem_rows(receipts: Sequence[Receipt], numbers: Sequence[int]) -> Rows:

@@ -99,7 +99,7 @@ MAY_IMPORT = {
         "decontamination": "dispatch run",
         "overlapped": "cluster dispatch engines run model_engines stages units file_stages",
         "pipeline": "dispatch run stages units file_stages decontamination overlapped",
-        "evaluation": "dispatch run stages pipeline",
+        "evaluation": "dispatch run stages pipeline units",
         "regrading": "*",
         "submit": "",
         "demo": "*",

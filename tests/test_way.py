@@ -32,7 +32,7 @@ orca2_gen/config/engine.py                         8       8
 orca2_gen/config/engine_arguments.py              29      29
 orca2_gen/config/load.py                          57      57
 orca2_gen/config/paths.py                         51      51
-orca2_gen/config/schema.py                        90      90
+orca2_gen/config/schema.py                        97      97
 orca2_gen/config/scoring.py                       10      10
 orca2_gen/config/secrecy.py                       28      28
 orca2_gen/config/section.py                       17      17
@@ -136,7 +136,7 @@ ray_jobs/engines/watchdog.py                      51      51
 ray_jobs/file_stages.py                          137     137
 ray_jobs/stages.py                                24      24
 orca2_gen: files                                 100     103
-orca2_gen: lines                                6060    6204
+orca2_gen: lines                                6067    6211
 ray_jobs: files                                   14      14
 ray_jobs: lines                                  771     771
 """

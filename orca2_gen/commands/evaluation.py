@@ -49,6 +49,7 @@ def evaluate(
     Tables give 95% intervals, the differences of later models from the student on the same items,
     and the shares of answers that were cut, could not be read, or rest on a forced ending.
     """
+    from orca2_gen.config.arguments import roles_of_evaluation
     from ray_jobs.evaluation import evaluate_model
 
     def stages(run: Any) -> None:
@@ -59,7 +60,8 @@ def evaluate(
         overrides = (*overrides, f"evaluation.messages={json.dumps(strategies)}")
     config = load_config(config_file, overrides)
     name = safe_label(label) if label is not None else _label_of(config, model)
-    with_run(config, preflight.evaluated_inputs(config, model), stages, {"student"}, check=check)
+    inputs = preflight.evaluated_inputs(config, model)
+    with_run(config, inputs, stages, roles_of_evaluation(config), check=check)
 
 
 @click.command("log-samples")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +60,18 @@ def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
     # With teacher_best the teacher is scored.
     longest = max(config.rationales.max_tokens, scored)
     teacher = _ended(_room("teacher", config.teacher, longest, date), scored, config)
-    if config.judge_of_open is None:
-        return student, teacher
-    num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
-    judge = _room("judge", config.judge_of_open, config.judging.max_tokens, date)
-    judged_tokens = num_calls * config.scoring.most_tokens
-    return student, teacher, dataclasses.replace(judge, judged_tokens=judged_tokens)
+    judge = config.judge_of_open
+    return student, teacher, *_judges(config, judge, strategies, config.scoring.most_tokens)
+
+
+def _judges(
+    config: Config, judge: EngineConfig | None, strategies: Strategies, answer_tokens: int
+) -> Iterator[Room]:
+    """The room of a judge, if there is one, of answers whose every call takes so many tokens."""
+    if judge is not None:
+        num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
+        room = _room("judge", judge, config.judging.max_tokens, config.template_date)
+        yield dataclasses.replace(room, judged_tokens=num_calls * answer_tokens)
 
 
 def task_source(task: TaskConfig) -> TaskSource:
@@ -82,11 +89,17 @@ def removes_near(config: Config) -> bool:
     return config.decontaminate is not None and config.decontaminate.near == "remove"
 
 
-def evaluation_rooms(config: Config) -> tuple[Room, ...]:
-    """The room that a held-out problem's prompts must fit in."""
+def evaluated_room(config: Config) -> Room:
+    """The room of the student that answers held-out problems."""
     longest = config.evaluation.max_tokens
     room = _room("student", config.student, longest, config.template_date)
-    return (_ended(room, longest, config),)
+    return _ended(room, longest, config)
+
+
+def evaluation_rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
+    """The rooms that a held-out problem's prompts must fit in, the judge's for open ones."""
+    judge, longest = config.judge_of_held_out, config.evaluation.max_tokens
+    return evaluated_room(config), *_judges(config, judge, strategies, longest)
 
 
 def _ended(room: Room, scored_tokens: int, config: Config) -> Room:
@@ -137,7 +150,21 @@ def scored_roles(config: Config) -> set[Role]:
 
 def roles_of_run(config: Config) -> set[Role]:
     """The roles of the models that are started for a dataset, if they have anything to do."""
-    return {*scored_roles(config), "judge", "teacher"}
+    return {*roles_of_scoring(config), "teacher"}
+
+
+def roles_of_scoring(config: Config) -> set[Role]:
+    """The roles of the models that are started to choose strategies."""
+    return scored_roles(config) | _judge_if(config.needed_judge)
+
+
+def roles_of_evaluation(config: Config) -> set[Role]:
+    """The roles of the models that are started to evaluate a model, which takes the student's."""
+    return {"student", *_judge_if(config.judge_of_held_out)}
+
+
+def _judge_if(judge: EngineConfig | None) -> set[Role]:
+    return {"judge"} if judge is not None else set()
 
 
 def engines_by_stage(config: Config) -> dict[str, tuple[Role, EngineConfig]]:

@@ -122,7 +122,8 @@ def task_paths(config: Config) -> list[tuple[str, str]]:
 
 
 def _model_paths(config: Config) -> Iterator[tuple[str, str]]:
-    engines = zip(_ROLES, (config.student, config.teacher, config.judge_of_open), strict=True)
+    judge = config.judge_of_open or config.judge_of_held_out
+    engines = zip(_ROLES, (config.student, config.teacher, judge), strict=True)
     for name, engine in engines:
         if isinstance(engine, VLLMEngineConfig):
             yield f"{name}.model", engine.model

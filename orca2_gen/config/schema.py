@@ -170,7 +170,8 @@ class Config(Section):
     teacher: EngineConfig
     """Model that writes the rationales."""
     judge: EngineConfig | None = None
-    """Model that judges the answers of open tasks; another one than the one that is scored."""
+    """Model that judges the answers of open tasks, held-out ones too; another one than those whose
+    answers it judges."""
     scoring: ScoringConfig = ScoringConfig()
     """How strategies are scored."""
     judging: JudgingConfig = JudgingConfig()
@@ -219,9 +220,20 @@ class Config(Section):
         """The judge if any task is open and the policy needs scores, else None."""
         return self.judge_of_open if self.selection.needs_scores else None
 
+    @property
+    def judge_of_held_out(self) -> EngineConfig | None:
+        """The judge if any task of evaluation is open, else None."""
+        is_open = any(task.answer_type == "open" for task in self.evaluation.tasks)
+        return self.judge if is_open else None
+
+    @property
+    def asked_judge(self) -> EngineConfig | None:
+        """The judge if a dataset or an evaluation asks it, else None."""
+        return self.needed_judge or self.judge_of_held_out
+
     @model_validator(mode="after")
     def _replicas_reach_the_floor(self) -> Config:
-        engines = {"student": self.student, "teacher": self.teacher, "judge": self.needed_judge}
+        engines = {"student": self.student, "teacher": self.teacher, "judge": self.asked_judge}
         for name, engine in engines.items():
             if engine is not None and engine.replicas < self.dispatch.min_replicas:
                 raise ValueError(
@@ -236,7 +248,7 @@ class Config(Section):
             ("student", self.student, "scoring.max_tokens", self.scoring.max_tokens),
             ("student", self.student, "evaluation.max_tokens", self.evaluation.max_tokens),
             ("teacher", self.teacher, "rationales.max_tokens", self.rationales.max_tokens),
-            ("judge", self.needed_judge, "judging.max_tokens", self.judging.max_tokens),
+            ("judge", self.asked_judge, "judging.max_tokens", self.judging.max_tokens),
         ]
         for name, engine, key, max_tokens in asked:
             limit = engine.thinking_tokens if engine is not None else None
@@ -255,12 +267,12 @@ class Config(Section):
                 f"task {names[0]!r} is open, so the policy {self.selection.policy} needs a judge; "
                 "add a section [judge] with another model than the one that is scored"
             )
-        for task in self.evaluation.tasks:
-            if task.answer_type == "open":
-                raise ValueError(
-                    f"evaluation.tasks: {task.name!r} is open, and evaluation asks no judge yet; "
-                    "leave the task out"
-                )
+        held_out = [task.name for task in self.evaluation.tasks if task.answer_type == "open"]
+        if held_out and self.judge is None:
+            raise ValueError(
+                f"evaluation.tasks: {held_out[0]!r} is open, so evaluation needs a judge; add a "
+                "section [judge] with another model than those that are evaluated"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ def accuracies_table(accuracies: Sequence[Accuracy]) -> Table:
     """Accuracies in % with intervals, and how the answers ended.
 
     Where verdicts rest on forced endings, the accuracy with those as wrong ones follows in
-    brackets.
+    brackets. Where answers have no verdict, their share has a column.
     """
     has_forced = any(each.mean != each.unforced for each in accuracies)
     title = "All models of the run on its held-out tasks, in % (95% intervals)"
@@ -22,17 +22,18 @@ def accuracies_table(accuracies: Sequence[Accuracy]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("task", "message", "model"):
         table.add_column(name)
-    for name in ("accuracy", "interval", "items", "truncated", "unparsed", "forced", "tokens"):
+    shares = ["truncated", "unparsed", "forced"]
+    shares += ["ungraded"] if any(each.ungraded for each in accuracies) else []
+    for name in ("accuracy", "interval", "items", *shares, "tokens"):
         table.add_column(name, justify="right")
     for each in accuracies:
         unforced = f" ({100 * each.unforced:.1f})" if has_forced else ""
-        shares = (each.truncated, each.unparsed, each.forced)
         table.add_row(
             *map(Text, (each.task, each.message, each.model)),
             f"{100 * each.mean:.1f}{unforced}",
             f"{100 * each.low:.1f} to {100 * each.high:.1f}",
             each.items,
-            *(f"{100 * share:.1f}" for share in shares),
+            *(f"{100 * getattr(each, share):.1f}" for share in shares),
             f"{each.tokens:.0f}",
         )
     return table

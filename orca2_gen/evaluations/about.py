@@ -39,6 +39,8 @@ class Evaluation:
     """Name of each message -> its text, in the order in which they are asked."""
     max_tokens: int
     """Most tokens of an answer."""
+    judge: str = ""
+    """Directory of the model that judges open answers; empty for a scripted one, or none."""
 
 
 _ADAPTER = TypeAdapter(Evaluation)

@@ -40,6 +40,8 @@ class Accuracy:
     """Share of those whose text ended without an answer that the grader could read."""
     forced: float
     """Share of those whose verdict rests on a forced ending."""
+    ungraded: float
+    """Share of those without a verdict, of the grader or the judge; they count as wrong."""
     tokens: float
     """Mean tokens of an answer."""
     is_macro: bool
@@ -123,7 +125,7 @@ def _accuracies(evaluated: Evaluated, sizes: Mapping[str, int]) -> list[Accuracy
             is_macro=True,
             **{
                 name: sum(getattr(each, name) for each in made) / len(made)
-                for name in ("unforced", "truncated", "unparsed", "forced", "tokens")
+                for name in ("unforced", "truncated", "unparsed", "forced", "ungraded", "tokens")
             },
         )
     )
@@ -137,6 +139,7 @@ def _shares(answers: Sequence[Answer]) -> dict[str, float]:
         "truncated": sum(each.is_cut for each in answers) / num,
         "unparsed": sum(each.is_unparsed for each in answers) / num,
         "forced": sum(each.is_forced for each in answers) / num,
+        "ungraded": sum(each.is_ungraded for each in answers) / num,
         "tokens": sum(each.tokens for each in answers) / num,
     }
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from orca2_gen.evaluations.about import STUDENT, label_of, read_about, unit_prefix
+from orca2_gen.evaluations.about import STUDENT, label_of, read_about
+from orca2_gen.provenance.lineage import unjudged_evaluations
 from orca2_gen.records import StudentScore
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.ledger import Ledger
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.run_directory.units import Receipt, held_out_unit
 from orca2_gen.tasks.counts import task_of
 
+JUDGED = "evaluation_judgements"
+"""The stage of an evaluation's answers with a judge's verdicts on the open ones."""
 _COLUMNS = (
     "problem_id",
     "task",
@@ -37,11 +40,22 @@ class Answer:
     """Whether its text ended, and the grader found no answer in it."""
     is_forced: bool
     """Whether the verdict rests on a forced ending."""
+    is_ungraded: bool
+    """Whether it has no verdict: a formula whose time was up, an open answer whose judge's reply
+    could not be read."""
     tokens: int
 
 
-Answers = Mapping[str, Answer]
-"""Item -> its answer."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnsweredUnit:
+    """A model's answers to a unit of held-out problems."""
+
+    receipt: Receipt
+    """Of the answers with their verdicts: the judge's unit where it has open problems."""
+    problems: str
+    """The unit of these problems."""
+    num_lost: int
+    """Problems that could not be asked about, or not be judged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,10 +98,10 @@ def evaluated_models(ledger: Ledger) -> list[Evaluated]:
     names = model_names(ledger)
     lost: dict[tuple[str, str], dict[str, int]] = {}
     asked: dict[tuple[str, str], dict[str, None]] = {}
-    for receipt in _receipts(ledger):
+    for unit in answered_units(ledger):
+        receipt = unit.receipt
         key = label_of(receipt), receipt.stage_key
-        problems = receipt.unit.removeprefix(unit_prefix(*key))
-        lost.setdefault(key, {})[problems] = receipt.counts["rejected"]
+        lost.setdefault(key, {})[unit.problems] = unit.num_lost
         for message, task, item, answer in _rows(ledger, receipt):
             asked.setdefault(key, {})[message] = None
             here = names[key], message
@@ -103,7 +117,8 @@ def evaluated_models(ledger: Ledger) -> list[Evaluated]:
 def model_names(ledger: Ledger) -> dict[tuple[str, str], str]:
     """Label and key of an evaluation -> the name of its model."""
     models: dict[str, dict[str, list[str]]] = {}
-    for label, key in dict.fromkeys((label_of(each), each.stage_key) for each in _receipts(ledger)):
+    asked = (each.receipt for each in answered_units(ledger))
+    for label, key in dict.fromkeys((label_of(each), each.stage_key) for each in asked):
         about = read_about(ledger.run_dir, label, key)
         same = about.model_key if about is not None else key
         models.setdefault(label, {}).setdefault(same, []).append(key)
@@ -115,9 +130,17 @@ def model_names(ledger: Ledger) -> dict[tuple[str, str], str]:
     }
 
 
-def _receipts(ledger: Ledger) -> list[Receipt]:
-    """The receipts of evaluations, in the order of their commits."""
-    return [receipt for (stage, _), receipt in ledger.units.items() if stage == "evaluation"]
+def answered_units(ledger: Ledger) -> Iterator[AnsweredUnit]:
+    """The units of evaluations whose verdicts are final, in the order of the answers' commits."""
+    unjudged = unjudged_evaluations(ledger)
+    for (stage, unit), answers in ledger.units.items():
+        if stage != "evaluation" or unit in unjudged:
+            continue
+        judged = ledger.units.get((JUDGED, unit))
+        lost = answers.counts["rejected"] + (judged.counts["rejected"] if judged else 0)
+        yield AnsweredUnit(
+            receipt=judged or answers, problems=held_out_unit(answers), num_lost=lost
+        )
 
 
 def _rows(ledger: Ledger, receipt: Receipt) -> Iterator[tuple[str, str, str, Answer]]:
@@ -133,6 +156,7 @@ def _rows(ledger: Ledger, receipt: Receipt) -> Iterator[tuple[str, str, str, Ans
             is_cut=is_cut,
             is_unparsed=row["outcome"] == "unparsed" or (is_forced and not is_cut),
             is_forced=is_forced,
+            is_ungraded=row["outcome"] == "ungraded",
             tokens=row["num_completion_tokens"]
             + sum(each["num_completion_tokens"] for each in read),
         )

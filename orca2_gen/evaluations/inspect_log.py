@@ -59,7 +59,11 @@ def inspect_log(answers: TaskAnswers) -> dict[str, Any]:
             "model_generate_config": {"max_tokens": max_tokens, "temperature": 0.0},
             "config": {},
             "packages": {_SCORER: importlib.metadata.version("orca2-gen")},
-            "metadata": {"model_name": answers.model, "lost": answers.num_lost},
+            "metadata": {
+                "model_name": answers.model,
+                "lost": answers.num_lost,
+                "judge": (answers.about.judge if answers.about else "") or None,
+            },
         },
         "plan": {
             "name": "plan",
@@ -131,6 +135,7 @@ def _sample(sample: Sample, model: str) -> dict[str, Any]:
                     "outcome": score.outcome,
                     "is_forced": score.is_forced,
                     "forced_ending": score.ending[0].text if score.ending else None,
+                    "judge": score.judgement[0].text if score.judgement else None,
                 },
             }
         },

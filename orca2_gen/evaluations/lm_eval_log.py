@@ -129,6 +129,7 @@ def _sample(number: int, sample: Sample, max_tokens: int | None) -> dict[str, An
         METRIC: score.score,
         "outcome": score.outcome,
         "is_forced": score.is_forced,
+        "judge": score.judgement[0].text if score.judgement else None,
     }
 
 

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from orca2_gen.evaluations.about import Evaluation, label_of, read_about, unit_prefix
-from orca2_gen.evaluations.answers import held_out_sizes, model_names
+from orca2_gen.evaluations.about import Evaluation, label_of, read_about
+from orca2_gen.evaluations.answers import (
+    AnsweredUnit,
+    answered_units,
+    held_out_sizes,
+    model_names,
+)
 from orca2_gen.prompts import prompt_messages, user_text
 from orca2_gen.records import Message, Problem, StudentScore
 from orca2_gen.run_directory.arrow_files import read_records
 from orca2_gen.run_directory.ledger import Ledger
-from orca2_gen.run_directory.units import Receipt
 from orca2_gen.strategies import Strategies
 
 
@@ -66,15 +70,17 @@ def task_answers(ledger: Ledger, strategies: Strategies) -> Iterator[TaskAnswers
         DamagedFile: a file of the run cannot be read.
     """
     names, sizes = model_names(ledger), held_out_sizes(ledger)
-    units: dict[tuple[str, str], list[Receipt]] = {}
-    for receipt in ledger.committed("evaluation"):
-        model = names[label_of(receipt), receipt.stage_key]
-        units.setdefault((model, receipt.group), []).append(receipt)
-    for (model, task), receipts in units.items():
+    units: dict[tuple[str, str], list[AnsweredUnit]] = {}
+    for unit in answered_units(ledger):
+        model = names[label_of(unit.receipt), unit.receipt.stage_key]
+        units.setdefault((model, unit.receipt.group), []).append(unit)
+    for (model, task), answered in units.items():
+        receipts = [unit.receipt for unit in answered]
         problems: dict[str, Problem] = {}
         scores: dict[str, dict[str, StudentScore]] = {}
-        for receipt in receipts:
-            asked = ledger.units["evaluation_problems", _problems_of(receipt)].accepted
+        for unit in answered:
+            receipt = unit.receipt
+            asked = ledger.units["evaluation_problems", unit.problems].accepted
             for problem in read_records(ledger.run_dir, asked, Problem):
                 problems[problem.problem_id] = problem
             # Two evaluations under one message answer alike, and may both be there in part.
@@ -82,7 +88,7 @@ def task_answers(ledger: Ledger, strategies: Strategies) -> Iterator[TaskAnswers
                 scores.setdefault(score.strategy, {})[score.problem_id] = score
         files = [ledger.run_dir / receipt.accepted.path for receipt in receipts]
         times = sorted(datetime.fromtimestamp(os.stat(file).st_mtime, UTC) for file in files)
-        lost = {_problems_of(receipt): receipt.counts["rejected"] for receipt in receipts}
+        lost = {unit.problems: unit.num_lost for unit in answered}
         first = receipts[0]
         for message, answers in scores.items():
             yield TaskAnswers(
@@ -99,11 +105,6 @@ def task_answers(ledger: Ledger, strategies: Strategies) -> Iterator[TaskAnswers
                 began=times[0],
                 ended=times[-1],
             )
-
-
-def _problems_of(receipt: Receipt) -> str:
-    """The unit of held-out problems that a unit of an evaluation answers."""
-    return receipt.unit.removeprefix(unit_prefix(label_of(receipt), receipt.stage_key))
 
 
 def _sample(problem: Problem, score: StudentScore, strategies: Strategies) -> Sample:

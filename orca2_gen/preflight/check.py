@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, scored_engine
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
@@ -72,10 +72,22 @@ def check_config(
                 keeps = config.rationales.thoughts == "keep"
                 check_erasable(lines.key, chat, strategies, keeps_thoughts=keeps)
     if config.evaluation.tasks:
-        [room] = evaluation_rooms(config)
-        budget = "evaluation.max_tokens"
-        engine_lines(config.student, room, strategies, chat_of, budget, needs_weights=False)
+        found += _of_evaluation(config, strategies, chat_of, {lines.key for lines in found})
     return tuple(found)
+
+
+def _of_evaluation(
+    config: Config, strategies: Strategies, chat_of: ChatOf, known: Set[str]
+) -> Iterator[EngineLines]:
+    """What the files are of engines that evaluation alone asks, each of which is checked for it."""
+    engines = {"student": config.student, "judge": config.judge_of_held_out}
+    for room in evaluation_rooms(config, strategies):
+        engine = engines[room.role]
+        assert engine is not None
+        budget = _budget(room, answer="evaluation.max_tokens")
+        lines = engine_lines(engine, room, strategies, chat_of, budget, needs_weights=False)
+        if lines.key not in known:
+            yield lines
 
 
 def check_names(config: Config, strategies: Strategies) -> None:
@@ -159,10 +171,10 @@ def _weights(key: str, directory: Path, *, is_needed: bool) -> Weights:
         return Weights(tensors={}, facts=(), odd=(f"{reason} (this run reads no weights here)",))
 
 
-def _budget(room: Room) -> str:
-    keys: dict[str, Any] = {
-        "student": "scoring.max_tokens (retry included)",
+def _budget(room: Room, answer: str = "scoring.max_tokens") -> str:
+    """The keys of the longest answer in a room; `answer` is that of one to a problem."""
+    return {
+        "student": answer if answer.startswith("evaluation") else f"{answer} (retry included)",
         "teacher": "rationales.max_tokens (and scoring's)",
-        "judge": "judging.max_tokens and scoring.max_tokens",
-    }
-    return str(keys[room.role])
+        "judge": f"judging.max_tokens and {answer}",
+    }[room.role]

@@ -85,9 +85,10 @@ def check_longest_answer(
         is_ended = answer_types != ("open",)
         rows = "row whose answer may need an ending" if is_ended else "row"
         lower = 'lower it, set scoring.ask_again = "none"' if is_ended else "lower it"
+        lengths = found.detail.partition(": ")[2].rpartition("; ")[0]  # without one row's remedy
         raise ValueError(
             f"{budget}: even an empty question does not fit the {room.role}'s context "
-            f"({found.detail.partition(': ')[2]}), so every {rows} would be rejected; {lower}, or "
+            f"({lengths}), so every {rows} would be rejected; {lower}, or "
             f"raise {section}.max_model_len"
         )
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from orca2_gen.config.arguments import scored_engine
-from orca2_gen.config.engine import VLLMEngineConfig
-from orca2_gen.config.schema import Config
+from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 
 
-def check_judge(config: Config, models: Mapping[str, str] | None = None) -> None:
-    """Checks that the judge is another model than the one that is scored.
+def check_judge(
+    judge: EngineConfig | None,
+    name: str,
+    scored: EngineConfig,
+    models: Mapping[str, str] | None = None,
+) -> None:
+    """Checks that a judge, if there is one, is another model than the one that is scored.
 
     Args:
-        config: its judge, if it needs one.
+        judge: the judge's engine.
+        name: what the scored model is called.
+        scored: its engine.
         models: directory -> digest of its weights; without them directories are compared.
 
     Raises:
         ValueError: it is the same; one line that names the key.
     """
-    name, scored = scored_engine(config)
-    judge = config.needed_judge
     # A scripted engine has no model.
     if not (isinstance(judge, VLLMEngineConfig) and isinstance(scored, VLLMEngineConfig)):
         return

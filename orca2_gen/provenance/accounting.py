@@ -16,7 +16,7 @@ from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import from_table
 from orca2_gen.run_directory.row_names import row_name
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.run_directory.units import EVALUATIONS, Receipt
 
 RECORDS: dict[str, type] = {
     "problems": Problem,
@@ -27,6 +27,7 @@ RECORDS: dict[str, type] = {
     "examples": Example,
     "evaluation_problems": Problem,
     "evaluation": StudentScore,
+    "evaluation_judgements": StudentScore,
 }
 
 
@@ -127,7 +128,7 @@ def _key(record: Any, receipt: Receipt) -> Any:
         # Evaluations of several models hold the same problems.
         model = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[0]
         cell = (record.problem_id, record.strategy)
-        return (*cell, model, receipt.stage_key) if stage == "evaluation" else cell
+        return (*cell, model, receipt.stage_key) if stage in EVALUATIONS else cell
     if isinstance(record, Rationale | Example) or stage == "examples":
         return record.problem_id, record.attempt
     return record.problem_id

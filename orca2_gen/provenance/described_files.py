@@ -19,11 +19,13 @@ from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.ledger_lines import line_fault
 from orca2_gen.run_directory.regular_files import open_regular
 from orca2_gen.run_directory.units import (
+    EVALUATIONS,
     REFUSED,
     STAGES,
     FileOrigin,
     Receipt,
     has_checksum,
+    held_out_unit,
     origin_of,
     stem_and_number,
 )
@@ -149,7 +151,7 @@ def name_fault(receipt: Receipt) -> str:
         "judgements": number >= 0 and stem == of_group,
         "selections": receipt.unit == of_group and receipt.accepted.rows == 1,
         "evaluation_problems": number >= 0 and stem == receipt.group,
-        "evaluation": number >= 0 and f"-{receipt.stage_key[:8]}-" in stem,
+        **dict.fromkeys(EVALUATIONS, number >= 0 and bool(held_out_unit(receipt))),
     }.get(receipt.stage, number >= 0)
     if not is_ours:
         return f"no run gives a unit of {receipt.stage} this name"

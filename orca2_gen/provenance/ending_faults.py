@@ -21,7 +21,7 @@ from orca2_gen.records import Message, Problem, Rationale, StudentScore
 from orca2_gen.run_directory.arrow_files import DamagedFile, read_records
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.row_names import row_name
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.run_directory.units import Receipt, held_out_unit
 from orca2_gen.scoring import regraded
 
 _MOST_BETWEEN = 64
@@ -136,7 +136,7 @@ def _place(receipt: Receipt) -> tuple[str, str]:
     """Stage of the problems behind a unit of scores, and their group or unit."""
     if receipt.stage == "scores":
         return "problems", receipt.group
-    return "evaluation_problems", receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[2]
+    return "evaluation_problems", held_out_unit(receipt)
 
 
 def _problems_of(ledger: Ledger, stage: str, name: str) -> Mapping[str, Problem]:

@@ -12,8 +12,14 @@ from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.grading.grade import GRADER_VERSION
-from orca2_gen.provenance.inputs import Inputs
-from orca2_gen.provenance.stage_keys import endings_determinants, engine_determinants, hashed
+from orca2_gen.preflight.judge import check_judge
+from orca2_gen.provenance.inputs import Inputs, with_engine
+from orca2_gen.provenance.stage_keys import (
+    endings_determinants,
+    engine_determinants,
+    hashed,
+    judging_determinants,
+)
 from orca2_gen.run_directory.ledger import stage_key
 from orca2_gen.strategies import EMPTY, Strategies
 
@@ -48,6 +54,19 @@ def evaluation_key(
     return stage_key(problems_key, determinants)
 
 
+def with_evaluating(config: Config, inputs: Inputs, engine: EngineConfig) -> Inputs:
+    """The Inputs with the digests of an engine that is evaluated, and of its judge if there is one.
+
+    Raises:
+        ValueError: both are the same model.
+    """
+    inputs, judge = with_engine(inputs, engine), config.judge_of_held_out
+    if judge is not None:
+        inputs = with_engine(inputs, judge)
+        check_judge(judge, "evaluated model", engine, inputs.models)
+    return inputs
+
+
 def model_key(config: Config, engine: EngineConfig, problems_key: str, inputs: Inputs) -> str:
     """The key of all that evaluations of a model share, under whichever messages."""
     return stage_key(problems_key, _answering(config, engine, inputs, None))
@@ -56,8 +75,11 @@ def model_key(config: Config, engine: EngineConfig, problems_key: str, inputs: I
 def _answering(
     config: Config, engine: EngineConfig, inputs: Inputs, grader: int | None
 ) -> dict[str, Any]:
+    judge = config.judge_of_held_out
     return {
         "engine": engine_determinants(engine, config.run_seed, inputs),
+        # One key for answers and their verdicts: two judges make two evaluations of a model.
+        **({"judge": judging_determinants(config, judge, inputs)} if judge is not None else {}),
         "answer_sentence": inputs.strategies.answer_sentence,
         "max_tokens": config.evaluation.max_tokens,
         **endings_determinants(config),

@@ -11,7 +11,7 @@ from orca2_gen.provenance.stage_keys import PREVIOUS
 from orca2_gen.run_directory.arrow_files import DamagedFile, check_file, inside
 from orca2_gen.run_directory.durable_files import sync_directory, write_bytes
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
-from orca2_gen.run_directory.units import STAGES, Receipt
+from orca2_gen.run_directory.units import EVALUATIONS, STAGES, Receipt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +96,8 @@ def _falls_with(receipt: Receipt, damaged: Receipt) -> bool:
     is_same = receipt.unit == damaged.unit
     if damaged.stage == "rationales":
         return is_same and receipt.stage in ("rationales", "examples")
+    if damaged.stage == "evaluation":
+        return is_same and receipt.stage in EVALUATIONS
     # Units that no engine makes come out as before.
     return is_same and receipt.stage == damaged.stage
 

@@ -81,7 +81,7 @@ def read_inputs(config: Config) -> Inputs:
     # No row depends on the weights of a model that is asked nothing.
     for asked in (scored_engine(config)[1], config.teacher, config.needed_judge):
         inputs = with_engine(inputs, asked) if asked is not None else inputs
-    check_judge(config, inputs.models)
+    check_judge(config.needed_judge, *scored_engine(config), inputs.models)
     return inputs
 
 
@@ -103,8 +103,9 @@ def asked_texts(config: Config) -> tuple[Inputs, tuple[EngineLines, ...]]:
     strategies = load_strategies(config.strategies)
     check_names(config, strategies)
     body = taxonomy_bytes(config.taxonomy) if config.taxonomy else None
-    check_judge(config)
-    engines = (config.student, config.teacher, config.judge_of_open)
+    check_judge(config.needed_judge, *scored_engine(config))
+    check_judge(config.judge_of_held_out, "student", config.student)
+    engines = (config.student, config.teacher, config.judge_of_open or config.judge_of_held_out)
     inputs = Inputs(
         strategies=strategies,
         taxonomy=parse_taxonomy(body, str(config.taxonomy)) if body is not None else {},
@@ -157,8 +158,8 @@ def with_engine(inputs: Inputs, engine: EngineConfig) -> Inputs:
     return _with_rendered(inputs, engine)
 
 
-def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inputs:
-    """The Inputs with an engine that answers the held-out problems, if it could answer one.
+def check_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> None:
+    """Checks that an engine could answer a held-out problem, and that a judge could read it.
 
     Raises:
         ValueError: it could not; one line that names its directory.
@@ -166,10 +167,13 @@ def with_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Inpu
     directory = engine_directory(engine)
     files = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
     chat = functools.partial(_chat_of, dataclasses.replace(inputs, tokenizers=files))
-    [room] = evaluation_rooms(config)
-    room = dataclasses.replace(room, tokenizer=directory)
+    student, *judges = evaluation_rooms(config, inputs.strategies)
+    room = dataclasses.replace(student, tokenizer=directory)
     engine_lines(engine, room, inputs.strategies, chat, "evaluation.max_tokens")
-    return with_engine(inputs, engine)
+    for room in judges:
+        judge, budget = config.judge_of_held_out, "judging.max_tokens and evaluation.max_tokens"
+        assert judge is not None
+        engine_lines(judge, room, inputs.strategies, chat, budget)
 
 
 def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering = PLAIN) -> Chat:

@@ -14,7 +14,7 @@ from orca2_gen.provenance.teaching_faults import examples_faults, rationales_fau
 from orca2_gen.provenance.unit_rows import lost_in, rows_in, rows_of
 from orca2_gen.records import Problem, Selection, StudentScore
 from orca2_gen.run_directory.ledger import Ledger
-from orca2_gen.run_directory.units import Receipt
+from orca2_gen.run_directory.units import JUDGEMENTS, Receipt, held_out_unit
 from orca2_gen.selection.blocks import OPEN, SURVIVORS, Block, Group, Rule, block_unit, group_name
 from orca2_gen.selection.decision import next_step, survivor_bits
 from orca2_gen.strategies import Strategies
@@ -62,7 +62,12 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
                         "said"
                     )
     for receipt in ledger.committed("judgements"):
-        yield from judgement_faults(ledger, receipt, open_groups, open_ids)
+        if receipt.group not in open_groups:
+            at = f"judgements: {receipt.unit}"
+            yield f"{at} was judged, but no problem of {receipt.group} is open"
+        yield from judgement_faults(ledger, receipt, open_ids)
+    for receipt in ledger.committed("evaluation_judgements"):
+        yield from judgement_faults(ledger, receipt, _open_ids_behind(ledger, receipt))
     for receipt in ledger.committed("rationales"):
         if receipt.group not in unreadable:
             strategy = chosen.get(receipt.group)
@@ -88,29 +93,46 @@ def _is_what_its_calls_said(score: StudentScore, strategies: Strategies) -> bool
     return score.finish_reason in endings and said == score.completion
 
 
-def judgement_faults(
-    ledger: Ledger, receipt: Receipt, open_groups: Set[str], open_ids: Set[str]
-) -> Iterator[str]:
+def unjudged_evaluations(ledger: Ledger) -> set[str]:
+    """The units of evaluations with answers to open problems that no judge has read."""
+    found = set()
+    for receipt in ledger.committed("evaluation"):
+        problems = ledger.units.get(("evaluation_problems", held_out_unit(receipt)))
+        # A recovered run may have lost its held-out problems, which are read again.
+        is_open = problems is not None and problems.counts.get(OPEN)
+        is_judged = ("evaluation_judgements", receipt.unit) in ledger.units
+        if is_open and receipt.accepted.rows and not is_judged:
+            found.add(receipt.unit)
+    return found
+
+
+def _open_ids_behind(ledger: Ledger, receipt: Receipt) -> Set[str]:
+    """The ids of the open held-out problems that a unit of an evaluation answers."""
+    problems = ledger.units.get(("evaluation_problems", held_out_unit(receipt)))
+    found = rows_in(ledger, problems, Problem) if problems is not None else []
+    return {problem.problem_id for problem in found if problem.answer_type == "open"}
+
+
+def judgement_faults(ledger: Ledger, receipt: Receipt, open_ids: Set[str]) -> Iterator[str]:
     """A line for each cell of a unit of judgements that is not its score with the judge's reply."""
-    if receipt.group not in open_groups:
-        yield f"judgements: {receipt.unit} was judged, but no problem of {receipt.group} is open"
+    stage, of_scores = receipt.stage, JUDGEMENTS[receipt.stage]
     lost = lost_in(ledger, receipt)
-    scores = _by_cell(rows_of(ledger, "scores", receipt.unit, StudentScore))
+    scores = _by_cell(rows_of(ledger, of_scores, receipt.unit, StudentScore))
     wanted = {cell: score for cell, score in scores.items() if score.problem_id not in lost}
     rows = _by_cell(rows_in(ledger, receipt, StudentScore))
     for cell in sorted(rows.keys() - wanted.keys()):
-        yield f"judgements: {' under '.join(cell)} came from nowhere"
+        yield f"{stage}: {' under '.join(cell)} came from nowhere"
     if len(rows) == receipt.accepted.rows:  # else they are damaged
         for cell in sorted(wanted.keys() - rows.keys()):
-            yield f"judgements: {' under '.join(cell)} was scored but is missing"
+            yield f"{stage}: {' under '.join(cell)} was scored but is missing"
     for cell in sorted(rows.keys() & wanted.keys()):
         row, score = rows[cell], wanted[cell]
         is_asked = score.problem_id in open_ids and score.outcome == "ungraded"
         if row != (judged(score, row.judgement) if is_asked else score):
-            yield f"judgements: {' under '.join(cell)} does not follow from its score and reply"
+            yield f"{stage}: {' under '.join(cell)} does not follow from its score and reply"
         names = {(reply.problem_id, reply.role, reply.strategy) for reply in row.judgement}
         if names - {(score.problem_id, "judge", score.strategy)} or len(row.judgement) > 1:
-            yield f"judgements: {' under '.join(cell)} holds a reply about something else"
+            yield f"{stage}: {' under '.join(cell)} holds a reply about something else"
 
 
 def judged_cells(ledger: Ledger, rule: Rule) -> tuple[int, int, int]:
@@ -197,4 +219,4 @@ def follows_from_scores(ledger: Ledger, receipt: Receipt) -> bool:
     Which problems are open is not looked up.
     """
     open_ids = {row.problem_id for row in rows_in(ledger, receipt, StudentScore) if row.judgement}
-    return not any(judgement_faults(ledger, receipt, {receipt.group}, open_ids))
+    return not any(judgement_faults(ledger, receipt, open_ids))

@@ -25,8 +25,10 @@ from orca2_gen.records import Rejection
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
 from orca2_gen.run_directory.ledger_lines import DamagedLedger, ledger_lines, line_fault
 from orca2_gen.run_directory.units import (
+    EVALUATIONS,
     FileOrigin,
     Receipt,
+    held_out_unit,
     stem_and_number,
 )
 from orca2_gen.run_directory.unlisted import unit_files
@@ -77,12 +79,12 @@ def find_proofs(run_dir: Path, keys: Mapping[str, str], *, held_out: Collection[
             proofs.lost[name[1]] = receipts[0].group
     digests = {name: digests_of(r[0]) if len(r) == 1 else () for name, r in lines.items()}
     for name, receipt in _described_units(run_dir, proofs, digests):
-        if receipt.stage not in keys and receipt.stage != "evaluation":
+        if receipt.stage not in keys and receipt.stage not in EVALUATIONS:
             fault = "config.json does not say what it was made of; restore config.json from a copy"
         elif keys.get(receipt.stage, receipt.stage_key) != receipt.stage_key:
             fault = _ELSEWHERE
             foreign.add(name)
-        elif receipt.stage == "evaluation" and not _answers(receipt, proofs, held_out):
+        elif receipt.stage in EVALUATIONS and not _answers(receipt, proofs, held_out):
             fault = "answers no unit of evaluation_problems"
         else:
             proofs.units[name] = receipt
@@ -166,7 +168,7 @@ def _described_units(
 
 def _answers(receipt: Receipt, proofs: Proofs, held_out: Collection[str]) -> bool:
     """Whether an evaluation is of held-out problems that are proved, or that can be read again."""
-    unit = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[2]
+    unit = held_out_unit(receipt)
     task, number = stem_and_number(unit)
     is_readable = task in held_out and number >= 0
     return is_readable or ("evaluation_problems", unit) in proofs.units

@@ -57,7 +57,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
         | {"select_by": selection.select_by}
         | _copies(config, inputs),
         "scores": _scoring(config, inputs),
-        "judgements": _judging(config, inputs),
+        "judgements": judging_determinants(config, config.needed_judge, inputs),
         "selections": {
             "policy": selection.policy,
             "indifference": selection.indifference,
@@ -82,7 +82,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
             **({"keeps_thought": True} if config.rationales.thoughts == "keep" else {}),
         },
         "evaluation_problems": _reading(
-            config, config.evaluation.tasks, inputs, evaluation_rooms(config)
+            config, config.evaluation.tasks, inputs, evaluation_rooms(config, strategies)
         ),
     }
 
@@ -220,16 +220,18 @@ def _copies(config: Config, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _judging(config: Config, inputs: Inputs) -> dict[str, Any]:
+def judging_determinants(
+    config: Config, judge: EngineConfig | None, inputs: Inputs
+) -> dict[str, Any]:
     """The determinants of judgements; without a judge there are none."""
-    if config.needed_judge is None:
+    if judge is None:
         return {"engine": None}
     return {
-        "engine": engine_determinants(config.needed_judge, config.run_seed, inputs),
+        "engine": engine_determinants(judge, config.run_seed, inputs),
         "texts": hashed({"system": SYSTEM_MESSAGE}),
         "judging": JUDGING_VERSION,
         "max_tokens": config.judging.max_tokens,
-        "max_model_len": config.needed_judge.max_model_len,
+        "max_model_len": judge.max_model_len,
         "encoding": ENCODING_VERSION,
     }
 

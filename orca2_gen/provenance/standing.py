@@ -67,6 +67,10 @@ def standing_units(proved: Ledger, rule: Rule, *, lost: Mapping[str, str], by_ta
         if receipt.stage in _MADE:
             groups[receipt.group].made[receipt.stage][receipt.unit] = receipt
             continue
+        if receipt.stage == "evaluation_judgements" and not (
+            ("evaluation", receipt.unit) in proved.units and follows_from_scores(proved, receipt)
+        ):
+            continue
         kept[unit] = receipt
         if receipt.stage == "problems":
             groups[receipt.group].problems.append(receipt)

@@ -14,11 +14,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from orca2_gen.provenance.unit_rows import lost_in
 from orca2_gen.records import Problem, Rejection, Selection, engine_completions
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry, read_table
 from orca2_gen.run_directory.ledger import Ledger
 from orca2_gen.run_directory.record_tables import column_with_nulls
-from orca2_gen.run_directory.units import REFUSED, Receipt, origin_of
+from orca2_gen.run_directory.units import (
+    EVALUATIONS,
+    JUDGEMENTS,
+    REFUSED,
+    Receipt,
+    held_out_unit,
+    origin_of,
+)
 from orca2_gen.selection.blocks import Group
 from orca2_gen.strategies import CAUTIOUS, EMPTY
 from orca2_gen.tasks.counts import stated_reasons
@@ -87,7 +95,7 @@ def unit_faults(
     at = f"{receipt.stage}/{receipt.unit}"
     if receipt.stage.endswith("problems"):
         faults = _problem_faults(receipt, rows, lost, places)
-    elif receipt.stage == "evaluation":
+    elif receipt.stage in EVALUATIONS:
         faults = _evaluation_faults(ledger, receipt, rows, lost, places)
     else:
         faults = _made_faults(ledger, receipt, rows, places)
@@ -151,10 +159,10 @@ def _evaluation_faults(
     lost: Sequence[Rejection],
     places: Places,
 ) -> Iterator[str]:
-    start = receipt.stage_key[:8]
-    label, mark, unit = receipt.unit.rpartition(f"-{start}-")
+    start, unit = receipt.stage_key[:8], held_out_unit(receipt)
+    label = receipt.unit.removesuffix(f"-{start}-{unit}")
     problems = ledger.units.get(("evaluation_problems", unit))
-    if not mark or problems is None:
+    if problems is None:
         yield "its name holds neither the start of its key nor a unit of evaluation_problems"
         return
     if places.evaluated.setdefault((label, start), receipt.stage_key) != receipt.stage_key:
@@ -165,6 +173,9 @@ def _evaluation_faults(
     if ids is None:
         return  # its problems are damaged, which is reported
     rejected = {row.problem_id for row in lost}
+    if receipt.stage in JUDGEMENTS:  # what the model lost, no judge reads
+        answers = ledger.units.get((JUDGEMENTS[receipt.stage], receipt.unit))
+        rejected |= lost_in(ledger, answers) if answers is not None else set()
     wanted = [id_ for id_ in ids if id_ not in rejected]
     messages = list(dict.fromkeys(row.strategy for row in rows))
     answered = [(row.strategy, row.problem_id) for row in rows]
@@ -175,11 +186,11 @@ def _evaluation_faults(
 
 def _tokens(receipt: Receipt, rows: Sequence[Any]) -> dict[str, int]:
     """The sums of tokens that an engine's receipt counts."""
-    if receipt.stage not in ("scores", "judgements", "rationales", "evaluation"):
+    if receipt.stage not in ("scores", "judgements", "rationales", *EVALUATIONS):
         return {}
     if "regraded" in receipt.counts:
         return {}  # another run's engine made these rows
-    if receipt.stage == "judgements":
+    if receipt.stage in JUDGEMENTS:
         made = [reply for row in rows for reply in row.judgement]
     else:
         made = [each for row in rows for each in engine_completions(row)]

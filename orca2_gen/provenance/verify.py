@@ -23,7 +23,7 @@ from orca2_gen.provenance.dataset_alone import Beside, is_dataset, verify_datase
 from orca2_gen.provenance.dataset_faults import check_dataset
 from orca2_gen.provenance.ending_faults import ending_faults
 from orca2_gen.provenance.export_faults import is_export, verify_export
-from orca2_gen.provenance.lineage import judged_cells, lineage_faults
+from orca2_gen.provenance.lineage import judged_cells, lineage_faults, unjudged_evaluations
 from orca2_gen.provenance.recorded import Recorded, differences, read_recorded
 from orca2_gen.provenance.stage_keys import PREVIOUS, prompt_digests, stage_keys
 from orca2_gen.provenance.unit_faults import Places
@@ -127,6 +127,11 @@ def _check_judgements(
         found.table.append(("judgements", wanted, judged, lost, 0))
     if wanted > judged + lost:
         found.notes.append("judgements: some answers are still open; run the same command again")
+    if unjudged := unjudged_evaluations(ledger):
+        found.notes.append(
+            f"evaluation: {len(unjudged)} units hold open answers that no judge has read; run "
+            "`orca2 evaluate` again"
+        )
 
 
 def _check_origins(

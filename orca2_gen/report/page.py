@@ -27,12 +27,14 @@ from orca2_gen.provenance.cost import (
 from orca2_gen.provenance.recorded import read_recorded
 from orca2_gen.provenance.run_facts import run_facts
 from orca2_gen.records import Rejection, Selection
+from orca2_gen.report.ablations import Ablations, read_ablations
 from orca2_gen.report.samples import SampleRow, sample_rows
 from orca2_gen.run_directory.arrow_files import read_table
 from orca2_gen.run_directory.engine_figures import read_figures
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.run_directory.units import STAGES
 from orca2_gen.strategies import CAUTIOUS
+from orca2_gen.tasks.matches import CONTAMINATED, DUPLICATE, NEAR
 
 REASON_SAMPLES = 3
 """Rejections that are shown of each reason."""
@@ -71,6 +73,9 @@ class Page:
     rejections: tuple[RejectedRows, ...]
     accuracies: tuple[Accuracy, ...]
     differences: tuple[Difference, ...]
+    ablations: Ablations | None
+    ablations_fault: str
+    """Why the ablations beside the run cannot be shown; empty if there are none, or they are."""
     stages: tuple[StageCost, ...]
     by_strategy: tuple[StrategyCost, ...]
     cost: str
@@ -91,6 +96,7 @@ def page_of(run_dir: Path) -> Page:
     selections = committed_rows(ledger, "selections", Selection)
     figures = read_figures(run_dir)
     accuracies, differences = evaluations(ledger)
+    ablations = read_ablations(run_dir)
     names = dict.fromkeys(each.strategy for s in selections for each in s.summaries)
     return Page(
         name=run_dir.resolve().name,
@@ -101,6 +107,8 @@ def page_of(run_dir: Path) -> Page:
         rejections=tuple(_rejections(ledger)),
         accuracies=tuple(accuracies),
         differences=tuple(differences),
+        ablations=ablations if isinstance(ablations, Ablations) else None,
+        ablations_fault=ablations if isinstance(ablations, str) else "",
         stages=tuple(stage_costs(figures)),
         by_strategy=tuple(strategy_costs(figures)),
         cost=cost_line(ledger, figures),
@@ -170,6 +178,7 @@ def rendered(page: Page, other: Page | None = None) -> str:
         "quoted": shlex.quote,
         "heat": _heat,
     }
+    environment.globals |= {"DUPLICATE": DUPLICATE, "CONTAMINATED": CONTAMINATED, "NEAR": NEAR}
     if other is not None and other.name == page.name:  # a reader aloud knows them by their names
         other = dataclasses.replace(other, name=f"{other.name} (second)")
     pages = [page] if other is None else [page, other]

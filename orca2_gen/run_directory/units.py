@@ -36,8 +36,14 @@ STAGES = (
     "examples",
     "evaluation_problems",
     "evaluation",
+    "evaluation_judgements",
 )
 """The stages that commit units, in order; each one's files lie in a directory of its name."""
+
+EVALUATIONS = ("evaluation", "evaluation_judgements")
+"""The stages whose units each hold one model's answers to a unit of held-out problems."""
+JUDGEMENTS = {"judgements": "scores", "evaluation_judgements": "evaluation"}
+"""Stage of a judge's verdicts -> the stage of the answers, whose units have the same names."""
 
 REFUSED = ".refused.arrow"
 """End of the name of a file of refused answers."""
@@ -228,6 +234,12 @@ def _write_rows(
     said = json.dumps(dataclasses.asdict(origin), sort_keys=True)
     metadata = {METADATA_KEY: said, CHECKSUM_KEY: _checksum(said.encode())}
     return write_table(run_dir, path, table.replace_schema_metadata(metadata))
+
+
+def held_out_unit(receipt: Receipt) -> str:
+    """The unit of held-out problems that an evaluation's unit answers; empty if it names none."""
+    _, mark, unit = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")
+    return unit if mark else ""
 
 
 def stem_and_number(unit: str) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from orca2_gen.run_directory.arrow_files import FileEntry
 from orca2_gen.run_directory.units import Receipt, read_refused, read_unit, write_unit
 from orca2_gen.selection.blocks import SURVIVORS
 from orca2_gen.selection.decision import survivor_bits
-from ray_jobs.dispatch.leases import EngineUnit, Part, ScoreUnit, TeachUnit
+from ray_jobs.dispatch.leases import EngineUnit, JudgeUnit, Part, ScoreUnit, TeachUnit
 
 REGRADED = "regraded"
 """Count in the receipt of a unit that no engine made: its rows are another run's completions,
@@ -97,7 +97,7 @@ def write_made(
         )
         rejections.sort(key=lambda row: place[row.problem_id])
         kept.sort(key=lambda row: place[row.problem_id])  # attempts stay in their order
-    counts = reply_counts(rows) if unit.name.stage == "judgements" else token_counts(rows)
+    counts = reply_counts(rows) if isinstance(unit, JudgeUnit) else token_counts(rows)
     is_part = unit.part is not None and not part.is_merge
     if isinstance(unit, ScoreUnit) and unit.race and not is_part:
         blocks = [*(read_scores(entry) for entry in unit.race.earlier), rows]

@@ -142,8 +142,8 @@ def plan_lines(config: Config, nodes: Sequence[Node], roles: Collection[Role] = 
     placements = placements_on(config, nodes, roles)
     lines = [f"{role}: {placement}" for role, placement in placements.items()]
     lines += _idle_lines(config.dispatch.require_gpus, nodes, placements.values())
-    if "judge" in roles and config.judge is not None and config.needed_judge is None:
-        lines.append("judge: not started, since no task is open or the policy needs no scores")
+    if "judge" not in roles and config.judge is not None and config.needed_judge is None:
+        lines.append("judge: not started, since no answer is judged here")
     return lines
 
 
@@ -155,7 +155,7 @@ def placements_on(
     Raises:
         ValueError: one of the models does not fit.
     """
-    engines = {"student": config.student, "teacher": config.teacher, "judge": config.needed_judge}
+    engines = {"student": config.student, "teacher": config.teacher, "judge": config.asked_judge}
     wanted = {role: engine for role, engine in engines.items() if engine and role in roles}
     return {role: placement_on(engine, nodes) for role, engine in wanted.items()}
 

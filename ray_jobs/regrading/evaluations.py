@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
-from orca2_gen.evaluations.about import label_of, read_about, write_about
+from orca2_gen.evaluations.about import label_of, read_about, unit_prefix, write_about
+from orca2_gen.evaluations.answers import JUDGED
 from orca2_gen.grading.grade import GRADER_VERSION
-from orca2_gen.provenance.evaluation_keys import evaluation_key
-from orca2_gen.provenance.inputs import with_engine
+from orca2_gen.provenance.evaluation_keys import evaluation_key, with_evaluating
 from orca2_gen.provenance.matching import Matching
 from orca2_gen.provenance.regrade import Source
 from orca2_gen.run_directory.units import Receipt, UnitName
 from orca2_gen.strategies import CAUTIOUS, EMPTY
 from ray_jobs.dispatch.leases import UnitLease
-from ray_jobs.evaluation import about_evaluation, asked_under, engine_of, evaluation_unit
-from ray_jobs.regrading.leases import EvaluatedUnit, OlderProblems
+from ray_jobs.evaluation import (
+    about_evaluation,
+    all_rows,
+    asked_under,
+    engine_of,
+    evaluation_name,
+)
+from ray_jobs.regrading.leases import EvaluatedUnit, JudgedBlock, OlderProblems
 from ray_jobs.run import Run
 
 
@@ -26,6 +33,8 @@ class Evaluated:
     """A unit of this run's evaluations, and the other run's units that may hold its answers."""
 
     stored: tuple[Receipt, ...]
+    judgements: tuple[Receipt, ...]
+    """The other run's units of a judge's verdicts on these answers."""
     grader: int
     """Version of the grader whose verdicts they hold."""
     label: str
@@ -81,7 +90,7 @@ def _of_engine(
 ) -> Iterator[Evaluated]:
     """The units of one model under these messages, those of the newest grader first."""
     config = asked_under(run.config, messages)
-    inputs = with_engine(run.inputs, engine)
+    inputs = with_evaluating(run.config, run.inputs, engine)
     problems_key = run.keys["evaluation_problems"]
     key = evaluation_key(config, engine, problems_key, inputs)
     older_key = source.readings["evaluation_problems"].key
@@ -91,7 +100,7 @@ def _of_engine(
         by_label: dict[str, dict[str, Receipt]] = {}
         for receipt in source.ledger.committed("evaluation"):
             if receipt.stage_key == old:
-                label, _, unit = receipt.unit.partition(evaluation_unit("", old, ""))
+                label, _, unit = receipt.unit.partition(unit_prefix("", old))
                 by_label.setdefault(label, {})[unit] = receipt
         for label, units in by_label.items():
             about = about_evaluation(config, label, engine, problems_key, inputs)
@@ -101,19 +110,17 @@ def _of_engine(
                 stored = tuple(units[unit] for unit in held if unit in units)
                 if not stored:
                     continue
-                name = UnitName(
-                    stage="evaluation",
-                    stage_key=key,
-                    unit=evaluation_unit(label, key, problems.unit),
-                    group=problems.group,
-                    driver=run.driver,
-                )
                 yield Evaluated(
                     stored=stored,
+                    judgements=tuple(
+                        source.ledger.units[JUDGED, receipt.unit]
+                        for receipt in stored
+                        if (JUDGED, receipt.unit) in source.ledger.units
+                    ),
                     grader=grader,
                     label=label,
                     messages=messages,
-                    name=name,
+                    name=evaluation_name(run, label, key, problems),
                     problems=problems,
                     older_problems=None if matching is None else _older_problems(source, held),
                 )
@@ -148,3 +155,25 @@ def evaluation_leases(
         for each in evaluations
         if (each.name.stage, each.name.unit) not in run.ledger.units
     ]
+
+
+def rejudged_leases(
+    run: Run, source: Source, evaluations: Sequence[Evaluated]
+) -> list[UnitLease[JudgedBlock]]:
+    """The leases of the units that are answered here, not judged, and judged in the other run."""
+    leases = []
+    for each in evaluations:
+        name = dataclasses.replace(each.name, stage=JUDGED)
+        answers = run.ledger.units.get((each.name.stage, each.name.unit))
+        if answers is None or not each.judgements or (JUDGED, name.unit) in run.ledger.units:
+            continue
+        block = JudgedBlock(
+            source=source.run_dir,
+            rows=all_rows(each.problems),
+            older_problems=each.older_problems,
+            scores=answers.accepted,
+            stored=each.judgements,
+        )
+        what = f"reading the judge's replies on {name.unit} of {source.run_dir} again"
+        leases.append(UnitLease(name=name, made_from=block, what=what))
+    return leases

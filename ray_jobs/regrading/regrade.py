@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca2_gen.evaluations.about import unit_prefix
+from orca2_gen.evaluations.answers import JUDGED
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.fork import fits, take_over
 from orca2_gen.provenance.matching import Matching, match_problems, matching_lines
@@ -23,13 +25,14 @@ from orca2_gen.run_directory.units import Receipt
 from orca2_gen.selection.blocks import Group, open_blocks
 from ray_jobs.dispatch.leases import UnitLease
 from ray_jobs.dispatch.unit_receipts import REGRADED
-from ray_jobs.evaluation import evaluation_unit, read_held_out
+from ray_jobs.evaluation import read_held_out
 from ray_jobs.pipeline import read_tasks, select_strategies
 from ray_jobs.regrading import stages
 from ray_jobs.regrading.evaluations import (
     Evaluated,
     evaluation_leases,
     message_sets,
+    rejudged_leases,
     stored_evaluations,
 )
 from ray_jobs.regrading.leases import JudgedBlock, Older, RegradeGroupLease
@@ -95,6 +98,7 @@ def regrade(run: Run, source: Source, models: Sequence[Path] = ()) -> Regrading:
     evaluations = stored_evaluations(run, source, models, matched.get("evaluation_problems"))
     evaluated = evaluation_leases(run, source, evaluations)
     run_files(run, "evaluation", stages.regrade_evaluation, evaluated)
+    run_files(run, JUDGED, stages.rejudge_block, rejudged_leases(run, source, evaluations))
     if has_scores:
         select_strategies(run)
         _reteach(run, source, problems, older)
@@ -182,9 +186,12 @@ def _pairs(
             yield stage, stored, [receipt for receipt in made if receipt.group == group]
     for each in evaluations:
         evaluated = run.ledger.units.get((each.name.stage, each.name.unit))
+        judged = run.ledger.units.get((JUDGED, each.name.unit))
         if evaluated is not None and REGRADED in evaluated.counts:
-            label = evaluation_unit(each.label, each.stored[0].stage_key, "").rstrip("-")
-            yield f"evaluation {label}", list(each.stored), [evaluated]
+            label = unit_prefix(each.label, each.stored[0].stage_key).rstrip("-")
+            is_judged = judged is not None and REGRADED in judged.counts
+            held = each.judgements if is_judged else each.stored
+            yield f"evaluation {label}", list(held), [judged or evaluated]
 
 
 def _scores(run_dir: Path, receipts: Sequence[Receipt]) -> list[StudentScore]:

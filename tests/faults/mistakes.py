@@ -216,7 +216,7 @@ CLOSED = [
     sets("tasks.0.format=json", "tasks.0.format", "did you mean jsonl?"),
     sets("tasks.0.answer_type=number", "tasks.0.answer_type", "numeric"),
     sets("tasks.0.answer_type=open", "'sums' is open", "[judge]"),
-    sets(f"{EVALUATED}.answer_type=open", "'held_out' is open"),
+    sets(f"{EVALUATED}.answer_type=open", "'held_out' is open", "[judge]"),
     # Names
     sets("tasks.0.name='a b'", "tasks.0.name", "'a b'", "letters, digits, ., _ or -", "at most 64"),
     sets("tasks.0.name='../x'", "tasks.0.name", "letters, digits"),

@@ -86,7 +86,7 @@ LONG = {"id": "long", "question": " ".join(["What is 1 + 1?"] * 60), "answer": "
 
 def shortest_room(config: Config, tokenizer: Path) -> int:
     """The least max_model_len in which LONG fits with these tokens."""
-    [room] = evaluation.evaluation_rooms(config)
+    room = evaluation.evaluated_room(config)
     problem = Problem(
         problem_id="long",
         task="sums",
@@ -134,7 +134,7 @@ def test_rows_too_long_for_another_models_tokens_are_lost_to_it_alone_and_told(
             for receipt in receipts
             for row in read_records(run.run_dir, receipt.accepted, StudentScore)
         ]
-    [room] = evaluation.evaluation_rooms(config)
+    room = evaluation.evaluated_room(config)
     chat = load_chat(str(other_dir))
     kept, lost = plan_lengths(problems, room, chat, load_strategies(None), "evaluation")
     assert [row.problem_id for row in lost] == [row.problem_id for row in rejections] != []

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from orca2_gen.dataset.facts import CopiesFacts
 from orca2_gen.evaluations.accuracies import Accuracy, Difference
+from orca2_gen.report.ablations import Ablations, Arm
 from orca2_gen.report.page import Page, page_of, rendered
 from tests.conftest import FinishedRun
 
@@ -37,8 +39,27 @@ def page(undisturbed: FinishedRun) -> Page:
     fields = dataclasses.fields(Difference)
     difference = Difference(**{each.name: FILLED[each.type] for each in fields})
     many = (dataclasses.replace(page.selections[0], group=f"task_{n}") for n in range(120))
+    arm = Arm(
+        accuracy=0.5,
+        interval=(0.4, 0.6),
+        seeds=(0.5, 0.5),
+        tokens=20.0,
+        rows=20,
+        rows_per_task={"task_0": 20},
+        per_task={"task_0": 0.5},
+    )
+    arms = {"ours": arm, "no_erasure": arm}
+    assert page.facts is not None
+    facts = dataclasses.replace(
+        page.facts, copies=CopiesFacts(duplicates=True, contamination=True, near="remove")
+    )
     return dataclasses.replace(
-        page, selections=tuple(many), accuracies=(accuracy,), differences=(difference,)
+        page,
+        selections=tuple(many),
+        accuracies=(accuracy,),
+        differences=(difference,),
+        ablations=Ablations(arms=arms, arms_cut=arms, rows_per_task_cut={"task_0": 20}),
+        facts=facts,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orca2_gen.dataset.facts import CopiesFacts, HeldOutFacts
 from orca2_gen.records import Selection
 from orca2_gen.report.page import Page, RacePoint, RejectedRows, page_of, rendered
 from orca2_gen.report.samples import Passage, SampleRow, Turn
@@ -159,3 +160,22 @@ def test_a_race_without_a_fall_is_told_and_not_drawn(page: Page) -> None:
     text = rendered(dataclasses.replace(page, race=(RacePoint(block=0, survivors=6.0),)))
     assert "No strategy fell" in Parsed(text).text and "<svg" not in text
     assert "<svg" in rendered(page) or len(page.race) < 2
+
+
+def test_copies_are_told_by_task(page: Page) -> None:
+    assert page.facts is not None and page.facts.sources
+    sources = tuple(
+        dataclasses.replace(
+            each, reasons={"duplicate": 31, "contaminated": 17}, near_duplicates=1234
+        )
+        for each in page.facts.sources
+    )
+    copies = CopiesFacts(duplicates=True, contamination=True, near="")
+    held_out = (HeldOutFacts(name="exam", file="exam.jsonl", sha256="ab" * 32),)
+    facts = dataclasses.replace(page.facts, sources=sources, copies=copies, held_out=held_out)
+    text = Parsed(rendered(dataclasses.replace(page, facts=facts))).text
+    assert "with other rows and with held-out problems" in text
+    assert "31" in text and "17" in text and "1,234" in text and "exam.jsonl" in text
+    facts = dataclasses.replace(page.facts, copies=None)
+    text = Parsed(rendered(dataclasses.replace(page, facts=facts))).text
+    assert "the run did not ask for it" in text

@@ -215,10 +215,10 @@ def test_nodes_that_have_lost_all_gpus_offer_no_cores_instead() -> None:
 @pytest.mark.parametrize(
     ("policy", "roles"),
     [
-        ("student_best", {"student", "judge", "teacher"}),
-        ("teacher_best", {"judge", "teacher"}),
-        ("random", {"judge", "teacher"}),
-        ("fixed:direct_answer", {"judge", "teacher"}),
+        ("student_best", {"student", "teacher"}),
+        ("teacher_best", {"teacher"}),
+        ("random", {"teacher"}),
+        ("fixed:direct_answer", {"teacher"}),
     ],
 )
 def test_a_student_that_no_policy_looks_at_needs_no_room(

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from orca2_gen.cli import cli
 from orca2_gen.config.load import load_config, resolved
 from orca2_gen.config.schema import Config
+from orca2_gen.evaluations.about import unit_prefix
 from orca2_gen.evaluations.accuracies import evaluations
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.evaluation_keys import evaluation_key
@@ -40,7 +41,7 @@ from orca2_gen.selection.decision import next_step, survivor_bits
 from orca2_gen.strategies import load_strategies
 from ray_jobs.dispatch.receipts import ready_refs
 from ray_jobs.dispatch.unit_receipts import REGRADED, token_counts
-from ray_jobs.evaluation import evaluate_model, evaluation_unit
+from ray_jobs.evaluation import evaluate_model
 from ray_jobs.pipeline import read_tasks, run_all, score_student, select_strategies
 from ray_jobs.regrading.leases import Older, RegradeGroupLease
 from ray_jobs.regrading.regrade import Regrading, regrade, regrade_lease
@@ -203,7 +204,7 @@ def _evaluated(
     key = evaluation_key(config, config.student, problems_key, inputs, grader)
     now = evaluation_key(config, config.student, problems_key, inputs)
     for receipt in read_ledger(graded_dir).committed("evaluation"):
-        unit = evaluation_unit("student", key, receipt.unit.removeprefix(f"student-{now[:8]}-"))
+        unit = unit_prefix("student", key) + receipt.unit.removeprefix(f"student-{now[:8]}-")
         rows = [verdict(s) for s in rows_of(graded_dir, receipt)]
         name = UnitName(stage="evaluation", stage_key=key, unit=unit, group=receipt.group)
         yield write_unit(run_dir, name, rows, StudentScore, (), token_counts(rows))
