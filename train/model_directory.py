@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
@@ -51,13 +52,32 @@ def described_model(config: Any, attention: str) -> Any:
     Raises anything: the model's own code runs.
     """
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
-        )
+        return from_config(config, attention)
 
 
-def whole_model(model_dir: Path, config: Any, attention: str) -> Any:
-    """The model of a directory in float32, with all its weights.
+def from_config(config: Any, attention: str) -> Any:
+    """A model of random float32 weights; raises anything."""
+    return AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
+    )
+
+
+def stored_dtype(model_dir: Path) -> torch.dtype:
+    """The one number format of a directory's weights; float32 if it is none of half the size, or
+    if there are several. Raises anything.
+    """
+    found = set()
+    for path in model_dir.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    halves = {"BF16": torch.bfloat16, "F16": torch.float16}
+    return halves.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
+
+
+def whole_model(model_dir: Path, config: Any, attention: str, dtype: torch.dtype) -> Any:
+    """The model of a directory with all its weights in this format.
+
+    In the format of its files they take no memory but the files' pages.
 
     Raises:
         ValueError: it cannot be read, or lacks some.
@@ -66,7 +86,7 @@ def whole_model(model_dir: Path, config: Any, attention: str) -> Any:
         model, found = AutoModelForCausalLM.from_pretrained(
             model_dir,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             attn_implementation=attention,
             local_files_only=True,
             trust_remote_code=False,

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
@@ -120,20 +121,41 @@ def _write_weights(model: nn.Module, model_dir: Path, growing: Path) -> list[_Wr
             if first != name:  # the same tensor again, which must show for transformers to drop it
                 gathered |= {name: gathered[first]} if rank() == 0 else {}
                 continue
-            tensor = weights[name]
-            # All ranks take part in gathering a tensor, and one keeps it.
-            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            if rank() == 0:
-                gathered[name] = _rounded(full.detach())
-            del full
+            whole_tensor = _on_first_rank(weights[name].detach())
+            if whole_tensor is not None:
+                gathered[name] = whole_tensor.cpu()
         if rank() == 0:
             written.append(_write_part(whole, gathered, growing, number, len(parts)))
     return written
 
 
-def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+def _on_first_rank(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The whole tensor on rank 0, rounded to bfloat16 before it travels; None on other ranks.
+
+    All ranks take part. A gathering by all would leave a copy in float32 on each of them.
+    """
     dtype = torch.bfloat16 if tensor.is_floating_point() else tensor.dtype
-    return tensor.to("cpu", dtype)
+    if not isinstance(tensor, DTensor):
+        return tensor.to(dtype) if rank() == 0 else None
+    *_, placement = tensor.placements
+    if placement != Shard(0):  # FSDP shards the first dimension unless it is told otherwise
+        whole = tensor.to(dtype).full_tensor()
+        return whole if rank() == 0 else None
+    own = tensor.to_local().to(dtype).contiguous()
+    # Where each node holds a copy, those ranks send that hold the first.
+    holders = tensor.device_mesh.mesh.reshape(-1, tensor.device_mesh.shape[-1])[0].tolist()
+    if rank() == 0:
+        whole = torch.empty(tensor.shape, dtype=dtype, device=own.device)
+        rows = math.ceil(len(whole) / len(holders))
+        for holder, part in zip(holders, whole.split(max(1, rows)), strict=False):
+            if holder == rank():
+                part.copy_(own)
+            else:
+                dist.recv(part, src=holder)
+        return whole
+    if rank() in holders and own.numel():
+        dist.send(own, dst=0)
+    return None
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

@@ -122,6 +122,19 @@ def layers_of_every_kind(model: Any, config: Any) -> int:
     return min(max([2, *firsts]), total, MOST_LAYERS)
 
 
+def cut_layers(config: Any, num_layers: int) -> Any:
+    """A config, which is changed, with its first layers alone."""
+    text = config.get_text_config()
+    for part in {id(config): config, id(text): text}.values():
+        total = next(iter(_counts(part)), -1)
+        for key, value in list(vars(part).items()):
+            if isinstance(value, list) and len(value) == total:
+                setattr(part, key, value[:num_layers])
+            elif key in _LAYERS and isinstance(value, int):
+                setattr(part, key, min(value, num_layers))
+    return config
+
+
 def stacked_layers(model: nn.Module) -> list[nn.Module]:
     """The modules of the longest list in a model that lies in no other list; none without one."""
     lists: dict[str, nn.ModuleList] = {}

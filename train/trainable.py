@@ -20,7 +20,6 @@ from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_w
 from train.architecture import attention_of, layers_of, num_positions
 from train.isolation import settled
 from train.memory import MemoryNeed, fewest_ranks, memory_need, sizes_of
-from train.model import probed
 from train.model_directory import (
     check_examples_fit,
     check_weight_files,
@@ -28,6 +27,7 @@ from train.model_directory import (
     model_config,
     told,
 )
+from train.probes import probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 _GPU = 80_000_000_000

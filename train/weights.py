@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -116,16 +117,23 @@ def give_memory(part: nn.Module, tied: dict[int, nn.Parameter]) -> None:
 def share(weights: dict[str, torch.Tensor] | None, model: nn.Module) -> None:
     """Gives each rank its share of rank 0's weights, one tensor after another; every rank calls it.
 
+    They travel in the format in which they were read.
+
     Args:
         weights: the whole parameters by name, on rank 0, which are taken out; None elsewhere.
         model: gets them; its parameters are sharded.
     """
     assert (weights is None) == (rank() != 0)
-    for name, own in model.named_parameters():
+    formats: list[Any] = [{name: each.dtype for name, each in weights.items()} if weights else None]
+    dist.broadcast_object_list(formats, src=0)
+    sizes = [own.numel() * formats[0][name].itemsize for name, own in model.named_parameters()]
+    # One piece of memory for all: freed ones of many sizes stay with the process for good.
+    received = torch.empty(max(sizes) if weights is None else 0, dtype=torch.uint8, device=device())
+    for (name, own), size in zip(model.named_parameters(), sizes, strict=True):
         if weights is None:
-            whole = torch.empty(own.shape, dtype=own.dtype, device=device())
+            whole = received[:size].view(formats[0][name]).view(own.shape)
         else:
-            whole = weights.pop(name).to(device(), own.dtype)
+            whole = weights.pop(name).to(device()).contiguous()
         dist.broadcast(whole, src=0)
         assert isinstance(own, DTensor)
         mine = distribute_tensor(whole, own.device_mesh, own.placements, src_data_rank=None)

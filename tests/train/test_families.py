@@ -23,8 +23,8 @@ from train.batches import build_batch, encoded
 from train.isolation import settled
 from train.layouts import Layout
 from train.loss import LabelledLoss
-from train.model import LoadedModel, probed
 from train.probe_examples import plain_ids
+from train.probes import LoadedModel, probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"

@@ -16,7 +16,7 @@ from train.head import head_is_matrix
 from train.isolation import Isolation, probed_isolation, settled
 from train.layouts import Layout
 from train.loss import LabelledLoss
-from train.model import probed
+from train.probes import probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 BuildLlama = Callable[..., LlamaForCausalLM]
