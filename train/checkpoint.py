@@ -52,12 +52,15 @@ class TrainingState:
     """Checks that the states are still this training's; every rank calls it."""
     stage_steps: tuple[int, ...] = ()
     """Steps of each stage."""
+    keep: int = 1
+    """The newest states that stay."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     """What `--override` has changed so far, each with the step at which it was."""
 
 
 def save_state(state: TrainingState, step: int) -> Path:
-    """Saves the state after `step` steps in place of older ones and returns its directory.
+    """Saves the state after `step` steps and returns its directory; older ones than those that stay
+    are removed.
 
     One that is there and complete stays: it is the same, and nothing else may be left of it.
 
@@ -83,7 +86,7 @@ def save_state(state: TrainingState, step: int) -> Path:
         "files": written_sizes(growing),
     }
     state.fence()  # writing may have taken long
-    on_first_rank(lambda: _put_in_place(growing, final, record))
+    on_first_rank(lambda: _put_in_place(growing, final, record, state.keep))
     return final
 
 
@@ -99,15 +102,16 @@ def _is_there(final: Path, growing: Path) -> bool:
     return False
 
 
-def _put_in_place(growing: Path, final: Path, record: Mapping[str, Any]) -> None:
-    """Completes a state, and removes those before it."""
+def _put_in_place(growing: Path, final: Path, record: Mapping[str, Any], keep: int) -> None:
+    """Completes a state, and removes all but the newest and those after it, of another past."""
     write_json(growing / _STATE_RECORD, record)
     sync_files(growing)
     os.replace(growing, final)
     sync_directory(final.parent)
-    for old in final.parent.glob("step-*"):
-        if old != final:
-            shutil.rmtree(old)
+    states = sorted(final.parent.glob("step-*"))
+    before = states[: states.index(final)]
+    for old in (*before[: max(0, len(before) + 1 - keep)], *states[len(before) + 1 :]):
+        shutil.rmtree(old)
 
 
 def load_state(state: TrainingState, *, may_change: bool = False) -> int:

@@ -18,6 +18,7 @@ from train.model_directory import described_model, model_config, told
 from train.muon import MOST_ELEMENTS
 from train.plan import Execution, TrainingPlan
 from train.ranks import device, of_all_ranks, rank, ranks_of_a_copy, world_size
+from train.recomputing import Recomputing
 
 _BYTES = {"adamw": 16, "muon": 12}
 """Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
@@ -48,13 +49,14 @@ def memory_need(
     seq_len: int,
     rows_per_forward: int,
     dtype: str,
-    gradient_checkpointing: bool,
+    gradient_checkpointing: Recomputing,
 ) -> MemoryNeed:
     """What training a model takes.
 
     Activations are 34 bytes for each token, layer and unit of its width in 16 bits (V. Korthikanti
     and others, arXiv 2205.05198, equation 2 without the attention matrix, which fused attention
-    does not keep); where layers are computed again, their inputs and one layer. Logits exist three
+    does not keep); where layers are computed again, their inputs and one layer, and with
+    "selective" six more results of the layer's width at most. Logits exist three
     times in float32: themselves, their logarithms and their gradients. Muon's updates exist about
     four times, after all of that is gone.
 
@@ -66,14 +68,15 @@ def memory_need(
         seq_len: tokens of a row.
         rows_per_forward: rows of a forward pass.
         dtype: number format of the computation.
-        gradient_checkpointing: whether layers are computed again in the backward pass.
+        gradient_checkpointing: what of the layers is computed again in the backward pass.
     """
     layers, width, vocabulary = (
         value if isinstance(value := said(config, key), int) else 0
         for key in ("num_hidden_layers", "hidden_size", "vocab_size")
     )
     tokens = rows_per_forward * seq_len
-    kept = 2 * layers + 34 if gradient_checkpointing else 34 * layers
+    of_layer = {False: 34, "selective": 14, True: 2}[gradient_checkpointing]
+    kept = of_layer * layers + (34 if gradient_checkpointing else 0)
     activations = (2 if dtype == "float32" else 1) * kept * width * tokens
     logits = 3 * 4 * vocabulary * min(tokens, labels_per_chunk(vocabulary))
     updates = (

@@ -28,6 +28,7 @@ from train.model_directory import (
 from train.probes import Found, LoadedModel, found_in, probed, small_copy
 from train.ranks import device, is_distributed, on_first_rank, ranks_of_a_copy, world_size
 from train.reading import read_to_share
+from train.recomputing import Recomputing, recompute
 from train.router_loss import router_of
 from train.weights import buffers_of, check_ties, give_buffers, give_memory, share, strays
 
@@ -36,7 +37,7 @@ def load_sharded(
     model_dir: Path,
     *,
     dtype: torch.dtype,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: Recomputing = False,
     sharding: Literal["full", "hybrid"] = "full",
     longest: int = 0,
     row_tokens: int | None = None,
@@ -49,7 +50,7 @@ def load_sharded(
     Args:
         model_dir: the model.
         dtype: number format of the computation.
-        gradient_checkpointing: whether layers are computed again in the backward pass.
+        gradient_checkpointing: what of the layers is computed again in the backward pass.
         sharding: whether all ranks share one copy of the weights, or those of each node.
         longest: tokens of the longest example, which rotary scaling may depend on.
         row_tokens: tokens of a packed row; None if they may be any.
@@ -97,14 +98,13 @@ def load_sharded(
 
 
 def _with_loss(
-    model: Any, found: Found, dtype: torch.dtype, gradient_checkpointing: bool
+    model: Any, found: Found, dtype: torch.dtype, gradient_checkpointing: Recomputing
 ) -> LabelledLoss:
     """A model with its loss, as it is trained; what no example reaches is frozen."""
     freeze_unreached(model, found.unreached)
     router = router_of(model, model.config.get_text_config()) if found.has_router else None
     loss = LabelledLoss(model, dtype=dtype, head_is_matrix=found.head_is_matrix, router=router)
-    if gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute(model, gradient_checkpointing)
     return loss
 
 

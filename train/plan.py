@@ -105,13 +105,15 @@ class Execution:
     """Rows of one forward and backward pass on a rank; None is all rows of its step."""
     layout: Literal["cheapest", "packed"] = "cheapest"
     """Whether examples are passed apart where that is cheaper than packed rows."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Literal["selective"] | bool = False
     sharding: Literal["full", "hybrid"] = "full"
     """Whether all ranks share one copy of the weights, or those of each node."""
     gradient_sync: Literal["every_pass", "last_pass"] = "every_pass"
     """Passes of a step after which ranks exchange gradients."""
     save_every_steps: int | None = None
     """Steps between states to resume from; None saves one every ten minutes."""
+    keep_states: int = 1
+    """The newest states that stay."""
     eval_dataset: str | None = None
     """Directory of examples that are not trained on, whose loss is measured."""
     eval_steps: int | None = None

@@ -151,6 +151,7 @@ def train_student(
             optimizers=optimizers,
             determinants=determined_by,
             fence=fence,
+            keep=execution.keep_states,
             stage_steps=tuple(stage.num_steps for stage in stages),
         )
         start_step = load_state(state, may_change=may_change)
@@ -230,11 +231,9 @@ def train_from_config(
         dataset_dir=Path(training.dataset or run_dir / "dataset"),
         output_dir=Path(training.output or run_dir / "student"),
         # Several students of one run each keep their own curve.
-        metrics_file=(
-            Path(f"{training.output}.metrics.jsonl")
-            if training.output
-            else run_dir / "metrics.jsonl"
-        ),
+        metrics_file=Path(f"{training.output}.metrics.jsonl")
+        if training.output
+        else run_dir / "metrics.jsonl",
         prompts=training.prompts,
         may_change=may_change,
         stop=stop,

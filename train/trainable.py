@@ -28,6 +28,7 @@ from train.model_directory import (
     told,
 )
 from train.probes import probed
+from train.recomputing import Recomputing
 from train.tiny_copy import layers_of_every_kind, tiny_copy
 
 _GPU = 80_000_000_000
@@ -45,7 +46,7 @@ class TrainingQuestion:
     longest: int
     """Tokens that an example may have."""
     optimizer: str
-    gradient_checkpointing: bool
+    gradient_checkpointing: Recomputing
     rows_per_forward: int = 1
     dtype: str = "bfloat16"
     num_ranks: int | None = None

@@ -87,6 +87,8 @@ class TrainingConfig(Section):
     save_every_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints of the training state. If not set, one every ten minutes. A signal
     to end leaves one as well."""
+    keep_states: int = Field(1, ge=1)
+    """Newest checkpoints that are kept, to go back to an earlier one; older ones are removed."""
     skip_steps: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     """Steps whose batch is read and not trained on, such as one whose loss was not finite."""
     eval_dataset: PathText | None = None
@@ -103,8 +105,10 @@ class TrainingConfig(Section):
     """Rows of a forward pass: `"cheapest"` passes the examples of a step in rows of their own, like
     lengths together, where attention between packed examples would take more operations than
     padding; `"packed"` never does. No result depends on it beyond rounding."""
-    gradient_checkpointing: bool = False
-    """Whether the backward pass computes activations again, which saves memory and costs time."""
+    gradient_checkpointing: Literal["selective"] | bool = False
+    """Whether the backward pass computes activations again, which saves memory and costs time.
+    `"selective"` keeps what attention gives and the matrix products that are cheap to keep, and
+    costs about six tenths as much."""
     sharding: Literal["full", "hybrid"] = "full"
     """Processes that the weights, gradients and moments are spread over: all of them, or those of
     a node, with a copy on each node, which spares the network between nodes and takes more memory.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,24 @@ def test_the_last_complete_state_is_used(tmp_path: Path, model_dir: Path) -> Non
     (tmp_path / "states/step-00000020").mkdir()  # nothing in it, so never finished
     assert load_state(state) == 12
     assert not (tmp_path / "states/step-00000008").exists()
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 9])
+def test_the_newest_states_stay_and_each_leads_on(
+    tmp_path: Path, model_dir: Path, keep: int
+) -> None:
+    state = dataclasses.replace(state_in(tmp_path / "states", load(model_dir)), keep=keep)
+    steps = [1, 2, 30, 400, 401]
+    for step in steps:
+        take_a_step(state)
+        save_state(state, step)
+        save_state(state, step)  # again, as a signal may ask for
+    kept = sorted(int(path.name.removeprefix("step-")) for path in state.directory.iterdir())
+    assert kept == steps[-keep:]
+    for step in reversed(kept):
+        assert load_state(state) == step
+        shutil.rmtree(state.directory / f"step-{step:08d}")
+    assert load_state(state) == 0
 
 
 def test_a_state_of_another_run_is_refused_with_the_difference(
