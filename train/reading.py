@@ -1,8 +1,8 @@
 """A model directory -> what the one rank that reads it shares with the others.
 
-Weights that lie in a format of half the size are read as they lie, so that they take no memory but
-the pages of their files, which the system takes back when it needs them. Probes ask for float32:
-they get the first layers, among which is each kind that the model has.
+Weights are read in the format in which they lie, so that they take no memory but the pages of their
+files, which the system takes back when it needs them. Probes ask for float32: they get the first
+layers, among which is each kind that the model has.
 """
 
 from __future__ import annotations
@@ -55,20 +55,23 @@ def read_to_share(
     """
     dtype = stored_dtype(model_dir)
     model = whole_model(model_dir, config, attention, dtype)
-    asked, buffers = model, buffers_of(model)
-    if dtype != torch.float32:
-        first = first_layers(model, config, attention)
-        found = float32_buffers(shell, model, first) if first is not None else None
-        if first is not None and found is not None:
-            _check_finite(model)
-            asked, buffers = first, found
-        else:
-            del model  # before the same again in twice the size
-            asked = model = whole_model(model_dir, config, attention, torch.float32)
-            buffers = buffers_of(model)
     small = small_copy(model, config, attention, row_tokens)
+    first = first_layers(model, config, attention)
+    buffers = None
+    if first is not None:
+        is_float32 = dtype == torch.float32
+        buffers = buffers_of(model) if is_float32 else float32_buffers(shell, model, first)
+    if buffers is not None:
+        _check_finite(model)
+        found = found_in(probed(first, longest=longest), small)
+    else:
+        del model  # before the same again, in float32
+        asked = whole_model(model_dir, config, attention, torch.float32)
+        found, buffers = found_in(probed(asked, longest=longest), small), buffers_of(asked)
+        del asked  # RWKV's weights are others once it has answered
+        model = whole_model(model_dir, config, attention, torch.float32)
     return Reading(
-        found=found_in(probed(asked, longest=longest), small),
+        found=found,
         weights={name: each.detach() for name, each in model.named_parameters()},
         buffers=buffers,
     )
