@@ -10,13 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca2_gen.calls import Budget
-from orca2_gen.config.arguments import Room, evaluated_room, evaluation_rooms
+from orca2_gen.config.arguments import Room, evaluated_room, held_out_judge_room
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import engine_directory
 from orca2_gen.config.schema import Config
 from orca2_gen.evaluations.about import Evaluation, unit_prefix, write_about
 from orca2_gen.evaluations.answers import JUDGED
-from orca2_gen.provenance.evaluation_keys import evaluation_key, model_key, with_evaluating
+from orca2_gen.provenance.evaluation_keys import (
+    evaluation_key,
+    judge_key,
+    model_key,
+    with_evaluating,
+)
 from orca2_gen.provenance.inputs import Inputs, check_evaluated, read_inputs
 from orca2_gen.provenance.lineage import unjudged_evaluations
 from orca2_gen.records import StudentScore
@@ -94,6 +99,7 @@ def about_evaluation(
         },
         max_tokens=config.evaluation.max_tokens,
         judge=judge.model if isinstance(judge, VLLMEngineConfig) else "",
+        judge_key=judge_key(config, inputs),
     )
 
 
@@ -140,6 +146,7 @@ def _judge(run: Run, label: str, names: Sequence[tuple[UnitName, Receipt]]) -> N
         return
     to_judge: list[EngineUnit] = []
     unjudged = unjudged_evaluations(run.ledger)
+    room = held_out_judge_room(run.config, run.inputs.strategies)
     for name, receipt in names:
         if name.unit in unjudged:
             to_judge.append(
@@ -149,6 +156,7 @@ def _judge(run: Run, label: str, names: Sequence[tuple[UnitName, Receipt]]) -> N
                     scores=run.ledger.units[name.stage, name.unit].accepted,
                     strategies=run.config.evaluation.messages,
                     budget=judging_budget(run.config, judge),
+                    room=room,
                 )
             )
     earlier = _made(run, [dataclasses.replace(name, stage=JUDGED) for name, _ in names])
@@ -180,7 +188,7 @@ def _room_of(run: Run, engine: EngineConfig) -> Room | None:
 
 def read_held_out(run: Run) -> None:
     """Commits the held-out task files as problems."""
-    rooms = evaluation_rooms(run.config, run.inputs.strategies)
+    rooms = (evaluated_room(run.config),)
     read_task_files(run, "evaluation_problems", run.config.evaluation.tasks, rooms)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from orca2_gen.run_directory.json_files import read_json
 from train.architecture import num_positions
@@ -64,12 +64,20 @@ def from_config(config: Any, attention: str) -> Any:
 
 def stored_dtype(model_dir: Path) -> torch.dtype:
     """The one number format of a directory's weights; float32 if it is none of half the size, or
-    if there are several. Raises anything.
+    if there are several.
+
+    Raises:
+        ValueError: a file cannot be read.
     """
+    index, names = model_dir / SAFE_WEIGHTS_INDEX_NAME, {SAFE_WEIGHTS_NAME}
     found = set()
-    for path in model_dir.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    with told(model_dir):
+        if index.is_file():
+            names = set(read_json(index)["weight_map"].values())
+        for path in (model_dir / name for name in names):
+            if path.is_file():  # its absence is told where the model is read
+                with safe_open(path, framework="pt") as file:
+                    found |= {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
     halves = {"BF16": torch.bfloat16, "F16": torch.float16}
     return halves.get(found.pop(), torch.float32) if len(found) == 1 else torch.float32
 

@@ -65,7 +65,7 @@ def read_to_share(
         _check_finite(model)
         found = found_in(probed(first, longest=longest), small)
     else:
-        del model  # before the same again, in float32
+        del model, first  # before the same again, in float32
         asked = whole_model(model_dir, config, attention, torch.float32)
         found, buffers = found_in(probed(asked, longest=longest), small), buffers_of(asked)
         del asked  # RWKV's weights are others once it has answered

@@ -147,15 +147,19 @@ def _on_first_rank(tensor: torch.Tensor) -> torch.Tensor | None:
     if rank() == 0:
         whole = torch.empty(tensor.shape, dtype=dtype, device=own.device)
         rows = math.ceil(len(whole) / len(holders))
-        for holder, part in zip(holders, whole.split(max(1, rows)), strict=False):
-            if holder == rank():
-                part.copy_(own)
-            else:
-                dist.recv(part, src=holder)
+        parts = dict(zip(holders, whole.split(max(1, rows)), strict=False))
+        parts.pop(0).copy_(own)
+        _exchange([dist.P2POp(dist.irecv, part, holder) for holder, part in parts.items()])
         return whole
     if rank() in holders and own.numel():
-        dist.send(own, dst=0)
+        _exchange([dist.P2POp(dist.isend, own, 0)])
     return None
+
+
+def _exchange(operations: list[Any]) -> None:
+    """Sends or receives; one by one, NCCL would open a communicator with memory for each pair."""
+    for work in dist.batch_isend_irecv(operations) if operations else ():
+        work.wait()
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

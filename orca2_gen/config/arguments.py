@@ -90,16 +90,19 @@ def removes_near(config: Config) -> bool:
 
 
 def evaluated_room(config: Config) -> Room:
-    """The room of the student that answers held-out problems."""
+    """The room that a held-out problem's prompts must fit in."""
     longest = config.evaluation.max_tokens
     room = _room("student", config.student, longest, config.template_date)
     return _ended(room, longest, config)
 
 
-def evaluation_rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
-    """The rooms that a held-out problem's prompts must fit in, the judge's for open ones."""
+def held_out_judge_room(config: Config, strategies: Strategies) -> Room | None:
+    """The room of the judge of open held-out answers; None without one.
+
+    A problem that does not fit in it is lost to this judge alone: another may take its place.
+    """
     judge, longest = config.judge_of_held_out, config.evaluation.max_tokens
-    return evaluated_room(config), *_judges(config, judge, strategies, longest)
+    return next(_judges(config, judge, strategies, longest), None)
 
 
 def _ended(room: Room, scored_tokens: int, config: Config) -> Room:

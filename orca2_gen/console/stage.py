@@ -162,13 +162,17 @@ class StageProgress:
     @property
     def _rows(self) -> str:
         rejected = f" and {self.rejected} rejected" if self.rejected else ""
-        return f"{self.accepted} rows{rejected}"
+        return f"{self.accepted} row{'s' * (self.accepted != 1)}{rejected}"
+
+    def _done(self, total: int | None) -> str:
+        """The units, of so many if that is known, and the rows."""
+        of = f" of {total}" if total else ""
+        return f"{self.units}{of} unit{'s' * ((total or self.units) != 1)}, {self._rows}, "
 
     @property
     def counted(self) -> str:
         """Units and rows so far, and the time left."""
-        of = f" of {self.total}" if self.total else ""
-        done = f"{self.units}{of} units, {self._rows}, " if self.units or self.total else ""
+        done = self._done(self.total) if self.units or self.total else ""
         left = self.seconds_left
         said = f"{self.stage}: {done}{duration(time.monotonic() - self.started)}"
         if left and left.seconds:
@@ -202,7 +206,7 @@ class StageProgress:
 
     def closing_line(self) -> str:
         """What was done."""
-        said = f"{self.units} units, {self._rows}, " if self.units else ""
+        said = self._done(None) if self.units else ""
         said += f"{self.passed_over} rows passed over by samples, " if self.passed_over else ""
         return f"{self.stage}: {said}{time.monotonic() - self.started:.1f} s"
 

@@ -41,6 +41,8 @@ class Evaluation:
     """Most tokens of an answer."""
     judge: str = ""
     """Directory of the model that judges open answers; empty for a scripted one, or none."""
+    judge_key: str = ""
+    """Equal where the same judge was asked in the same way; empty without one."""
 
 
 _ADAPTER = TypeAdapter(Evaluation)

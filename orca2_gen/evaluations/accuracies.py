@@ -70,17 +70,24 @@ class Difference:
 
 
 def evaluations(ledger: Ledger) -> tuple[list[Accuracy], list[Difference]]:
-    """Accuracies of each model, and the differences of later ones from the first."""
+    """Accuracies of each model, and the differences of later ones from the first.
+
+    A judge's verdicts are compared with its own alone: the first is the first under each judge.
+    """
     found, sizes = evaluated_models(ledger), held_out_sizes(ledger)
     accuracies = [accuracy for each in found for accuracy in _accuracies(each, sizes)]
+    firsts: dict[str, str] = {}
+    for each in found:
+        firsts.setdefault(each.judge, each.model)
     by_name = {(each.model, each.message): each for each in found}
-    models = list(dict.fromkeys(each.model for each in found))
     differences = [
         difference
-        for model in models[1:]
+        for model in dict.fromkeys(each.model for each in found)
         for message in dict.fromkeys(each.message for each in found)
-        if (models[0], message) in by_name and (model, message) in by_name
-        for difference in _differences(by_name[models[0], message], by_name[model, message])
+        if (after := by_name.get((model, message))) is not None
+        if model != firsts[after.judge]
+        if (before := by_name.get((firsts[after.judge], message))) is not None
+        for difference in _differences(before, after)
     ]
     return accuracies, differences
 

@@ -64,6 +64,8 @@ class Evaluated:
 
     model: str
     message: str
+    judge: str = ""
+    """Key of the judge of its open answers; empty without one."""
     tasks: dict[str, dict[str, Answer]] = field(default_factory=dict)
     """Task -> item -> answer."""
     lost: dict[str, int] = field(default_factory=dict)
@@ -102,10 +104,13 @@ def evaluated_models(ledger: Ledger) -> list[Evaluated]:
         receipt = unit.receipt
         key = label_of(receipt), receipt.stage_key
         lost.setdefault(key, {})[unit.problems] = unit.num_lost
+        about = read_about(ledger.run_dir, *key)
+        judge = about.judge_key if about is not None else ""
         for message, task, item, answer in _rows(ledger, receipt):
             asked.setdefault(key, {})[message] = None
             here = names[key], message
-            evaluated = found.setdefault(here, Evaluated(model=here[0], message=message))
+            new = Evaluated(model=here[0], message=message, judge=judge)
+            evaluated = found.setdefault(here, new)
             evaluated.tasks.setdefault(task, {})[item] = answer
     # A unit all of whose items are lost names no message.
     for key, units in lost.items():

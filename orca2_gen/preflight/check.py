@@ -6,7 +6,13 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca2_gen.config.arguments import Room, evaluation_rooms, rooms, scored_engine
+from orca2_gen.config.arguments import (
+    Room,
+    evaluated_room,
+    held_out_judge_room,
+    rooms,
+    scored_engine,
+)
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
 from orca2_gen.preflight.context import check_longest_answer, context_lines
@@ -80,10 +86,13 @@ def _of_evaluation(
     config: Config, strategies: Strategies, chat_of: ChatOf, known: Set[str]
 ) -> Iterator[EngineLines]:
     """What the files are of engines that evaluation alone asks, each of which is checked for it."""
-    engines = {"student": config.student, "judge": config.judge_of_held_out}
-    for room in evaluation_rooms(config, strategies):
-        engine = engines[room.role]
-        assert engine is not None
+    asked: list[tuple[EngineConfig | None, Room | None]] = [
+        (config.student, evaluated_room(config)),
+        (config.judge_of_held_out, held_out_judge_room(config, strategies)),
+    ]
+    for engine, room in asked:
+        if engine is None or room is None:
+            continue
         budget = _budget(room, answer="evaluation.max_tokens")
         lines = engine_lines(engine, room, strategies, chat_of, budget, needs_weights=False)
         if lines.key not in known:

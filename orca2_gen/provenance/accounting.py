@@ -124,11 +124,13 @@ def _key(record: Any, receipt: Receipt) -> Any:
         task = receipt.unit.rpartition("-")[0]
         own = record.problem_id.startswith(f"{task}/")
         return record.problem_id if own else f"{task}: {record.problem_id}"
+    # Evaluations of several models hold the same problems.
+    model = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[0]
+    evaluated = (model, receipt.stage_key) if stage in EVALUATIONS else ()
     if isinstance(record, StudentScore):
-        # Evaluations of several models hold the same problems.
-        model = receipt.unit.rpartition(f"-{receipt.stage_key[:8]}-")[0]
-        cell = (record.problem_id, record.strategy)
-        return (*cell, model, receipt.stage_key) if stage in EVALUATIONS else cell
+        return (record.problem_id, record.strategy, *evaluated)
+    if evaluated:
+        return (record.problem_id, *evaluated)
     if isinstance(record, Rationale | Example) or stage == "examples":
         return record.problem_id, record.attempt
     return record.problem_id

@@ -72,6 +72,12 @@ def model_key(config: Config, engine: EngineConfig, problems_key: str, inputs: I
     return stage_key(problems_key, _answering(config, engine, inputs, None))
 
 
+def judge_key(config: Config, inputs: Inputs) -> str:
+    """The key of the judge of open held-out answers, and of how it is asked; empty without one."""
+    judge = config.judge_of_held_out
+    return "" if judge is None else stage_key("", judging_determinants(config, judge, inputs))
+
+
 def _answering(
     config: Config, engine: EngineConfig, inputs: Inputs, grader: int | None
 ) -> dict[str, Any]:

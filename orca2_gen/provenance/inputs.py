@@ -19,7 +19,8 @@ from typing import Any
 from orca2_gen.chat import PLAIN, Chat, Rendering, load_chat, rendered_texts
 from orca2_gen.config.arguments import (
     engine_rendering,
-    evaluation_rooms,
+    evaluated_room,
+    held_out_judge_room,
     scored_engine,
     task_source,
 )
@@ -104,7 +105,6 @@ def asked_texts(config: Config) -> tuple[Inputs, tuple[EngineLines, ...]]:
     check_names(config, strategies)
     body = taxonomy_bytes(config.taxonomy) if config.taxonomy else None
     check_judge(config.needed_judge, *scored_engine(config))
-    check_judge(config.judge_of_held_out, "student", config.student)
     engines = (config.student, config.teacher, config.judge_of_open or config.judge_of_held_out)
     inputs = Inputs(
         strategies=strategies,
@@ -167,13 +167,12 @@ def check_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Non
     directory = engine_directory(engine)
     files = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
     chat = functools.partial(_chat_of, dataclasses.replace(inputs, tokenizers=files))
-    student, *judges = evaluation_rooms(config, inputs.strategies)
-    room = dataclasses.replace(student, tokenizer=directory)
+    room = dataclasses.replace(evaluated_room(config), tokenizer=directory)
     engine_lines(engine, room, inputs.strategies, chat, "evaluation.max_tokens")
-    for room in judges:
-        judge, budget = config.judge_of_held_out, "judging.max_tokens and evaluation.max_tokens"
-        assert judge is not None
-        engine_lines(judge, room, inputs.strategies, chat, budget)
+    judge, judges = config.judge_of_held_out, held_out_judge_room(config, inputs.strategies)
+    if judge is not None and judges is not None:
+        budget = "judging.max_tokens and evaluation.max_tokens"
+        engine_lines(judge, judges, inputs.strategies, chat, budget)
 
 
 def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering = PLAIN) -> Chat:

@@ -67,7 +67,8 @@ def lineage_faults(ledger: Ledger, config: Config, strategies: Strategies) -> It
             yield f"{at} was judged, but no problem of {receipt.group} is open"
         yield from judgement_faults(ledger, receipt, open_ids)
     for receipt in ledger.committed("evaluation_judgements"):
-        yield from judgement_faults(ledger, receipt, _open_ids_behind(ledger, receipt))
+        if (held_out := _open_ids_behind(ledger, receipt)) is not None:
+            yield from judgement_faults(ledger, receipt, held_out)
     for receipt in ledger.committed("rationales"):
         if receipt.group not in unreadable:
             strategy = chosen.get(receipt.group)
@@ -106,10 +107,14 @@ def unjudged_evaluations(ledger: Ledger) -> set[str]:
     return found
 
 
-def _open_ids_behind(ledger: Ledger, receipt: Receipt) -> Set[str]:
-    """The ids of the open held-out problems that a unit of an evaluation answers."""
+def _open_ids_behind(ledger: Ledger, receipt: Receipt) -> Set[str] | None:
+    """The ids of the open held-out problems that a unit of an evaluation answers; None if the
+    problems are absent or damaged, which is told elsewhere.
+    """
     problems = ledger.units.get(("evaluation_problems", held_out_unit(receipt)))
     found = rows_in(ledger, problems, Problem) if problems is not None else []
+    if not found:
+        return None
     return {problem.problem_id for problem in found if problem.answer_type == "open"}
 
 

@@ -16,7 +16,7 @@ from orca2_gen.chat import ENCODING_VERSION
 from orca2_gen.config.arguments import (
     Room,
     engine_rendering,
-    evaluation_rooms,
+    evaluated_room,
     rooms,
     selection_rule,
 )
@@ -82,7 +82,7 @@ def stage_determinants(config: Config, inputs: Inputs) -> dict[str, dict[str, An
             **({"keeps_thought": True} if config.rationales.thoughts == "keep" else {}),
         },
         "evaluation_problems": _reading(
-            config, config.evaluation.tasks, inputs, evaluation_rooms(config, strategies)
+            config, config.evaluation.tasks, inputs, (evaluated_room(config),)
         ),
     }
 

@@ -62,11 +62,14 @@ def read_ablations(run_dir: Path) -> Ablations | str | None:
 
     A line that says what is wrong if the file is damaged, since the run itself is not.
     """
-    path = run_dir.resolve().parent / ABLATIONS
+    path, name = run_dir.resolve().parent / ABLATIONS, run_dir.resolve().name
     try:
-        found = parsed(path, read_json(path), _ADAPTER)
+        value = read_json(path)
+        arms = value.get("arms") if isinstance(value, dict) else None
+        if not isinstance(arms, dict) or name not in arms:
+            return None  # another tool's, or without this run
+        return parsed(path, value, _ADAPTER)
     except FileNotFoundError:
         return None
     except DamagedFile as error:
         return str(error)
-    return found if run_dir.resolve().name in found.arms else None

@@ -53,7 +53,8 @@ class CommittedFiles:
         if self.by_digest:
             return f"checked {len(entries)} committed files by size and digest"
         return (
-            f"checked {len(entries)} committed files by size; `--check` compares their digests too"
+            f"checked {len(entries)} committed files by size; with `--check` the command compares "
+            "their digests too"
         )
 
     def _fault(self, entry: FileEntry) -> str:

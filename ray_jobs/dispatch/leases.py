@@ -171,6 +171,8 @@ class JudgeUnit:
     strategies: tuple[str, ...]
     budget: Budget
     """Budget of the judge."""
+    room: Room | None = None
+    """Room of the judge, if it is not yet known that the problems fit in it."""
     part: Part | None = None
 
     @property

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -195,12 +195,13 @@ class EngineActor:
             rejections: list[Rejection] = []
             refused: list[Rationale] = []
             engine = self._version
-            if isinstance(unit, ScoreUnit):
+            if not isinstance(unit, TeachUnit):
                 place = (unit.room, self._chat, self._inputs.strategies, unit.name.stage)
-                planned = await asyncio.to_thread(plan_lengths, list(asked.values()), *place)
-                rows, rejections = await self._score(unit, planned[0]), planned[1]
-            elif isinstance(unit, JudgeUnit):
-                rows = await self._judge(unit, asked)
+                fit, rejections = await asyncio.to_thread(plan_lengths, [*asked.values()], *place)
+                if isinstance(unit, ScoreUnit):
+                    rows = await self._score(unit, fit)
+                else:
+                    rows = await self._judge(unit, fit)
             else:
                 taught = await self._teach(unit, list(asked.values()))
                 rows = [row for each in taught for row in each.rationales]
@@ -244,7 +245,8 @@ class EngineActor:
             )
         )
 
-    async def _judge(self, unit: JudgeUnit, problems: Mapping[str, Problem]) -> list[StudentScore]:
+    async def _judge(self, unit: JudgeUnit, planned: Sequence[Problem]) -> list[StudentScore]:
+        problems = {problem.problem_id: problem for problem in planned}
         scores = [s for s in self._read_scores(unit.scores) if s.problem_id in problems]
         # Problem by problem, so that answers to one share its cached prefix.
         place = {problem_id: index for index, problem_id in enumerate(problems)}

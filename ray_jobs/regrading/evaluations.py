@@ -12,6 +12,7 @@ from orca2_gen.evaluations.about import label_of, read_about, unit_prefix, write
 from orca2_gen.evaluations.answers import JUDGED
 from orca2_gen.grading.grade import GRADER_VERSION
 from orca2_gen.provenance.evaluation_keys import evaluation_key, with_evaluating
+from orca2_gen.provenance.inputs import Inputs
 from orca2_gen.provenance.matching import Matching
 from orca2_gen.provenance.regrade import Source
 from orca2_gen.run_directory.units import Receipt, UnitName
@@ -65,8 +66,9 @@ def stored_evaluations(
         engines.append(engine_of(run.config, trained))
     found: dict[str, Evaluated] = {}
     for engine in engines:
+        inputs = with_evaluating(run.config, run.inputs, engine)
         for messages in message_sets(run, source):
-            for each in _of_engine(run, source, engine, messages, matching):
+            for each in _of_engine(run, source, inputs, engine, messages, matching):
                 found.setdefault(each.name.unit, each)
     return list(found.values())
 
@@ -84,13 +86,13 @@ def message_sets(run: Run, source: Source) -> list[tuple[str, ...]]:
 def _of_engine(
     run: Run,
     source: Source,
+    inputs: Inputs,
     engine: EngineConfig,
     messages: tuple[str, ...],
     matching: Matching | None,
 ) -> Iterator[Evaluated]:
     """The units of one model under these messages, those of the newest grader first."""
     config = asked_under(run.config, messages)
-    inputs = with_evaluating(run.config, run.inputs, engine)
     problems_key = run.keys["evaluation_problems"]
     key = evaluation_key(config, engine, problems_key, inputs)
     older_key = source.readings["evaluation_problems"].key

@@ -189,9 +189,10 @@ def _pairs(
         judged = run.ledger.units.get((JUDGED, each.name.unit))
         if evaluated is not None and REGRADED in evaluated.counts:
             label = unit_prefix(each.label, each.stored[0].stage_key).rstrip("-")
-            is_judged = judged is not None and REGRADED in judged.counts
-            held = each.judgements if is_judged else each.stored
-            yield f"evaluation {label}", list(held), [judged or evaluated]
+            held = each.stored
+            if judged is not None and REGRADED in judged.counts:
+                held, evaluated = each.judgements, judged
+            yield f"evaluation {label}", list(held), [evaluated]
 
 
 def _scores(run_dir: Path, receipts: Sequence[Receipt]) -> list[StudentScore]:

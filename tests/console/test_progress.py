@@ -166,7 +166,7 @@ def test_an_estimate_that_fails_is_the_last_and_ends_no_progress(tmp_path: Path)
     stage = StageProgress(stage="scores", amount=races, run_dir=tmp_path)
     stage.advance(dataclasses.replace(receipt(input=4), group="a group of nobody"))
     stage.look()
-    assert stage.seconds_left is None and stage.line().startswith("scores: 1 units, 4 rows")
+    assert stage.seconds_left is None and stage.line().startswith("scores: 1 unit, 4 rows")
     stage.look()
 
 

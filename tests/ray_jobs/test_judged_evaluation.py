@@ -150,10 +150,17 @@ def test_answers_that_no_judge_has_read_count_as_not_answered(
 
 def test_another_judge_is_another_evaluation(judged: FinishedRun, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(judged.run_dir, tmp_path / "copy"))
-    evaluated(judged.config_file, [f"run_dir={copy}", "judge.accuracy.direct_answer=0.3"])
+    other = [f"run_dir={copy}", "judge.accuracy.direct_answer=0.3"]
+    evaluated(judged.config_file, other)
     accuracies, differences = evaluations(read_ledger(copy))
     assert {each.model for each in accuracies} == {"student 1", "student 2"}
-    assert differences and not verify(copy).findings
+    assert not differences and not verify(copy).findings
+    # A later model is compared with the first that the same judge has judged.
+    with open_run(load_config(judged.config_file, other), quiet) as run:
+        evaluate_model(run, "later")
+    _, differences = evaluations(read_ledger(copy))
+    assert {(each.first, each.second) for each in differences} == {("student 2", "later")}
+    assert {each.mean for each in differences} == {0.0}
 
 
 def test_a_judge_that_dies_loses_no_answer(
@@ -169,20 +176,23 @@ def test_a_judge_that_dies_loses_no_answer(
 
 
 @pytest.mark.slow
-def test_an_answer_that_kills_every_judge_is_lost_by_name(
+def test_an_answer_that_kills_every_judge_is_lost_by_name_to_each_model(
     judged: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "EngineActor", FaultyActor)
     whole = scores(read_ledger(judged.run_dir), "evaluation_judgements", "whys")
     run_dir, poison = tmp_path / "run", whole[3].problem_id
     plant(run_dir, die_on={f"judge|{poison}": -1})
-    evaluated(judged.config_file, ["dispatch.backoff_seconds=0.1", f"run_dir={run_dir}"])
+    settings = ["dispatch.backoff_seconds=0.1", f"run_dir={run_dir}"]
+    evaluated(judged.config_file, settings)
     ledger = read_ledger(run_dir)
     found = scores(ledger, "evaluation_judgements", "whys")
     assert found == [score for score in whole if score.problem_id != poison]
     accuracies, _ = evaluations(ledger)
     lost = {(each.num, each.of, each.lost) for each in accuracies if each.task == "whys"}
     assert lost == {(NUM_WHYS - 1, NUM_WHYS, 1)}
+    with open_run(load_config(judged.config_file, settings), quiet) as run:
+        evaluate_model(run, "other")
     assert not verify(run_dir).findings
 
 
@@ -245,13 +255,22 @@ def test_a_problem_too_long_for_the_judge_is_rejected_by_name(
         out.write(json.dumps(long) + "\n")
     run = evaluated(file)
     ledger = read_ledger(run.run_dir)
-    receipts = [r for r in ledger.committed("evaluation_problems") if r.group == "whys"]
+    receipts = [r for r in ledger.committed("evaluation_judgements") if r.group == "whys"]
     assert [r.counts["rejected"] for r in receipts] == [0, 1]
     rejections = receipts[1].rejections
     assert rejections is not None
     [row] = read_records(ledger.run_dir, rejections, Rejection)
     assert row.reason == "prompt_too_long"
     assert row.detail.startswith("judge: ") and "lower judging.max_tokens" in row.detail
+    accuracies, _ = evaluations(ledger)
+    lost = {(each.num, each.of, each.lost) for each in accuracies if each.task == "whys"}
+    assert lost == {(NUM_WHYS, NUM_WHYS + 1, 1)}
+    # Another judge, with room for it, answers for all of them; the problems stay as they are.
+    evaluated(file, ["judge.max_model_len=4096"])
+    accuracies, differences = evaluations(read_ledger(run.run_dir))
+    found = {each.model: each.num for each in accuracies if each.task == "whys"}
+    assert found == {"student 1": NUM_WHYS, "student 2": NUM_WHYS + 1}
+    assert not differences and not verify(run.run_dir).findings
 
 
 def test_the_command_judges_and_prints_accuracies(judged: FinishedRun) -> None:

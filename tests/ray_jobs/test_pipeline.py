@@ -508,7 +508,7 @@ def test_the_end_of_every_run_says_how_committed_files_were_checked(
 ) -> None:
     num_files = sum(len(r.files) for r in read_ledger(run_copy).units.values())
     last = resumed(run_copy, undisturbed.config_file)[-1]
-    assert last.startswith(f"checked {num_files} committed files by size; `--check`")
+    assert last.startswith(f"checked {num_files} committed files by size; with `--check`")
     last = resumed(run_copy, undisturbed.config_file, check=True)[-1]
     assert last == f"checked {num_files} committed files by size and digest"
 
