@@ -99,6 +99,24 @@ def test_two_ranks_train_as_one(
     assert losses[0][-1] < losses[0][0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_computed_again_on_two_ranks_change_no_step(
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, dtype: str
+) -> None:
+    losses = []
+    for number, way in enumerate(("false", '"selective"', "true")):
+        file = write_config(tmp_path / f"way-{number}", model_dir, dataset_dir, "adamw")
+        body = file.read_text().replace('dtype = "float32"', f'dtype = "{dtype}"')
+        file.write_text(f"{body}gradient_checkpointing = {way}\n")
+        assert f'dtype = "{dtype}"' in body
+        assert started(2, file).wait() == 0
+        losses.append(read_losses(file.parent / "run/metrics.jsonl"))
+    tolerance = 1e-6 if dtype == "float32" else 1e-2
+    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+    assert losses[2] == pytest.approx(losses[0], rel=tolerance)
+
+
 BORDERS = """
 eval_dataset = "{dataset}"
 eval_steps = 3
