@@ -29,7 +29,7 @@ ROWS_PER_TASK = 4
 def table_of(outcomes: Sequence[Outcome], own: OwnTrainer) -> Table:
     """The table that a person reads."""
     table = Table(
-        title=f"{len(own.rows.lengths)} rows, {own.trained_tokens} trained tokens in the manifest"
+        title=f"{len(own.rows)} rows, {own.trained_tokens} trained tokens in the manifest"
     )
     columns = ("trainer", "version", "opened", "rows", "trained", "first loss", "ours", "verdict")
     for column in columns:
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         json.dumps(
             {
-                "rows": len(own.rows.lengths),
+                "rows": len(own.rows),
                 "trained_tokens": own.trained_tokens,
                 "equal": sum(outcome.verdict == "equal" for outcome in outcomes),
                 "trainers": [dataclasses.asdict(outcome) for outcome in outcomes],

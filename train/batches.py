@@ -93,7 +93,7 @@ class PackedExamples:
     packing: Packing
     weight: float = 1.0
     """Passes over the rows in one epoch."""
-    lengths: Sequence[int] = ()
+    lengths: Sequence[int] | np.ndarray[Any, np.dtype[Any]] = ()
     """Tokens of each example; only `costs` need them."""
 
     @property
@@ -138,7 +138,7 @@ def packed_batches(
         chosen = layout
         if layout == "packed" and costs is not None:
             lengths = [
-                [mixture[place].lengths[index] for index in mixture[place].packing.rows[row]]
+                [int(mixture[place].lengths[index]) for index in mixture[place].packing.rows[row]]
                 for place, row in step
             ]
             ranks = [lengths[start : start + share] for start in range(0, rows_per_step, share)]

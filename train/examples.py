@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,36 +14,76 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orca2_gen.chat import PLAIN, load_chat
-from orca2_gen.dataset.manifest import Manifest, checked_manifest
-from orca2_gen.dataset.shards import names_in
+from orca2_gen.dataset.manifest import checked_manifest
 from orca2_gen.preflight.template import loaded_chat
 from orca2_gen.run_directory.arrow_files import DamagedFile, FileEntry
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.record_tables import column_with_nulls
+from orca2_gen.run_directory.row_names import row_name
 from orca2_gen.run_directory.unpacking import check_unpacked
 from train.batches import Encoded, encoded
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ExampleTable:
-    """The examples of a dataset directory; they stay in the mapped files until asked for."""
+    """The examples of a dataset directory; they stay in the mapped files until asked for.
 
-    dataset: datasets.Dataset
-    """Columns of token ids and of what is trained of them, as numpy."""
-    lengths: tuple[int, ...]
+    Shapes: E examples. No Python object is held for an example, since each rank has this table.
+    """
+
+    table: pa.Table
+    """The mapped files' columns of token ids, of what is trained of them, and of names."""
+    rows_E: np.ndarray[Any, np.dtype[Any]]
+    """The row of `table` of each example."""
+    lengths_E: np.ndarray[Any, np.dtype[Any]]
     """Tokens per example."""
-    names: tuple[str, ...]
-    """The examples' names for people."""
     tasks: tuple[str, ...]
+    """The tasks' names."""
+    task_E: np.ndarray[Any, np.dtype[Any]]
+    """Place in `tasks` of each example's task."""
     largest_id: int
     digest: str
     """Digest of the manifest, which holds the digests of all files."""
 
     encoded: Callable[[Mapping[str, Any]], Encoded]
-    """A row of these columns -> its example."""
+    """A row of the columns, names aside -> its example."""
+
+    def __len__(self) -> int:
+        return len(self.rows_E)
 
     def __getitem__(self, index: int) -> Encoded:
-        return self.encoded(self.dataset[index])
+        row = int(self.rows_E[index])
+        read = [name for name in self.table.column_names if name not in _NAMING]
+        return self.encoded({name: _value(self.table.column(name)[row]) for name in read})
+
+    def name(self, index: int) -> str:
+        """The name of an example for people."""
+        return name_of_row(self.table, int(self.rows_E[index]))
+
+
+_NAMING = ("task", "problem_id", "attempt")
+"""Columns that name a row."""
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """A number, or the values of a list as numpy."""
+    if isinstance(scalar, pa.ListScalar):
+        return scalar.values.to_numpy(zero_copy_only=False)
+    return scalar.as_py()
+
+
+def name_of_row(table: pa.Table, row: int) -> str:
+    """The name for people of a row of a table, which may have none."""
+    if "problem_id" not in table.column_names:
+        return f"row {row}"
+    attempt = table.column("attempt")[row].as_py() if "attempt" in table.column_names else 0
+    return row_name(table.column("problem_id")[row].as_py(), attempt)
+
+
+def tasks_of(column: pa.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray[Any, np.dtype[Any]]]:
+    """The names in a column of tasks, and the place among them of each of its rows."""
+    encoded_column = pc.dictionary_encode(column).combine_chunks()
+    return tuple(encoded_column.dictionary.to_pylist()), encoded_column.indices.to_numpy()
 
 
 def after_prompt(row: Mapping[str, Any]) -> Encoded:
@@ -102,59 +140,70 @@ def load_examples(
             f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
             f"make it again, and check that it is not empty"
         )
-    if max_rows_per_task:
-        # What is kept is copied, so the texts of the rows are left out first.
-        dataset = dataset.select_columns([n for n in dataset.column_names if n in _KEPT])
-        dataset = dataset.select(_first_rows(dataset_dir, dataset["task"], max_rows_per_task))
-        dataset = dataset.flatten_indices(keep_in_memory=True)
-    return _example_table(dataset_dir, dataset, manifest)
-
-
-_KEPT = ("input_ids", "num_prompt_tokens", "task", "problem_id", "attempt")
-
-
-def _first_rows(dataset_dir: Path, tasks: Iterable[str], limits: Mapping[str, int]) -> list[int]:
-    """The rows to keep, in their order."""
-    seen: Counter[str] = Counter()
-    kept = []
-    for row, task in enumerate(tasks):
-        seen[task] += 1
-        if seen[task] <= limits.get(task, seen[task]):
-            kept.append(row)
-    if unknown := sorted(task for task, limit in limits.items() if limit and not seen[task]):
-        raise ValueError(
-            f"training.max_rows_per_task names {', '.join(unknown)}, but {dataset_dir} has no such "
-            f"rows; name tasks among {', '.join(sorted(seen))}"
-        )
-    if not kept:
-        raise ValueError(f"training.max_rows_per_task leaves no row of {dataset_dir}; raise it")
-    return kept
+    return _example_table(dataset_dir, dataset.data, manifest.digest, max_rows_per_task)
 
 
 def _example_table(
-    dataset_dir: Path, dataset: datasets.Dataset, manifest: Manifest
+    dataset_dir: Path, columns: Any, digest: str, max_rows_per_task: Mapping[str, int]
 ) -> ExampleTable:
-    table = dataset.data
-    lengths = pc.list_value_length(table.column("input_ids")).to_numpy()
-    prompt_lengths = table.column("num_prompt_tokens").to_numpy()
-    names = tuple(name for batch in table.to_batches() for name in names_in(batch))
-    unlearnable = np.flatnonzero((prompt_lengths < 0) | (np.maximum(prompt_lengths, 1) >= lengths))
+    known = ("input_ids", "num_prompt_tokens", *_NAMING)
+    names = [name for name in known if name in columns.column_names]
+    table = pa.table({name: columns.column(name) for name in names})
+    tasks, task_E = tasks_of(table.column("task"))
+    rows_E = np.arange(len(table))
+    if max_rows_per_task:
+        rows_E = _first_rows(dataset_dir, tasks, task_E, max_rows_per_task)
+    lengths_E = pc.list_value_length(table.column("input_ids")).to_numpy()[rows_E]
+    prompts_E = table.column("num_prompt_tokens").to_numpy()[rows_E]
+    made = ExampleTable(
+        table=table,
+        rows_E=rows_E,
+        lengths_E=lengths_E,
+        tasks=tasks,
+        task_E=task_E[rows_E],
+        largest_id=_largest_id(table.column("input_ids"), rows_E),
+        digest=digest,
+        encoded=after_prompt,
+    )
+    unlearnable = np.flatnonzero((prompts_E < 0) | (np.maximum(prompts_E, 1) >= lengths_E))
     if unlearnable.size:
         first = int(unlearnable[0])
         raise ValueError(
-            f"{dataset_dir}: example {names[first]} has {lengths[first]} tokens and "
-            f"num_prompt_tokens {prompt_lengths[first]}, which leaves nothing to learn; remove "
-            f"the {unlearnable.size} of {len(names)} examples like it from the dataset"
+            f"{dataset_dir}: example {made.name(first)} has {lengths_E[first]} tokens and "
+            f"num_prompt_tokens {prompts_E[first]}, which leaves nothing to learn; remove "
+            f"the {unlearnable.size} of {len(made)} examples like it from the dataset"
         )
-    return ExampleTable(
-        dataset=dataset.select_columns(["input_ids", "num_prompt_tokens"]).with_format("numpy"),
-        lengths=tuple(lengths.tolist()),
-        names=names,
-        tasks=tuple(map(sys.intern, table.column("task").to_pylist())),
-        largest_id=int(pc.max(pc.list_flatten(table.column("input_ids"))).as_py()),
-        digest=manifest.digest,
-        encoded=after_prompt,
-    )
+    return made
+
+
+def _first_rows(
+    dataset_dir: Path, tasks: Sequence[str], task_R: Any, limits: Mapping[str, int]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The rows to keep, in their order; task_R is the place in `tasks` of each row's task."""
+    if unknown := sorted(task for task, limit in limits.items() if limit and task not in tasks):
+        raise ValueError(
+            f"training.max_rows_per_task names {', '.join(unknown)}, but {dataset_dir} has no such "
+            f"rows; name tasks among {', '.join(sorted(tasks))}"
+        )
+    is_kept_R = np.ones(len(task_R), dtype=bool)
+    for place, task in enumerate(tasks):
+        rows = np.flatnonzero(task_R == place)
+        is_kept_R[rows[limits.get(task, len(rows)) :]] = False
+    if not is_kept_R.any():
+        raise ValueError(f"training.max_rows_per_task leaves no row of {dataset_dir}; raise it")
+    return np.flatnonzero(is_kept_R)
+
+
+def _largest_id(ids: pa.ChunkedArray, rows_E: Any) -> int:
+    """The largest token id of some rows, chunk by chunk, since what is taken is a copy."""
+    largest, first = -1, 0
+    for chunk in ids.chunks:
+        start, end = np.searchsorted(rows_E, [first, first + len(chunk)])
+        taken = chunk if end - start == len(chunk) else chunk.take(rows_E[start:end] - first)
+        first += len(chunk)
+        if len(taken):
+            largest = max(largest, pc.max(taken.flatten()).as_py())
+    return largest
 
 
 def _check_shard(dataset_dir: Path, entry: FileEntry) -> None:

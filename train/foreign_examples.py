@@ -11,12 +11,10 @@ vocabulary has them.
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +24,7 @@ from orca2_gen.run_directory.digests import file_digest
 from orca2_gen.run_directory.json_files import read_json
 from orca2_gen.run_directory.unpacking import batches_unpacked, check_unpacked
 from train.batches import IGNORE_INDEX, Encoded
-from train.examples import ExampleTable
+from train.examples import ExampleTable, name_of_row, tasks_of
 
 _PADDING_MASK = "attention_mask"
 _MASKS = ("completion_mask", "assistant_masks")
@@ -54,23 +52,25 @@ def load_foreign_examples(dataset_dir: Path) -> ExampleTable:
     table = pa.concat_tables(tables)  # still the mapped files
     if not len(table):
         raise ValueError(f"{dataset_dir} holds no row; give another training.dataset")
-    names = _texts(table, "problem_id") or [f"row {row}" for row in range(len(table))]
-    lengths, num_labels, largest_id = _figures(dataset_dir, table, names)
-    unlearnable = np.flatnonzero(num_labels == 0)
+    lengths_E, num_labels_E, largest_id = _figures(dataset_dir, table)
+    unlearnable = np.flatnonzero(num_labels_E == 0)
     if unlearnable.size:
         first = int(unlearnable[0])
         raise ValueError(
-            f"{dataset_dir}: {names[first]} has {lengths[first]} tokens, of which none after the "
-            f"first is trained, which leaves nothing to learn; remove the {unlearnable.size} of "
-            f"{len(table)} rows like it"
+            f"{dataset_dir}: {name_of_row(table, first)} has {lengths_E[first]} tokens, of which "
+            f"none after the first is trained, which leaves nothing to learn; remove the "
+            f"{unlearnable.size} of {len(table)} rows like it"
         )
-    kept = [name for name in ("input_ids", *_TRAINED, _PADDING_MASK) if name in table.column_names]
     digest = hashlib.sha256("\n".join(file_digest(path) for path in files).encode()).hexdigest()
+    has_tasks = "task" in table.column_names
+    usual = pa.chunked_array([pa.repeat("foreign", len(table))])
+    tasks, task_E = tasks_of(table.column("task") if has_tasks else usual)
     return ExampleTable(
-        dataset=datasets.Dataset(table.select(kept)).with_format("numpy"),
-        lengths=tuple(lengths.tolist()),
-        names=tuple(names),
-        tasks=tuple(map(sys.intern, _texts(table, "task") or ["foreign"] * len(table))),
+        table=table,
+        rows_E=np.arange(len(table)),
+        lengths_E=lengths_E,
+        tasks=tasks,
+        task_E=task_E,
         largest_id=largest_id,
         digest=digest,
         encoded=example_of,
@@ -199,12 +199,7 @@ def _check_columns(schema: pa.Schema) -> None:
             )
 
 
-def _texts(table: pa.Table, name: str) -> list[str]:
-    texts: list[str] = table.column(name).to_pylist() if name in table.column_names else []
-    return texts
-
-
-def _figures(dataset_dir: Path, table: pa.Table, names: Sequence[str]) -> tuple[Any, Any, int]:
+def _figures(dataset_dir: Path, table: pa.Table) -> tuple[Any, Any, int]:
     """The tokens of each row, how many of them are trained, and the largest id of all.
 
     One batch at a time, since flat columns of every rank would be all of the dataset in memory.
@@ -214,10 +209,14 @@ def _figures(dataset_dir: Path, table: pa.Table, names: Sequence[str]) -> tuple[
     """
     lengths, num_labels, largest, num_rows = [], [], -1, 0
     for batch in table.to_batches():
-        own_names = names[num_rows : num_rows + len(batch)]
-        flat, row_of = _flat_columns(dataset_dir, batch, own_names)
+        start = num_rows
+
+        def name_of(row: int, start: int = start) -> str:
+            return name_of_row(table, start + row)
+
+        flat, row_of = _flat_columns(dataset_dir, batch, name_of)
         is_token = flat.get(_PADDING_MASK, np.ones(len(row_of))) == 1
-        _check_values(dataset_dir, flat, row_of, is_token, own_names)
+        _check_values(dataset_dir, flat, row_of, is_token, name_of)
         tokens = np.bincount(row_of[is_token], minlength=len(batch))
         place = np.cumsum(is_token) - is_token - (np.cumsum(tokens) - tokens)[row_of]
         # The first token of a row has no loss, since nothing predicts it.
@@ -230,7 +229,7 @@ def _figures(dataset_dir: Path, table: pa.Table, names: Sequence[str]) -> tuple[
 
 
 def _flat_columns(
-    dataset_dir: Path, batch: pa.RecordBatch, names: Sequence[str]
+    dataset_dir: Path, batch: pa.RecordBatch, name_of: Callable[[int], str]
 ) -> tuple[dict[str, Any], Any]:
     """A value of each column for each token of a batch, and the row of each token."""
     sizes = pc.list_value_length(batch.column("input_ids")).to_numpy()
@@ -245,7 +244,7 @@ def _flat_columns(
         others = pc.list_value_length(batch.column(name)).to_numpy()
         if (odd := np.flatnonzero(others != sizes)).size:
             raise ValueError(
-                f"{dataset_dir}: {names[odd[0]]} has {sizes[odd[0]]} input_ids and "
+                f"{dataset_dir}: {name_of(int(odd[0]))} has {sizes[odd[0]]} input_ids and "
                 f"{others[odd[0]]} values of {name}; give one of them for each token"
             )
         flat[name] = pc.list_flatten(batch.column(name)).to_numpy(zero_copy_only=False)
@@ -257,7 +256,7 @@ def _check_values(
     flat: Mapping[str, Any],
     row_of: Any,
     is_token: Any,
-    names: Sequence[str],
+    name_of: Callable[[int], str],
 ) -> None:
     """Checks what the columns say of each token; of padding they may say anything.
 
@@ -278,6 +277,6 @@ def _check_values(
         is_odd = is_odd if name == _PADDING_MASK else is_odd & is_token
         if (odd := np.flatnonzero(is_odd)).size:
             raise ValueError(
-                f"{dataset_dir}: {names[row_of[odd[0]]]} has {name} {values[odd[0]]} at a token, "
-                f"expected {expected}"
+                f"{dataset_dir}: {name_of(int(row_of[odd[0]]))} has {name} {values[odd[0]]} at a "
+                f"token, expected {expected}"
             )

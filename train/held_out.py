@@ -5,11 +5,11 @@ Shapes: none; every rank computes its share of the rows, and all get the same fi
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch.distributed.fsdp import FSDPModule
 
@@ -81,19 +81,21 @@ def held_out(
     Raises:
         ValueError: an example is longer than a row and may not be dropped, or all are.
     """
-    by_task: dict[str, list[int]] = defaultdict(list)
-    for index, (task, length) in enumerate(zip(table.tasks, table.lengths, strict=True)):
-        if length <= seq_len or too_long == "refuse":
-            by_task[task].append(index)
+    is_kept_E = (table.lengths_E <= seq_len) | (too_long == "refuse")
+    kept = {
+        task: np.flatnonzero((table.task_E == place) & is_kept_E)
+        for place, task in enumerate(table.tasks)
+    }
+    by_task = {task: indices for task, indices in kept.items() if len(indices)}
     if not by_task:
         raise ValueError(
             f"every held-out example has more than {seq_len} tokens (seq_len), and too_long is "
-            f'"drop"; set seq_len to {min(table.lengths)} or more'
+            f'"drop"; set seq_len to {table.lengths_E.min()} or more'
         )
     return HeldOut(
         table=table,
         rows_by_task={
-            task: [[indices[i] for i in row] for row in _packed(table, indices, seq_len).rows]
+            task: [indices[list(row)].tolist() for row in _packed(table, indices, seq_len).rows]
             for task, indices in sorted(by_task.items())
         },
         seq_len=seq_len,
@@ -102,10 +104,10 @@ def held_out(
     )
 
 
-def _packed(table: ExampleTable, indices: Sequence[int], seq_len: int) -> Packing:
+def _packed(table: ExampleTable, indices: Any, seq_len: int) -> Packing:
     return pack(
-        [table.lengths[index] for index in indices],
+        table.lengths_E[indices],
         seq_len=seq_len,
         seed=0,
-        names=[table.names[index] for index in indices],
+        name_of=lambda index: table.name(int(indices[index])),
     )

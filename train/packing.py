@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,11 @@ class Packing:
 
 
 def pack(
-    lengths: Sequence[int], *, seq_len: int, seed: int, names: Sequence[str] | None = None
+    lengths_E: Sequence[int] | np.ndarray[Any, np.dtype[Any]],
+    *,
+    seq_len: int,
+    seed: int,
+    name_of: Callable[[int], str] = str,
 ) -> Packing:
     """The Packing of examples with these lengths: best fit, longest first.
 
@@ -33,21 +40,20 @@ def pack(
     row, and the order of the rows.
 
     Args:
-        lengths: tokens per example.
+        lengths_E: tokens of each of E examples.
         seq_len: tokens per row.
         seed: seed of the two shuffles.
-        names: name of each example in an error; its index by default.
+        name_of: an example's index -> its name in an error.
 
     Raises:
         ValueError: there is no example, or one is empty or longer than a row.
     """
+    lengths: list[int] = np.asarray(lengths_E, dtype=np.int64).tolist()
     if not lengths:
         raise ValueError("there is no example to pack; give at least one")
     for index, length in enumerate(lengths):
         if not 1 <= length <= seq_len:
-            raise ValueError(
-                _misfit(names[index] if names else str(index), lengths, length, seq_len)
-            )
+            raise ValueError(_misfit(name_of(index), lengths, length, seq_len))
     generator = random.Random(seed)
     order = list(range(len(lengths)))
     generator.shuffle(order)

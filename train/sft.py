@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from pydantic import TypeAdapter
@@ -116,10 +117,10 @@ def train_student(
             max_rows_per_task={},
         )
     read = [*tables.values(), *([others] if others else [])]
-    lengths = [length for table in read for length in table.lengths]
+    lengths = np.concatenate([table.lengths_E for table in read])
     if plan.too_long == "drop":
-        lengths = [length for length in lengths if length <= plan.seq_len]
-    longest = max(lengths, default=0)
+        lengths = lengths[lengths <= plan.seq_len]
+    longest = int(lengths.max(initial=0))
     largest_id = max(table.largest_id for table in read)
     check_examples_fit(model_dir, longest=longest, largest_id=largest_id)
     determined_by = determinants(plan, stage_plans, tables, model_digest(model_dir))

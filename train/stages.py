@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ class Stage:
         """The names of the examples of a step, counted from 1 over all stages, on all ranks."""
         first = (step - 1 - self.first_step) * rows_per_step
         return [
-            self.tables[place].names[index]
+            self.tables[place].name(index)
             for place, row in stream_rows(first, rows_per_step, self.mixture, seed=self.seed)
             for index in self.mixture[place].packing.rows[row]
         ]
@@ -109,7 +108,7 @@ def packed_stages(
                 examples=tables[each.path],
                 packing=rows[each.path],
                 weight=each.weight,
-                lengths=tables[each.path].lengths,
+                lengths=tables[each.path].lengths_E,
             )
             for each in stage.datasets
         )
@@ -131,16 +130,15 @@ def packed_stages(
 def _packed(plan: TrainingPlan, path: Path, table: ExampleTable) -> Packing:
     """The rows of a dataset's examples; those that may be dropped are in none."""
     if plan.too_long == "refuse":
-        return pack(table.lengths, seq_len=plan.seq_len, seed=plan.seed, names=table.names)
-    kept = [index for index, length in enumerate(table.lengths) if length <= plan.seq_len]
-    if not kept:
+        return pack(table.lengths_E, seq_len=plan.seq_len, seed=plan.seed, name_of=table.name)
+    kept = np.flatnonzero(table.lengths_E <= plan.seq_len)
+    if not len(kept):
         raise ValueError(
             f"{path}: every example has more than {plan.seq_len} tokens (seq_len), and too_long is "
-            f'"drop"; set seq_len to {min(table.lengths)} or more'
+            f'"drop"; set seq_len to {table.lengths_E.min()} or more'
         )
-    lengths = [table.lengths[index] for index in kept]
-    packing = pack(lengths, seq_len=plan.seq_len, seed=plan.seed)
-    rows = tuple(tuple(kept[index] for index in row) for row in packing.rows)
+    packing = pack(table.lengths_E[kept], seq_len=plan.seq_len, seed=plan.seed)
+    rows = tuple(tuple(kept[list(row)].tolist()) for row in packing.rows)
     return dataclasses.replace(packing, rows=rows)
 
 
@@ -162,15 +160,12 @@ def _dropped_lines(plan: TrainingPlan, tables: Mapping[Path, ExampleTable]) -> l
     """What is dropped of each dataset."""
     lines = []
     for path, table in tables.items():
-        long = Counter(
-            task
-            for task, length in zip(table.tasks, table.lengths, strict=True)
-            if length > plan.seq_len
-        )
-        if long and plan.too_long == "drop":
-            by_task = ", ".join(f"{task} {count}" for task, count in sorted(long.items()))
+        long = np.bincount(table.task_E[table.lengths_E > plan.seq_len], minlength=len(table.tasks))
+        if long.any() and plan.too_long == "drop":
+            counts = sorted(zip(table.tasks, long.tolist(), strict=True))
+            by_task = ", ".join(f"{task} {count}" for task, count in counts if count)
             lines.append(
-                f"{path}: {long.total()} of {len(table.lengths)} examples have more than "
+                f"{path}: {long.sum()} of {len(table)} examples have more than "
                 f"{plan.seq_len} tokens (seq_len) and are dropped: {by_task}"
             )
     return lines

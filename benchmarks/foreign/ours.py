@@ -94,13 +94,11 @@ class OwnTrainer:
     def __init__(self, dataset: Path, model: Path) -> None:
         manifest = read_manifest(dataset)
         self.rows: ExampleTable = load_examples(dataset, prompts=manifest.prompts, model_dir=model)
-        self.trained_tokens = sum(
-            self.rows[row].num_labels for row in range(len(self.rows.lengths))
-        )
+        self.trained_tokens = sum(self.rows[row].num_labels for row in range(len(self.rows)))
         if manifest.summary is not None:
             assert self.trained_tokens == manifest.summary.trained_tokens
         self._places = {
-            tuple(self.rows[row].input_ids.tolist()): row for row in range(len(self.rows.lengths))
+            tuple(self.rows[row].input_ids.tolist()): row for row in range(len(self.rows))
         }
         self._loss = load_sharded(model, dtype=torch.float32).loss
 

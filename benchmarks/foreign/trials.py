@@ -242,7 +242,7 @@ def _faults(
     told: dict[str, Any], own: OwnTrainer, our_loss: float | None, more_a_row: int
 ) -> list[str]:
     """The figures that are not as they are with us; empty if all are."""
-    faults, num_rows = [], len(own.rows.lengths)
+    faults, num_rows = [], len(own.rows)
     if told["rows"] != num_rows:
         faults.append(f"{told['rows']} rows of {num_rows}")
     expected = own.trained_tokens + more_a_row * num_rows

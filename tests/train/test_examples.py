@@ -41,10 +41,10 @@ def test_every_example_comes_with_its_tokens(
     dataset_dir: Path, model_dir: Path, chatml: Chat
 ) -> None:
     examples = read(dataset_dir, model_dir)
-    assert len(examples.lengths) == len(set(examples.names)) == 60
+    assert len(examples) == len(set(map(examples.name, range(60)))) == 60
     for index in (0, 24, 25, 59):
         row = examples[index]
-        assert len(row.input_ids) == examples.lengths[index]
+        assert len(row.input_ids) == examples.lengths_E[index]
         answer = row.input_ids[row.labels != IGNORE_INDEX]
         assert chatml.tokenizer.decode(answer) == f"Answer: {4 * index}<|im_end|>"
     assert examples.largest_id == max(int(np.max(examples[i].input_ids)) for i in range(60))
@@ -123,14 +123,21 @@ def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir:
     everything = read(copy, model_dir)
     tasks = datasets.load_from_disk(str(copy))["task"]
     name = tasks[0]
+    allocated = pa.total_allocated_bytes()
     few = load_examples(
         copy, prompts="erased", model_dir=model_dir, max_rows_per_task={name: 2, "absent": 0}
     )
+    # What is kept stays in the mapped files; a copy of it would be 8 bytes a token, on every rank.
+    assert pa.total_allocated_bytes() - allocated < few.lengths_E.sum()
     first_two = [i for i, task in enumerate(tasks) if task == name][:2]
     kept = [i for i, task in enumerate(tasks) if task != name or i in first_two]
-    assert few.names == tuple(everything.names[i] for i in kept)
-    assert few.lengths == tuple(everything.lengths[i] for i in kept)
-    assert [len(few[i].input_ids) for i in range(len(kept))] == list(few.lengths)
+    assert [few.name(i) for i in range(len(few))] == [everything.name(i) for i in kept]
+    assert few.lengths_E.tolist() == everything.lengths_E[kept].tolist()
+    assert [len(few[i].input_ids) for i in range(len(kept))] == few.lengths_E.tolist()
+    assert [few.tasks[place] for place in few.task_E] == [tasks[i] for i in kept]
+    for index, row in enumerate(kept):
+        assert (few[index].input_ids == everything[row].input_ids).all()
+        assert (few[index].labels == everything[row].labels).all()
 
 
 @pytest.mark.parametrize("limits", [{"typo": 3}, {"sums": 0}])
@@ -221,7 +228,7 @@ def test_a_format_that_datasets_does_not_know_is_one_line_or_no_matter(
     except ValueError as error:
         assert "\n" not in str(error) and str(copy) in str(error)
     else:
-        assert len(found.lengths) == 60
+        assert len(found) == 60
 
 
 CHANGED_BYTES = """
@@ -246,7 +253,7 @@ for _ in range(150):
         continue
     for index in range(60):
         ids = table[index].input_ids
-        assert len(ids) == table.lengths[index] and (ids >= 0).all() and ids.max() < 2**63
+        assert len(ids) == table.lengths_E[index] and (ids >= 0).all() and ids.max() < 2**63
 print(refused)
 """
 
@@ -268,15 +275,15 @@ def test_rationales_of_one_problem_are_examples_of_their_own_in_one_row_or_many(
     file = config_file(tmp_path, said)
     summary = play(file, tmp_path / "run", said, "rationales.per_problem=3")
     examples = read(tmp_path / "run" / "dataset", STUDENT)
-    assert len(set(examples.names)) == len(examples.lengths) == 12
-    assert examples.names[:3] == (
+    assert len(set(map(examples.name, range(12)))) == len(examples) == 12
+    assert tuple(map(examples.name, range(3))) == (
         "sums/train/a",
         "sums/train/a, attempt 1",
         "sums/train/a, attempt 2",
     )
-    longest = max(examples.lengths)
+    longest = int(examples.lengths_E.max())
     for seq_len in (longest, 3 * longest, 12 * longest):
-        packing = pack(examples.lengths, seq_len=seq_len, seed=0, names=examples.names)
+        packing = pack(examples.lengths_E, seq_len=seq_len, seed=0, name_of=examples.name)
         rows = [PackedExamples(examples=examples, packing=packing)]
         steps = packed_batches(rows, rows_per_step=1, seed=0)
         epoch = [next(steps) for _ in packing.rows]

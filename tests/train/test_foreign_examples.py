@@ -60,8 +60,9 @@ def test_rows_are_read_with_what_is_trained_of_them(
     table = load_foreign_examples(saved(tmp_path / "d", ROWS | columns))
     assert [table[row].input_ids.tolist() for row in range(3)] == ROWS["input_ids"]
     assert [labels_of(table[row]) for row in range(3)] == labels
-    assert table.lengths == (4, 2, 3) and table.largest_id == 9
-    assert table.names == ("row 0", "row 1", "row 2") and set(table.tasks) == {"foreign"}
+    assert table.lengths_E.tolist() == [4, 2, 3] and table.largest_id == 9
+    assert [table.name(row) for row in range(3)] == ["row 0", "row 1", "row 2"]
+    assert table.tasks == ("foreign",) and table.task_E.tolist() == [0, 0, 0]
 
 
 def labels_of(example: Encoded) -> list[int]:
@@ -77,7 +78,7 @@ def test_padding_on_either_side_is_taken_out(tmp_path: Path) -> None:
     table = load_foreign_examples(saved(tmp_path / "d", columns))
     assert [table[row].input_ids.tolist() for row in range(2)] == [[7, 8], [9, 4]]
     assert [labels_of(table[row]) for row in range(2)] == [[8], [4]]
-    assert table.lengths == (2, 2)
+    assert table.lengths_E.tolist() == [2, 2]
 
 
 def test_padding_may_have_any_id_and_label_and_is_no_part_of_a_prompt(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_row_has_the_tokens_and_labels_that_are_counted(
         for index, (tokens, labels) in enumerate(expected):
             assert table[index].input_ids.tolist() == tokens
             assert table[index].labels.tolist() == labels
-            assert table.lengths[index] == len(tokens)
+            assert table.lengths_E[index] == len(tokens)
 
 
 def expected_of(columns: dict[str, Any], row: int) -> tuple[list[int], list[int]]:
@@ -154,7 +155,8 @@ def expected_of(columns: dict[str, Any], row: int) -> tuple[list[int], list[int]
 def test_rows_keep_their_names_and_tasks(tmp_path: Path) -> None:
     named = {"problem_id": ["a", "b", "c"], "task": ["x", "y", "x"]}
     table = load_foreign_examples(saved(tmp_path / "d", ROWS | named))
-    assert table.names == ("a", "b", "c") and table.tasks == ("x", "y", "x")
+    assert [table.name(row) for row in range(3)] == ["a", "b", "c"]
+    assert table.tasks == ("x", "y") and table.task_E.tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_the_loss_of_a_task_is_the_mean_over_its_labelled_tokens(
     found = others.losses(loss)
     assert loss.training and found.keys() == {"sums", "all"}
     total, count = 0.0, 0
-    for index in range(len(table.lengths)):
+    for index in range(len(table)):
         row = table[index]
         ids_BT = torch.from_numpy(row.input_ids.copy()).unsqueeze(0).long()
         labels_BT = torch.from_numpy(row.labels).unsqueeze(0)
@@ -66,11 +66,11 @@ def test_held_out_examples_that_may_be_dropped_are_and_if_all_are_a_line_says_so
     model_dir: Path, dataset_dir: Path
 ) -> None:
     table = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
-    lengths = sorted(table.lengths)
+    lengths = sorted(table.lengths_E.tolist())
     seq_len = lengths[len(lengths) // 2]
     few = held_out(table, seq_len=seq_len, too_long="drop", layout="packed", rows_per_forward=None)
     kept = [index for rows in few.rows_by_task.values() for row in rows for index in row]
-    assert sorted(kept) == [n for n, length in enumerate(table.lengths) if length <= seq_len]
+    assert sorted(kept) == [n for n, length in enumerate(table.lengths_E) if length <= seq_len]
     with pytest.raises(ValueError, match="none is ever cut"):
         held_out(table, seq_len=seq_len, too_long="refuse", layout="packed", rows_per_forward=None)
     with pytest.raises(ValueError, match=f"every held-out .* set seq_len to {lengths[0]} or more"):

@@ -60,7 +60,8 @@ def test_an_example_longer_than_a_row_is_refused_by_name() -> None:
     with pytest.raises(
         ValueError, match=r"gsm8k/train/1 has 65 tokens and a row has 64 \(seq_len\)"
     ):
-        pack([3, 65, 9], seq_len=64, seed=0, names=["gsm8k/train/0", "gsm8k/train/1", "c"])
+        names = ["gsm8k/train/0", "gsm8k/train/1", "c"]
+        pack([3, 65, 9], seq_len=64, seed=0, name_of=names.__getitem__)
 
 
 def test_an_example_as_long_as_a_row_takes_it_alone() -> None:

@@ -250,7 +250,7 @@ def test_the_trained_student_is_what_was_trained(
 ) -> None:
     folder, _ = trained
     examples = load_examples(dataset_dir, prompts="erased", model_dir=model_dir)
-    packing = pack(examples.lengths, seq_len=512, seed=5)
+    packing = pack(examples.lengths_E, seq_len=512, seed=5)
     rows = PackedExamples(examples=examples, packing=packing)
     batch = next(packed_batches([rows], rows_per_step=4, seed=5, start_step=8))
     losses = []

@@ -234,8 +234,8 @@ def test_a_learning_rate_is_changed_on_the_way_only_if_it_is_wanted_and_is_recor
 def test_examples_that_are_too_long_are_dropped_and_counted_only_if_that_is_wanted(
     tmp_path: Path, model_dir: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lengths = load_examples(dataset_dir, prompts="erased", model_dir=model_dir).lengths
-    seq_len = sorted(lengths)[30]
+    lengths = load_examples(dataset_dir, prompts="erased", model_dir=model_dir).lengths_E
+    seq_len = sorted(lengths.tolist())[30]
     kept = sum(length <= seq_len for length in lengths)
     short = replace(PLAN, seq_len=seq_len)
     with pytest.raises(ValueError, match="none is ever cut"):
