@@ -49,6 +49,8 @@ MADE_BY = {
 """Constant -> the version that made the run."""
 LATER = {"ENDINGS_VERSION"}
 """Constants of what the run did not ask for."""
+OLDER_STAGES = [stage for stage in STAGES if stage != "evaluation_judgements"]
+"""The stages that the older version had."""
 IS_RAISED = any(getattr(stage_keys, name) != version for name, version in MADE_BY.items())
 
 
@@ -99,7 +101,8 @@ def without_ids(row: Any) -> Any:
 
 
 def test_an_older_run_holds_a_row_of_every_stage() -> None:
-    assert all(rows(read_ledger(OLDER_RUN / "RUN")).values())
+    found = rows(read_ledger(OLDER_RUN / "RUN"))
+    assert [stage for stage, committed in found.items() if committed] == OLDER_STAGES
 
 
 def test_an_older_run_verifies(older_run: Path) -> None:
@@ -175,7 +178,7 @@ def test_after_a_version_is_raised_an_older_run_verifies_and_its_resume_is_refus
     assert "\n" not in str(caught.value) and "--fork" in str(caught.value)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", OLDER_STAGES)
 def test_a_field_that_an_older_run_lacks_takes_its_default(older_run: Path, stage: str) -> None:
     record = RECORDS[stage]
     added = [("reasoning", str, dataclasses.field(default="")), ("weight", float, 1.5)]

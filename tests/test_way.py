@@ -126,7 +126,7 @@ ray_jobs/decontamination.py                       11      11
 ray_jobs/dispatch/leases.py                        8       8
 ray_jobs/dispatch/receipts.py                     17      17
 ray_jobs/dispatch/unit_receipts.py                81      81
-ray_jobs/engines/actor.py                        192     192
+ray_jobs/engines/actor.py                        193     193
 ray_jobs/engines/figures.py                      129     129
 ray_jobs/engines/logs.py                           5       5
 ray_jobs/engines/own_process.py                   40      40
@@ -138,7 +138,7 @@ ray_jobs/stages.py                                24      24
 orca2_gen: files                                 100     103
 orca2_gen: lines                                6067    6211
 ray_jobs: files                                   14      14
-ray_jobs: lines                                  771     771
+ray_jobs: lines                                  772     772
 """
 """File -> lines of the functions in it that a problem enters in the workers, and their sums: of a
 number (gsm8k) and of a choice (jsonl)."""

@@ -6,6 +6,7 @@ The sets are `tests/grading/<answer type>.jsonl`, one answer per line with its e
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -360,18 +361,22 @@ def test_no_text_however_repetitive_takes_a_second(unit: str, start: str, answer
     assert time.process_time() - started < 1.0
 
 
-def test_twenty_thousand_answers_are_graded_per_second_even_on_a_busy_machine() -> None:
+def test_grading_a_number_costs_little_more_than_finding_the_numbers_of_its_text() -> None:
+    """The ratio was 2.4 when it was measured; benchmarks.grading_speed has the rates."""
     working = "First 343 + 706 is 1049, as the digits show. " * 10
     problem = make_problem("numeric", "1049")
-    rates = []
+    ratios = []
     for attempt in range(5):
         texts = [f"{working}\nAnswer: {attempt},{n}" for n in range(2_000, 4_000)]  # none twice
-        start = time.process_time()
+        began = time.process_time()
         for text in texts:
             grade(problem, text, "stop")
-        rates.append(2_000 / (time.process_time() - start))
-    print(f"numeric: {max(rates):,.0f} answers/s")
-    assert max(rates) > 20_000
+        graded = time.process_time()
+        for text in texts:
+            re.findall(r"\d+", text)
+        ratios.append((graded - began) / (time.process_time() - graded))
+    print(f"numeric: {min(ratios):.2f} times the search")
+    assert min(ratios) < 5
 
 
 def test_an_answer_sentence_echoed_back_is_never_correct() -> None:
