@@ -56,7 +56,7 @@ def rows_of(run_dir: Path) -> list[tuple[int, ...]]:
     found = load_examples(
         run_dir / "dataset", prompts="erased", model_dir=run_dir.parent / "tokenizer"
     )
-    return [tuple(found[index].input_ids.tolist()) for index in range(len(found.lengths))]
+    return [tuple(found[index].input_ids.tolist()) for index in range(len(found))]
 
 
 def test_a_run_over_three_days_has_the_prompts_of_one_and_stays_whole(

@@ -85,7 +85,7 @@ class Batch:
         return sum(each.labels_BT.numel() for each in self.passes)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PackedExamples:
     """Examples and the rows that they are packed into; a mixture has several."""
 

@@ -140,12 +140,29 @@ def load_examples(
             f"{dataset_dir} holds {len(dataset)} examples and its manifest lists {listed}; "
             f"make it again, and check that it is not empty"
         )
-    return _example_table(dataset_dir, dataset.data, manifest.digest, max_rows_per_task)
+    return example_table(
+        dataset_dir, dataset.data, digest=manifest.digest, max_rows_per_task=max_rows_per_task
+    )
 
 
-def _example_table(
-    dataset_dir: Path, columns: Any, digest: str, max_rows_per_task: Mapping[str, int]
+def example_table(
+    dataset_dir: Path,
+    columns: Any,
+    *,
+    digest: str,
+    max_rows_per_task: Mapping[str, int] = MappingProxyType({}),
 ) -> ExampleTable:
+    """The examples of a dataset's columns, none of which is copied.
+
+    Args:
+        dataset_dir: names the dataset in an error.
+        columns: an Arrow table, or that of `datasets`.
+        digest: digest of the dataset's manifest.
+        max_rows_per_task: task -> number of its first rows to keep; other tasks are kept whole.
+
+    Raises:
+        ValueError: an example has no token to learn, or no row is left.
+    """
     known = ("input_ids", "num_prompt_tokens", *_NAMING)
     names = [name for name in known if name in columns.column_names]
     table = pa.table({name: columns.column(name) for name in names})
@@ -186,9 +203,9 @@ def _first_rows(
             f"rows; name tasks among {', '.join(sorted(tasks))}"
         )
     is_kept_R = np.ones(len(task_R), dtype=bool)
-    for place, task in enumerate(tasks):
-        rows = np.flatnonzero(task_R == place)
-        is_kept_R[rows[limits.get(task, len(rows)) :]] = False
+    for task in limits.keys() & set(tasks):
+        rows = np.flatnonzero(task_R == tasks.index(task))
+        is_kept_R[rows[limits[task] :]] = False
     if not is_kept_R.any():
         raise ValueError(f"training.max_rows_per_task leaves no row of {dataset_dir}; raise it")
     return np.flatnonzero(is_kept_R)
@@ -201,8 +218,8 @@ def _largest_id(ids: pa.ChunkedArray, rows_E: Any) -> int:
         start, end = np.searchsorted(rows_E, [first, first + len(chunk)])
         taken = chunk if end - start == len(chunk) else chunk.take(rows_E[start:end] - first)
         first += len(chunk)
-        if len(taken):
-            largest = max(largest, pc.max(taken.flatten()).as_py())
+        own = pc.max(taken.flatten()).as_py()
+        largest = largest if own is None else max(largest, own)  # rows may be empty
     return largest
 
 

@@ -82,16 +82,16 @@ def held_out(
         ValueError: an example is longer than a row and may not be dropped, or all are.
     """
     is_kept_E = (table.lengths_E <= seq_len) | (too_long == "refuse")
-    kept = {
-        task: np.flatnonzero((table.task_E == place) & is_kept_E)
-        for place, task in enumerate(table.tasks)
-    }
-    by_task = {task: indices for task, indices in kept.items() if len(indices)}
-    if not by_task:
+    kept = np.flatnonzero(is_kept_E)
+    if not len(kept):
         raise ValueError(
             f"every held-out example has more than {seq_len} tokens (seq_len), and too_long is "
             f'"drop"; set seq_len to {table.lengths_E.min()} or more'
         )
+    in_order = kept[np.argsort(table.task_E[kept], kind="stable")]
+    places, starts = np.unique(table.task_E[in_order], return_index=True)
+    parts = np.split(in_order, starts[1:])
+    by_task = {table.tasks[place]: part for place, part in zip(places, parts, strict=True)}
     return HeldOut(
         table=table,
         rows_by_task={

@@ -116,7 +116,7 @@ def train_student(
             model_dir=model_dir,
             max_rows_per_task={},
         )
-    read = [*tables.values(), *([others] if others else [])]
+    read = [*tables.values(), *([others] if others is not None else [])]
     lengths = np.concatenate([table.lengths_E for table in read])
     if plan.too_long == "drop":
         lengths = lengths[lengths <= plan.seq_len]

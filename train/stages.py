@@ -137,7 +137,12 @@ def _packed(plan: TrainingPlan, path: Path, table: ExampleTable) -> Packing:
             f"{path}: every example has more than {plan.seq_len} tokens (seq_len), and too_long is "
             f'"drop"; set seq_len to {table.lengths_E.min()} or more'
         )
-    packing = pack(table.lengths_E[kept], seq_len=plan.seq_len, seed=plan.seed)
+    packing = pack(
+        table.lengths_E[kept],
+        seq_len=plan.seq_len,
+        seed=plan.seed,
+        name_of=lambda index: table.name(int(kept[index])),
+    )
     rows = tuple(tuple(kept[list(row)].tolist()) for row in packing.rows)
     return dataclasses.replace(packing, rows=rows)
 

@@ -100,7 +100,7 @@ def test_19_a_trainer_refuses_a_damaged_shard_before_it_is_mapped(
 ) -> None:
     def train() -> int:
         found = load_examples(run_dir / "dataset", prompts="erased", model_dir=TOKENIZER)
-        return len(found.lengths)
+        return len(found)
 
     assert train() > 0
     monkeypatch.setattr("train.examples.datasets.load_from_disk", None)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +14,15 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orca2_gen.chat import Chat
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from tests.ray_jobs.several import ROOT, config_file, play
 from train.batches import IGNORE_INDEX, PackedExamples, packed_batches
-from train.examples import ExampleTable, load_examples
+from train.examples import ExampleTable, example_table, load_examples
+from train.held_out import held_out
 from train.model_directory import check_examples_fit
 from train.packing import pack
 
@@ -127,7 +132,7 @@ def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir:
     few = load_examples(
         copy, prompts="erased", model_dir=model_dir, max_rows_per_task={name: 2, "absent": 0}
     )
-    # What is kept stays in the mapped files; a copy of it would be 8 bytes a token, on every rank.
+    # What is kept stays in the mapped files; a copy of it would be 4 bytes a token, on every rank.
     assert pa.total_allocated_bytes() - allocated < few.lengths_E.sum()
     first_two = [i for i, task in enumerate(tasks) if task == name][:2]
     kept = [i for i, task in enumerate(tasks) if task != name or i in first_two]
@@ -138,6 +143,66 @@ def test_max_rows_per_task_keeps_the_first_rows_of_a_task(copy: Path, model_dir:
     for index, row in enumerate(kept):
         assert (few[index].input_ids == everything[row].input_ids).all()
         assert (few[index].labels == everything[row].labels).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(2, 5)), min_size=1, max_size=30),
+    limits=st.dictionaries(st.sampled_from("abc"), st.integers(1, 4)),
+    chunk=st.integers(1, 30),
+)
+def test_a_table_has_the_first_rows_of_each_task_whatever_the_chunks_and_copies_none(
+    rows: list[tuple[str, int]], limits: dict[str, int], chunk: int
+) -> None:
+    limits = {task: limit for task, limit in limits.items() if task in dict(rows)}
+    plain = [
+        {
+            "input_ids": [(7 * row + token) % 61 for token in range(length)],
+            "num_prompt_tokens": 1,
+            "task": task,
+            "problem_id": f"{task}/{row}",
+        }
+        for row, (task, length) in enumerate(rows)
+    ]
+    parts = [plain[start : start + chunk] for start in range(0, len(plain), chunk)]
+    columns = pa.concat_tables([pa.Table.from_pylist(part) for part in parts])
+    table = example_table(Path("dataset"), columns, digest="", max_rows_per_task=limits)
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in plain:
+        seen[row["task"]] += 1
+        if seen[row["task"]] <= limits.get(row["task"], len(rows)):
+            kept.append(row)
+    assert [table[index].input_ids.tolist() for index in range(len(table))] == [
+        row["input_ids"] for row in kept
+    ]
+    assert [table.name(index) for index in range(len(table))] == [row["problem_id"] for row in kept]
+    assert [table.tasks[place] for place in table.task_E] == [row["task"] for row in kept]
+    assert table.lengths_E.tolist() == [len(row["input_ids"]) for row in kept]
+    assert table.largest_id == max(max(row["input_ids"]) for row in kept)
+    held = held_out(table, seq_len=5, too_long="refuse", layout="packed", rows_per_forward=1)
+    found = {task: sorted(itertools.chain(*each)) for task, each in held.rows_by_task.items()}
+    assert found == {
+        task: [index for index, row in enumerate(kept) if row["task"] == task]
+        for task in sorted({row["task"] for row in kept})
+    }
+
+
+@pytest.mark.parametrize("lengths", [[0], [3, 0], [3, 3, 0]])
+def test_a_row_without_tokens_is_refused_by_name(lengths: list[int]) -> None:
+    columns = pa.concat_tables(
+        pa.table(
+            {
+                "input_ids": pa.array([list(range(length))], pa.list_(pa.int32())),
+                "num_prompt_tokens": [1],
+                "task": ["a"],
+                "problem_id": [f"a/{row}"],
+            }
+        )
+        for row, length in enumerate(lengths)
+    )
+    with pytest.raises(ValueError, match=rf"a/{len(lengths) - 1} has 0 tokens .* nothing to learn"):
+        example_table(Path("dataset"), columns, digest="")
 
 
 @pytest.mark.parametrize("limits", [{"typo": 3}, {"sums": 0}])

@@ -32,7 +32,7 @@ def told_by(own: OwnTrainer, places: list[int]) -> dict[str, Any]:
     rows = [(own.rows[place].input_ids.tolist(), own.labels(place)) for place in places]
     return {
         "versions": {},
-        "rows": len(own.rows.lengths),
+        "rows": len(own.rows),
         "trained_tokens": own.trained_tokens,
         "first_rows": rows,
         "first_loss": own.mean_loss(places),
