@@ -92,6 +92,16 @@ def without_noise(config: Any) -> None:
                 setattr(part, key, 0.0)
 
 
+def text_of(model: Any) -> Any:
+    """The part of a model that reads token ids, of one with several parts; else the model.
+
+    What some models call their decoder is their head.
+    """
+    decoder, embeddings = model.get_decoder(), model.get_input_embeddings()
+    is_whole = any(module is embeddings for module in decoder.modules())
+    return decoder if is_whole else model
+
+
 def layers_of(model: Any) -> list[torch.nn.Module]:
     """The parts of a model that are sharded one by one, the inner first.
 

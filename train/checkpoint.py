@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from orca2_gen.run_directory.durable_files import sync_directory
 from orca2_gen.run_directory.json_files import read_json
+from train.lora import has_lora
 from train.loss import LabelledLoss
 from train.plan_changes import change_of_plan
 from train.ranks import on_first_rank, rank
@@ -150,6 +155,7 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
         state.optimizers,
         model_state_dict=contents["module"],
         optim_state_dict=contents["optimizers"],
+        options=_options(state),
     )
     return step
 
@@ -241,7 +247,7 @@ def _contents(state: TrainingState) -> tuple[dict[str, Any], dict[str, torch.Ten
     A tensor with two names, as tied embeddings have, is listed once.
     """
     untouched = [each for each in state.optimizers if not each.state]
-    module, optimizers = get_state_dict(state.module, state.optimizers)
+    module, optimizers = get_state_dict(state.module, state.optimizers, options=_options(state))
     # torch lets an optimizer without a state take a step to have one; it has not stepped.
     for optimizer in untouched:
         for remembered in optimizer.state.values():
@@ -257,6 +263,14 @@ def _contents(state: TrainingState) -> tuple[dict[str, Any], dict[str, torch.Ten
             if isinstance(value, torch.Tensor):
                 tensors[f"{_OPTIMIZERS}{name}.{key}"] = value
     return {"module": module, "optimizers": optimizers}, tensors
+
+
+def _options(state: TrainingState) -> StateDictOptions:
+    """What of the module is stored: all of it, or with LoRA what is trained, since the model's
+    digest among the determinants stands for the rest.
+    """
+    is_part = has_lora(state.module)
+    return StateDictOptions(ignore_frozen_params=is_part, strict=not is_part)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import torch
 from orca2_gen.preflight.model_config import said
 from orca2_gen.preflight.weights import quantity
 from train.architecture import attention_of
+from train.lora import num_lora_parameters
 from train.loss import labels_per_chunk
 from train.model_directory import described_model, model_config, told
 from train.muon import MOST_ELEMENTS
@@ -44,6 +45,7 @@ def memory_need(
     config: Any,
     *,
     num_parameters: int,
+    num_trained: int | None = None,
     largest_matrix: int = 0,
     optimizer: str,
     seq_len: int,
@@ -63,6 +65,8 @@ def memory_need(
     Args:
         config: the text config of the model, as transformers reads it.
         num_parameters: of the whole model.
+        num_trained: of the matrices of LoRA, beside parameters in `dtype` that stay as they are;
+            None where all of the model's are trained.
         largest_matrix: elements of the largest parameter of its layers.
         optimizer: adamw or muon.
         seq_len: tokens of a row.
@@ -84,9 +88,10 @@ def memory_need(
         if optimizer == "muon"
         else 0
     )
-    return MemoryNeed(
-        spread=num_parameters * _BYTES[optimizer], own=max(activations + logits, updates)
-    )
+    spread = num_parameters * _BYTES[optimizer]
+    if num_trained is not None:  # the rest has no gradient and no optimizer state
+        spread = num_trained * _BYTES[optimizer] + num_parameters * (4 if dtype == "float32" else 2)
+    return MemoryNeed(spread=spread, own=max(activations + logits, updates))
 
 
 def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> str:
@@ -104,7 +109,7 @@ def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> st
         model = described_model(config, attention_of(config))
     need = memory_need(
         config.get_text_config(),
-        **sizes_of(model),
+        **sizes_of(model, plan.lora_rank),
         optimizer=plan.optimizer,
         seq_len=plan.seq_len,
         rows_per_forward=execution.rows_per_forward or math.ceil(plan.rows_per_step / world_size()),
@@ -114,8 +119,10 @@ def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> st
     return tightness(need, gpu, ranks_of_a_copy(execution.sharding))
 
 
-def sizes_of(model: Any) -> dict[str, int]:
-    """`memory_need`'s keywords about the parameters of a model of transformers."""
+def sizes_of(model: Any, lora_rank: int | None) -> dict[str, int]:
+    """`memory_need`'s keywords about the parameters of a model of transformers, trained with LoRA
+    of a rank or whole.
+    """
     tables = {
         id(parameter)
         for module in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -123,10 +130,13 @@ def sizes_of(model: Any) -> dict[str, int]:
         for parameter in module.parameters()
     }
     others = [each.numel() for each in model.parameters() if id(each) not in tables]
-    return {
+    sizes = {
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "largest_matrix": max(others, default=0),
     }
+    if lora_rank is not None:
+        sizes["num_trained"] = num_lora_parameters(model, lora_rank)
+    return sizes
 
 
 def _gpu_bytes() -> int | None:

@@ -15,8 +15,9 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from train.architecture import attention_of, layers_of, without_noise
+from train.architecture import attention_of, layers_of, text_of, without_noise
 from train.isolation import kind_of
+from train.lora import Lora, add_lora, first_values, plain_name
 from train.loss import LabelledLoss
 from train.model_directory import (
     check_weight_files,
@@ -41,11 +42,13 @@ def load_sharded(
     sharding: Literal["full", "hybrid"] = "full",
     longest: int = 0,
     row_tokens: int | None = None,
+    lora: Lora | None = None,
 ) -> LoadedModel:
     """The model of a directory with its loss, probed before it is sharded.
 
-    The weights are float32, as the optimizer needs them; `dtype` is that of the computation. Of
-    several ranks the first one reads and probes, and all get their share of what it has read.
+    The weights that are trained are float32, as the optimizer needs them; `dtype` is that of the
+    computation. Of several ranks the first one reads and probes, and all get their share of what it
+    has read.
 
     Args:
         model_dir: the model.
@@ -54,6 +57,7 @@ def load_sharded(
         sharding: whether all ranks share one copy of the weights, or those of each node.
         longest: tokens of the longest example, which rotary scaling may depend on.
         row_tokens: tokens of a packed row; None if they may be any.
+        lora: what is trained in place of the weights; None trains them.
 
     Raises:
         ValueError: the directory holds no whole model in safetensors, or one that cannot be trained
@@ -82,29 +86,49 @@ def load_sharded(
             return reading.found, reading.buffers
 
         found, buffers = on_first_rank(read_alone)
-        loss = _with_loss(shell, found, dtype, gradient_checkpointing)
+        loss = _with_loss(shell, found, dtype, gradient_checkpointing, lora)
         _shard(loss, dtype, buffers, _mesh(sharding))
-        share(read.pop() if read else None, loss.model)
+        weights = read.pop() if read else None
+        if weights is not None and lora is not None:
+            weights = _with_first_values(weights, shell, lora)
+        share(weights, loss.model)
         return LoadedModel(loss=loss, isolation=found.isolation)
     model = whole_model(model_dir, config, attention, torch.float32)
     if not is_distributed():
         model.to(device())  # where a probe is fast
     small = small_copy(model, config, attention, row_tokens)
     found = found_in(probed(model, longest=longest), small)
-    loss = _with_loss(model, found, dtype, gradient_checkpointing)
+    loss = _with_loss(model, found, dtype, gradient_checkpointing, lora)
     if is_distributed():
         _shard(loss, dtype, buffers_of(model), _mesh(sharding))
     return LoadedModel(loss=loss, isolation=found.isolation)
 
 
+def _with_first_values(
+    read: Mapping[str, torch.Tensor], model: Any, lora: Lora
+) -> dict[str, torch.Tensor]:
+    """What rank 0 has read, under the names of a model with LoRA, and the first values of that."""
+    return dict(first_values(model, lora.seed)) | {
+        name: read[plain_name(name)]
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+    }
+
+
 def _with_loss(
-    model: Any, found: Found, dtype: torch.dtype, gradient_checkpointing: Recomputing
+    model: Any,
+    found: Found,
+    dtype: torch.dtype,
+    gradient_checkpointing: Recomputing,
+    lora: Lora | None,
 ) -> LabelledLoss:
     """A model with its loss, as it is trained; what no example reaches is frozen."""
     freeze_unreached(model, found.unreached)
     router = router_of(model, model.config.get_text_config()) if found.has_router else None
     loss = LabelledLoss(model, dtype=dtype, head_is_matrix=found.head_is_matrix, router=router)
     recompute(model, gradient_checkpointing)
+    if lora is not None:
+        add_lora(model, lora, kinds=found.products, dtype=dtype)
     return loss
 
 
@@ -143,7 +167,7 @@ def freeze_unreached(model: Any, unreached: Collection[str]) -> None:
         model: gets frozen what belongs to no part of its text, such as what reads pictures.
         unreached: kinds of other weights that are frozen; see `isolation.unreached_weights`.
     """
-    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    parts = (text_of(model), model.get_input_embeddings(), model.get_output_embeddings())
     of_text = {id(parameter) for part in parts for parameter in part.parameters()}
     for name, parameter in model.named_parameters():
         if id(parameter) not in of_text or kind_of(name) in unreached:

@@ -17,7 +17,10 @@ CHANGEABLE = frozenset(
 )
 """Keys of a plan and of its stages that `--override` may change between two starts of a training:
 none of them changes which rows a step reads."""
-_NEWER = {"schedule": "cosine", "too_long": "refuse", "skip_steps": (), "stages": ()}
+_NEWER = {
+    **{"schedule": "cosine", "too_long": "refuse", "skip_steps": (), "stages": ()},
+    **{"lora_rank": None, "lora_alpha": None},
+}
 """Keys that older plans do not have; at these defaults they are left out of what is recorded."""
 
 
@@ -64,6 +67,10 @@ class TrainingPlan:
     max_rows_per_task: Mapping[str, int] = field(default_factory=dict)
     too_long: Literal["refuse", "drop"] = "refuse"
     """What becomes of an example that is longer than a row."""
+    lora_rank: int | None = None
+    """Rank of the matrices that are trained in place of the weights; None trains the weights."""
+    lora_alpha: int | None = None
+    """What their product is scaled by, times the rank; given if the rank is."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     skip_steps: tuple[int, ...] = ()
     """Steps whose batch is not trained on."""
@@ -126,6 +133,8 @@ def training_plan(training: TrainingConfig) -> TrainingPlan:
     """The TrainingPlan of a training section."""
     values = training.model_dump(include={each.name for each in fields(TrainingPlan)})
     values["skip_steps"] = tuple(sorted(set(training.skip_steps)))
+    if training.lora_rank is not None and training.lora_alpha is None:
+        values["lora_alpha"] = 2 * training.lora_rank
     values["stages"] = tuple(_stage_plan(training, stage) for stage in training.stages)
     return TrainingPlan(**values)
 

@@ -10,6 +10,7 @@ import torch
 from train.architecture import rotary_isolation
 from train.head import balances, check_loss, head_is_matrix
 from train.isolation import LAYOUTS, Isolation, probed_isolation, settled, unreached_weights
+from train.lora import product_kinds
 from train.loss import LabelledLoss
 from train.router_loss import router_of
 from train.tiny_copy import layers_of_every_kind, tiny_copy
@@ -32,6 +33,8 @@ class Found:
     has_router: bool
     unreached: frozenset[str]
     """Kinds of weights that no example reaches."""
+    products: frozenset[str]
+    """Kinds of layers beside which LoRA can train."""
 
 
 def found_in(asked: LoadedModel, small: LoadedModel | None) -> Found:
@@ -45,6 +48,7 @@ def found_in(asked: LoadedModel, small: LoadedModel | None) -> Found:
         head_is_matrix=asked.loss.head_is_matrix,
         has_router=asked.loss.router is not None,
         unreached=frozenset(() if small is None else unreached_weights(small.loss)),
+        products=product_kinds((small or asked).loss.model),
     )
 
 

@@ -33,6 +33,7 @@ from train.flops import training_flops
 from train.held_out import HeldOut, held_out
 from train.layouts import Layout
 from train.loop import Loop
+from train.lora import lora_of
 from train.loss import LabelledLoss
 from train.memory import memory_line, out_of_memory_line
 from train.model import load_sharded
@@ -140,6 +141,7 @@ def train_student(
             sharding=execution.sharding,
             longest=longest,
             row_tokens=plan.seq_len,
+            lora=lora_of(plan),
         )
         if rank() == 0:
             for line in opening_lines(plan, tables, stages, loaded.isolation):
@@ -245,8 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of training one config file: 0 done, 1 stopped or damaged, 2 refused, 75
     interrupted with its state saved.
     """
-    description = "Train a student on a run's dataset."
-    parser = argparse.ArgumentParser(prog="train.sft", description=description)
+    parser = argparse.ArgumentParser(prog="train.sft", description="Train on a run's dataset.")
     parser.add_argument("config", type=Path, help="the run's TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument(
@@ -258,8 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     transformers.utils.logging.disable_progress_bar()  # they would clash with ours on stderr
     transformers.utils.logging.set_verbosity_error()  # what matters of its reports is our own line
     with listening() as stop, joined_ranks(stop):
-        code = _code_of(options, stop)
-        if code:
+        if code := _code_of(options, stop):
             leave(code)
     return code
 

@@ -32,6 +32,7 @@ from orca2_gen.run_directory.digests import TOKENIZER_FILES
 from orca2_gen.run_directory.durable_files import sync_directory, temporary_name
 from train.architecture import layers_of
 from train.checkpoint import read_object, sync_files, write_json
+from train.lora import merge_lora
 from train.ranks import on_first_rank, rank
 
 TRAINING_RECORD = "training.json"
@@ -69,7 +70,8 @@ def read_training_record(output_dir: Path) -> dict[str, Any] | None:
 def save_student(
     model: nn.Module, *, model_dir: Path, output_dir: Path, record: Mapping[str, Any]
 ) -> None:
-    """Writes the trained model in bfloat16, with the tokenizer files of `model_dir`.
+    """Writes the trained model in bfloat16, with the tokenizer files of `model_dir`; what LoRA has
+    trained is part of its weights from then on.
 
     Every rank calls it; rank 0 writes, and holds no more than one file of the others' weights.
 
@@ -83,6 +85,7 @@ def save_student(
         OSError: it cannot be written.
     """
     growing = on_first_rank(lambda: _place_for(output_dir))
+    merge_lora(model)
     try:
         files = _write_weights(model, model_dir, growing)
         on_first_rank(lambda: _complete(growing, output_dir, files, model_dir, record))

@@ -19,6 +19,7 @@ from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
 from train.architecture import attention_of, layers_of, num_positions
 from train.isolation import settled
+from train.lora import check_peft, num_lora_parameters
 from train.memory import MemoryNeed, fewest_ranks, memory_need, sizes_of
 from train.model_directory import (
     check_examples_fit,
@@ -49,6 +50,7 @@ class TrainingQuestion:
     gradient_checkpointing: Recomputing
     rows_per_forward: int = 1
     dtype: str = "bfloat16"
+    lora_rank: int | None = None
     num_ranks: int | None = None
     """Processes that will train; None if that is not known yet."""
 
@@ -74,6 +76,8 @@ def trainable_lines(asked: TrainingQuestion) -> tuple[list[str], list[str]]:
 
 def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[str]]:
     model_body(asked.key, asked.model_dir)
+    if asked.lora_rank is not None:
+        check_peft()
     _check_files(asked.model_dir)
     with told(asked.model_dir):
         config = model_config(asked.model_dir)
@@ -92,9 +96,10 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
     need = asked_memory(asked, text, model)
     facts = [
         f"{type(model).__name__} can be trained: {quantity(num_parameters, 'billion', 'million')} "
-        f"parameters, {quantity(need.spread, 'GB', 'MB')} for weights, gradients and optimizer "
-        f"state over all processes, and about {quantity(need.own, 'GB', 'MB')} in each for a "
-        f"forward pass of {asked.rows_per_forward} x {asked.seq_len} tokens; {_on_gpus(need)}"
+        f"parameters{_of_lora(asked, model)}, {quantity(need.spread, 'GB', 'MB')} for weights, "
+        "gradients and optimizer state over all processes, and about "
+        f"{quantity(need.own, 'GB', 'MB')} in each for a forward pass of "
+        f"{asked.rows_per_forward} x {asked.seq_len} tokens; {_on_gpus(need)}"
     ]
     if asked.longest > asked.seq_len:
         facts.append(
@@ -102,6 +107,13 @@ def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[s
             f"training.seq_len, {asked.seq_len}"
         )
     return facts, [*_doubts(asked, model, text, attention), *_probed(asked, model, config)]
+
+
+def _of_lora(asked: TrainingQuestion, model: Any) -> str:
+    if asked.lora_rank is None:
+        return ""
+    num = quantity(num_lora_parameters(model, asked.lora_rank), "billion", "million")
+    return f" and {num} beside them that LoRA trains in their place"
 
 
 def asked_memory(asked: TrainingQuestion, text: Any, model: Any) -> MemoryNeed:
@@ -114,7 +126,7 @@ def asked_memory(asked: TrainingQuestion, text: Any, model: Any) -> MemoryNeed:
     """
     return memory_need(
         text,
-        **sizes_of(model),
+        **sizes_of(model, asked.lora_rank),
         optimizer=asked.optimizer,
         seq_len=asked.seq_len,
         rows_per_forward=asked.rows_per_forward,
@@ -151,6 +163,8 @@ def _probed(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
     loaded = probed(small, longest=min(asked.longest, asked.seq_len))
     isolation = settled(loaded.loss, loaded.isolation)
     odd = [isolation.reason] if isolation.reason else []
+    if asked.lora_rank is not None and _has_experts(config):
+        odd.append("experts that lie in one tensor stay as they are, and LoRA trains the rest")
     if loaded.loss.router is None and _has_experts(config):
         odd.append(f"{name} names no loss that balances its experts, so they train without one")
     return odd

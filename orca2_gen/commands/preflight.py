@@ -174,6 +174,7 @@ def _trained(config: Config, num_ranks: int | None = None) -> Iterator[Lines]:
             gradient_checkpointing=config.training.gradient_checkpointing,
             rows_per_forward=config.training.rows_per_forward or config.training.rows_per_step,
             dtype=config.training.dtype,
+            lora_rank=config.training.lora_rank,
             num_ranks=num_ranks,
         )
     )

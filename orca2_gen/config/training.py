@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orca2_gen.config.section import Fraction, PathText, Section
 
@@ -72,13 +72,20 @@ class TrainingConfig(Section):
     """Share of the steps in which the learning rate rises."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW, or Muon for the matrices of the layers and AdamW for the rest."""
+    lora_rank: int | None = Field(None, ge=1)
+    """Rank of the matrices that are trained in place of the weights (LoRA): two small ones beside
+    each linear layer, which are added to it when training ends. Weights then need no gradients
+    and no optimizer state. It takes a learning rate about ten times as high, and the extra `lora`.
+    If not set, all weights are trained."""
+    lora_alpha: int | None = Field(None, ge=1)
+    """What the product of the two is scaled by, times `lora_rank`. If not set, twice the rank."""
     weight_decay: float = Field(0.0, ge=0.0)
     """Weight decay of matrices and embeddings; biases and norms have none."""
     max_grad_norm: float = Field(1.0, gt=0.0)
     """Norm to which larger gradients are scaled down."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Number format of the forward and backward computation; weights and optimizer state are
-    float32."""
+    float32, but for weights that `lora_rank` leaves as they are: they have this format."""
     seed: int = Field(0, ge=0)
     """Seed of the packing and of the order of rows."""
     max_rows_per_task: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -117,3 +124,17 @@ class TrainingConfig(Section):
     """Passes of a step after which processes exchange their gradients: each one, or the last alone,
     which spares exchanges, and each process keeps whole gradients until then (4 bytes per
     parameter)."""
+
+    @model_validator(mode="after")
+    def _lora_is_whole(self) -> TrainingConfig:
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise ValueError(
+                f"lora_alpha is {self.lora_alpha} and lora_rank is not set; set it too, or leave "
+                "lora_alpha out"
+            )
+        if self.lora_rank is not None and self.optimizer == "muon":
+            raise ValueError(
+                'lora_rank is set and optimizer is "muon", which would make the two matrices of a '
+                'layer orthogonal; set optimizer = "adamw", or leave lora_rank out'
+            )
+        return self

@@ -20,9 +20,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from train.architecture import attention_of
 from train.batches import build_batch, encoded
-from train.isolation import settled
+from train.isolation import settled, unreached_weights
 from train.layouts import Layout
 from train.loss import LabelledLoss
+from train.model import freeze_unreached
 from train.probe_examples import plain_ids
 from train.probes import LoadedModel, probed
 from train.tiny_copy import layers_of_every_kind, tiny_copy
@@ -65,9 +66,15 @@ def outcome(kind: str) -> tuple[str, str]:
         loaded = replace(loaded, isolation=isolation)
     except ValueError as error:
         return "refused", str(error)
+    freeze_unreached(model, unreached_weights(loaded.loss))
+    is_trained = {name: p.requires_grad for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
     for layout in (isolation.layout, *(["apart"] if isolation.may_part else [])):
         difference = difference_to_one_by_one(loaded, layout)
         assert difference <= MOST_DIFFERENCE, f"{kind} {layout}: gradients off by {difference:.2g}"
+    frozen = [name for name in reached(loaded) if not is_trained[name]]
+    assert not frozen, f"{kind}: {frozen[0]} gets a gradient and is not trained"
     return ROWS[loaded.isolation.layout], ""
 
 
@@ -95,6 +102,17 @@ def difference_to_one_by_one(loaded: LoadedModel, layout: Layout) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
+def reached(loaded: LoadedModel) -> list[str]:
+    """The names of the weights that get a gradient from transformers' own loss."""
+    model = loaded.loss.model
+    input_ids_BT = torch.tensor([plain_ids(model)])
+    logits_TV = model(input_ids=input_ids_BT, use_cache=False).logits[0, :-1]
+    torch.nn.functional.cross_entropy(logits_TV.float(), input_ids_BT[0, 1:]).backward()
+    found = [name for name, p in model.named_parameters() if p.grad is not None]
+    model.zero_grad(set_to_none=True)
+    return found
+
+
 def gradients(model: Any) -> torch.Tensor:
     found = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
     model.zero_grad(set_to_none=True)
@@ -109,6 +127,11 @@ def families_table(outcomes: dict[str, tuple[str, str]]) -> str:
         if kinds:
             lines.append(f"| {rows} ({len(kinds)}) | {', '.join(kinds)} |")
     return "\n".join(lines)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3_text", "modernbert-decoder", "mixtral"])
+def test_a_family_is_trained_right_in_every_weight_that_tokens_reach(kind: str) -> None:
+    assert outcome(kind)[0] in ROWS.values()
 
 
 @pytest.mark.slow
