@@ -68,6 +68,7 @@ def test_a_pair_goes_from_its_files_to_its_tables(
         assert title in said.out
 
 
+@pytest.mark.slow
 def test_a_teacher_that_solves_nothing_leaves_its_tables_and_trains_nothing(
     tmp_path: Path,
     chatml_dir: Path,

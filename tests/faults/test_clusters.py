@@ -138,6 +138,7 @@ def test_40_an_engine_killed_for_its_memory_is_replaced(
     assert_whole(run_dir, undisturbed.run_dir, printed=printed)
 
 
+@pytest.mark.slow
 def test_41_the_whole_generator_runs_where_there_is_no_network(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_2_a_problem_that_kills_every_engine_is_the_only_one_lost(
     assert taught == NUM_SUMS + NUM_LETTERS
 
 
+@pytest.mark.slow
 def test_2_a_race_goes_on_without_the_problem_that_kills_every_engine(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_2_a_race_goes_on_without_the_problem_that_kills_every_engine(
     assert taught == NUM_SUMS + NUM_LETTERS
 
 
+@pytest.mark.slow
 def test_2_a_problem_that_killed_once_is_asked_again_and_kept(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
@@ -152,6 +154,7 @@ def test_4_an_engine_that_makes_no_token_is_replaced(
     assert_whole(run_dir, undisturbed.run_dir, printed="\n".join(said))
 
 
+@pytest.mark.slow
 def test_12_starts_that_fail_are_tried_again_a_bounded_number_of_times(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:
@@ -212,6 +215,7 @@ def test_37_a_run_that_rejects_everything_stops_early(
     assert_sound(run_dir, printed=str(stopped.value))
 
 
+@pytest.mark.slow
 def test_43_engines_of_other_versions_are_refused_and_the_run_goes_on_without_them(
     undisturbed: FinishedRun, tmp_path: Path
 ) -> None:

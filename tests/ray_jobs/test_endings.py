@@ -112,6 +112,7 @@ def test_evaluation_gives_accuracy_with_and_without_forced_answers(
     assert code == 0 and "forced" in out
 
 
+@pytest.mark.slow
 def test_a_race_with_endings_that_is_interrupted_ends_as_one_that_is_not(
     forced: FinishedRun, tmp_path: Path
 ) -> None:

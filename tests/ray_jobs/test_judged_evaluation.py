@@ -148,6 +148,7 @@ def test_answers_that_no_judge_has_read_count_as_not_answered(
     assert evaluations(read_ledger(again.run_dir)) == evaluations(read_ledger(judged.run_dir))
 
 
+@pytest.mark.slow
 def test_another_judge_is_another_evaluation(judged: FinishedRun, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(judged.run_dir, tmp_path / "copy"))
     other = [f"run_dir={copy}", "judge.accuracy.direct_answer=0.3"]

@@ -54,7 +54,7 @@ def engines_by_unit(run_dir: Path, role: str) -> dict[str, set[int]]:
     return found
 
 
-@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("dies", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_engines_share_a_units_problems_and_its_files_are_those_of_one_engine(
     undisturbed: FinishedRun,
     one_engine: Path,

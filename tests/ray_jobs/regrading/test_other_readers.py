@@ -163,6 +163,7 @@ def test_a_judge_is_asked_again_about_answers_whose_reference_changed(source: Pa
     assert_whole(Path(config.run_dir))
 
 
+@pytest.mark.slow
 def test_what_is_asked_in_other_words_or_is_new_is_left_to_an_engine_and_counted(
     source: Path,
 ) -> None:
