@@ -130,7 +130,21 @@ class Execution:
 
 
 def training_plan(training: TrainingConfig) -> TrainingPlan:
-    """The TrainingPlan of a training section."""
+    """The TrainingPlan of a training section.
+
+    Raises:
+        ValueError: its keys of LoRA do not go together with others.
+    """
+    if training.lora_alpha is not None and training.lora_rank is None:
+        raise ValueError(
+            f"training.lora_alpha is {training.lora_alpha} and training.lora_rank is not set; set "
+            "it too, or leave lora_alpha out"
+        )
+    if training.lora_rank is not None and training.optimizer == "muon":
+        raise ValueError(
+            'training.lora_rank is set and training.optimizer is "muon", which makes the two '
+            'matrices of a layer orthogonal; set optimizer = "adamw", or leave lora_rank out'
+        )
     values = training.model_dump(include={each.name for each in fields(TrainingPlan)})
     values["skip_steps"] = tuple(sorted(set(training.skip_steps)))
     if training.lora_rank is not None and training.lora_alpha is None:

@@ -160,8 +160,10 @@ def _training(config: Config) -> Iterator[Lines]:
 
 def _trained(config: Config, num_ranks: int | None = None) -> Iterator[Lines]:
     from orca2_gen.preflight.trained_model import check_trained_model
+    from train.plan import training_plan
     from train.trainable import TrainingQuestion, trainable_lines
 
+    training_plan(config.training)  # refuses keys that do not go together
     key, directory = _model(config)
     check_trained_model(config)
     facts, odd = trainable_lines(

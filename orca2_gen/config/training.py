@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from orca2_gen.config.section import Fraction, PathText, Section
 
@@ -124,17 +124,3 @@ class TrainingConfig(Section):
     """Passes of a step after which processes exchange their gradients: each one, or the last alone,
     which spares exchanges, and each process keeps whole gradients until then (4 bytes per
     parameter)."""
-
-    @model_validator(mode="after")
-    def _lora_is_whole(self) -> TrainingConfig:
-        if self.lora_alpha is not None and self.lora_rank is None:
-            raise ValueError(
-                f"lora_alpha is {self.lora_alpha} and lora_rank is not set; set it too, or leave "
-                "lora_alpha out"
-            )
-        if self.lora_rank is not None and self.optimizer == "muon":
-            raise ValueError(
-                'lora_rank is set and optimizer is "muon", which would make the two matrices of a '
-                'layer orthogonal; set optimizer = "adamw", or leave lora_rank out'
-            )
-        return self

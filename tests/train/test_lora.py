@@ -285,7 +285,7 @@ def test_a_plan_without_it_is_recorded_as_before_it_was_known() -> None:
 )
 def test_keys_that_do_not_go_together_are_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainingConfig(**keys)
+        training_plan(TrainingConfig(**keys))
 
 
 @pytest.mark.slow
