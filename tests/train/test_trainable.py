@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,19 @@ def test_packed_examples_that_would_see_each_other_are_odd_before_anything_is_ge
 ) -> None:
     _, odd = trainable_lines(question(small(kind, tmp_path, **values)))
     assert any("packed examples see each other" in line for line in odd)
+
+
+def test_what_lora_trains_and_takes_is_told_before_anything_is_generated(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    [whole, *_], _ = trainable_lines(question(model_dir))
+    [lora, *_], odd = trainable_lines(question(model_dir, lora_rank=2))
+    assert "LoRA" not in whole and not odd
+    assert re.search(r"parameters and [0-9.]+ million beside them that LoRA trains in", lora)
+    sizes = re.findall(r", ([0-9.]+) MB for weights", whole + lora)
+    assert float(sizes[1]) < float(sizes[0]) / 2
+    _, odd = trainable_lines(question(small("mixtral", tmp_path), lora_rank=2))
+    assert "experts that lie in one tensor stay as they are, and LoRA trains the rest" in odd
 
 
 @pytest.mark.parametrize(("row_tokens", "layout"), [(8192, "packed"), (8193, "apart")])
