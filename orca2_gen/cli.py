@@ -182,7 +182,7 @@ def synthesise(
 
     kept = run_dir or out.with_name(f"{out.name}.run")
     config = synthesis_config(load_config(config_file, overrides, source=kept), topics, kept)
-    check_replaceable(out, kept)
+    check_replaceable(out, topics, kept)
     with_run(config, preflight.inputs_alone(config), stages, {"teacher"})
 
 

@@ -127,17 +127,10 @@ def plan_length(
                 reason="prompt_too_long",
                 detail=f"{room.role}: the longest prompt takes {needed} tokens and the answer"
                 f"{ended} {longest} more, max_model_len is {room.max_model_len}; lower "
-                f"{_budget_key(room, stage)}, or raise {room.role}.max_model_len",
+                f"{room.scored_key if ended else room.answer_key}, or raise "
+                f"{room.role}.max_model_len",
             )
     return problem
-
-
-def _budget_key(room: Room, stage: str) -> str:
-    """The key of the longest answer in a room."""
-    if stage.startswith("evaluation") and room.role != "judge":
-        return "evaluation.max_tokens"
-    sections = {"teacher": "rationales", "judge": "judging"}
-    return f"{sections.get(room.role, 'scoring')}.max_tokens"
 
 
 def plan_lengths(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orca2_gen.mistakes.spelling import hint
+from orca2_gen.mistakes.toml_faults import toml_fault
 from orca2_gen.records import Problem
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 
@@ -75,30 +77,32 @@ def load_strategies(path: str | None) -> Strategies:
     """
     file = Path(path) if path is not None else OWN_FILE
     try:
-        raw = tomllib.loads(read_regular(file, MOST_STRATEGIES_BYTES).decode("utf-8"))
+        body = read_regular(file, MOST_STRATEGIES_BYTES)
+        raw = tomllib.loads(body.decode("utf-8-sig"))
     except FileNotFoundError:
-        raise ValueError(f"strategies {file} cannot be read: nothing is there") from None
+        raise ValueError(f"strategies {file}: nothing is there; correct the path") from None
     except UnusableFile as error:
-        raise ValueError(f"strategies file: {error}; correct the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"strategies {file} is not TOML: {error}") from error
-    _expect_keys(file, "the file", raw, _FILE_KEYS, {"instruction": list})
+        raise ValueError(f"strategies {error}; correct the path") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"strategies {file} is not TOML: {toml_fault(error, body)}") from error
+    _expect_keys(f"strategies {file}", raw, _FILE_KEYS, optional="instruction")
     instructions: dict[str, str] = {}
     further_calls: dict[str, tuple[str, ...]] = {}
     for index, table in enumerate(raw["strategy"]):
-        where = f"strategy {index}"
-        _expect_keys(file, where, table, _STRATEGY_KEYS, {"further_calls": list})
+        where = f"strategies {file}: {_numbered('strategy', index, table)}"
+        _expect_keys(where, table, _STRATEGY_KEYS, optional="further_calls")
         name = table["name"]
         if not _NAME.fullmatch(name) or name in (CAUTIOUS, EMPTY):
             raise ValueError(
-                f"strategies {file}: {where} is called {name!r}; expected lower-case letters, "
-                f"digits and underscores, and neither {CAUTIOUS} nor {EMPTY}, e.g. step_by_step"
+                f"{where} is called {name[:100]!r}; expected at most 64 lower-case letters, digits "
+                f"and underscores, a letter first, and neither {CAUTIOUS} nor {EMPTY}, e.g. "
+                "step_by_step"
             )
         if name in instructions:
             raise ValueError(f"strategies {file}: {name!r} is given twice; keep one")
         instructions[name] = table["instruction"].strip()
         if "further_calls" in table:
-            further_calls[name] = _further_calls(file, where, table["further_calls"])
+            further_calls[name] = _further_calls(where, table["further_calls"])
     _expect_own_texts(file, raw["cautious_message"], instructions)
     return Strategies(
         instructions=instructions,
@@ -151,12 +155,13 @@ def strategies_from_json(body: Mapping[str, Any]) -> Strategies:
     )
 
 
-def _further_calls(file: Path, where: str, texts: list[Any]) -> tuple[str, ...]:
-    if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError(
-            f"strategies {file}: {where}: further_calls holds the user's text in each call after "
-            "the first; give texts that are not empty"
-        )
+def _further_calls(where: str, texts: list[Any]) -> tuple[str, ...]:
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f"{where}: further_calls holds {_kind(text)}; expected texts in quotes, the user's "
+                "in each call after the first"
+            )
     return tuple(text.strip() for text in texts)
 
 
@@ -165,47 +170,75 @@ def _special_instructions(
 ) -> dict[Place, str]:
     found: dict[Place, str] = {}
     for index, table in enumerate(tables):
-        where = f"instruction {index}"
-        _expect_keys(file, where, table, _SPECIAL_KEYS, {"sub_category": str})
+        where = f"strategies {file}: {_numbered('instruction', index, table)}"
+        _expect_keys(where, table, _SPECIAL_KEYS, optional="sub_category")
         name = table["strategy"]
         if name not in instructions:
             raise ValueError(
-                f"strategies {file}: {where} is for {name!r}, not a strategy of this file; "
-                f"expected {', '.join(instructions)}"
+                f"{where} is for {name!r}, not a strategy of this file; {hint(name, instructions)}"
             )
         place = (name, table["category"], table.get("sub_category", ""))
         if place in found:
             raise ValueError(
-                f"strategies {file}: {where}: {' @ '.join(filter(None, place))!r} is given twice; "
-                "keep one"
+                f"{where}: {' @ '.join(filter(None, place))!r} is given twice; keep one"
             )
         found[place] = table["instruction"].strip()
     return found
 
 
-_FILE_KEYS: dict[str, type] = {"cautious_message": str, "answer_sentence": bool, "strategy": list}
-_STRATEGY_KEYS: dict[str, type] = {"name": str, "instruction": str}
-_SPECIAL_KEYS: dict[str, type] = {"strategy": str, "category": str, "instruction": str}
+_TEXT = (str, "text in quotes")
+_FILE_KEYS: dict[str, tuple[type, str]] = {
+    "cautious_message": _TEXT,
+    "answer_sentence": (bool, "true or false"),
+    "strategy": (list, "a list of sections [[strategy]]"),
+    "instruction": (list, "a list of sections [[instruction]]"),
+}
+"""Key -> its type, and what a message calls that."""
+_STRATEGY_KEYS: dict[str, tuple[type, str]] = {
+    "name": _TEXT,
+    "instruction": _TEXT,
+    "further_calls": (list, "a list of texts in quotes"),
+}
+_SPECIAL_KEYS: dict[str, tuple[type, str]] = {
+    "strategy": _TEXT,
+    "category": _TEXT,
+    "instruction": _TEXT,
+    "sub_category": _TEXT,
+}
+_KINDS = {bool: "true or false", str: "text", dict: "a section", list: "a list"}
+
+
+def _numbered(heading: str, index: int, table: Any) -> str:
+    """A section of a list as its author finds it: by number, and by name if it has one."""
+    name = table.get("name", table.get("strategy")) if isinstance(table, dict) else None
+    return f"[[{heading}]] number {index + 1}" + (
+        f" ({name[:64]!r})" if isinstance(name, str) else ""
+    )
 
 
 def _expect_keys(
-    file: Path,
-    where: str,
-    table: Any,
-    kinds: dict[str, type],
-    optional: dict[str, type],
+    where: str, table: Any, kinds: Mapping[str, tuple[type, str]], *, optional: str
 ) -> None:
-    known = kinds | optional
-    if not isinstance(table, dict) or not set(table) <= set(known):
-        raise ValueError(f"strategies {file}: {where} may hold only {', '.join(known)}")
-    for key, kind in known.items():
-        if key in optional and key not in table:
-            continue
-        if not isinstance(table.get(key), kind) or not _is_filled(table[key]):
-            raise ValueError(
-                f"strategies {file}: {where} needs {key!r}, a {kind.__name__} that is not empty"
-            )
+    if not isinstance(table, dict):
+        raise ValueError(f"{where} is {_kind(table)}; expected a section with keys of its own")
+    if unknown := sorted(set(table) - set(kinds)):
+        raise ValueError(f"{where} has an unknown key {unknown[0]!r}; {hint(unknown[0], kinds)}")
+    for key, (kind, words) in kinds.items():
+        if key not in table:
+            if key == optional:
+                continue
+            raise ValueError(f"{where} has no {key}; add it: {words}")
+        value = table[key]
+        if not isinstance(value, kind):
+            raise ValueError(f"{where}: {key} is {_kind(value)}; expected {words}")
+        if value == [] or (isinstance(value, str) and not value.strip()):
+            raise ValueError(f"{where}: {key} is empty; expected {words}")
 
 
-def _is_filled(value: Any) -> bool:
-    return isinstance(value, bool) or bool(value.strip() if isinstance(value, str) else value)
+def _kind(value: Any) -> str:
+    """A value of a TOML file as a message calls it."""
+    if isinstance(value, str) and not value.strip():
+        return "an empty text"
+    if type(value) in (int, float):
+        return "a number"
+    return _KINDS.get(type(value), "a date or time")

@@ -64,7 +64,7 @@ def synthesis_config(config: Config, topics: Path, run_dir: Path) -> Config:
     )
 
 
-def check_replaceable(file: Path, run_dir: Path) -> None:
+def check_replaceable(file: Path, topics: Path, run_dir: Path) -> None:
     """Checks that a task file may be written: nothing is there, or what this run wrote.
 
     Raises:
@@ -72,6 +72,8 @@ def check_replaceable(file: Path, run_dir: Path) -> None:
     """
     if not file.exists() and not file.is_symlink():
         return
+    if file.exists() and topics.exists() and file.samefile(topics):
+        raise ValueError(f"OUT is {file}, and so is TOPICS, which would be lost; give another OUT")
     ledger = read_ledger(run_dir)
     mine = _task_file(list(_rows(ledger)))
     try:
@@ -80,8 +82,8 @@ def check_replaceable(file: Path, run_dir: Path) -> None:
         is_mine = False
     if not is_mine:
         raise ValueError(
-            f"{file} is there already, and {run_dir} did not write it as it is; move it away, or "
-            "give another OUT"
+            f"{file} is there already and is not what {run_dir} wrote, so it would be lost; move "
+            "it away, or give another OUT"
         )
 
 

@@ -140,9 +140,8 @@ def _say_if_any(say: Callable[[str], None], line: str) -> None:
 def _claimed(run_dir: Path, fork: Path | None) -> Path:
     """The run directory, ours from now on; not even made if there is nothing to fork."""
     if fork is not None and not is_run(fork):
-        raise ValueError(
-            f"{fork} holds no committed unit; give the directory of a run to fork from"
-        )
+        found = "is no run's directory" if fork.exists() else "does not exist"
+        raise ValueError(f"--fork {fork} {found}; give the directory of a run to fork from")
     return claim_run_directory(run_dir)
 
 

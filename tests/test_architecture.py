@@ -44,18 +44,19 @@ BANNED_WORDS = frozenset(
 MAY_IMPORT = {
     "orca2_gen": {
         "offline": "",
+        "mistakes": "",
         "records": "",
         "run_directory": "records",
         "grading": "records",
         "exit_codes": "run_directory",
-        "strategies": "records run_directory",
+        "strategies": "mistakes records run_directory",
         "chat": "records run_directory",
         "prompts": "records grading strategies",
         "quoting": "",
-        "tasks": "records grading run_directory",
+        "tasks": "mistakes records grading run_directory",
         "selection": "records run_directory strategies",
         "foresight": "records run_directory strategies selection",
-        "config": "offline records run_directory strategies chat tasks selection",
+        "config": "offline mistakes records run_directory strategies chat tasks selection",
         "engine": "records config",
         "calls": "records strategies chat prompts engine",
         "endings": "records grading chat engine calls",
@@ -68,7 +69,8 @@ MAY_IMPORT = {
         "scripted_engine": "records grading chat engine judging",
         "synthesis": "records run_directory grading config",
         "preflight": (
-            "records run_directory strategies chat prompts tasks selection config lengths dataset"
+            "mistakes records run_directory strategies chat prompts tasks selection config lengths "
+            "dataset"
         ),
         "preparation": "run_directory chat preflight",
         "doctor": "offline",

@@ -36,7 +36,11 @@ def problem_of(question: str) -> Problem:
 
 def room(directory: Path, max_model_len: int) -> Room:
     return Room(
-        role="student", tokenizer=str(directory), max_model_len=max_model_len, max_tokens=20
+        role="student",
+        tokenizer=str(directory),
+        max_model_len=max_model_len,
+        max_tokens=20,
+        answer_key="scoring.max_tokens",
     )
 
 

@@ -39,18 +39,36 @@ def test_no_instruction_quotes_another_or_the_cautious_message(strategies: Strat
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (("cautious_message", "cautious_mesage"), "may hold only"),
-        (('cautious_message = "Be careful."', ""), "needs 'cautious_message'"),
-        (("Be careful.", ""), "needs 'cautious_message'"),
-        (("answer_sentence = false", 'answer_sentence = "no"'), "needs 'answer_sentence'"),
-        (("[[strategy]]", "[strategy]"), "needs 'strategy'"),
+        (
+            ("cautious_message", "cautious_mesage"),
+            "unknown key 'cautious_mesage'; did you mean 'cautious_message'",
+        ),
+        (('cautious_message = "Be careful."', ""), "has no cautious_message; add it: text"),
+        (("Be careful.", ""), "cautious_message is empty; expected text in quotes"),
+        (
+            ("answer_sentence = false", 'answer_sentence = "no"'),
+            "answer_sentence is text; expected true or false",
+        ),
+        (
+            ("[[strategy]]", "[strategy]"),
+            r"strategy is a section; expected a list of sections \[\[strategy\]\]",
+        ),
+        (("[[strategy]]", "strategy = [3]\n[other]"), "unknown key 'other'; expected"),
+        (
+            (WHOLE[WHOLE.index("[[") :], "strategy = [3]"),
+            "number 1 is a number; expected a section",
+        ),
         (('name = "step_by_step"', 'name = "step-by-step"'), "is called 'step-by-step'"),
         (('name = "step_by_step"', 'name = "cautious"'), "is called 'cautious'"),
-        (("Think step by step.", ""), "needs 'instruction'"),
-        (("Think step by step.", "  "), "needs 'instruction'"),
-        (("Be careful.", " "), "needs 'cautious_message'"),
-        (('name = "step_by_step"', ""), "needs 'name'"),
-        (("[[strategy]]", "[["), "is not TOML"),
+        (
+            ("Think step by step.", ""),
+            r"\[\[strategy\]\] number 1 \('step_by_step'\): instruction is empty",
+        ),
+        (("Think step by step.", "  "), "instruction is empty"),
+        (("Be careful.", " "), "cautious_message is empty"),
+        (('name = "step_by_step"', ""), "number 1 has no name; add it: text in quotes"),
+        (('name = "step_by_step"', "name = 2026-01-01"), "name is a date or time; expected text"),
+        (("[[strategy]]", "[["), "is not TOML: line 4, column 3: expected a name"),
     ],
 )
 def test_a_mistake_in_a_strategies_file_is_one_line_that_names_the_key(
@@ -120,15 +138,18 @@ def test_a_strategy_may_say_more_in_further_calls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ("further_calls = []", "needs 'further_calls'"),
-        ('further_calls = "Now answer."', "needs 'further_calls'"),
-        ('further_calls = [" "]', "not empty"),
-        ("further_calls = [3]", "not empty"),
+        ("further_calls = []", "further_calls is empty; expected a list of texts"),
+        ('further_calls = "Now answer."', "further_calls is text; expected a list of texts"),
+        ('further_calls = [" "]', "further_calls holds an empty text; expected texts"),
+        ("further_calls = [3]", "further_calls holds a number; expected texts"),
         (SPECIAL.replace('"step_by_step"', '"cot"'), "not a strategy of this file"),
         (SPECIAL.replace('sub_category = "puzzles"', ""), "given twice"),
-        (SPECIAL.replace('category = "logic"\n', "", 1), "needs 'category'"),
-        (SPECIAL.replace("List the cases.", " "), "needs 'instruction'"),
-        (SPECIAL.replace("sub_category", "subcategory"), "may hold only"),
+        (SPECIAL.replace('category = "logic"\n', "", 1), "number 1 .* has no category; add it"),
+        (SPECIAL.replace("List the cases.", " "), "instruction is empty"),
+        (
+            SPECIAL.replace("sub_category", "subcategory"),
+            "unknown key 'subcategory'; did you mean 'sub_category'",
+        ),
     ],
 )
 def test_a_mistake_in_calls_or_special_instructions_is_one_line(

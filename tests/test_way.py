@@ -30,13 +30,13 @@ orca2_gen/chat/thinking.py                       106     106
 orca2_gen/config/arguments.py                     17      17
 orca2_gen/config/engine.py                         8       8
 orca2_gen/config/engine_arguments.py              29      29
-orca2_gen/config/load.py                          57      57
+orca2_gen/config/load.py                          58      58
 orca2_gen/config/paths.py                         51      51
-orca2_gen/config/schema.py                        97      97
+orca2_gen/config/schema.py                        98      98
 orca2_gen/config/scoring.py                       10      10
 orca2_gen/config/secrecy.py                       28      28
 orca2_gen/config/section.py                       17      17
-orca2_gen/config/task.py                          42      42
+orca2_gen/config/task.py                          40      40
 orca2_gen/dataset/card.py                         69      69
 orca2_gen/dataset/card_sections.py               193     193
 orca2_gen/dataset/croissant.py                   173     173
@@ -68,7 +68,7 @@ orca2_gen/grading/own_words.py                    13      13
 orca2_gen/grading/plain_notation.py                7       -
 orca2_gen/grading/questions.py                     8       8
 orca2_gen/grading/verdicts.py                     12       3
-orca2_gen/lengths.py                              97      97
+orca2_gen/lengths.py                              98      98
 orca2_gen/prompts.py                              29      29
 orca2_gen/provenance/inputs.py                    87      87
 orca2_gen/provenance/recorded.py                  24      24
@@ -86,7 +86,7 @@ orca2_gen/run_directory/ledger.py                 80      80
 orca2_gen/run_directory/ledger_lines.py           99      99
 orca2_gen/run_directory/overwriting.py            41      41
 orca2_gen/run_directory/record_tables.py          99      99
-orca2_gen/run_directory/regular_files.py          41      41
+orca2_gen/run_directory/regular_files.py          40      40
 orca2_gen/run_directory/row_names.py               3       3
 orca2_gen/run_directory/units.py                 123     123
 orca2_gen/run_directory/unpacking.py             140     140
@@ -97,7 +97,6 @@ orca2_gen/selection/decision.py                  156     156
 orca2_gen/selection/race.py                       12      12
 orca2_gen/strategies.py                           29      29
 orca2_gen/tasks/choice_labels.py                   -      14
-orca2_gen/tasks/columns.py                        13      13
 orca2_gen/tasks/comparison.py                     41      41
 orca2_gen/tasks/contamination.py                  14      14
 orca2_gen/tasks/copies.py                         49      49
@@ -117,7 +116,7 @@ orca2_gen/tasks/near_duplicates.py                58      58
 orca2_gen/tasks/normal_form.py                    28      20
 orca2_gen/tasks/read.py                           78      78
 orca2_gen/tasks/rows.py                           79      79
-orca2_gen/tasks/source.py                         34      34
+orca2_gen/tasks/source.py                         31      31
 orca2_gen/tasks/stated_rows.py                    61      61
 orca2_gen/tasks/statements.py                    104     127
 orca2_gen/tasks/trigrams.py                       62      62
@@ -135,8 +134,8 @@ ray_jobs/engines/versions.py                      41      41
 ray_jobs/engines/watchdog.py                      51      51
 ray_jobs/file_stages.py                          137     137
 ray_jobs/stages.py                                24      24
-orca2_gen: files                                 100     103
-orca2_gen: lines                                6067    6211
+orca2_gen: files                                  99     102
+orca2_gen: lines                                6051    6195
 ray_jobs: files                                   14      14
 ray_jobs: lines                                  772     772
 """

@@ -31,11 +31,15 @@ class Room:
     max_model_len: int
     max_tokens: int
     """Tokens of a call's answer."""
+    answer_key: str
+    """Key of the config that says how many."""
     judged_tokens: int | None = None
     """Tokens, for the model that gives it, of the longest answer shown to a judge; None for an
     engine that is asked the problems themselves."""
     scored_tokens: int = 0
     """Tokens of the longest answer that a forced ending may follow."""
+    scored_key: str = ""
+    """Key of the config that says how many, or how long the answers are that are judged."""
     ending_tokens: int | None = None
     """Tokens of a forced ending; None if none is asked for."""
 
@@ -55,23 +59,33 @@ def rooms(config: Config, strategies: Strategies) -> tuple[Room, ...]:
     The student's is for scoring, the teacher's for rationales, the judge's for answers to open
     problems.
     """
-    date, scored = config.template_date, config.scoring.most_tokens
+    date, scored = config.template_date, _scored(config)
+    written = ("rationales.max_tokens", config.rationales.max_tokens)
     student = _ended(_room("student", config.student, scored, date), scored, config)
     # With teacher_best the teacher is scored.
-    longest = max(config.rationales.max_tokens, scored)
+    longest = max(written, scored, key=lambda answer: answer[1])
     teacher = _ended(_room("teacher", config.teacher, longest, date), scored, config)
-    judge = config.judge_of_open
-    return student, teacher, *_judges(config, judge, strategies, config.scoring.most_tokens)
+    return student, teacher, *_judges(config, config.judge_of_open, strategies, scored)
+
+
+Answer = tuple[str, int]
+"""The key of the config that says how long an answer may be, and its most tokens."""
+
+
+def _scored(config: Config) -> Answer:
+    return config.scoring.longest_key, config.scoring.most_tokens
 
 
 def _judges(
-    config: Config, judge: EngineConfig | None, strategies: Strategies, answer_tokens: int
+    config: Config, judge: EngineConfig | None, strategies: Strategies, judged: Answer
 ) -> Iterator[Room]:
     """The room of a judge, if there is one, of answers whose every call takes so many tokens."""
     if judge is not None:
         num_calls = 1 + max(map(len, strategies.further_calls.values()), default=0)
-        room = _room("judge", judge, config.judging.max_tokens, config.template_date)
-        yield dataclasses.replace(room, judged_tokens=num_calls * answer_tokens)
+        answer = ("judging.max_tokens", config.judging.max_tokens)
+        room = _room("judge", judge, answer, config.template_date)
+        key, tokens = judged
+        yield dataclasses.replace(room, judged_tokens=num_calls * tokens, scored_key=key)
 
 
 def task_source(task: TaskConfig) -> TaskSource:
@@ -91,9 +105,8 @@ def removes_near(config: Config) -> bool:
 
 def evaluated_room(config: Config) -> Room:
     """The room that a held-out problem's prompts must fit in."""
-    longest = config.evaluation.max_tokens
-    room = _room("student", config.student, longest, config.template_date)
-    return _ended(room, longest, config)
+    answer = _evaluated(config)
+    return _ended(_room("student", config.student, answer, config.template_date), answer, config)
 
 
 def held_out_judge_room(config: Config, strategies: Strategies) -> Room | None:
@@ -101,16 +114,23 @@ def held_out_judge_room(config: Config, strategies: Strategies) -> Room | None:
 
     A problem that does not fit in it is lost to this judge alone: another may take its place.
     """
-    judge, longest = config.judge_of_held_out, config.evaluation.max_tokens
-    return next(_judges(config, judge, strategies, longest), None)
+    judge, answer = config.judge_of_held_out, _evaluated(config)
+    return next(_judges(config, judge, strategies, answer), None)
 
 
-def _ended(room: Room, scored_tokens: int, config: Config) -> Room:
+def _evaluated(config: Config) -> Answer:
+    return "evaluation.max_tokens", config.evaluation.max_tokens
+
+
+def _ended(room: Room, scored: Answer, config: Config) -> Room:
     """The room with place for the forced ending of an answer of so many tokens, if one is asked."""
     ending_tokens = config.scoring.ending_tokens
     if ending_tokens is None:
         return room
-    return dataclasses.replace(room, scored_tokens=scored_tokens, ending_tokens=ending_tokens)
+    key, tokens = scored
+    return dataclasses.replace(
+        room, scored_tokens=tokens, scored_key=key, ending_tokens=ending_tokens
+    )
 
 
 def engine_rendering(engine: EngineConfig, template_date: str | None) -> Rendering:
@@ -123,13 +143,15 @@ def engine_rendering(engine: EngineConfig, template_date: str | None) -> Renderi
     )
 
 
-def _room(role: str, engine: EngineConfig, max_tokens: int, template_date: str | None) -> Room:
+def _room(role: str, engine: EngineConfig, answer: Answer, template_date: str | None) -> Room:
+    key, max_tokens = answer
     return Room(
         role=role,
         tokenizer=engine_directory(engine),
         rendering=engine_rendering(engine, template_date),
         max_model_len=engine.max_model_len,
         max_tokens=max_tokens,
+        answer_key=key,
     )
 
 

@@ -24,7 +24,9 @@ from orca2_gen.config.engine_arguments import argument_models
 from orca2_gen.config.paths import check_paths, resolve_paths
 from orca2_gen.config.schema import Config
 from orca2_gen.config.secrecy import check_no_secrets, secret_in
-from orca2_gen.config.wording import first_line, nearest
+from orca2_gen.config.wording import first_line
+from orca2_gen.mistakes.spelling import hint
+from orca2_gen.mistakes.toml_faults import toml_fault
 from orca2_gen.run_directory.regular_files import UnusableFile, read_regular
 from orca2_gen.strategies import CAUTIOUS, EMPTY, load_strategies
 
@@ -125,19 +127,26 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         check_no_secrets(raw)  # first: messages about values quote them
         resolve_paths(raw, folder)
-        for override in overrides:
-            _set(raw, override)
+        keys = [_set(raw, override) for override in overrides]
         check_no_secrets(raw)
         resolve_paths(raw, Path.cwd())  # those that --set gave; the others are absolute by now
     except ValueError as error:
-        raise ValueError(f"config {file}: {error}") from None
+        is_of_set = str(error).startswith("--set")
+        raise ValueError(f"{error}" if is_of_set else f"config {file}: {error}") from None
     for engine in ("student", "teacher", "judge"):
         if isinstance(raw.get(engine), dict):
             raw[engine].setdefault("engine", "vllm")
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ValueError(f"config {file}: {first_line(error, Config)}") from error
+        raise _refusal(file, error, keys) from error
+
+
+def _refusal(file: Path, error: ValidationError, keys: Sequence[str]) -> ValueError:
+    """The error in one line; it blames --set for the value of a key that --set gave."""
+    key, line = first_line(error, Config)
+    is_set = any(f"{key}.".startswith(f"{each}.") for each in keys)
+    return ValueError(f"{'--set' if is_set else f'config {file}'}: {line}")
 
 
 def resolved(config: Config) -> dict[str, Any]:
@@ -164,63 +173,78 @@ def _check_accuracies(config: Config) -> None:
         accuracy = getattr(getattr(config, role), "accuracy", {})
         for name in accuracy:
             if name not in known:
-                near = nearest(name, known)
-                hint = f"did you mean {near!r}?" if near else f"expected {', '.join(sorted(known))}"
-                raise ValueError(f"{role}.accuracy: {name!r} is no strategy; {hint}")
+                raise ValueError(
+                    f"{role}.accuracy: {name!r} is no strategy; {hint(name, sorted(known))}"
+                )
 
 
 def _parsed(file: Path) -> dict[str, Any]:
     is_json = file.suffix == ".json"
-    language = "JSON" if is_json else "TOML"
+    body = b""
     try:
-        text = read_regular(file, MOST_CONFIG_BYTES).decode("utf-8")
+        body = read_regular(file, MOST_CONFIG_BYTES)
+        text = body.decode("utf-8-sig")  # some editors begin a file with a mark of the encoding
         raw: Any = json.loads(text) if is_json else tomllib.loads(text)
     except FileNotFoundError:
         raise ValueError(
             f"config {file} cannot be read: no file there; give the path of a TOML file"
         ) from None
     except UnusableFile as error:
-        raise ValueError(
-            f"config {file} cannot be read: {error}; give the path of a TOML file"
-        ) from error
-    except RecursionError:
-        raise ValueError(f"config {file} is not a config: it is nested too deeply") from None
-    except ValueError as error:  # of either language, of the encoding, or a number too long
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"config {file} is not {language}: {reason}") from error
+        raise ValueError(f"config {error}; give the path of a TOML file") from error
+    except (ValueError, RecursionError) as error:
+        if is_json:
+            where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            reason = f"is no longer JSON{where}; restore it from a copy of the run"
+        else:
+            reason = f"is not TOML: {toml_fault(error, body)}"
+        raise ValueError(f"config {file} {reason}") from error
     found = raw.get("config", raw) if isinstance(raw, dict) else raw
     if not isinstance(found, dict):
         raise ValueError(f"config {file} holds no sections; give a config, or a run's config.json")
     return found
 
 
-def _set(raw: dict[str, Any], override: str) -> None:
+def _set(raw: dict[str, Any], override: str) -> str:
+    """The key of a `key=value` pair, after its value is set in a config."""
     key, equals, text = override.partition("=")
     if not equals or not key or secret_in(key):
         start = re.match(r"[\w.]*", key)
         assert start is not None
         known = "" if secret_in(key) else start[0]  # what follows may be a secret
+        found = f" {known!r} has no value" if known else ""
         raise ValueError(
-            f"--set {known!r} is not of the form key=value, e.g. selection.scored_problems=100"
+            f"--set{found}: expected key=value, e.g. --set selection.scored_problems=100"
         )
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     except ValueError:  # a number of more digits than Python reads
-        raise ValueError(f"--set {key}: the number has too many digits") from None
+        raise ValueError(f"--set {key}: the number has too many digits; shorten it") from None
     *parents, last = key.split(".")
     node: Any = raw
-    for name in parents:
+    for depth, name in enumerate(parents):
         if isinstance(node, dict):
             node = node.setdefault(name, {})
-        elif isinstance(node, list) and name.isdigit() and int(name) < len(node):
-            node = node[int(name)]
         else:
-            raise ValueError(f"--set {key}: there is no {name!r} to set a key in")
-    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = value
-    elif isinstance(node, dict):
+            node = node[_index(key, depth, node)]
+    if isinstance(node, dict):
         node[last] = value
     else:
-        raise ValueError(f"--set {key}: there is no {last!r} to set")
+        node[_index(key, len(parents), node)] = value
+    return key
+
+
+def _index(key: str, depth: int, node: Any) -> int:
+    """The part of a --set key at some depth as an index of the list that is there."""
+    parts = key.split(".")
+    above, name = ".".join(parts[:depth]), parts[depth]
+    if not isinstance(node, list):
+        raise ValueError(f"--set {key}: {above} is a value and holds no keys; set {above} itself")
+    if not (name.isascii() and name.isdigit() and int(name[:9]) < len(node)):
+        expected = f"from 0 to {len(node) - 1}" if node else f"none, since {above} is empty"
+        raise ValueError(
+            f"--set {key}: {above} is a list of {len(node)}; expected an index, {expected}, in "
+            f"place of {name[:100]!r}"
+        )
+    return int(name)

@@ -11,6 +11,7 @@ from typing import Any
 from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.engine_arguments import argument_models, path_places
 from orca2_gen.config.schema import Config
+from orca2_gen.run_directory.regular_files import kind_of
 from orca2_gen.run_directory.stored_answers import FOLDER as STORED
 from orca2_gen.run_directory.units import STAGES
 from orca2_gen.run_directory.unlisted import SET_ASIDE
@@ -43,14 +44,26 @@ def resolve_paths(raw: dict[str, Any], folder: Path) -> None:
                 "sees, so mount it there or copy the files"
             )
         if "\0" in text or not text.strip():
-            raise ValueError(f"{key} is {_short(text)}: no path; expected a file or directory")
+            raise _no_path(key, text)
         try:
             path = Path(text).expanduser()
         except RuntimeError:
-            raise ValueError(f"{key} is {_short(text)}: nobody of that name has a home") from None
+            raise _no_path(key, text) from None
         is_kept = tuple(key.split(".")) in _KEPT_RELATIVE
         # Links stay: only the machine on which the run will be knows where they lead.
         section[name] = str(path) if is_kept else os.path.abspath(folder / path)
+
+
+def _no_path(key: str, text: str) -> ValueError:
+    """The error of a text that no path is made of."""
+    if not text.strip():
+        return ValueError(f"{key} is blank; expected a path")
+    if "\0" in text:
+        return ValueError(f"{key} is {_short(text)}: no path; remove the character \\0")
+    return ValueError(
+        f"{key} is {_short(text)}: no user of this name has a home directory here; expected a path "
+        "from / or beside the config"
+    )
 
 
 def _places(raw: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -143,9 +156,7 @@ def _check_file(key: str, path: str, wanted: str, *, is_folder_fine: bool = Fals
     if is_folder and not is_folder_fine:
         raise ValueError(f"{key}: {_short(path)} is a directory, expected a file; {hint}")
     if not is_folder and not os.path.isfile(path):
-        raise ValueError(
-            f"{key}: {_short(path)} is a device, FIFO or socket, expected a file; {hint}"
-        )
+        raise ValueError(f"{key}: {_short(path)} is {kind_of(path)}, expected a file; {hint}")
     if not os.access(path, os.R_OK | (os.X_OK if is_folder else 0)):
         raise ValueError(f"{key}: {_short(path)} may not be read; change its permissions")
 
@@ -156,9 +167,10 @@ def _check_run_dir(config: Config) -> None:
     for key, path in (*task_paths(config), *_model_paths(config)):
         real = os.path.realpath(path)
         if _is_inside(run_dir, real):
+            where = f"{_short(config.run_dir)} lies inside {key}, "
             raise ValueError(
-                f"run_dir {_short(config.run_dir)} is, or lies inside, {key}, {_short(path)}; a "
-                "run needs a directory of its own"
+                f"run_dir {f'and {key} are the same, ' if run_dir == real else where}"
+                f"{_short(path)}; give the run a directory of its own, e.g. runs/one"
             )
         if any(_is_inside(real, folder) for folder in written):
             raise ValueError(
@@ -172,10 +184,17 @@ def _check_output(config: Config, output: str) -> None:
     for key, path in (*task_paths(config), *_model_paths(config), ("run_dir", config.run_dir)):
         real = os.path.realpath(path)
         is_in_run = key == "run_dir" and output != run_dir  # RUN/student is the usual place
-        if _is_inside(real, output) or (_is_inside(output, real) and not is_in_run):
+        if output == real:
             raise ValueError(
-                f"training.output {_short(output)} would be written into or over {key}, "
-                f"{_short(path)}; give a directory of its own"
+                f"training.output and {key} are the same, {_short(path)}; give the student a "
+                "directory of its own, e.g. student in run_dir"
+            )
+        is_over = _is_inside(real, output)
+        if is_over or (_is_inside(output, real) and not is_in_run):
+            where = "holds" if is_over else "lies inside"
+            raise ValueError(
+                f"training.output {_short(output)} {where} {key}, {_short(path)}; give the student "
+                "a directory of its own, e.g. student in run_dir"
             )
     if any(_is_inside(output, os.path.join(run_dir, folder)) for folder in _WRITTEN):
         raise ValueError(

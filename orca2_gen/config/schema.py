@@ -12,7 +12,7 @@ from orca2_gen.config.decontaminate import DecontaminateConfig
 from orca2_gen.config.dispatch import DispatchConfig
 from orca2_gen.config.engine import EngineConfig
 from orca2_gen.config.scoring import ScoringConfig
-from orca2_gen.config.section import FROM_LIST, Day, Fraction, Name, PathText, Section
+from orca2_gen.config.section import FROM_LIST, Day, Fraction, PathText, Section
 from orca2_gen.config.task import TaskConfig, check_held_out
 from orca2_gen.config.training import TrainingConfig
 from orca2_gen.selection.blocks import MOST_IN_BLOCK
@@ -53,7 +53,7 @@ class SelectionConfig(Section):
     indifference: Fraction = 0.0
     """Distance from the highest mean within which strategies tie; of these the one with the fewest
     completion tokens wins."""
-    none_solved: Name = "direct_answer"
+    none_solved: str = "direct_answer"
     """Strategy of a task (or category) in which no strategy solves any problem."""
     cautious_arm: bool = False
     """Whether the cautious message is scored beside the strategies, for comparison; it cannot
@@ -238,7 +238,8 @@ class Config(Section):
             if engine is not None and engine.replicas < self.dispatch.min_replicas:
                 raise ValueError(
                     f"dispatch.min_replicas is {self.dispatch.min_replicas} and {name}.replicas is "
-                    f"{engine.replicas}; a run would stop before it starts"
+                    f"{engine.replicas}, so a run would stop before it starts; lower the first or "
+                    "raise the second"
                 )
         return self
 
@@ -278,14 +279,14 @@ class Config(Section):
     @model_validator(mode="after")
     def _task_names_are_unique(self) -> Config:
         for place, tasks in (("tasks", self.tasks), ("evaluation.tasks", self.evaluation.tasks)):
-            names = [task.name for task in tasks]
             # Files are named after tasks, and not every file system tells capitals from others.
-            folded = [name.casefold() for name in names]
-            for name in names:
-                if (times := folded.count(name.casefold())) > 1:
+            folded = [task.name.casefold() for task in tasks]
+            for index, name in enumerate(folded):
+                if (first := folded.index(name)) != index:
                     raise ValueError(
-                        f"{place} holds {name!r} {times} times; task names must differ in more "
-                        "than capital letters"
+                        f"{place}.{first}.name and {place}.{index}.name are {tasks[first].name!r} "
+                        f"and {tasks[index].name!r}; names must differ in more than capital "
+                        "letters, so change one"
                     )
         return self
 

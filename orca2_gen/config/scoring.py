@@ -38,6 +38,12 @@ class ScoringConfig(Section):
         """Most tokens of the answer to one call, a second attempt included."""
         return 2 * self.max_tokens if self.retry_max_tokens is None else self.retry_max_tokens
 
+    @property
+    def longest_key(self) -> str:
+        """The key of the longest answer."""
+        is_longer = self.most_tokens > self.max_tokens
+        return "scoring.retry_max_tokens" if is_longer else "scoring.max_tokens"
+
     @model_validator(mode="after")
     def _retry_is_larger(self) -> ScoringConfig:
         if self.most_tokens < self.max_tokens:

@@ -12,7 +12,8 @@ from orca2_gen.chat.rendering import FIRST_YEAR, LAST_YEAR
 from orca2_gen.config.secrecy import shown
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+Name = Annotated[str, Field(pattern=_NAME)]
 PathText = Annotated[str, Field(min_length=1)]
 FROM_LIST = Strict(False)
 """Marks a tuple: TOML and JSON have lists only."""
@@ -56,8 +57,14 @@ def _as_license(value: str) -> str:
 
 License = Annotated[str, AfterValidator(_as_license)]
 """An SPDX or Hugging Face name of a license, or a few words of its own."""
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")]
+_LANGUAGE = r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"
+Language = Annotated[str, Field(pattern=_LANGUAGE)]
 """A code of a language as Hugging Face takes it: ISO 639, or BCP 47."""
+PATTERNS = {
+    _NAME: "letters, digits, ., _ or -, beginning with a letter or digit, at most 64",
+    _LANGUAGE: 'the code of a language, e.g. "en" or "pt-BR"',
+}
+"""Pattern of a text -> what a message calls it."""
 
 
 class Section(BaseModel):

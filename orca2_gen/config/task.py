@@ -66,7 +66,9 @@ class TaskConfig(Section):
     sample_seed: int = Field(0, ge=0)
     """Seed of the samples and of the worked examples. It is not run_seed, so that runs with other
     seeds work on the same problems."""
-    few_shot: Annotated[tuple[NumExamples, NumExamples], FROM_LIST] | None = None
+    few_shot: Annotated[tuple[NumExamples, NumExamples], FROM_LIST] | None = Field(
+        None, examples=[[3, 5]]
+    )
     """Fewest and most worked examples before each question, e.g. `[3, 5]`. They are other problems
     of the same task (in a mixture, of the same task in it), category and answer type, drawn with
     sample_seed. If not set, no examples."""
@@ -90,14 +92,12 @@ class TaskConfig(Section):
     @field_validator("columns")
     @classmethod
     def _columns_make_a_row(cls, columns: Columns) -> Columns:
-        check_columns(columns)
-        for name, column in columns.items():
-            if not column or not all(column):
-                raise ValueError(f"columns.{name} names no column; take it out, or give a name")
+        if columns:
+            check_columns(columns)
         is_asked = "question" in columns and set(ANSWERS) & set(columns)
         if columns and not is_asked and "messages" not in columns:
             raise ValueError(
-                "columns takes the place of the usual names, so it must say which column is the "
+                "they take the place of the usual names, so they must say which column is the "
                 "question and which the answer; add `question` and `answer` (or `answer_index`), "
                 "or `messages`"
             )

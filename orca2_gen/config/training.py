@@ -94,6 +94,10 @@ class TrainingConfig(Section):
     save_every_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints of the training state. If not set, one every ten minutes. A signal
     to end leaves one as well."""
+    async_save: bool = False
+    """Whether training goes on while a checkpoint is written. Each process then keeps a copy of its
+    share of the weights and the optimizer state in the host's memory, and a checkpoint counts once
+    all of them have written it."""
     keep_states: int = Field(1, ge=1)
     """Newest checkpoints that are kept, to go back to an earlier one; older ones are removed."""
     skip_steps: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)

@@ -15,6 +15,7 @@ from orca2_gen.config.arguments import (
 )
 from orca2_gen.config.engine import EngineConfig, VLLMEngineConfig
 from orca2_gen.config.schema import Config
+from orca2_gen.mistakes.spelling import hint
 from orca2_gen.preflight.context import check_longest_answer, context_lines
 from orca2_gen.preflight.engine_arguments import argument_lines
 from orca2_gen.preflight.engine_fields import check_fields
@@ -66,9 +67,7 @@ def check_config(
     for room in rooms(config, strategies):
         engine = engines[room.role]
         is_asked = any(engine is each for each in asked)
-        lines = engine_lines(
-            engine, room, strategies, chat_of, _budget(room), needs_weights=is_asked
-        )
+        lines = engine_lines(engine, room, strategies, chat_of, needs_weights=is_asked)
         found.append(lines)
         if room.role == "student":
             chat = chat_of(room.tokenizer, room.rendering)
@@ -93,8 +92,7 @@ def _of_evaluation(
     for engine, room in asked:
         if engine is None or room is None:
             continue
-        budget = _budget(room, answer="evaluation.max_tokens")
-        lines = engine_lines(engine, room, strategies, chat_of, budget, needs_weights=False)
+        lines = engine_lines(engine, room, strategies, chat_of, needs_weights=False)
         if lines.key not in known:
             yield lines
 
@@ -112,13 +110,13 @@ def check_names(config: Config, strategies: Strategies) -> None:
     for key, name in chosen.items():
         if name not in known:
             raise ValueError(
-                f"{key}: the strategies file has no {name!r}; expected one of {', '.join(known)}"
+                f"{key}: the strategies file has no {name[:100]!r}; {hint(name, known)}"
             )
     for name in config.evaluation.messages:
         if name not in (CAUTIOUS, EMPTY, *known):
             raise ValueError(
-                f"evaluation.messages: the strategies file has no {name!r}; expected {CAUTIOUS}, "
-                f"{EMPTY} or one of {', '.join(known)}"
+                f"evaluation.messages: the strategies file has no {name[:100]!r}; "
+                f"{hint(name, (CAUTIOUS, EMPTY, *known))}"
             )
 
 
@@ -127,7 +125,6 @@ def engine_lines(
     room: Room,
     strategies: Strategies,
     chat_of: ChatOf,
-    budget: str,
     *,
     needs_weights: bool = True,
 ) -> EngineLines:
@@ -138,7 +135,6 @@ def engine_lines(
         room: what it offers; its role is the engine's section in the config.
         strategies: the run's.
         chat_of: see `check_config`.
-        budget: the keys that say how long an answer may be.
         needs_weights: whether weights that are not whole are an error; else they are odd.
 
     Raises:
@@ -156,7 +152,7 @@ def engine_lines(
     chat = loaded_chat(key, room.tokenizer, room.rendering, chat_of)
     check_template(key, room, chat, strategies)
     check_thinking_tokens(section, engine.thinking_tokens, chat)
-    check_longest_answer(section, room, chat, strategies, budget)
+    check_longest_answer(room, chat, strategies)
     if isinstance(engine, VLLMEngineConfig):
         overrides = hf_overrides(engine)
         found.append(vocabulary_lines(key, Path(room.tokenizer), chat, weights.tensors, overrides))
@@ -178,12 +174,3 @@ def _weights(key: str, directory: Path, *, is_needed: bool) -> Weights:
         # A directory with a tokenizer alone will do for a model that is asked nothing.
         reason = str(error).removeprefix(f"{key}: ")
         return Weights(tensors={}, facts=(), odd=(f"{reason} (this run reads no weights here)",))
-
-
-def _budget(room: Room, answer: str = "scoring.max_tokens") -> str:
-    """The keys of the longest answer in a room; `answer` is that of one to a problem."""
-    return {
-        "student": answer if answer.startswith("evaluation") else f"{answer} (retry included)",
-        "teacher": "rationales.max_tokens (and scoring's)",
-        "judge": f"judging.max_tokens and {answer}",
-    }[room.role]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -59,38 +61,70 @@ class Context:
         return f"{self.longest} tokens ({self.key} {self.positions}{scaled})"
 
 
-def check_longest_answer(
-    section: str, room: Room, chat: Chat, strategies: Strategies, budget: str
-) -> None:
+def check_longest_answer(room: Room, chat: Chat, strategies: Strategies) -> None:
     """Checks that the shortest problem fits with its longest answer; else every row is rejected.
 
     Args:
-        section: the engine's section in the config.
-        room: what the engine offers.
+        room: what the engine offers; its role is the engine's section in the config.
         chat: its tokenizer.
         strategies: the run's.
-        budget: the keys that say how long an answer may be.
 
     Raises:
-        ValueError: it does not; one line with the lengths.
+        ValueError: it does not; one line with the lengths and the longest answer that fits.
     """
-    fits = length_budget(room, chat, strategies)
     # An open answer has no forced ending; any other asks for its form in words of its own.
     kinds = [("open",), ENDED_TYPES] if room.ending_tokens is not None else [("open",)]
-    for answer_types in kinds:
-        planned = [plan_length(_empty(kind), strategies, [fits]) for kind in answer_types]
-        found = min(planned, key=lambda row: isinstance(row, Rejection))
-        if not isinstance(found, Rejection):
+
+    def refused(room: Room, kind: tuple[str, ...]) -> Rejection | None:
+        fits = length_budget(room, chat, strategies)
+        planned = [plan_length(_empty(each), strategies, [fits]) for each in kind]
+        rejected = [row for row in planned if isinstance(row, Rejection)]
+        return rejected[0] if len(rejected) == len(planned) else None
+
+    for kind in kinds:
+        found = refused(room, kind)
+        if found is None:
             continue
-        is_ended = answer_types != ("open",)
+        is_ended = kind != ("open",)
         rows = "row whose answer may need an ending" if is_ended else "row"
-        lower = 'lower it, set scoring.ask_again = "none"' if is_ended else "lower it"
+        key, tokens = room.answer_key, room.max_tokens
+        if is_ended:
+            key, tokens = room.scored_key, room.scored_tokens
+        most = bisect.bisect(
+            range(1, tokens),
+            x=0,
+            key=lambda length: any(refused(_lowered(room, length), each) for each in kinds),
+        )
+        judged = ""
+        if room.judged_tokens is not None:
+            judged = f", about answers of {room.judged_tokens} tokens ({room.scored_key})"
         lengths = found.detail.partition(": ")[2].rpartition("; ")[0]  # without one row's remedy
         raise ValueError(
-            f"{budget}: even an empty question does not fit the {room.role}'s context "
-            f"({lengths}), so every {rows} would be rejected; {lower}, or "
-            f"raise {section}.max_model_len"
+            f"{key} is {tokens}{_NOT_SET.get(key, '')}{judged}: even an empty question does not "
+            f"fit the {room.role}'s context ({lengths}), so every {rows} would be rejected; "
+            f"{_shorter(room, key, most)}{_NO_ENDING if is_ended else ''}raise "
+            f"{room.role}.max_model_len"
         )
+
+
+_NOT_SET = {"scoring.retry_max_tokens": " (if not set, twice scoring.max_tokens)"}
+_NO_ENDING = 'set scoring.ask_again = "none", or '
+
+
+def _lowered(room: Room, most: int) -> Room:
+    """The room if no answer to a problem takes more tokens; a judge's, if no reply does."""
+    return dataclasses.replace(
+        room, max_tokens=min(room.max_tokens, most), scored_tokens=min(room.scored_tokens, most)
+    )
+
+
+def _shorter(room: Room, key: str, most: int) -> str:
+    """What to do about answers of which at most so many tokens fit."""
+    if not most:
+        return f"lower {room.scored_key} or " if room.judged_tokens is not None else ""
+    # A second attempt has at least as many tokens as the first.
+    keys = f"{key} and scoring.max_tokens" if key in _NOT_SET else key
+    return f"lower {keys} to at most {most}, or "
 
 
 def _empty(answer_type: str) -> Problem:

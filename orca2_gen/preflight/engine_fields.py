@@ -13,7 +13,7 @@ from typing import Any
 
 from orca2_gen.config.secrecy import shown
 from orca2_gen.config.vllm_fields import Fields, installed_fields
-from orca2_gen.config.wording import nearest
+from orca2_gen.mistakes.spelling import nearest
 
 _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),

@@ -231,5 +231,9 @@ def _check_json(key: str, path: Path) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a file in it is not UTF-8"
+    if isinstance(error, KeyError):
+        return f"a file in it lacks {error}"
     lines = str(error).split("\n")
     return (lines[0].strip() or type(error).__name__)[:300]

@@ -168,11 +168,10 @@ def check_evaluated(config: Config, inputs: Inputs, engine: EngineConfig) -> Non
     files = {**inputs.tokenizers, directory: tokenizer_files_digest(Path(directory))}
     chat = functools.partial(_chat_of, dataclasses.replace(inputs, tokenizers=files))
     room = dataclasses.replace(evaluated_room(config), tokenizer=directory)
-    engine_lines(engine, room, inputs.strategies, chat, "evaluation.max_tokens")
+    engine_lines(engine, room, inputs.strategies, chat)
     judge, judges = config.judge_of_held_out, held_out_judge_room(config, inputs.strategies)
     if judge is not None and judges is not None:
-        budget = "judging.max_tokens and evaluation.max_tokens"
-        engine_lines(judge, judges, inputs.strategies, chat, budget)
+        engine_lines(judge, judges, inputs.strategies, chat)
 
 
 def recorded_chat(inputs: Inputs, directory: str, rendering: Rendering = PLAIN) -> Chat:

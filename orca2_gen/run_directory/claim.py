@@ -1,4 +1,4 @@
-"""Whose directory is it: a run writes only into one that is empty, or that a run of ours began.
+"""Whose directory is it: a run writes only into one that is empty, or that an earlier run began.
 
     RUN/.orca2-run       the mark: the first file that a run writes
 
@@ -73,8 +73,9 @@ def claimable(run_dir: Path) -> Path:
                     "give a directory beside it"
                 )
         if found in (Path("/"), _home()):
+            what = "the root of the file system" if found == Path("/") else "your home directory"
             raise ValueError(
-                f"run_dir is {found} itself; a run needs a directory of its own, e.g. runs/one"
+                f"run_dir {found} is {what}; a run needs a directory of its own, e.g. runs/one"
             )
         if not found.exists():
             return found
@@ -83,7 +84,7 @@ def claimable(run_dir: Path) -> Path:
         # A mark is looked for last: another driver may have begun after the names were read.
         if foreign and not is_run(found):
             raise ValueError(
-                f"run_dir {found} holds {_some(foreign)}, which no run of ours wrote; nothing was "
+                f"run_dir {found} holds {_some(foreign)}, which no run wrote; nothing was "
                 "touched: give a directory that is empty, new, or an earlier run's"
             )
     except (OSError, RuntimeError, ValueError) as error:
@@ -92,7 +93,7 @@ def claimable(run_dir: Path) -> Path:
 
 
 def is_run(directory: Path) -> bool:
-    """Whether a run of ours began in this directory, or a run of an older version, without mark."""
+    """Whether a run began in this directory, or a run of an older version, without mark."""
     try:
         return stat.S_ISREG(os.lstat(directory / MARK).st_mode)
     except OSError:
@@ -104,8 +105,8 @@ def _resolved(path: Path) -> Path:
     for place in (path, *path.parents):
         if place.is_symlink() and not place.exists():
             raise ValueError(
-                f"run_dir {path}: {place} is a link that leads to nothing; remove it, or make the "
-                "directory that it names"
+                f"run_dir {path}: {place} is a link that leads to nothing; remove the link, or "
+                "give another directory"
             )
     found = path.resolve()
     for place in (found, *found.parents):
@@ -138,7 +139,7 @@ def _write_mark(directory: Path) -> None:
         if is_run(directory):
             return
         raise ValueError(
-            f"run_dir {directory}: {MARK} in it is not a file, so no run of ours made it; "
+            f"run_dir {directory}: {MARK} in it is not a file, so no run made it; "
             "give another directory"
         ) from None
     with os.fdopen(descriptor, "wb") as file:

@@ -19,6 +19,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+_OTHER = "something else"
 
 
 _NO_FILE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
@@ -60,8 +61,7 @@ def open_regular(path: Path) -> BufferedReader:
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:
         os.close(descriptor)
-        found = _KINDS.get(kind, "something else")
-        raise UnusableFile(f"{path} is {found}; expected a regular file")
+        raise UnusableFile(f"{path} is {_KINDS.get(kind, _OTHER)}; expected a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -80,6 +80,11 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
             f"{path} has {max(size, len(body))} bytes; expected at most {most_bytes}"
         )
     return body
+
+
+def kind_of(path: str) -> str:
+    """What stands at a path that leads to no regular file: a directory, a FIFO, a device ..."""
+    return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), _OTHER)
 
 
 def shown(path: Path) -> str:

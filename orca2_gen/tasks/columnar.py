@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orca2_gen.mistakes.spelling import nearest
 from orca2_gen.run_directory.unpacking import (
     UnusableArrow,
     batches_unpacked,
@@ -203,6 +205,16 @@ def _check_size(file: TaskFile, num_bytes: int, most: int = MAX_BATCH_BYTES) -> 
         )
 
 
+class MissingColumnError(ValueError):
+    """A file has no column of a name that the task's columns give."""
+
+    def __init__(self, column: str, names: Sequence[str], path: Path) -> None:
+        near = nearest(column, names)
+        meant = f"did you mean {near!r}? " if near else ""
+        super().__init__(f"no column {column!r} in {path}; {meant}it has {', '.join(names)[:300]}")
+        self.column = column
+
+
 def _roots(file: TaskFile, schema: pa.Schema, wanted: Collection[str]) -> list[str]:
     """The top-level columns that hold the wanted ones, in the file's order."""
     names = list(schema.names)
@@ -210,10 +222,7 @@ def _roots(file: TaskFile, schema: pa.Schema, wanted: Collection[str]) -> list[s
         return names
     roots = {way if way in names else way.partition(".")[0] for way in wanted}
     if missing := sorted(roots - set(names)):
-        raise ValueError(
-            f"task file {file.path}: no column {missing[0]!r}; it has {', '.join(names)[:300]}; "
-            "correct the task's columns"
-        )
+        raise MissingColumnError(missing[0], names, file.path)
     return [name for name in names if name in roots]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orca2_gen.mistakes.spelling import hint
 from orca2_gen.tasks.choice_labels import split_labels
 from orca2_gen.tasks.statements import BadRowError, Row, fields_of, is_gap
 
@@ -36,18 +37,25 @@ Columns = Mapping[str, str | Sequence[str]]
 
 
 def check_columns(columns: Columns) -> None:
-    """Refuses a mapping with an unknown field, or with several columns where one is expected."""
+    """Refuses a mapping with an unknown field, or with several columns where one is expected.
+
+    Raises:
+        ValueError: one line that names the field, for whoever says which task it is.
+    """
     for name, column in columns.items():
         if name not in FIELDS:
-            raise ValueError(f"columns: unknown field {name!r}; expected {', '.join(FIELDS)}")
+            raise ValueError(f"unknown field {name[:100]!r}; {hint(name, FIELDS)}")
         if not isinstance(column, str) and name not in _MANY:
             raise ValueError(
-                f"columns.{name} names several columns, expected one; only "
-                f"{' and '.join(_MANY)} take several"
+                f"{name} names several columns, expected one; only {' and '.join(_MANY)} take "
+                "several"
             )
+        if not column or not all(column):
+            remedy = "give one" if name not in OPTIONAL else "give one, or leave it out"
+            raise ValueError(f"{name} names no column; {remedy}")
     for rivals in (ANSWERS, ("question", "messages")):
         if len(both := [name for name in rivals if name in columns]) > 1:
-            raise ValueError(f"columns maps both {both[0]} and {both[1]}; leave one out")
+            raise ValueError(f"{both[0]} and {both[1]} are both given; leave one out")
 
 
 def wanted_columns(columns: Columns) -> frozenset[str]:

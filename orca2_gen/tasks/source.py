@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orca2_gen.mistakes.spelling import hint
 from orca2_gen.records import AnswerType
 from orca2_gen.tasks.columns import Columns, check_columns
 from orca2_gen.tasks.formats import FORMATS, PLAIN
@@ -47,14 +48,12 @@ def check_source(source: TaskSource) -> None:
     """Checks that a task can be read as its source says.
 
     Raises:
-        ValueError: one line that names the task and the key.
+        ValueError: one line that names the key, for whoever says which task it is.
     """
-    check_columns(source.columns)
+    if source.columns:
+        check_columns(source.columns)
     if source.format not in FORMATS:
-        raise ValueError(
-            f"task {source.name!r}: unknown format {source.format!r}; expected one of "
-            f"{', '.join(FORMATS)}"
-        )
+        raise ValueError(f"unknown format {source.format[:100]!r}; {hint(source.format, FORMATS)}")
     for word, value in (("name", source.name), ("split", source.split)):
         if not _NAME.fullmatch(value):
             raise ValueError(
@@ -64,12 +63,11 @@ def check_source(source: TaskSource) -> None:
     known = FORMATS[source.format].answer_types
     if source.answer_type is not None and source.answer_type not in known:
         raise ValueError(
-            f"task {source.name!r}: format {source.format!r} with answer_type "
-            f"{source.answer_type!r}: its rows cannot have that type; set answer_type to "
-            f"{' or '.join(known)}, or leave it out"
+            f"answer_type is {source.answer_type!r}, which rows of format {source.format!r} cannot "
+            f"have; set it to {' or '.join(known)}, or leave it out"
         )
     if source.columns and source.format not in PLAIN:
         raise ValueError(
-            f"task {source.name!r}: columns are for the formats {', '.join(PLAIN)}; "
-            f"{source.format!r} knows its own, so leave them out"
+            f"columns are for the formats {', '.join(PLAIN)}; format {source.format!r} knows its "
+            "own, so remove the key"
         )

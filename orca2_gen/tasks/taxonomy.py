@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from orca2_gen.mistakes.toml_faults import toml_fault
 from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
 
 MAX_TAXONOMY_BYTES = 10_000_000
@@ -80,9 +81,9 @@ def parse_taxonomy(body: bytes, path: str) -> dict[str, Branch]:
         ValueError: one line with the file, the task and what to do.
     """
     try:
-        found = tomllib.loads(body.decode("utf-8").removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"taxonomy {path} is not TOML: {str(error)[:200]}") from None
+        found = tomllib.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"taxonomy {path} is not TOML: {toml_fault(error, body)}") from None
     return {task: _branch(Path(path), task, table) for task, table in found.items()}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orca2_gen.config.engine import ScriptedEngineConfig, VLLMEngineConfig
 from orca2_gen.config.load import read_config
 from orca2_gen.config.schema import Config
 from orca2_gen.config.section import Section, sections_in
-from orca2_gen.config.wording import nearest
 from tests.conftest import write_run_config
 from tests.faults.mistaken import JARGON
 
@@ -82,7 +83,44 @@ def test_a_secret_in_env_is_not_shown_whatever_its_type(file: Path) -> None:
         assert "hunter2" not in str(refused.value) and "98765" not in str(refused.value)
 
 
-def test_a_spelling_is_suggested_only_if_it_is_near() -> None:
-    assert nearest("block_sise", ["block_size", "delta"]) == "block_size"
-    assert nearest("Block_Size", ["block_size", "delta"]) == "block_size"
-    assert nearest("gpus", ["block_size", "delta"]) == ""
+ENGINES = {"vllm": VLLMEngineConfig, "scripted": ScriptedEngineConfig}
+
+
+@pytest.mark.parametrize("role", ["student", "teacher", "judge"])
+@pytest.mark.parametrize(("mine", "other"), [("vllm", "scripted"), ("scripted", "vllm")])
+def test_a_key_of_the_other_kind_of_engine_is_said_to_be_one(
+    file: Path, role: str, mine: str, other: str
+) -> None:
+    needed = {"vllm": {"model": "m"}, "scripted": {"tokenizer": "t"}}[mine]
+    keys = ENGINES[other].model_fields.keys() - ENGINES[mine].model_fields.keys()
+    for key in keys - {"tokenizer"}:  # vLLM has such an argument, and its refusal says why
+        section = {"engine": mine, **needed, key: 1}
+        with pytest.raises(ValueError, match="goes with engine") as refused:
+            read_config(file, [f"{role}={toml(section)}"])
+        assert f"key '{role}.{key}' goes with engine = \"{other}\"" in str(refused.value)
+        assert f'[{role}] has engine = "{mine}"' in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "student.engine_arguments",
+        "student.template_arguments",
+        "student.env",
+        "teacher.accuracy",
+        "tasks.0.columns",
+        "training.max_rows_per_task",
+        "student",
+        "tasks.0",
+        "training",
+    ],
+)
+@given(name=st.sampled_from(["vllm", "scripted", "str", "bool", "int", "tuple", "list"]))
+def test_a_key_that_its_author_named_like_a_type_is_named_in_the_message(
+    file: Path, place: str, name: str
+) -> None:
+    engines = ['student={engine="vllm", model="m"}', 'teacher={engine="scripted", tokenizer="t"}']
+    with pytest.raises(ValueError, match=re.escape(place)) as refused:
+        read_config(file, [*engines, f"{place}.{name}=1979-05-27"])
+    line = str(refused.value)
+    assert f"{place}.{name}" in line or f"{name} is" in line or f"{name!r}" in line, line

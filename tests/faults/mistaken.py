@@ -156,8 +156,8 @@ def called(folder: Path, arguments: Sequence[str]) -> tuple[int, str]:
     return code, out.getvalue()
 
 
-def faults_of(mistake: Mistake, folder: Path) -> list[str]:
-    """What is wrong with the way in which a mistake is reported; empty if nothing is."""
+def reported(mistake: Mistake, folder: Path) -> tuple[str, list[str]]:
+    """(what was printed, what is wrong with the way in which a mistake is reported)."""
     code, printed, changed = outcome(mistake, folder)
     lines = printed.splitlines()
     found = []
@@ -168,7 +168,7 @@ def faults_of(mistake: Mistake, folder: Path) -> list[str]:
     found += [f"{word!r} is not in it" for word in mistake.words if word not in printed]
     found += [f"{word!r} is jargon" for word in JARGON if word in printed]
     found += [f"{path} was made or removed" for path in changed]
-    return [f"{each}: {printed.strip()[:500]}" for each in found]
+    return printed.strip(), [f"{each}: {printed.strip()[:500]}" for each in found]
 
 
 JARGON = (

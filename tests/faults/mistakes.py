@@ -20,9 +20,9 @@ from tests.faults.mistaken import (
     MODELS,
     Mistake,
     engine,
-    faults_of,
     files,
     removed,
+    reported,
     sets,
     toml,
     vllm,
@@ -171,7 +171,12 @@ CLOSED = [
     sets("dispatch.backoff_seconds=-1", "dispatch.backoff_seconds", "at least 0"),
     sets("dispatch.max_rejection_rate=2", "dispatch.max_rejection_rate", "at most 1.0"),
     sets("dispatch.rejection_rows=false", "dispatch.rejection_rows", "a whole number"),
-    sets("dispatch.min_replicas=2", "min_replicas is 2", "student.replicas is 1"),
+    sets(
+        "dispatch.min_replicas=2",
+        "min_replicas is 2",
+        "student.replicas is 1",
+        "lower the first",
+    ),
     sets("training.learning_rate=inf", "training.learning_rate", "inf"),
     sets("training.learning_rate='1e-5'", "training.learning_rate", "a number"),
     sets("training.seq_len=true", "training.seq_len", "a whole number"),
@@ -188,9 +193,9 @@ CLOSED = [
     sets("tasks.0.rows_per_task=true", "tasks.0.rows_per_task", "a whole number"),
     sets("tasks.0.rows_per_category=0", "tasks.0.rows_per_category", "at least 1"),
     sets("tasks.0.sample_seed=-1", "tasks.0.sample_seed", "at least 0"),
-    sets("tasks.0.few_shot=3", "tasks.0.few_shot", "a list"),
-    sets("tasks.0.few_shot=[1]", "tasks.0.few_shot"),
-    sets("tasks.0.few_shot=[1, 2, 3]", "tasks.0.few_shot"),
+    sets("tasks.0.few_shot=3", "tasks.0.few_shot", "is 3: expected a list of 2", "[3, 5]"),
+    sets("tasks.0.few_shot=[1]", "tasks.0.few_shot", "is a list of 1: expected a list of 2"),
+    sets("tasks.0.few_shot=[1, 2, 3]", "tasks.0.few_shot", "is a list of 3: expected a list of 2"),
     sets("tasks.0.few_shot=[5, 3]", "few_shot", "swap"),
     sets("tasks.0.few_shot=[true, 3]", "tasks.0.few_shot.0", "a whole number"),
     # One of some words
@@ -202,15 +207,25 @@ CLOSED = [
     sets("selection.policy=fixed:", "selection.policy", "step_by_step"),
     sets("selection.policy=3", "selection.policy", "text in quotes"),
     sets("selection.none_solved=cot", "selection.none_solved", "'cot'", "step_by_step"),
-    sets("selection.none_solved='a b'", "selection.none_solved", "'a b'", "letters, digits"),
+    sets("selection.none_solved='a b'", "selection.none_solved", "'a b'", "step_by_step"),
+    sets("selection.none_solved=step_by_stp", "did you mean 'step_by_step'?"),
+    sets("evaluation.messages=[cautious]", "expected a list; put KEY=VALUE in single quotes"),
+    sets("tasks.0.columns={question=a}", "a table", "put KEY=VALUE in single quotes"),
+    sets("evaluation.messages=['cautios']", "evaluation.messages", "did you mean 'cautious'?"),
     sets("erasure.prompts=kept", "erasure.prompts", "erased", "instruction_kept"),
     sets("dispatch.schedule=overlaped", "dispatch.schedule", "did you mean overlapped?"),
     sets("training.optimizer=Adam", "training.optimizer", "adamw"),
     sets("training.dtype=fp8", "training.dtype", "bfloat16"),
+    sets("training.gradient_checkpointing=3", "is 3: expected selective, true or false"),
+    sets("training.skip_steps=3", "training.skip_steps", "expected a list"),
+    sets("training.stages=3", "training.stages", "a list of sections [[training.stages]]"),
+    sets("training.lora_rank=0", "training.lora_rank", "at least 1"),
+    sets("tasks.0.language=English", "tasks.0.language", "the code of a language", '"en"'),
+    sets("tasks.0.license=' '", "tasks.0.license", "apache-2.0"),
     sets("evaluation.messages=[]", "evaluation.messages", "at least 1"),
     sets("evaluation.messages=['cautious', 'cautious']", "evaluation.messages", "twice"),
     sets("evaluation.messages=cautious", "evaluation.messages", "a list"),
-    sets("evaluation.messages=['careful']", "no 'careful'", "cautious, empty or one of direct_"),
+    sets("evaluation.messages=['careful']", "no 'careful'", "cautious, empty, direct_"),
     sets("student.engine=openai", "student.engine", "'openai'", "vllm"),
     sets("student.engine=3", "student.engine", "3", "vllm"),
     sets("tasks.0.format=json", "tasks.0.format", "did you mean jsonl?"),
@@ -225,8 +240,8 @@ CLOSED = [
     sets("tasks.0.name='\u00e9'", "tasks.0.name", "letters, digits"),
     sets("tasks.0.name='.hidden'", "tasks.0.name", "beginning with a letter or digit"),
     sets("tasks.0.name=5", "tasks.0.name", "text in quotes"),
-    sets("tasks.0.name=letters", "tasks", "2 times", "differ"),
-    sets("tasks.0.name=Letters", "tasks", "2 times", "capital letters"),
+    sets("tasks.0.name=letters", "tasks.0.name and tasks.1.name", "differ", "change one"),
+    sets("tasks.0.name=Letters", "'Letters' and 'letters'", "more than capital letters"),
     sets("tasks.0.split='test set'", "tasks.0.split", "letters, digits"),
     sets("student.accuracy.step_by_stp=0.5", "student.accuracy", "did you mean 'step_by_step'?"),
     sets("teacher.accuracy.cot=0.5", "teacher.accuracy", "'cot' is no strategy", "step_by_step"),
@@ -234,12 +249,15 @@ CLOSED = [
     sets("selection.blok_size=3", "selection.blok_size", "did you mean 'block_size'?"),
     sets("max_tokens=3", "max_tokens", "it is a key of", "[scoring]"),
     sets("student.gpus=3", "student.gpus", "spelling"),
-    sets("student.model=x", "student.model"),
+    sets("student.model=x", "student.model", 'goes with engine = "vllm"', 'engine = "scripted"'),
+    sets("student.vllm=3", "student.vllm", "spelling"),
+    sets("teacher.accuracy.vllm='x'", "teacher.accuracy.vllm", "'x'", "a number"),
+    sets("tasks.0.columns.str=3", "tasks.0.columns.str", "the name of a column"),
     sets("tasks.0.colums={}", "tasks.0.colums", "did you mean 'columns'?"),
     sets("trainig.seq_len=16", "[trainig]", "did you mean 'training'?"),
     sets("tasks=5", "tasks", "a list of sections [[tasks]]", "5"),
     sets("tasks=[]", "tasks", "a list of sections [[tasks]]", "none"),
-    sets("tasks=[5]", "tasks.0", "a section [tasks]"),
+    sets("tasks=[5]", "tasks.0", "a section [[tasks]]"),
     sets("tasks=sums.jsonl", "tasks", "a list of sections [[tasks]]", "'sums.jsonl'"),
     sets("tasks={name='a'}", "tasks", "a list of sections [[tasks]]"),
     sets("evaluation.tasks={}", "a list of sections [[evaluation.tasks]]"),
@@ -248,22 +266,33 @@ CLOSED = [
     sets("judge=[]", "judge", "a section [judge]"),
     sets("training=[[1]]", "training", "a section [training]"),
     sets("selection.policy.x=1", "selection"),
-    sets("selection", "key=value"),
-    sets("=3", "key=value"),
-    sets("tasks.7.path=x", "tasks.7.path"),
-    sets("run_dir.x=3", "run_dir"),
+    sets("selection", "--set 'selection' has no value", "key=value"),
+    sets("=3", "--set: expected key=value"),
+    sets("tasks.7.path=x", "--set tasks.7.path: tasks is a list of 2", "from 0 to 1"),
+    sets("tasks.sums.path=x", "tasks is a list of 2", "in place of 'sums'"),
+    sets("tasks.2={}", "tasks is a list of 2", "from 0 to 1"),
+    sets("run_dir.x=3", "--set run_dir.x: run_dir is a value"),
     toml(
         "one bracket in place of two",
         {'[[tasks]]\nname = "letters"': '[tasks.more]\nname = "letters"'},
-        "tasks",
+        "unknown section [tasks.more]",
+        "begin each of tasks with [[tasks]]",
     ),
-    toml("a section twice", {"[training]": "[selection]"}, "is not TOML", "line"),
+    toml("a section twice", {"[training]": "[selection]"}, "is not TOML: line", "a second time"),
     toml(
-        "a key twice", {"rows_per_unit = 8": "rows_per_unit = 8\nrows_per_unit = 9"}, "is not TOML"
+        "a key twice",
+        {"rows_per_unit = 8": "rows_per_unit = 8\nrows_per_unit = 9"},
+        "is not TOML: line 4",
+        "a second time",
     ),
-    toml("text without quotes", {'name = "sums"': "name = sums"}, "is not TOML", "line 5"),
-    toml("an open bracket", {"[scoring]": "[scoring"}, "is not TOML", "line"),
-    toml("a byte that is not text", {"rows_per_unit": "\udcffrows_per_unit"}, "is not TOML"),
+    toml(
+        "text without quotes",
+        {'name = "sums"': "name = sums"},
+        "is not TOML: line 5, column 8",
+        "text in quotes",
+    ),
+    toml("an open bracket", {"[scoring]": "[scoring"}, "is not TOML: line", "no closing ]"),
+    toml("a byte that is not text", {"rows_per_unit": "\udcffrows_per_unit"}, "line 3", "UTF-8"),
     toml("no run_dir", {"run_dir =": "#"}, "run_dir", "is missing"),
     toml("no teacher", {"[teacher]": "[techer]"}, "[techer]", "did you mean 'teacher'?"),
     toml("no student section", {"[student]": "[student.more]"}, "student"),
@@ -272,18 +301,19 @@ CLOSED = [
         {'format = "jsonl"\npath = "sums.jsonl"': 'path = "sums.jsonl"'},
         "tasks.0.format",
         "missing",
+        "jsonl, parquet",
     ),
     toml("nested very deeply", {"[scoring]": f"x = {'[' * 5000}\n[scoring]"}, "config"),
     toml("a section of scripts in JSON", {"[scoring]": '{"scoring": 1}'}, "is not TOML"),
 ]
 PATHS = [
     sets("tasks.0.path=", "tasks.0.path", "not empty"),
-    sets("tasks.0.path='  '", "tasks.0.path", "no path"),
+    sets("tasks.0.path='  '", "tasks.0.path is blank", "expected a path"),
     sets("tasks.0.path=nosuch.jsonl", "tasks.0.path", "nothing at", "nosuch.jsonl", "--set"),
     sets("tasks.0.path=s3://bucket/rows.jsonl", "tasks.0.path", "an address"),
     sets("tasks.0.path=hf://datasets/gsm8k", "tasks.0.path", "an address"),
-    sets("tasks.0.path=~nobody-here/x", "tasks.0.path", "home"),
-    sets('tasks.0.path="a\\u0000b"', "tasks.0.path", "no path"),
+    sets("tasks.0.path=~nobody-here/x", "tasks.0.path", "home", "expected a path"),
+    sets('tasks.0.path="a\\u0000b"', "tasks.0.path", "no path; remove"),
     sets(f"tasks.0.path={'x' * 300}", "tasks.0.path", "nothing at"),
     sets(f"tasks.0.path={'x/' * 3000}", "tasks.0.path", "characters"),
     sets("tasks.0.path=5", "tasks.0.path", "text in quotes"),
@@ -298,6 +328,7 @@ PATHS = [
     files(
         "an empty directory as a task",
         lambda f: (as_folder(f), ["tasks.0.path=d"])[1],
+        "tasks.0.path",
         "found none",
     ),
     files("several splits", split_dataset, "several splits"),
@@ -317,32 +348,32 @@ PATHS = [
     sets("training.model=nowhere", "training.model", "no directory at"),
     sets("training.model=https://x.y/z", "training.model", "an address"),
     sets("run_dir=", "run_dir", "not empty"),
-    sets("run_dir=' '", "run_dir", "no path"),
+    sets("run_dir=' '", "run_dir is blank"),
     sets("run_dir=5", "run_dir", "text in quotes"),
     sets("run_dir=s3://bucket/run", "run_dir", "an address"),
     sets("run_dir=gs://bucket/run", "run_dir", "an address"),
     sets("run_dir=file:///tmp/x", "run_dir", "an address"),
-    sets("run_dir=/", "run_dir", "directory of its own"),
-    sets("run_dir=~", "run_dir", "directory of its own"),
+    sets("run_dir=/", "the root of the file system", "directory of its own"),
+    sets("run_dir=~", "your home directory", "directory of its own"),
     sets("run_dir=~nobody-here/x", "run_dir", "home"),
     sets("run_dir=sums.jsonl", "run_dir", "sums.jsonl"),
     sets("run_dir=run.toml", "run_dir", "not a directory"),
     sets("run_dir=run.toml/x", "run_dir", "not a directory"),
     sets("run_dir=sums.jsonl/x", "run_dir", "sums.jsonl"),
-    sets("run_dir=.", "run_dir", "no run of ours wrote"),
-    sets("run_dir=/etc", "run_dir", "no run of ours wrote"),
+    sets("run_dir=.", "run_dir", "no run wrote"),
+    sets("run_dir=/etc", "run_dir", "no run wrote"),
     sets("run_dir=/proc/x/y", "run_dir", "cannot be written"),
-    sets(f"run_dir={MODELS / 'student'}", "run_dir", "student.tokenizer"),
-    sets(f"run_dir={MODELS / 'student' / 'run'}", "run_dir", "student.tokenizer"),
+    sets(f"run_dir={MODELS / 'student'}", "run_dir and student.tokenizer are the same"),
+    sets(f"run_dir={MODELS / 'student' / 'run'}", "lies inside student.tokenizer"),
     sets(f"run_dir={'x' * 300}", "run_dir", "File name too long"),
-    sets('run_dir="a\\u0000b"', "run_dir", "no path"),
+    sets('run_dir="a\\u0000b"', "run_dir", "no path; remove"),
     files("somebody's dataset in run_dir", foreign_dataset, "run_dir", "'dataset'"),
     files("run_dir inside a run", inside_a_run, "run_dir", "lies inside the run"),
     files(
         "run_dir is a dangling link",
         lambda f: (os.symlink(f / "no", f / "run"), None)[1],
         "run_dir",
-        "leads to nothing",
+        "leads to nothing; remove the link",
     ),
     files(
         "run_dir is a link to itself",
@@ -352,8 +383,11 @@ PATHS = [
     special("FIFO", "run_dir"),
     sets("training.output=", "training.output", "not empty"),
     sets("training.output=s3://b/x", "training.output", "an address"),
-    sets("training.output=.", "training.output", "would be written into or over"),
-    sets(f"training.output={MODELS / 'student'}", "training.output", "student.tokenizer"),
+    sets("training.output=.", "training.output", "holds tasks.0.path", "directory of its own"),
+    sets(
+        f"training.output={MODELS / 'student'}",
+        "training.output and student.tokenizer are the same",
+    ),
     sets(f"training.output={MODELS / 'student' / 'new'}", "training.output", "student.tokenizer"),
     sets("training.output=run", "training.output", "run_dir"),
     sets("training.output=run/dataset", "training.output", "the run itself writes"),
@@ -361,16 +395,24 @@ PATHS = [
 ]
 COLUMNS = [
     sets(
-        "tasks.0.columns={quesion='question', answer='answer'}", "columns", "'quesion'", "question"
+        "tasks.0.columns={quesion='question', answer='answer'}",
+        "tasks.0.columns: unknown field 'quesion'",
+        "did you mean 'question'?",
     ),
     sets("tasks.0.columns={question='question'}", "columns", "answer"),
     sets("tasks.0.columns={answer='answer'}", "columns", "question"),
-    sets("tasks.0.columns={question='', answer='answer'}", "columns.question names no column"),
-    sets("tasks.0.columns={question=[], answer='answer'}", "columns.question names no column"),
+    sets(
+        "tasks.0.columns={question='', answer='answer'}",
+        "tasks.0.columns: question names no column",
+    ),
+    sets(
+        "tasks.0.columns={question=[], answer='answer'}",
+        "tasks.0.columns: question names no column",
+    ),
     sets(
         "tasks.0.columns={question=3, answer='answer'}", "tasks.0.columns", "the name of a column"
     ),
-    sets("tasks.0.columns={question='question', answer=['a', 'b']}", "columns.answer", "several"),
+    sets("tasks.0.columns={question='question', answer=['a', 'b']}", "columns: answer", "several"),
     sets(
         "tasks.0.columns={question='question', answer='answer', answer_index='label'}",
         "leave one out",
@@ -389,7 +431,12 @@ COLUMNS = [
         "it has id",
     ),
     sets("tasks.0.columns={question='question.text', answer='answer'}", "columns.question"),
-    files("a column that a Parquet file lacks", parquet, "no column 'lable'", "prompt"),
+    files(
+        "a column that a Parquet file lacks",
+        parquet,
+        "tasks.0.columns.answer: no column 'lable'",
+        "did you mean 'label'?",
+    ),
     toml(
         "columns of a published format",
         {
@@ -429,14 +476,21 @@ TEXTS = [
     ),
     with_strategies("a strategy called cautious", strategies(("cautious", "A.")), "'cautious'"),
     with_strategies("a strategy with a capital letter", strategies(("One", "A.")), "'One'"),
-    with_strategies("a strategy without a text", strategies(("one", "  ")), "'instruction'"),
-    with_strategies("no strategy", STRATEGIES + "strategy = []", "'strategy'"),
+    with_strategies(
+        "a strategy without a text",
+        strategies(("one", "  ")),
+        "[[strategy]] number 1 ('one'): instruction is empty",
+    ),
+    with_strategies(
+        "no strategy", STRATEGIES + "strategy = []", "strategy is empty", "[[strategy]]"
+    ),
     with_strategies(
         "an unknown key of a strategy",
         strategies(("one", "A."), extra="calls = 2\n"),
-        "may hold only",
+        "unknown key 'calls'",
+        "further_calls",
     ),
-    with_strategies("a strategies file that is not TOML", "[", "is not TOML"),
+    with_strategies("a strategies file that is not TOML", "[", "is not TOML: line 1"),
     with_strategies(
         "an instruction of no strategy",
         strategies(
@@ -581,12 +635,20 @@ MODELS_AND_LENGTHS = [
         "a template that is not text",
         engine("student", lambda f: (f / "chat_template.jinja").write_bytes(b"\xff\xfe")),
         "student.tokenizer",
+        "not UTF-8",
     ),
-    sets("scoring.max_tokens=4096", "scoring.max_tokens", "student", "max_model_len is 4096"),
-    sets("scoring.retry_max_tokens=5000", "scoring.max_tokens (retry included)", "5000"),
-    sets("rationales.max_tokens=4096", "rationales.max_tokens", "teacher.max_model_len"),
+    sets(
+        "scoring.max_tokens=4096",
+        "scoring.retry_max_tokens is 8192 (if not set, twice scoring.max_tokens)",
+        "lower scoring.retry_max_tokens and scoring.max_tokens to at most",
+        "student.max_model_len",
+    ),
+    sets("scoring.retry_max_tokens=5000", "scoring.retry_max_tokens is 5000", "to at most"),
+    sets(
+        "rationales.max_tokens=4096", "rationales.max_tokens is 4096", "to at most", "teacher.max_"
+    ),
     sets("evaluation.max_tokens=4090", "evaluation.max_tokens", "student.max_model_len"),
-    sets("student.max_model_len=64", "scoring.max_tokens", "student.max_model_len"),
+    sets("student.max_model_len=64", "scoring.retry_max_tokens is 128", "student.max_model_len"),
     sets("teacher.max_model_len=300", "rationales.max_tokens", "teacher.max_model_len"),
     Mistake(
         name="a judge with a short context",
@@ -645,6 +707,7 @@ MODELS_AND_LENGTHS = [
         "a scripted key in a model's section",
         vllm("student", "student.accuracy={}"),
         "student.accuracy",
+        'goes with engine = "scripted"',
     ),
     files(
         "a model without config.json",
@@ -694,13 +757,13 @@ COMMANDS = [
     ),
     Mistake(
         name="teach into somebody's directory",
-        words=("no run of ours",),
+        words=("no run wrote",),
         command=("teach", "run.toml"),
         sets=("run_dir=.",),
     ),
     Mistake(
         name="evaluate into somebody's directory",
-        words=("no run of ours",),
+        words=("no run wrote",),
         command=("evaluate", "run.toml"),
         sets=("run_dir=.",),
     ),
@@ -722,12 +785,12 @@ COMMANDS = [
     ),
     Mistake(
         name="synthesise over the topics",
-        words=("sums.jsonl is there already",),
+        words=("OUT is sums.jsonl, and so is TOPICS",),
         command=("synthesise", "run.toml", "sums.jsonl", "sums.jsonl"),
     ),
     Mistake(
         name="synthesise into somebody's directory",
-        words=("no run of ours wrote",),
+        words=("no run wrote",),
         prepare=lambda folder: (
             put(folder, "topics.jsonl", '{"topic": "bread"}\n'),
             [],
@@ -742,12 +805,12 @@ COMMANDS = [
     ),
     Mistake(
         name="a fork of nothing",
-        words=("holds no committed unit",),
+        words=("--fork nowhere does not exist",),
         command=("run", "run.toml", "--fork", "nowhere"),
     ),
     Mistake(
         name="a plan of a run that no engine could answer",
-        words=("scoring.max_tokens",),
+        words=("scoring.retry_max_tokens is 8192",),
         command=("plan", "run.toml"),
         sets=("scoring.max_tokens=4096",),
     ),
@@ -755,20 +818,21 @@ COMMANDS = [
 MISTAKES = [*CLOSED, *PATHS, *COLUMNS, *TEXTS, *MODELS_AND_LENGTHS, *COMMANDS]
 
 
-def walk() -> Iterator[tuple[Mistake, list[str]]]:
-    """Every mistake with what is wrong about its report."""
+def walk() -> Iterator[tuple[Mistake, str, list[str]]]:
+    """Every mistake with its report and what is wrong about that."""
     with tempfile.TemporaryDirectory(prefix="orca2-mistakes-") as name:
         for number, mistake in enumerate(MISTAKES):
             folder = Path(name) / str(number)
             folder.mkdir()
-            yield mistake, faults_of(mistake, folder)
+            printed, found = reported(mistake, folder)
+            yield mistake, printed.replace(str(folder), "FOLDER"), found
 
 
 if __name__ == "__main__":
     started, wrong = time.monotonic(), 0
-    for mistake, found in walk():
+    for mistake, printed, found in walk():
         wrong += bool(found)
-        print(f"{'WRONG' if found else 'right'} {mistake.name}")
+        print(f"{'WRONG' if found else 'right'} {mistake.name}\n      {printed}", flush=True)
         for line in found:
             print(f"      {line}")
     print(f"{len(MISTAKES)} mistakes, {wrong} wrong, {time.monotonic() - started:.0f} s")

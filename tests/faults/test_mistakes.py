@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.mistaken import Mistake, faults_of
+from tests.faults.mistaken import Mistake, reported
 from tests.faults.mistakes import MISTAKES
 
 
@@ -12,7 +12,7 @@ from tests.faults.mistakes import MISTAKES
 def test_a_mistake_is_one_plain_line_before_ray_and_writes_nothing(
     mistake: Mistake, tmp_path: Path
 ) -> None:
-    assert faults_of(mistake, tmp_path) == []
+    assert reported(mistake, tmp_path)[1] == []
 
 
 def test_the_table_holds_at_least_150_mistakes_of_different_names() -> None:

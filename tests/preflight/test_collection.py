@@ -37,6 +37,7 @@ def look(
         rendering=rendering,
         max_model_len=4096,
         max_tokens=64,
+        answer_key="scoring.max_tokens",
     )
     chat = load_chat(room.tokenizer, rendering)
     check_template(f"{role}.model", room, chat, strategies)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,23 +32,45 @@ def engine(folder: Path, body: dict[str, Any], **values: Any) -> VLLMEngineConfi
 def test_a_context_is_refused_exactly_if_no_problem_fits_it(
     chatml: Chat, strategies: Strategies, max_model_len: int, max_tokens: int
 ) -> None:
-    room = Room(role="student", tokenizer="", max_model_len=max_model_len, max_tokens=max_tokens)
+    room = Room(
+        role="student",
+        tokenizer="",
+        max_model_len=max_model_len,
+        max_tokens=max_tokens,
+        answer_key="scoring.max_tokens",
+    )
     problem = Problem(problem_id="p", task="t", question="", target="", answer_type="open")
     fits = plan_length(problem, strategies, [length_budget(room, chatml, strategies)]) is problem
     try:
-        check_longest_answer("student", room, chatml, strategies, "scoring.max_tokens")
+        check_longest_answer(room, chatml, strategies)
         assert fits
     except ValueError as error:
         assert not fits
-        assert "scoring.max_tokens" in str(error) and "student.max_model_len" in str(error)
+        assert f"scoring.max_tokens is {max_tokens}:" in str(error)
+        assert "raise student.max_model_len" in str(error)
+        most = re.search(r"lower scoring.max_tokens to at most (\d+),", str(error))
+        for length in range(int(most[1]), int(most[1]) + 2) if most else [1]:
+            shorter = length_budget(
+                dataclasses.replace(room, max_tokens=length), chatml, strategies
+            )
+            planned = plan_length(problem, strategies, [shorter])
+            assert (planned is problem) == (most is not None and length == int(most[1]))
 
 
 @given(max_model_len=st.integers(16, 2000))
 def test_a_context_without_room_for_a_forced_ending_is_refused(
     chatml: Chat, strategies: Strategies, max_model_len: int
 ) -> None:
-    plain = Room(role="student", tokenizer="", max_model_len=max_model_len, max_tokens=100)
-    room = dataclasses.replace(plain, scored_tokens=100, ending_tokens=32)
+    room = Room(
+        role="student",
+        tokenizer="",
+        max_model_len=max_model_len,
+        max_tokens=100,
+        answer_key="evaluation.max_tokens",
+        scored_tokens=100,
+        scored_key="evaluation.max_tokens",
+        ending_tokens=32,
+    )
     budget = length_budget(room, chatml, strategies)
     problems = [
         Problem(problem_id="p", task="t", question="", target="", answer_type=answer_type)
@@ -55,11 +78,12 @@ def test_a_context_without_room_for_a_forced_ending_is_refused(
     ]
     fits = any(plan_length(problem, strategies, [budget]) is problem for problem in problems)
     try:
-        check_longest_answer("student", room, chatml, strategies, "scoring.max_tokens")
+        check_longest_answer(room, chatml, strategies)
         assert fits
     except ValueError as error:
         assert not fits
         assert "\n" not in str(error) and "student.max_model_len" in str(error)
+        assert str(error).startswith("evaluation.max_tokens is 100: ")
         if "forced ending" in str(error):
             assert 'scoring.ask_again = "none"' in str(error)
 

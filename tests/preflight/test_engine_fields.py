@@ -15,7 +15,7 @@ from orca2_gen.config.engine import VLLMEngineConfig
 from orca2_gen.config.engine_arguments import DEVICES, REFUSED, SPEED
 from orca2_gen.config.load import load_config
 from orca2_gen.config.vllm_fields import installed_fields
-from orca2_gen.config.wording import nearest
+from orca2_gen.mistakes.spelling import nearest
 from orca2_gen.preflight.engine_fields import check_fields
 from orca2_gen.provenance.inputs import read_texts
 from tests.config.test_argument_checks import USEFUL

@@ -26,6 +26,7 @@ def room_of(folder: Path, template: str, role: str = "student", **rendering: str
         rendering=Rendering(**rendering),  # type: ignore[arg-type]
         max_model_len=4096,
         max_tokens=64,
+        answer_key="scoring.max_tokens",
     )
 
 

@@ -97,7 +97,7 @@ def test_an_answer_type_that_a_format_cannot_have_is_one_clear_error(tmp_path: P
         for kind in set(get_args(AnswerType)) - set(FORMATS[format].answer_types):
             refuse(
                 path,
-                f"format '{format}' with answer_type '{kind}'",
+                f"answer_type is '{kind}', which rows of format '{format}' cannot have",
                 format=format,
                 answer_type=kind,
             )

@@ -1,0 +1,1 @@
+"""Mistakes in what a user wrote, in plain words."""
