@@ -1,4 +1,5 @@
-"""Host memory that the ranks of a training take to load a model and to write the student.
+"""Host memory that the ranks of a training take to load a model, to write its state, between two
+steps and beside them (`training.async_save`), and to write the student.
 
     python -m benchmarks.training_memory [--ranks 4] [--layers 12] [--hidden 1024]
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,20 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from train import student
+from train import state_files, student
+from train.checkpoint import TrainingState
+from train.loss import LabelledLoss
 from train.model import load_sharded
+from train.optimizers import build_optimizers
+from train.pace import Pace
 from train.ranks import joined_ranks, of_all_ranks, rank
+from train.saving import Saver
 from train.student import save_student
 
 FILE_BYTES = 64_000_000
 """Bytes of a file of weights here: as few layers as 5 GB hold of a large model."""
+STATE_FILE_BYTES = 12_000_000
+"""Bytes of a file of a state here, for the same reason."""
 
 
 def write_model(directory: Path, *, layers: int, hidden: int) -> int:
@@ -55,12 +64,14 @@ def write_model(directory: Path, *, layers: int, hidden: int) -> int:
 def measure_rank(model_dir: Path, out: Path) -> None:
     """Loads and writes the model on this rank; rank 0 writes the figures of all to OUT.json."""
     student.FILE_BYTES = FILE_BYTES
+    state_files.FILE_BYTES = STATE_FILE_BYTES
     with joined_ranks(threading.Event()):
-        peaks = {}
+        peaks: dict[str, float] = {}
         before = _resident()
         _forget_peak()
         loaded = load_sharded(model_dir, dtype=torch.float32)
         peaks["load"] = _peak() - before
+        peaks |= _state_figures(loaded.loss, out.with_name("states"))
         before = _resident()
         _forget_peak()
         save_student(loaded.loss.model, model_dir=model_dir, output_dir=out, record={})
@@ -68,6 +79,29 @@ def measure_rank(model_dir: Path, out: Path) -> None:
         found = of_all_ranks(peaks)
         if rank() == 0:
             out.with_suffix(".json").write_text(json.dumps(found))
+
+
+def _state_figures(loss: LabelledLoss, directory: Path) -> dict[str, float]:
+    """Bytes above what a rank had, and seconds that its steps wait, for a state in either way."""
+    optimizers = build_optimizers(loss.model, optimizer="adamw", learning_rate=1e-5)
+    for parameter in loss.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    state = TrainingState(directory=directory, module=loss, optimizers=optimizers, determinants={})
+    found = {}
+    for step, is_async in enumerate((False, True), 1):
+        saver = Saver(state, Pace(None), is_async=is_async)
+        before = _resident()
+        _forget_peak()
+        began = time.perf_counter()
+        saver.save(step)
+        way = "async" if is_async else "state"
+        found[f"{way}_seconds"] = time.perf_counter() - began
+        saver.finish()
+        found[way] = _peak() - before
+    return found
 
 
 def _forget_peak() -> None:
@@ -89,12 +123,13 @@ def _status(key: str) -> int:
 
 
 def figures(
-    peaks: Sequence[dict[str, int]], weight_bytes: int, largest_file: int
+    peaks: Sequence[dict[str, float]], weight_bytes: int, largest_file: int
 ) -> dict[str, Any]:
     """What the peaks of all ranks say.
 
     Args:
-        peaks: bytes of each rank's phases above what it had before.
+        peaks: of each rank, bytes of its phases above what it had before, and seconds that its
+            steps wait for a state.
         weight_bytes: bytes of the weights in bfloat16.
         largest_file: bytes of the student's largest file of weights.
     """
@@ -108,6 +143,11 @@ def figures(
         "load_over_bf16": round(load_total / weight_bytes, 2),
         "load_beside_shares_over_bf16": round(sum(beside) / weight_bytes, 2),
         "every_rank_reads_over_bf16": float(2 * len(peaks)),
+        "state_mb": round(6 * weight_bytes / 1e6, 1),
+        "state_save_mb": [round(each["state"] / 1e6, 1) for each in peaks],
+        "async_save_mb": [round(each["async"] / 1e6, 1) for each in peaks],
+        "state_stall_seconds": round(max(each["state_seconds"] for each in peaks), 2),
+        "async_stall_seconds": round(max(each["async_seconds"] for each in peaks), 2),
         "save_mb": [round(each["save"] / 1e6, 1) for each in peaks],
         "largest_file_mb": round(largest_file / 1e6, 1),
         "save_over_largest_file": round(max(each["save"] for each in peaks) / largest_file, 2),

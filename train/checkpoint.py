@@ -2,9 +2,8 @@
 
     OUTPUT.training/step-00000120/  weights and optimizer state (safetensors), state.json
 
-One is written under a temporary name beside its place and renamed when complete, so a killed save
-is never taken for a state. It may be read by another number of ranks than wrote it. What is no
-tensor, such as an optimizer's rates, is not stored: the config determines it.
+`saving` writes them. One may be read by another number of ranks than wrote it. What is no tensor,
+such as an optimizer's rates, is not stored: the config determines it.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from train.lora import has_lora
 from train.loss import LabelledLoss
 from train.plan_changes import change_of_plan
 from train.ranks import on_first_rank, rank
-from train.state_files import read_tensors, refuse_state, write_tensors, written_sizes
+from train.state_files import read_tensors, refuse_state
 
-_STATE_RECORD = "state.json"
-_FORMAT = 2
+STATE_RECORD = "state.json"
+FORMAT = 2
 """Format of a state. The first, without a number, had pickled files."""
 _OPTIMIZERS = "optimizers."
 """The beginning of the names of an optimizer's tensors."""
@@ -63,62 +62,6 @@ class TrainingState:
     """What `--override` has changed so far, each with the step at which it was."""
 
 
-def save_state(state: TrainingState, step: int) -> Path:
-    """Saves the state after `step` steps and returns its directory; older ones than those that stay
-    are removed.
-
-    One that is there and complete stays: it is the same, and nothing else may be left of it.
-
-    Raises:
-        OSError: it cannot be written; the one before stays.
-    """
-    final = state.directory / f"step-{step:08d}"
-    growing = state.directory / f".step-{step:08d}.tmp"  # one name for all ranks
-    state.fence()
-    if on_first_rank(lambda: _is_there(final, growing)):
-        return final
-    _, tensors = _contents(state)
-    try:
-        write_tensors(tensors, growing)
-    except OSError as error:
-        raise OSError(f"the state of step {step} cannot be written to {growing}: {error}") from None
-    record = {
-        "format": _FORMAT,
-        "step": step,
-        "determinants": dict(state.determinants),
-        "stage_steps": list(state.stage_steps),
-        "changes": state.changes,
-        "files": written_sizes(growing),
-    }
-    state.fence()  # writing may have taken long
-    on_first_rank(lambda: _put_in_place(growing, final, record, state.keep))
-    return final
-
-
-def _is_there(final: Path, growing: Path) -> bool:
-    """Whether a state is complete; else its place is made free."""
-    if (final / _STATE_RECORD).is_file():
-        return True
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for old in (growing, final):
-        shutil.rmtree(old, ignore_errors=True)
-        if old.exists():
-            raise OSError(f"{old} is of an earlier save and cannot be removed; remove it")
-    return False
-
-
-def _put_in_place(growing: Path, final: Path, record: Mapping[str, Any], keep: int) -> None:
-    """Completes a state, and removes all but the newest and those after it, of another past."""
-    write_json(growing / _STATE_RECORD, record)
-    sync_files(growing)
-    os.replace(growing, final)
-    sync_directory(final.parent)
-    states = sorted(final.parent.glob("step-*"))
-    before = states[: states.index(final)]
-    for old in (*before[: max(0, len(before) + 1 - keep)], *states[len(before) + 1 :]):
-        shutil.rmtree(old)
-
-
 def load_state(state: TrainingState, *, may_change: bool = False) -> int:
     """Loads the last complete state and returns its number of steps; 0 if there is none.
 
@@ -128,7 +71,7 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
 
     Raises:
         ValueError: the state was written with other determinants.
-        DamagedFile: a file of the state is not what `save_state` writes.
+        DamagedFile: a file of the state is not what `saving` writes.
     """
     found = on_first_rank(lambda: _last_record(state.directory))
     if found is None:
@@ -148,7 +91,7 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
                 f"keep the change with --override, or remove {state.directory} to start again"
             )
         state.changes.append({"step": step, "change": change})
-    contents, tensors = _contents(state)
+    contents, tensors = state_tensors(state)
     read_tensors(tensors, path.parent, sizes, may_be_absent=_OPTIMIZERS)
     set_state_dict(
         state.module,
@@ -162,7 +105,7 @@ def load_state(state: TrainingState, *, may_change: bool = False) -> int:
 
 def _last_record(directory: Path) -> tuple[Path, dict[str, Any]] | None:
     """Path and contents of the record of the last complete state; None if there is none."""
-    complete = sorted(directory.glob(f"step-*/{_STATE_RECORD}"))
+    complete = sorted(directory.glob(f"step-*/{STATE_RECORD}"))
     return (complete[-1], read_object(complete[-1])) if complete else None
 
 
@@ -174,10 +117,10 @@ def _files_in(record: Mapping[str, Any], path: Path) -> Mapping[str, object]:
         DamagedFile: the record names no files.
     """
     found = record.get("format")
-    if found != _FORMAT or isinstance(found, bool):
+    if found != FORMAT or isinstance(found, bool):
         older = "an older format, with pickled files" if found is None else f"format {found!r:.20}"
         raise ValueError(
-            f"{path.parent} is a state of {older}, expected format {_FORMAT}; finish that training "
+            f"{path.parent} is a state of {older}, expected format {FORMAT}; finish that training "
             f"with the version that wrote it, or remove {path.parent} to start again"
         )
     files = record.get("files")
@@ -241,7 +184,7 @@ def check_states(directory: Path) -> None:
             )
 
 
-def _contents(state: TrainingState) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def state_tensors(state: TrainingState) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The state dicts of module and optimizers, and the tensors in them by name.
 
     A tensor with two names, as tied embeddings have, is listed once.

@@ -14,7 +14,7 @@ import torch
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from train.architecture import causal_share
 from train.batches import packed_batches
-from train.checkpoint import TrainingState, save_state
+from train.checkpoint import TrainingState
 from train.fit import NotFiniteError, StepMetrics, fit
 from train.flops import TrainingFlops, peak_flops
 from train.held_out import HeldOut
@@ -25,6 +25,7 @@ from train.pace import Pace
 from train.plan import Execution, TrainingPlan
 from train.progress import Log, step_log
 from train.ranks import rank, world_size
+from train.saving import Saver
 from train.spikes import Spikes
 from train.stages import Stage
 from train.tensorboard import tensorboard_log
@@ -63,25 +64,24 @@ class Loop:
                 "steps; remove it to start the training again"
             )
         self.pace.saved(start_step)
+        saver = Saver(self.state, self.pace, is_async=self.execution.async_save)
         with self._log(metrics_file, start_step) if rank() == 0 else nullcontext(_nothing) as log:
             done, spikes = start_step, Spikes()
             for stage in self.stages:
                 if done < stage.end_step:
                     begin = max(done, stage.first_step)
-                    done, is_stopped = self._fit(stage, begin, log, spikes)
+                    done, is_stopped = self._fit(stage, begin, log, spikes, saver)
                     if is_stopped:
                         break
+        saver.finish()
         if done == num_steps and self.pace.saved_step < done:
-            self._save(done)  # should writing the student fail
+            saver.save(done)  # should writing the student fail
+            saver.finish()
         if done < num_steps:
             raise KeyboardInterrupt(
                 f"the state of step {done} of {num_steps} is saved in {self.state.directory}; run "
                 "the same command again to go on"
             )
-
-    def _save(self, step: int) -> None:
-        save_state(self.state, step)
-        self.pace.saved(step)
 
     @contextmanager
     def _log(self, metrics_file: Path, start_step: int) -> Iterator[Log]:
@@ -100,7 +100,9 @@ class Loop:
 
             yield log
 
-    def _fit(self, stage: Stage, start_step: int, log: Log, spikes: Spikes) -> tuple[int, bool]:
+    def _fit(
+        self, stage: Stage, start_step: int, log: Log, spikes: Spikes, saver: Saver
+    ) -> tuple[int, bool]:
         """The steps done after training on a stage from a step on, and whether to stop there.
 
         Steps are counted over all stages.
@@ -133,6 +135,10 @@ class Loop:
                 line = f"step {metrics.step}: loss {metrics.loss:.4f} stands out; {examples}"
                 print(line, file=sys.stderr, flush=True)
 
+        def wishes(step: int) -> tuple[bool, bool]:
+            saver.finish_if_written()
+            return self.pace.wishes(step)
+
         try:
             return fit(
                 self.state.module,
@@ -144,15 +150,17 @@ class Loop:
                 start_step=local,
                 first_step=stage.first_step,
                 skip_steps=self.plan.skip_steps,
-                wishes=self.pace.wishes,
+                wishes=wishes,
                 mfu=self._mfu,
                 held_out=self._held_out,
                 log=told,
-                save=self._save,
+                save=saver.save,
             )
         except NotFiniteError as error:
+            saver.finish()
             if error.step - 1 > self.pace.saved_step:
-                self._save(error.step - 1)
+                saver.save(error.step - 1)
+                saver.finish()
             raise NotFiniteError(
                 error.step, f"{error}, {self._advice(stage, error.step)}"
             ) from None

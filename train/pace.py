@@ -23,7 +23,7 @@ class Pace:
 
     def __init__(self, save_every_steps: int | None, stop: threading.Event | None = None) -> None:
         self._every, self._stop = save_every_steps, stop
-        self._saved = time.monotonic()
+        self._began = time.monotonic()
         self.saved_step = 0
         """Steps of the last state that is saved, over all stages."""
 
@@ -32,12 +32,16 @@ class Pace:
         if self._every is not None:
             is_due = step % self._every == 0
         else:  # the clock of one rank decides for all
-            is_due = rank() == 0 and time.monotonic() - self._saved >= SAVE_SECONDS
+            is_due = rank() == 0 and time.monotonic() - self._began >= SAVE_SECONDS
         return is_due, self._stop is not None and self._stop.is_set()
+
+    def began_to_save(self) -> None:
+        """Notes that a state is being written: the next is due so long after now."""
+        self._began = time.monotonic()
 
     def saved(self, step: int) -> None:
         """Notes that the state of a step is saved."""
-        self._saved, self.saved_step = time.monotonic(), step
+        self.saved_step = step
 
 
 @contextmanager

@@ -117,6 +117,8 @@ class Execution:
     """Whether all ranks share one copy of the weights, or those of each node."""
     gradient_sync: Literal["every_pass", "last_pass"] = "every_pass"
     """Passes of a step after which ranks exchange gradients."""
+    async_save: bool = False
+    """Whether training goes on while a state is written."""
     save_every_steps: int | None = None
     """Steps between states to resume from; None saves one every ten minutes."""
     keep_states: int = 1

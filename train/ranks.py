@@ -109,6 +109,11 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
+def another_group() -> dist.ProcessGroup | None:
+    """A further group of all ranks, on the CPU; None without ranks. Every rank calls it."""
+    return dist.new_group(backend="gloo", timeout=_TIMEOUT) if is_distributed() else None
+
+
 def ranks_of_a_copy(sharding: Literal["full", "hybrid"]) -> int:
     """The number of ranks that share one copy of the weights. Every rank calls it.
 

@@ -11,11 +11,13 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
@@ -27,6 +29,7 @@ from orca2_gen.run_directory.regular_files import UnusableFile, open_regular
 from train.ranks import of_all_ranks, rank
 
 _SUFFIX = ".safetensors"
+_ALONE = "torch.distributed is (disabled|unavailable)"
 FILE_BYTES = 1 << 30
 """Bytes of a file, unless one tensor has more. While a file is written its tensors are in the
 host's memory up to three times: as tensors, and as the bytes that safetensors makes of them."""
@@ -42,14 +45,54 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], directory: Path) -> None:
     Raises:
         OSError: a rank cannot write; every rank gets the same reason.
     """
-    writer = HuggingFaceStorageWriter(
-        str(directory), fqn_to_index_mapping=_files_of(tensors), save_distributed=True
-    )
     try:
         with _one_process_is_fine():
-            dcp.save(dict(tensors), storage_writer=writer)
+            dcp.save(dict(tensors), storage_writer=_writer(tensors, directory))
     except CheckpointException as error:
         raise OSError(_shown(_first_of(error))) from None
+
+
+def write_beside(
+    tensors: Mapping[str, torch.Tensor], directory: Path, group: dist.ProcessGroup | None
+) -> Future[Any]:
+    """The end of writing tensors as `write_tensors` does, in a thread; every rank calls it.
+
+    It returns once each rank has copied its share to the host's memory, so the tensors may change.
+
+    Args:
+        tensors: as of `write_tensors`.
+        directory: as of `write_tensors`.
+        group: a group of all ranks on the CPU that nothing else uses meanwhile; None without
+            ranks.
+    """
+    if group is None:  # the thread warns after this returns, so no context can hold that back
+        warnings.filterwarnings("ignore", message=_ALONE)
+    found = dcp.async_save(
+        dict(tensors),
+        storage_writer=_writer(tensors, directory),
+        process_group=group,
+        no_dist=group is None,
+    )
+    assert isinstance(found, Future)  # an AsyncSaveResponse is of stagers that we do not take
+    return found
+
+
+def wait_until_written(writing: Future[Any]) -> None:
+    """Waits until what `write_beside` began is written; every rank calls it.
+
+    Raises:
+        OSError: a rank cannot write; every rank gets the same reason.
+    """
+    try:
+        writing.result()
+    except CheckpointException as error:
+        raise OSError(_shown(_first_of(error))) from None
+
+
+def _writer(tensors: Mapping[str, torch.Tensor], directory: Path) -> HuggingFaceStorageWriter:
+    return HuggingFaceStorageWriter(
+        str(directory), fqn_to_index_mapping=_files_of(tensors), save_distributed=True
+    )
 
 
 def file_sizes(directory: Path) -> dict[str, int]:
@@ -223,5 +266,5 @@ def _shown(error: BaseException) -> str:
 def _one_process_is_fine() -> Iterator[None]:
     """Keeps torch from warning that there is no process group; training alone is not a mistake."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
+        warnings.filterwarnings("ignore", message=_ALONE)
         yield

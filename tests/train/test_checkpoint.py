@@ -11,9 +11,10 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from orca2_gen.run_directory.lock import RunInUse
-from train.checkpoint import TrainingState, load_state, remove_states, save_state
+from train.checkpoint import TrainingState, load_state, remove_states
 from train.loss import LabelledLoss
 from train.optimizers import build_optimizers
+from train.saving import save_state
 from train.student import read_training_record, save_student
 
 

@@ -35,11 +35,11 @@ NUM_STEPS = 22
 KILLS = 10
 
 
-def staged_config(folder: Path, model_dir: Path, dataset_dir: Path) -> Path:
+def staged_config(folder: Path, model_dir: Path, dataset_dir: Path, *, more: str = "") -> Path:
     file = write_config(folder, model_dir, dataset_dir, "adamw")
     other = folder / "other"
     shutil.copytree(dataset_dir, other)
-    body = file.read_text().replace("save_every_steps = 2", "save_every_steps = 1")
+    body = file.read_text().replace("save_every_steps = 2", f"save_every_steps = 1\n{more}")
     stages = STAGES.format(dataset=folder / "run/dataset", other=other)
     file.write_text(body + stages)
     return file
@@ -98,11 +98,12 @@ def whole_curve(file: Path) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("saving", ["", "async_save = true"], ids=["between steps", "beside them"])
 def test_a_training_in_stages_killed_ten_times_on_one_rank_and_on_two_has_the_same_curve(
-    tmp_path: Path, model_dir: Path, dataset_dir: Path
+    tmp_path: Path, model_dir: Path, dataset_dir: Path, saving: str
 ) -> None:
     whole = whole_curve(staged_config(tmp_path / "whole", model_dir, dataset_dir))
-    file = staged_config(tmp_path / "killed", model_dir, dataset_dir)
+    file = staged_config(tmp_path / "killed", model_dir, dataset_dir, more=saving)
     losses, kills = killed_curve(file, seed=0)
     print(f"killed (ranks, step): {kills}")
     for step, pair in enumerate(zip(whole, losses, strict=True), 1):

@@ -27,9 +27,10 @@ from orca2_gen.config.load import load_config
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from tests.train.test_sft import killed_in_step, write_config
 from train import state_files
-from train.checkpoint import TrainingState, load_state, save_state
+from train.checkpoint import TrainingState, load_state
 from train.loss import LabelledLoss
 from train.optimizers import build_optimizers
+from train.saving import save_state
 from train.sft import train_from_config
 from train.state_files import file_sizes, read_tensors, write_tensors
 

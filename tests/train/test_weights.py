@@ -151,8 +151,10 @@ def test_two_ranks_write_the_model_that_one_of_them_has_read(
 
 
 def test_peaks_are_told_over_one_copy_of_the_weights() -> None:
-    peaks = [{"load": 300, "save": 50}, {"load": 110, "save": 20}]
+    state = {"state": 60, "async": 90, "state_seconds": 0.3, "async_seconds": 0.1}
+    peaks = [{"load": 300, "save": 50, **state}, {"load": 110, "save": 20, **state}]
     found = figures(peaks, 100, 40)
     assert found["load_over_bf16"] == 4.1
     assert found["load_beside_shares_over_bf16"] == 2.1  # a share is 100 of 200 in float32
     assert found["save_over_largest_file"] == 1.25
+    assert (found["state_stall_seconds"], found["async_stall_seconds"]) == (0.3, 0.1)
