@@ -21,8 +21,8 @@ from train.plan import Execution, TrainingPlan
 from train.ranks import device, of_all_ranks, rank, ranks_of_a_copy, world_size
 from train.recomputing import Recomputing
 
-_BYTES = {"adamw": 16, "muon": 12}
-"""Bytes of weight, gradient and optimizer state, all float32, for one parameter."""
+_MOMENTS = {"adamw": 2, "muon": 1}
+"""Numbers that an optimizer remembers of one parameter."""
 _USABLE = 0.9
 """Share of a GPU's memory that is left beside CUDA's own and what its allocator cannot join."""
 
@@ -48,6 +48,7 @@ def memory_need(
     num_trained: int | None = None,
     largest_matrix: int = 0,
     optimizer: str,
+    moments_dtype: str = "float32",
     seq_len: int,
     rows_per_forward: int,
     dtype: str,
@@ -69,6 +70,7 @@ def memory_need(
             None where all of the model's are trained.
         largest_matrix: elements of the largest parameter of its layers.
         optimizer: adamw or muon.
+        moments_dtype: number format of what it remembers.
         seq_len: tokens of a row.
         rows_per_forward: rows of a forward pass.
         dtype: number format of the computation.
@@ -88,9 +90,11 @@ def memory_need(
         if optimizer == "muon"
         else 0
     )
-    spread = num_parameters * _BYTES[optimizer]
+    # Weight and gradient are float32.
+    each = 4 + 4 + _MOMENTS[optimizer] * (4 if moments_dtype == "float32" else 2)
+    spread = num_parameters * each
     if num_trained is not None:  # the rest has no gradient and no optimizer state
-        spread = num_trained * _BYTES[optimizer] + num_parameters * (4 if dtype == "float32" else 2)
+        spread = num_trained * each + num_parameters * (4 if dtype == "float32" else 2)
     return MemoryNeed(spread=spread, own=max(activations + logits, updates))
 
 
@@ -111,6 +115,7 @@ def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> st
         config.get_text_config(),
         **sizes_of(model, plan.lora_rank),
         optimizer=plan.optimizer,
+        moments_dtype=plan.moments_dtype,
         seq_len=plan.seq_len,
         rows_per_forward=execution.rows_per_forward or math.ceil(plan.rows_per_step / world_size()),
         dtype=plan.dtype,

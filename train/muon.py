@@ -35,9 +35,11 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
         lr: float,
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        momentum_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
+        self._dtype = momentum_dtype
         assert all(len(shape) in (2, 3) for shape in shapes), f"Muon takes matrices, not {shapes}"
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:
@@ -69,10 +71,17 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
         assert grad is not None
         state = self.state[parameter]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(grad)
-        state["momentum_buffer"].lerp_(grad, 1.0 - momentum)
-        direction = grad.lerp(state["momentum_buffer"], momentum)
+            state["momentum_buffer"] = torch.zeros_like(grad, dtype=self._dtype)
+        mean = state["momentum_buffer"].to(grad.dtype).lerp_(grad, 1.0 - momentum)
+        state["momentum_buffer"].copy_(mean)  # nothing is copied where the two are one
+        direction = grad.lerp(mean, momentum)
         return direction.full_tensor() if isinstance(direction, DTensor) else direction
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes a state; torch gives every tensor of it the parameter's format."""
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            state["momentum_buffer"] = state["momentum_buffer"].to(self._dtype)
 
 
 def _orthogonal(matrices: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,10 @@ from typing import Literal
 import torch
 from torch import nn
 
+from train.moments import CompactAdamW
 from train.muon import Muon
+
+_BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +45,7 @@ def build_optimizers(
     optimizer: Literal["adamw", "muon"],
     learning_rate: float,
     weight_decay: float = 0.0,
+    moments_dtype: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of a model: AdamW, or Muon for the matrices and AdamW for the rest.
 
@@ -63,18 +67,19 @@ def build_optimizers(
     rest = [p for p in parameters if p.ndim >= 2 and id(p) not in known]
     vectors = [p for p in parameters if p.ndim < 2]
     decayed = rest if optimizer == "muon" else rest + matrices
-    adamw = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=learning_rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    adamw: torch.optim.Optimizer
+    if moments_dtype == torch.float32:
+        adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=_BETAS, fused=True)
+    else:
+        adamw = CompactAdamW(groups, lr=learning_rate, betas=_BETAS, dtype=moments_dtype)
     if optimizer == "adamw":
         return [adamw]
-    return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay), adamw]
+    muon = Muon(matrices, lr=learning_rate, weight_decay=weight_decay, momentum_dtype=moments_dtype)
+    return [muon, adamw]
 
 
 def forget(optimizers: Sequence[torch.optim.Optimizer]) -> None:

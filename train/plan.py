@@ -19,7 +19,7 @@ CHANGEABLE = frozenset(
 none of them changes which rows a step reads."""
 _NEWER = {
     **{"schedule": "cosine", "too_long": "refuse", "skip_steps": (), "stages": ()},
-    **{"lora_rank": None, "lora_alpha": None},
+    **{"lora_rank": None, "lora_alpha": None, "moments_dtype": "float32"},
 }
 """Keys that older plans do not have; at these defaults they are left out of what is recorded."""
 
@@ -64,6 +64,8 @@ class TrainingPlan:
     max_grad_norm: float
     dtype: Literal["bfloat16", "float32"]
     seed: int
+    moments_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of what the optimizer remembers."""
     max_rows_per_task: Mapping[str, int] = field(default_factory=dict)
     too_long: Literal["refuse", "drop"] = "refuse"
     """What becomes of an example that is longer than a row."""

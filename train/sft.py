@@ -208,6 +208,7 @@ def _optimizers(loss: LabelledLoss, plan: TrainingPlan) -> list[torch.optim.Opti
         optimizer=plan.optimizer,
         learning_rate=plan.learning_rate,
         weight_decay=plan.weight_decay,
+        moments_dtype=getattr(torch, plan.moments_dtype),
     )
 
 
@@ -244,9 +245,7 @@ def train_from_config(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of training one config file: 0 done, 1 stopped or damaged, 2 refused, 75
-    interrupted with its state saved.
-    """
+    """The exit code of training a config file: 0 done, 1 failed, 2 refused, 75 saved and ended."""
     parser = argparse.ArgumentParser(prog="train.sft", description="Train on a run's dataset.")
     parser.add_argument("config", type=Path, help="the run's TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")

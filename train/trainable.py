@@ -51,6 +51,7 @@ class TrainingQuestion:
     rows_per_forward: int = 1
     dtype: str = "bfloat16"
     lora_rank: int | None = None
+    moments_dtype: str = "float32"
     num_ranks: int | None = None
     """Processes that will train; None if that is not known yet."""
 
@@ -128,6 +129,7 @@ def asked_memory(asked: TrainingQuestion, text: Any, model: Any) -> MemoryNeed:
         text,
         **sizes_of(model, asked.lora_rank),
         optimizer=asked.optimizer,
+        moments_dtype=asked.moments_dtype,
         seq_len=asked.seq_len,
         rows_per_forward=asked.rows_per_forward,
         dtype=asked.dtype,

@@ -177,6 +177,7 @@ def _trained(config: Config, num_ranks: int | None = None) -> Iterator[Lines]:
             rows_per_forward=config.training.rows_per_forward or config.training.rows_per_step,
             dtype=config.training.dtype,
             lora_rank=config.training.lora_rank,
+            moments_dtype=config.training.moments_dtype,
             num_ranks=num_ranks,
         )
     )

@@ -38,6 +38,19 @@ def test_the_defaults_fit_seven_billion_parameters_on_eight_gpus_of_80_gb() -> N
     assert tightness(need, 80 * GB, 8) == ""
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "moments_dtype", "each"),
+    [("adamw", "float32", 16), ("adamw", "bfloat16", 12), ("muon", "float32", 12)],
+)
+def test_a_weight_takes_the_bytes_of_its_gradient_and_moments_too(
+    optimizer: str, moments_dtype: str, each: int
+) -> None:
+    need = seven_billion(optimizer=optimizer, moments_dtype=moments_dtype)
+    assert need.spread == each * 6_738_415_616
+    shorter = seven_billion(optimizer="muon", moments_dtype="bfloat16")
+    assert shorter.spread == 10 * 6_738_415_616
+
+
 def test_activations_of_all_rows_of_a_step_do_not_fit_and_the_line_says_what_helps() -> None:
     line = tightness(seven_billion(rows_per_forward=8), 80 * GB, 8)
     assert "in each of 8 processes, and a GPU has 80.00 GB; if it runs out of memory" in line

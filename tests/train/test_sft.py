@@ -275,17 +275,21 @@ def test_a_finished_student_is_not_trained_again(
 
 
 @contextmanager
-def killed_in_step(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Training ends in the middle of this step's update."""
-    real, steps = torch.optim.AdamW.step, itertools.count(1)
+def killed_in_step(
+    step: int,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[torch.optim.Optimizer] = torch.optim.AdamW,
+) -> Iterator[None]:
+    """Training ends in the middle of this step's update by an optimizer of this kind."""
+    real, steps = kind.step, itertools.count(1)
 
-    def step_until_killed(self: torch.optim.AdamW, closure: None = None) -> None:
+    def step_until_killed(self: torch.optim.Optimizer, closure: None = None) -> None:
         if next(steps) == step:
             raise KeyboardInterrupt
         real(self, closure)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(torch.optim.AdamW, "step", step_until_killed)
+        patched.setattr(kind, "step", step_until_killed)
         yield
 
 
