@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch.distributed as dist
@@ -43,31 +44,58 @@ def leave(code: int) -> None:
     _end(_store(), code)
 
 
+def said_of_lost_rank(error: BaseException, rank: int) -> bool:
+    """Whether an error is that of a collective with a rank that is gone, which is then said.
+
+    gloo raises a RuntimeError that names its own source, NCCL and the store torch's DistError. The
+    store is not asked whether another rank has said so: it may be gone, too.
+    """
+    text = " ".join(str(error).split())
+    if not isinstance(error, dist.DistError) and "gloo/transport" not in text:
+        return False
+    reason = text.partition("] ")[2].partition(". ")[0] if text.startswith("[") else text
+    _say(f"another rank is gone or cannot be reached ({reason[:200]})", rank)
+    return True
+
+
+@dataclass(slots=True)
+class _Signs:
+    """When this rank last had an answer of the store, and a new sign of its neighbour."""
+
+    answered_at: float = field(default_factory=time.monotonic)
+    heard_at: float = field(default_factory=time.monotonic)
+    is_leaving: bool = False
+    """Whether a rank has left a notice, so that silence means nothing."""
+
+
 @contextmanager
 def watched_ranks() -> Iterator[None]:
     """Inside, this process ends soon after a rank that leaves, or that is heard of no more."""
-    ended = threading.Event()
+    ended, signs = threading.Event(), _Signs()
     # A connection of its own: torch holds the other while it waits for a rank.
-    arguments = (_store().clone(), dist.get_rank(), dist.get_world_size(), ended)
-    watching = threading.Thread(target=_watch, args=arguments, daemon=True)
-    watching.start()
+    store, rank = _store().clone(), dist.get_rank()
+    neighbour = (rank + 1) % dist.get_world_size()
+    threads = [
+        threading.Thread(target=watch, args=(store, rank, neighbour, signs, ended), daemon=True)
+        for watch in (_listen, _judge)
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:  # a thread in torch's code while the interpreter ends would abort the process
         ended.set()
-        watching.join(GRACE_SECONDS)
+        for thread in threads:
+            thread.join(GRACE_SECONDS)
 
 
-def _watch(store: Any, rank: int, world_size: int, ended: threading.Event) -> None:
-    neighbour = (rank + 1) % world_size
+def _listen(store: Any, rank: int, neighbour: int, signs: _Signs, ended: threading.Event) -> None:
+    """Gives signs of this rank and notes those of others; it waits as long as the store does."""
     beats, heard = 0, 0
-    heard_at = answered_at = looked_at = time.monotonic()
     while not ended.wait(CHECK_SECONDS):
-        if time.monotonic() - looked_at > STILL_SECONDS:  # this process was suspended
-            heard_at = answered_at = time.monotonic()
-        looked_at = time.monotonic()
         with suppress(Exception):  # whatever ails the store, it may come back
             if store.check([_NOTICE]):
+                signs.is_leaving = True
                 code = int(store.get(_NOTICE))
                 if not ended.wait(GRACE_SECONDS):
                     _end(store, code)
@@ -76,13 +104,26 @@ def _watch(store: Any, rank: int, world_size: int, ended: threading.Event) -> No
             if store.check([_beats_of(neighbour)]):
                 found = int(store.get(_beats_of(neighbour)))
                 if found != heard:
-                    heard, heard_at = found, time.monotonic()
-            answered_at = time.monotonic()
+                    heard, signs.heard_at = found, time.monotonic()
+            signs.answered_at = time.monotonic()
+
+
+def _judge(store: Any, rank: int, neighbour: int, signs: _Signs, ended: threading.Event) -> None:
+    """Ends this process once it has had no sign for too long.
+
+    It asks the store nothing: nobody answers from a node that was cut off, and what waits for it
+    waits for ever.
+    """
+    looked_at = time.monotonic()
+    while not ended.wait(CHECK_SECONDS) and not signs.is_leaving:
         now = time.monotonic()
-        if now - answered_at > GONE_SECONDS:
+        if now - looked_at > STILL_SECONDS:  # this process was suspended
+            signs.answered_at = signs.heard_at = now
+        looked_at = now
+        if now - signs.answered_at > GONE_SECONDS:
             _say(f"the launcher of the first node has not answered for {GONE_SECONDS:.0f} s", rank)
             _end(store, _FAILED)
-        if now - heard_at > SILENT_SECONDS:
+        if now - signs.heard_at > SILENT_SECONDS:
             _say(f"rank {neighbour} has not been heard of for {SILENT_SECONDS:.0f} s", rank)
             _end(store, _FAILED)
 
@@ -97,14 +138,20 @@ def _beats_of(rank: int) -> str:
 
 
 def _end(store: Any, code: int) -> None:
-    with suppress(Exception):
-        store.set(_NOTICE, str(code))
-        # The store may end with this process's launcher: the others have to read it before.
-        time.sleep(2 * CHECK_SECONDS)
+    noticing = threading.Thread(target=_leave_notice, args=(store, code), daemon=True)
+    noticing.start()
+    noticing.join(GRACE_SECONDS)  # a store that does not answer holds up no end
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
     os._exit(code)
+
+
+def _leave_notice(store: Any, code: int) -> None:
+    with suppress(Exception):
+        store.set(_NOTICE, str(code))
+        # The store may end with this process's launcher: the others have to read it before.
+        time.sleep(2 * CHECK_SECONDS)
 
 
 def _store() -> Any:

@@ -13,15 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orca2_gen.config.schema import Config
 from orca2_gen.exit_codes import FAILED, INTERRUPTED, USAGE
+from train.failures import CHECK_SECONDS
 from train.ranks import LAUNCHER_VARIABLE, SAVING_SECONDS, end_with
 
 PARENT_VARIABLE = "ORCA2_PARENT"
 """Variable of the environment with the process id of the command that started the launcher."""
+
+STUCK_SECONDS = 60.0
+"""Seconds in which torchrun takes note of a rank that has ended, a hundred times over."""
 
 
 def train_student(
@@ -90,13 +97,16 @@ def trained_student(config: Config) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a program's ranks, started with torchrun's arguments."""
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import parse_args, run
 
     if parent := os.environ.get(PARENT_VARIABLE):
         end_with(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM))
     os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
+    threading.Thread(target=_end_if_stuck, daemon=True).start()
     # They say of each rank that it ended, which the rank itself has said better, and that
     # OMP_NUM_THREADS is set to 1.
     for name in ("torch.distributed.elastic", "torch.distributed.run"):
@@ -110,10 +120,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A rank that is killed says nothing.
         print(_killed_line(failed_rank, -failure.exitcode), file=sys.stderr, flush=True)
         return FAILED
+    except (RendezvousError, DistError) as error:
+        _say_lost(" ".join(str(error.__cause__ or error).split())[:200])
+        return FAILED
     except SignalException as error:  # the ranks have ended by then
         print(f"stopped by {error.sigval.name}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _end_if_stuck() -> None:
+    """Ends this process if a rank has ended and nobody has taken note of it.
+
+    torchrun asks the first node's launcher whether nodes wait to join, and where that node was cut
+    off, it waits for an answer until TCP gives up, a quarter of an hour later.
+    """
+    seen, since = 0, 0.0
+    while True:
+        time.sleep(CHECK_SECONDS)
+        ended = None
+        with suppress(ChildProcessError):  # no rank yet, or none any more
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or ended.si_pid != seen:
+            seen, since = 0 if ended is None else ended.si_pid, time.monotonic()
+        elif time.monotonic() - since > STUCK_SECONDS:
+            _say_lost(f"no answer for {STUCK_SECONDS:.0f} s after a rank has ended")
+            os._exit(FAILED)
+
+
+def _say_lost(reason: str) -> None:
+    print(
+        f"Error: the launcher on {socket.gethostname()} has lost that of the first node, or cannot "
+        f"reach it ({reason}); look at that node, then run the same command again",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _killed_line(failed_rank: int, number: int) -> str:

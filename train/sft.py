@@ -28,7 +28,7 @@ from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
 from train.checkpoint import TrainingState, check_states, load_state, remove_states
 from train.examples import ExampleTable
-from train.failures import leave
+from train.failures import leave, said_of_lost_rank
 from train.flops import training_flops
 from train.held_out import HeldOut, held_out
 from train.layouts import Layout
@@ -278,8 +278,9 @@ def _code_of(options: argparse.Namespace, stop: threading.Event) -> int:
     except (torch.OutOfMemoryError, MemoryError) as error:
         _say(f"Error: {out_of_memory_line(error)}")
         return FAILED
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if not said_of_lost_rank(error, rank()):
+            traceback.print_exc()
         return FAILED
     if rank() == 0:
         print(

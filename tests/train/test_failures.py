@@ -72,18 +72,25 @@ with joined_ranks(threading.Event()):
     assert "Error: enough" in found[failing][1] and "Error" not in found[1 - failing][1]
 
 
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_rank_that_is_killed_is_missed(killed: int) -> None:
+def test_a_rank_that_is_killed_or_answers_no_more_is_missed(
+    killed: int, way: signal.Signals
+) -> None:
     ranks = ranks_of(f"with joined_ranks(threading.Event()):{WAIT_FOR_EVER}")
     for each in ranks:
         assert each.stdout is not None and each.stdout.readline() == "waits\n"
     time.sleep(2)  # it has been heard of
-    ranks[killed].send_signal(signal.SIGKILL)
-    code, said = ended(ranks)[1 - killed]
+    ranks[killed].send_signal(way)
+    code = ranks[1 - killed].wait(60)
+    ranks[killed].kill()
+    assert ranks[1 - killed].stderr is not None
+    said = ranks[1 - killed].stderr.read()
     assert code == FAILED
     # The store lies in rank 0 here; torchrun keeps it in the first node's launcher.
     missed = "rank 1 has not been heard of" if killed else "launcher of the first node has not"
     assert missed in said and said.count("\n") == 1
+    ended(ranks)
 
 
 def test_what_the_first_rank_finds_all_find_and_what_it_raises_all_raise() -> None:
