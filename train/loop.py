@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from train.ranks import rank, world_size
 from train.saving import Saver
 from train.spikes import Spikes
 from train.stages import Stage
+from train.stalls import watched_steps
 from train.tensorboard import tensorboard_log
 
 NAMES_SHOWN = 5
@@ -65,12 +66,15 @@ class Loop:
             )
         self.pace.saved(start_step)
         saver = Saver(self.state, self.pace, is_async=self.execution.async_save)
-        with self._log(metrics_file, start_step) if rank() == 0 else nullcontext(_nothing) as log:
+        with (
+            self._log(metrics_file, start_step) if rank() == 0 else nullcontext(_nothing) as log,
+            watched_steps() as step_done,
+        ):
             done, spikes = start_step, Spikes()
             for stage in self.stages:
                 if done < stage.end_step:
                     begin = max(done, stage.first_step)
-                    done, is_stopped = self._fit(stage, begin, log, spikes, saver)
+                    done, is_stopped = self._fit(stage, begin, _both(log, step_done), spikes, saver)
                     if is_stopped:
                         break
         saver.finish()
@@ -211,6 +215,14 @@ def _tensorboard_name(metrics_file: Path) -> str:
     """`tensorboard` beside RUN/metrics.jsonl, OUTPUT.tensorboard beside OUTPUT.metrics.jsonl."""
     output = metrics_file.name.removesuffix("metrics.jsonl").rstrip(".")
     return f"{output}.tensorboard" if output else "tensorboard"
+
+
+def _both(log: Log, step_done: Callable[[], None]) -> Log:
+    def told(metrics: StepMetrics) -> None:
+        step_done()
+        log(metrics)
+
+    return told
 
 
 def _nothing(metrics: StepMetrics) -> None:

@@ -109,6 +109,21 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
+@contextmanager
+def collectives_within(timeout: timedelta = _TIMEOUT) -> Iterator[None]:
+    """Inside, collectives of every group that there is wait so long at most; then as before."""
+    groups = list(dist.distributed_c10d._world.pg_map) if is_distributed() else []
+    cpu = torch.device("cpu")  # every group has a backend there, and all of a group wait alike
+    before = [group._get_backend(cpu).options._timeout for group in groups]
+    try:
+        for group in groups:
+            dist.distributed_c10d._set_pg_timeout(timeout, group)
+        yield
+    finally:
+        for group, earlier in zip(groups, before, strict=True):
+            dist.distributed_c10d._set_pg_timeout(earlier, group)
+
+
 def another_group() -> dist.ProcessGroup | None:
     """A further group of all ranks, on the CPU; None without ranks. Every rank calls it."""
     return dist.new_group(backend="gloo", timeout=_TIMEOUT) if is_distributed() else None

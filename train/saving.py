@@ -29,7 +29,7 @@ from train.checkpoint import (
     write_json,
 )
 from train.pace import Pace
-from train.ranks import another_group, of_all_ranks, on_first_rank
+from train.ranks import another_group, collectives_within, of_all_ranks, on_first_rank
 from train.state_files import wait_until_written, write_beside, write_tensors, written_sizes
 
 
@@ -49,11 +49,12 @@ class Saver:
             OSError: it or the one before it cannot be written.
         """
         self.finish()
-        if self._is_async:
-            write = functools.partial(write_beside, group=self._group)
-            self._growing = begin_state(self._state, step, write=write)
-        else:
-            save_state(self._state, step)
+        with collectives_within():
+            if self._is_async:
+                write = functools.partial(write_beside, group=self._group)
+                self._growing = begin_state(self._state, step, write=write)
+            else:
+                save_state(self._state, step)
         self._pace.began_to_save()
         if self._growing is None:
             self._pace.saved(step)
@@ -76,7 +77,8 @@ class Saver:
         """
         growing, self._growing = self._growing, None
         if growing is not None:
-            finish_state(self._state, growing)
+            with collectives_within():  # ranks may need long for the disk
+                finish_state(self._state, growing)
             self._pace.saved(growing.step)
 
 

@@ -119,7 +119,8 @@ def faulted(tmp_path_factory: pytest.TempPathFactory) -> Faulted:
 @pytest.mark.parametrize("fault", PLAN.values())
 def test_3_to_6_every_fault_hit_an_engine_and_was_noticed(faulted: Faulted, fault: str) -> None:
     assert faulted.hit[fault]
-    assert sum(" died with " in line for line in faulted.said) >= len(PLAN)
+    died = sum(" died with " in line for line in faulted.said)
+    assert died >= len(PLAN), "\n".join(faulted.said)
 
 
 def test_3_to_6_the_run_is_whole_and_every_problem_is_there_once(faulted: Faulted) -> None:
