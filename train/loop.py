@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from orca2_gen.run_directory.arrow_files import DamagedFile
 from train.architecture import causal_share
@@ -77,6 +78,9 @@ class Loop:
                     done, is_stopped = self._fit(stage, begin, _both(log, step_done), spikes, saver)
                     if is_stopped:
                         break
+        for part in self.state.module.modules():
+            if isinstance(part, FSDPModule):  # what a held-out pass gathered would hide a change
+                part.reshard()
         saver.finish()
         if done == num_steps and self.pace.saved_step < done:
             saver.save(done)  # should writing the student fail

@@ -2,17 +2,18 @@
 
 Their product, scaled, is added to the layer's result, and to its weights when training ends, so
 that the student is a model as any other (E. Hu and others, arXiv 2106.09685). The layers are
-peft's. The weights stay as they were read: they have no gradient and no optimizer state, and
-states to resume from do not hold them.
+peft's. The weights stay as they were read, rounded to the format of the computation: they have no
+gradient and no optimizer state, and states to resume from do not hold them.
 
 Shapes: I inputs of a layer, O outputs, R rank.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,25 +53,14 @@ def lora_of(plan: TrainingPlan) -> Lora | None:
     return Lora(rank=plan.lora_rank, alpha=plan.lora_alpha, seed=plan.seed)
 
 
-def check_peft() -> None:
-    """Checks that the package is there.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if importlib.util.find_spec("peft") is None:
-        raise ValueError(
-            "training.lora_rank is set and the package peft is not installed; install it with "
-            'pip install "orca2-gen[lora]", or leave the key out'
-        )
-
-
 def adaptable(model: Any) -> dict[str, nn.Module]:
     """The linear layers of a model's text, by name, beside which matrices can be trained.
 
-    The head is not among them, and neither are experts that lie in one tensor. Of a recurrent
+    The head is not among them, and neither are experts that lie in one tensor, nor layers that
+    share a weight: it would get the products of all of them, and each has its own. Of a recurrent
     layer only what leads into it is: fused kernels take its other weights without calling a layer.
     """
+    names = Counter(id(each) for _, each in model.named_parameters(remove_duplicate=False))
     of_text = {id(module) for module in text_of(model).modules()}
     head = model.get_output_embeddings()
     found = {}
@@ -79,7 +69,7 @@ def adaptable(model: Any) -> dict[str, nn.Module]:
         for key, layer in parent.named_children():
             if not isinstance(layer, nn.Linear | Conv1D) or layer is head:
                 continue
-            if id(layer) not in of_text:
+            if id(layer) not in of_text or names[id(layer.weight)] > 1:
                 continue
             if not is_recurrent or key.startswith("in_proj"):
                 found[f"{parent_name}.{key}" if parent_name else key] = layer
@@ -104,10 +94,11 @@ def product_kinds(model: Any) -> frozenset[str]:
     def hook(name: str) -> Any:
         def note(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             weight = layer.weight.T if isinstance(layer, Conv1D) else layer.weight
-            product = F.linear(inputs[0], weight, layer.bias)
-            is_same = isinstance(output, torch.Tensor) and output.shape == product.shape
-            if is_same and torch.allclose(output, product, rtol=1e-4, atol=1e-5):
-                found.add(kind_of(name))
+            with suppress(Exception):  # called otherwise, or of another shape: no plain product
+                product = F.linear(inputs[0], weight, layer.bias)
+                is_same = output.shape == product.shape
+                if is_same and torch.allclose(output, product, rtol=1e-4, atol=1e-5):
+                    found.add(kind_of(name))
 
         return note
 
@@ -134,9 +125,8 @@ def add_lora(model: Any, lora: Lora, *, kinds: Collection[str], dtype: torch.dty
         dtype: number format that the other weights get.
 
     Raises:
-        ValueError: peft is not installed, or the model has no such layer.
+        ValueError: the model has no such layer.
     """
-    check_peft()
     from peft import LoraConfig, inject_adapter_in_model
 
     layers = {

@@ -35,10 +35,13 @@ class MemoryNeed:
     """Of weights, gradients and optimizer state, which the processes share among them."""
     own: int
     """Of activations, logits and updates, which each process has whole."""
+    alone: int = 0
+    """Of the weights while a process that trains alone reads and probes them, in float32."""
 
     def in_each(self, num_ranks: int) -> int:
         """The bytes in each of `num_ranks` processes."""
-        return math.ceil(self.spread / num_ranks) + self.own
+        needed = math.ceil(self.spread / num_ranks) + self.own
+        return max(needed, self.alone) if num_ranks == 1 else needed
 
 
 def memory_need(
@@ -95,7 +98,8 @@ def memory_need(
     spread = num_parameters * each
     if num_trained is not None:  # the rest has no gradient and no optimizer state
         spread = num_trained * each + num_parameters * (4 if dtype == "float32" else 2)
-    return MemoryNeed(spread=spread, own=max(activations + logits, updates))
+    own = max(activations + logits, updates)
+    return MemoryNeed(spread=spread, own=own, alone=4 * num_parameters)
 
 
 def memory_line(plan: TrainingPlan, execution: Execution, model_dir: Path) -> str:
@@ -155,8 +159,11 @@ def fewest_ranks(need: MemoryNeed, gpu: int) -> int | None:
     """The fewest processes, each with a GPU of so many bytes, in which training fits; None if in
     no number of them.
     """
-    left = int(_USABLE * gpu) - need.own
-    return max(1, math.ceil(need.spread / left)) if left > 0 else None
+    usable = int(_USABLE * gpu)
+    left = usable - need.own
+    if left <= 0:
+        return None
+    return max(1 if need.alone <= usable else 2, math.ceil(need.spread / left))
 
 
 def tightness(need: MemoryNeed, gpu: int, num_ranks: int) -> str:
@@ -171,11 +178,14 @@ def tightness(need: MemoryNeed, gpu: int, num_ranks: int) -> str:
     more = f"use {ranks} processes or more, " if ranks is not None else ""
     remedy = f"{more}set gradient_checkpointing, or lower rows_per_forward or seq_len"
     share = math.ceil(need.spread / num_ranks)
+    if num_ranks == 1:
+        share = max(share, need.alone)
     if share > gpu:
+        fewest = max(num_ranks + 1, math.ceil(need.spread / (_USABLE * gpu)))
         raise ValueError(
             f"weights, gradients and optimizer state take {_gigabytes(share)} in each of "
-            f"{num_ranks} processes, and a GPU has {_gigabytes(gpu)}; use "
-            f"{math.ceil(need.spread / (_USABLE * gpu))} processes or more, or a smaller model"
+            f"{num_ranks} processes, and a GPU has {_gigabytes(gpu)}; use {fewest} processes or "
+            "more, or a smaller model"
         )
     return (
         f"training takes about {_gigabytes(need.in_each(num_ranks))} in each of {num_ranks} "

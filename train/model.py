@@ -20,6 +20,7 @@ from train.isolation import kind_of
 from train.lora import Lora, add_lora, first_values, plain_name
 from train.loss import LabelledLoss
 from train.model_directory import (
+    check_no_adapter,
     check_weight_files,
     described_model,
     model_config,
@@ -63,6 +64,7 @@ def load_sharded(
         ValueError: the directory holds no whole model in safetensors, or one that cannot be trained
             on token ids.
     """
+    check_no_adapter(model_dir)
     with told(model_dir):
         check_weight_files(model_dir)
         config = model_config(model_dir)

@@ -114,13 +114,29 @@ def whole_model(model_dir: Path, config: Any, attention: str, dtype: torch.dtype
     return model
 
 
+def check_no_adapter(model_dir: Path) -> None:
+    """Refuses a directory with an adapter, which transformers loads if it finds peft installed.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if (model_dir / "adapter_config.json").exists():
+        raise ValueError(
+            f"{model_dir} is or holds an adapter (adapter_config.json); merge it into its model "
+            "(peft's merge_and_unload) and save that, or remove the adapter's files"
+        )
+
+
 def check_weight_files(model_dir: Path) -> None:
     """Refuses a config or an index that leads to a file which is not safetensors, or elsewhere.
 
     Raises:
-        ValueError: it does.
+        ValueError: it does, or the weights that it leads to are quantized.
     """
-    names = [getattr(model_config(model_dir), "transformers_weights", None)]
+    config = model_config(model_dir)
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError("its weights are quantized, and training needs them whole")
+    names = [getattr(config, "transformers_weights", None)]
     index = model_dir / SAFE_WEIGHTS_INDEX_NAME
     if index.is_file():
         names += list(read_json(index)["weight_map"].values())

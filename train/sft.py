@@ -28,6 +28,7 @@ from orca2_gen.run_directory.digests import model_digest
 from orca2_gen.run_directory.json_files import parsed
 from train.checkpoint import TrainingState, check_states, load_state, remove_states
 from train.examples import ExampleTable
+from train.extras import check_extras
 from train.failures import leave, said_of_lost_rank
 from train.flops import training_flops
 from train.held_out import HeldOut, held_out
@@ -52,7 +53,6 @@ from train.stages import (
     packed_stages,
 )
 from train.student import TRAINING_RECORD, check_replaceable, read_training_record, save_student
-from train.tensorboard import check_tensorboard
 from train.trainer_lock import only_trainer, remove_left_states
 
 
@@ -105,8 +105,7 @@ def train_student(
     check_replaceable(output_dir)
     check_states(states)
     check_metrics(metrics_file)
-    if execution.tensorboard:
-        check_tensorboard()
+    check_extras(plan, execution)
     stage_plans = plan.stages_on(dataset_dir)
     tables = load_tables(plan, stage_plans, prompts=prompts, model_dir=model_dir)
     others = None

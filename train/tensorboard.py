@@ -5,7 +5,6 @@ The package is large and most do not need it, so it is the extra `orca2-gen[tens
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +12,6 @@ from pathlib import Path
 from train.fit import StepMetrics
 
 _SCALARS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "fill", "memory_mb", "mfu")
-
-
-def check_tensorboard() -> None:
-    """Checks that the package is there.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ValueError(
-            "training.tensorboard is true and the package tensorboard is not installed; install "
-            'it with pip install "orca2-gen[tensorboard]", or leave the key out'
-        )
 
 
 @contextmanager

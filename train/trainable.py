@@ -18,11 +18,13 @@ from orca2_gen.preflight.headers import Tensor
 from orca2_gen.preflight.model_config import model_body, said
 from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_weights
 from train.architecture import attention_of, layers_of, num_positions
+from train.extras import check_extra
 from train.isolation import settled
-from train.lora import check_peft, num_lora_parameters
+from train.lora import num_lora_parameters
 from train.memory import MemoryNeed, fewest_ranks, memory_need, sizes_of
 from train.model_directory import (
     check_examples_fit,
+    check_no_adapter,
     check_weight_files,
     described_model,
     model_config,
@@ -76,14 +78,14 @@ def trainable_lines(asked: TrainingQuestion) -> tuple[list[str], list[str]]:
 
 
 def _lines(asked: TrainingQuestion, weights: Weights) -> tuple[list[str], list[str]]:
+    check_no_adapter(asked.model_dir)
     model_body(asked.key, asked.model_dir)
     if asked.lora_rank is not None:
-        check_peft()
+        check_extra("lora", package="peft", key="training.lora_rank")
     _check_files(asked.model_dir)
     with told(asked.model_dir):
         config = model_config(asked.model_dir)
         text = config.get_text_config()
-        _check_config(config)
         attention = attention_of(config)
         model = described_model(config, attention)
     check_examples_fit(asked.model_dir, longest=0, largest_id=0)
@@ -186,11 +188,6 @@ def _check_files(model_dir: Path) -> None:
             f"{model_dir} has neither {SINGLE} nor {INDEX}, and training reads no others; save the "
             "model again with save_pretrained"
         )
-
-
-def _check_config(config: Any) -> None:
-    if getattr(config, "quantization_config", None) is not None:
-        raise ValueError("its weights are quantized, and training needs them whole")
 
 
 def _check_tensors(model_dir: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

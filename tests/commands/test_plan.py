@@ -42,7 +42,7 @@ def test_a_plan_of_rows_that_fit_nowhere_says_which_key_to_lower(
     code, out, err = orca2("plan", file, *long)
     assert code == 3 and "the whole run" not in out
     assert "prompt_too_long: student: " in err
-    assert "lower scoring.max_tokens, or raise student.max_model_len" in err
+    assert "lower scoring.retry_max_tokens, or raise student.max_model_len" in err
     assert err.splitlines()[-1] == "Error: the tasks hold no problem that could be asked"
 
 

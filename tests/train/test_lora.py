@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,19 @@ from tests.train.test_families import tiny as any_tiny
 from tests.train.test_killed_stages import kill, started
 from tests.train.test_ranks import COMMON, KINDS, WIDE, model_of
 from tests.train.test_sft import PLAN, killed_in_step, read_losses, run_training, write_config
-from train import lora
 from train.batches import Encoded, build_batch
 from train.fit import fit
 from train.flops import training_flops
 from train.isolation import kind_of
 from train.lora import Lora, adaptable, add_lora, merge_lora, num_lora_parameters, product_kinds
 from train.loss import LabelledLoss
-from train.memory import memory_need, sizes_of
+from train.memory import fewest_ranks, memory_need, sizes_of, tightness
 from train.model import load_sharded
 from train.optimizers import Schedule, build_optimizers
 from train.plan import training_plan
 from train.probe_examples import one_row, probe_examples
 from train.probes import probed
+from train.trainable import TrainingQuestion, trainable_lines
 
 LORA = Lora(rank=3, alpha=7, seed=1)
 LORA_PLAN = replace(PLAN, lora_rank=4, lora_alpha=8, learning_rate=3e-2)
@@ -134,6 +136,49 @@ def test_of_a_recurrent_layer_only_what_leads_into_it_gets_matrices() -> None:
     assert {name.rpartition(".")[2] for name in adaptable(tiny("mamba"))} == {"in_proj"}
 
 
+SHARED: dict[str, dict[str, Any]] = {
+    "zamba2": {
+        "num_hidden_layers": 6,
+        "layers_block_type": ["mamba", "hybrid"] * 3,
+        "num_mem_blocks": 1,
+        "n_mamba_heads": 4,
+        "mamba_headdim": 16,
+        "mamba_d_state": 8,
+        "mamba_ngroups": 1,
+        "adapter_rank": 4,
+        "num_key_value_heads": 2,
+        "attention_head_dim": 32,
+        "intermediate_size": 48,
+    },
+}
+"""A kind whose hybrid layers are distinct and have one weight."""
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_layers_that_share_a_weight_get_no_matrices_and_the_merged_model_is_the_same(
+    kind: str,
+) -> None:
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](**(COMMON | SHARED[kind]))
+    model = AutoModelForCausalLM.from_config(config).eval()
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    assert len(names) > len(list(model.named_parameters())) + 1  # besides a tied head
+    input_ids_BT = torch.arange(20, 60).reshape(2, 20)
+    adapted = perturbed(with_lora(model))
+    with torch.no_grad():
+        before = adapted(input_ids=input_ids_BT, use_cache=False).logits
+        merge_lora(adapted)
+        after = adapted(input_ids=input_ids_BT, use_cache=False).logits
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_is_called_by_keyword_is_no_plain_product_and_no_error() -> None:
+    model = tiny("llama")
+    mlp = model.model.layers[0].mlp
+    mlp.forward = lambda x: mlp.down_proj(input=mlp.gate_proj(x) * mlp.up_proj(x))
+    assert "model.layers.#.mlp.gate_proj" in product_kinds(model)
+
+
 class Rounding(nn.Linear):
     """A layer that multiplies with rounded weights."""
 
@@ -143,13 +188,12 @@ class Rounding(nn.Linear):
 
 def test_what_is_no_product_with_a_layers_weights_gets_no_matrices() -> None:
     model = tiny("llama")
-    read_only = nn.Linear(32, 32)
 
     def around(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        nn.functional.linear(inputs[0], read_only.weight)
+        nn.functional.linear(inputs[0], layer.read_only.weight)
 
     for layer in model.model.layers:
-        layer.mlp.read_only = read_only
+        layer.mlp.read_only = nn.Linear(32, 32)
         layer.mlp.register_forward_pre_hook(around)
         layer.self_attn.q_proj.__class__ = Rounding
     kinds = product_kinds(model)
@@ -164,17 +208,6 @@ def test_what_is_no_product_with_a_layers_weights_gets_no_matrices() -> None:
 def test_a_model_without_such_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="LlamaForCausalLM has no linear layer"):
         with_lora(tiny("llama"), kinds=frozenset())
-
-
-def test_without_the_package_the_key_is_refused_with_its_remedy(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        lora.importlib.util, "find_spec", lambda name: None if name == "peft" else find(name)
-    )
-    with pytest.raises(ValueError, match=r"orca2-gen\[lora\]"):
-        with_lora(tiny("llama"))
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -288,6 +321,68 @@ def test_keys_that_do_not_go_together_are_refused(keys: dict[str, Any], message:
         training_plan(TrainingConfig(**keys))
 
 
+def test_a_directory_with_an_adapter_is_refused_by_training_and_by_a_plan(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    copy = shutil.copytree(model_dir, tmp_path / "model")
+    (copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    asked = TrainingQuestion(
+        key="training.model",
+        model_dir=copy,
+        seq_len=64,
+        longest=64,
+        optimizer="adamw",
+        gradient_checkpointing=False,
+    )
+    for refuse in (lambda: load_sharded(copy, dtype=torch.float32), lambda: trainable_lines(asked)):
+        with pytest.raises(ValueError, match=r"adapter .*merge_and_unload"):
+            refuse()
+    (copy / "config.json").unlink()  # what peft itself saves
+    with pytest.raises(ValueError, match=r"adapter .*merge_and_unload"):
+        load_sharded(copy, dtype=torch.float32)
+
+
+def test_quantized_weights_are_refused_before_they_are_read(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    copy = shutil.copytree(model_dir, tmp_path / "model")
+    body = json.loads((copy / "config.json").read_text())
+    body["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (copy / "config.json").write_text(json.dumps(body))
+    (copy / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="its weights are quantized"):
+        load_sharded(copy, dtype=torch.float32, lora=LORA)
+
+
+def test_a_missing_package_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "train.extras.importlib.util.find_spec", lambda name: None if name == "peft" else real(name)
+    )
+    with pytest.raises(ValueError, match=r"training.lora_rank .*pip install .orca2-gen\[lora\]"):
+        run_training(tmp_path, tmp_path / "no-model", tmp_path / "no-dataset", plan=LORA_PLAN)
+
+
+def test_one_process_needs_room_for_the_model_in_float32_while_it_reads() -> None:
+    need = memory_need(
+        tiny("llama").config,
+        num_parameters=13_000_000_000,
+        num_trained=100_000_000,
+        optimizer="adamw",
+        seq_len=16,
+        rows_per_forward=1,
+        dtype="bfloat16",
+        gradient_checkpointing=True,
+    )
+    assert need.in_each(1) == 52_000_000_000 and need.in_each(2) < 15_000_000_000
+    assert fewest_ranks(need, 48_000_000_000) == 2
+    with pytest.raises(ValueError, match="use 2 processes or more"):
+        tightness(need, 48_000_000_000, 1)
+    assert tightness(need, 48_000_000_000, 2) == ""
+
+
 @pytest.mark.slow
 def test_no_family_is_silently_wrong() -> None:
     """The matrices reach nothing but the layers that they stand beside, and their sum is exact."""
@@ -313,6 +408,47 @@ def test_no_family_is_silently_wrong() -> None:
         assert list(model.state_dict()) == names, kind
         merged.append(kind)
     assert len(merged) >= 100
+
+
+OTHERS = """eval_dataset = "{dataset}"
+eval_steps = 1
+gradient_checkpointing = "selective"
+gradient_sync = "last_pass"
+async_save = true
+moments_dtype = "bfloat16"
+[[training.stages]]
+num_steps = 4
+[[training.stages]]
+num_steps = 3
+optimizer_state = "reset"
+"""
+"""Further settings, of which none changes what two ranks train but by rounding."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "opt"])
+def test_two_ranks_with_every_other_setting_write_the_student_of_one(
+    tmp_path: Path, model_dir: Path, chatml_dir: Path, dataset_dir: Path, kind: str
+) -> None:
+    directory = model_dir
+    if kind == "opt":  # it has linear layers that stand in no block, and so are FSDP's root's
+        directory = model_of(kind, tmp_path / "model", chatml_dir)
+    files = [
+        lora_config(tmp_path / f"on-{ranks}", directory, dataset_dir, "float32") for ranks in (1, 2)
+    ]
+    for ranks, file in zip((1, 2), files, strict=True):
+        body = file.read_text().replace("num_steps = 8\n", "")
+        file.write_text(body + OTHERS.format(dataset=dataset_dir))
+        assert started(ranks, file).wait() == 0
+    curves = [read_losses(file.parent / "run/metrics.jsonl") for file in files]
+    assert len(curves[0]) == 7 and curves[1] == pytest.approx(curves[0], rel=1e-3)
+    one, two = (load_file(file.parent / "run/student/model.safetensors") for file in files)
+    first = load_file(directory / "model.safetensors")
+    changed = [name for name in one if not torch.equal(one[name], first[name].to(one[name].dtype))]
+    assert changed
+    for name in changed:
+        moved = (one[name].float() - first[name].float()).norm()
+        assert (two[name].float() - one[name].float()).norm() < 0.1 * moved, name
 
 
 def lora_config(folder: Path, model_dir: Path, dataset_dir: Path, dtype: str) -> Path:

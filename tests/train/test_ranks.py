@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "gemma2": WIDE | {"query_pre_attn_scalar": 16, "final_logit_softcapping": 1.0},
     "mixtral": WIDE | {"num_local_experts": 4, "router_aux_loss_coef": 0.1},
     "mamba": {"state_size": 8},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},  # with layers before and after its blocks
 }
 
 
