@@ -135,10 +135,7 @@ def add_lora(model: Any, lora: Lora, *, kinds: Collection[str], dtype: torch.dty
         if kind_of(name) in kinds and layer.weight.requires_grad
     }
     if not layers:
-        raise ValueError(
-            f"{type(model).__name__} has no linear layer beside which LoRA could train; leave "
-            "training.lora_rank out"
-        )
+        raise ValueError(no_layer(type(model).__name__))
     is_shell = any(parameter.is_meta for parameter in model.parameters())
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -161,6 +158,11 @@ def add_lora(model: Any, lora: Lora, *, kinds: Collection[str], dtype: torch.dty
             values = dict(model.named_parameters())
             for name, first in first_values(model, lora.seed):
                 values[name].copy_(first)
+
+
+def no_layer(name: str) -> str:
+    """What is wrong with a model of this class that LoRA cannot train."""
+    return f"{name} has no linear layer beside which LoRA could train; leave training.lora_rank out"
 
 
 def first_values(model: Any, seed: int) -> Iterator[tuple[str, torch.Tensor]]:

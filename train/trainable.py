@@ -20,7 +20,7 @@ from orca2_gen.preflight.weights import INDEX, SINGLE, Weights, quantity, read_w
 from train.architecture import attention_of, layers_of, num_positions
 from train.extras import check_extra
 from train.isolation import settled
-from train.lora import num_lora_parameters
+from train.lora import no_layer, num_lora_parameters, product_kinds
 from train.memory import MemoryNeed, fewest_ranks, memory_need, sizes_of
 from train.model_directory import (
     check_examples_fit,
@@ -167,6 +167,8 @@ def _probed(asked: TrainingQuestion, model: Any, config: Any) -> list[str]:
     loaded = probed(small, longest=min(asked.longest, asked.seq_len))
     isolation = settled(loaded.loss, loaded.isolation)
     odd = [isolation.reason] if isolation.reason else []
+    if asked.lora_rank is not None and not product_kinds(small):
+        raise ValueError(no_layer(name))
     if asked.lora_rank is not None and _has_experts(config):
         odd.append("experts that lie in one tensor stay as they are, and LoRA trains the rest")
     if loaded.loss.router is None and _has_experts(config):

@@ -42,6 +42,14 @@ from train.trainable import TrainingQuestion, trainable_lines
 LORA = Lora(rank=3, alpha=7, seed=1)
 LORA_PLAN = replace(PLAN, lora_rank=4, lora_alpha=8, learning_rate=3e-2)
 KEYS = "lora_rank = 4\nlora_alpha = 8\n"
+ASKED = TrainingQuestion(
+    key="training.model",
+    model_dir=Path("."),
+    seq_len=64,
+    longest=64,
+    optimizer="adamw",
+    gradient_checkpointing=False,
+)
 
 
 def tiny(kind: str) -> Any:
@@ -205,9 +213,15 @@ def test_what_is_no_product_with_a_layers_weights_gets_no_matrices() -> None:
     assert named and not [name for name in named if "q_proj" in name or "read_only" in name]
 
 
-def test_a_model_without_such_layers_is_refused() -> None:
+def test_a_model_without_such_layers_is_refused_by_training_and_by_a_plan(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match="LlamaForCausalLM has no linear layer"):
         with_lora(tiny("llama"), kinds=frozenset())
+    # Of the models that we know, none has no such layer but those that cannot be trained at all.
+    monkeypatch.setattr("train.trainable.product_kinds", lambda model: frozenset())
+    with pytest.raises(ValueError, match="LlamaForCausalLM has no linear layer"):
+        trainable_lines(replace(ASKED, model_dir=model_dir, lora_rank=4))
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -326,14 +340,7 @@ def test_a_directory_with_an_adapter_is_refused_by_training_and_by_a_plan(
 ) -> None:
     copy = shutil.copytree(model_dir, tmp_path / "model")
     (copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    asked = TrainingQuestion(
-        key="training.model",
-        model_dir=copy,
-        seq_len=64,
-        longest=64,
-        optimizer="adamw",
-        gradient_checkpointing=False,
-    )
+    asked = replace(ASKED, model_dir=copy)
     for refuse in (lambda: load_sharded(copy, dtype=torch.float32), lambda: trainable_lines(asked)):
         with pytest.raises(ValueError, match=r"adapter .*merge_and_unload"):
             refuse()
