@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from orca2_gen.draft.columns import has_choices, suggested_columns
 from orca2_gen.records import Problem
-from orca2_gen.tasks.formats import FORMATS, PLAIN, suffixes
+from orca2_gen.tasks.columns import Columns
+from orca2_gen.tasks.formats import FORMATS, PLAIN, read_files, suffixes
 from orca2_gen.tasks.read import read_task
 from orca2_gen.tasks.source import TaskSource
 from orca2_gen.tasks.statements import BadRowError
@@ -43,6 +45,8 @@ class FoundTask:
     """Rows that were looked at."""
     reason: str = ""
     """Why rows are refused, where some are."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """As of a task in a config: a guess, by which the rows can be read."""
 
 
 def tasks_in(paths: Sequence[Path]) -> list[FoundTask]:
@@ -97,6 +101,9 @@ def _found(path: Path) -> FoundTask:
         margin = 0 if is_plain else rows // 10
         if not best[0] or problems > best[1] + margin:
             best, reason = (format if problems else best[0], problems, rows), why
+    columns: dict[str, str] = {}
+    if not path.is_dir() and (not best[1] or _drops_choices(path, best[0])):
+        best, reason, columns = _mapped(path, best, reason)
     format, num_problems, num_rows = best
     return FoundTask(
         name=name,
@@ -106,7 +113,45 @@ def _found(path: Path) -> FoundTask:
         num_problems=num_problems,
         num_rows=num_rows,
         reason=(reason or "it holds no row") if not num_rows or num_problems < num_rows else "",
+        columns=columns,
     )
+
+
+_Read = tuple[str, int, int]
+"""Format, problems and rows."""
+
+
+def _drops_choices(path: Path, format: str) -> bool:
+    """Whether a file has choices that a format does not read: its rows would ask something else."""
+    if format in PLAIN or not any(has_choices(_names_in(path, each)) for each in PLAIN):
+        return False
+    source = TaskSource(name="task", format=format, path=path, split="train")
+    rows = itertools.islice(read_task(source).rows, LOOKED_AT)
+    return not any(isinstance(row, Problem) and row.choices for row in rows)
+
+
+def _mapped(path: Path, best: _Read, reason: str) -> tuple[_Read, str, dict[str, str]]:
+    """What is read of a file whose columns are mapped as their names suggest; else as before."""
+    taken: dict[str, str] = {}
+    for format in PLAIN:
+        if _suffix(path) not in suffixes(format):
+            continue
+        for columns in suggested_columns(_names_in(path, format)):
+            problems, rows, why = _read(path, format, columns)
+            if problems > best[1] or (problems == best[1] and best[0] not in PLAIN):
+                best, reason, taken = (format, problems, rows), why, columns
+    return best, reason, taken
+
+
+def _names_in(path: Path, format: str) -> list[str]:
+    """The names of the columns of a file's first row that has any."""
+    try:
+        for found in itertools.islice(read_files(format, path, {}), LOOKED_AT):
+            if isinstance(found.row, Mapping):
+                return list(map(str, found.row))
+    except (ValueError, OSError):  # the reading without a mapping says what is wrong
+        pass
+    return []
 
 
 @functools.cache
@@ -119,9 +164,9 @@ def _reads_plain_rows(format: str) -> bool:
     return True
 
 
-def _read(path: Path, format: str) -> tuple[int, int, str]:
+def _read(path: Path, format: str, columns: Columns | None = None) -> tuple[int, int, str]:
     """Problems and rows among the first of a file, and why one of them is none."""
-    source = TaskSource(name="task", format=format, path=path, split="train")
+    source = TaskSource(name="task", format=format, path=path, split="train", columns=columns or {})
     try:
         rows = list(itertools.islice(read_task(source).rows, LOOKED_AT))
     except (ValueError, OSError) as error:

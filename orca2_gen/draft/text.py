@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orca2_gen.doctor.gpus import Gpu
@@ -83,7 +83,15 @@ def _task(heading: str, task: FoundTask, relative_to: Path) -> list[str]:
         f"name = {_quoted(task.name)}",
         f"format = {_quoted(task.format)}",
         f"path = {_quoted(_path(task.path, relative_to))}",
+        *_columns(task.columns),
     ]
+
+
+def _columns(columns: Mapping[str, str]) -> list[str]:
+    if not columns:
+        return []
+    pairs = ", ".join(f"{name} = {_quoted(column)}" for name, column in columns.items())
+    return [f"columns = {{ {pairs} }}   # a guess by their names; correct it"]
 
 
 def _engine(

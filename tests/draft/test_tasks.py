@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orca2_gen.draft.tasks import tasks_in
@@ -111,3 +113,48 @@ def test_a_few_bad_rows_make_no_other_format_of_a_plain_file(tmp_path: Path, num
     kept = rows[: 40 + num_bad]
     [found] = tasks_in([write(tmp_path / "mine.jsonl", *kept)])
     assert (found.format, found.num_problems, found.num_rows) == ("jsonl", 40, len(kept))
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": "1 + 1?", "gold": "2"}, {"question": "prompt", "answer": "gold"}),
+        ({"Query": "1 + 1?", "Label": "2"}, {"question": "Query", "answer": "Label"}),
+        (
+            {"problem": "Which?", "options": ["x", "y"], "label": 1},
+            {"question": "problem", "answer_index": "label", "choices": "options"},
+        ),
+        (
+            {"problem": "Which?", "options": ["x", "y"], "answer": "B"},
+            {"question": "problem", "answer": "answer", "choices": "options"},
+        ),
+        (
+            {
+                "conversation": [
+                    {"role": "user", "content": "1 + 1?"},
+                    {"role": "assistant", "content": "2"},
+                ]
+            },
+            {"messages": "conversation"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_with_names_of_others_are_mapped_as_the_rows_can_be_read(
+    tmp_path: Path, row: dict[str, Any], columns: dict[str, str], kind: str
+) -> None:
+    path = tmp_path / f"mine.{kind}"
+    rows = [row, {**row, next(iter(row)): row[next(iter(row))]}]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        write(path, *rows)
+    [found] = tasks_in([path])
+    assert (found.format, found.num_problems, dict(found.columns)) == (kind, 2, columns)
+
+
+def test_columns_are_guessed_only_where_nothing_is_read_without(tmp_path: Path) -> None:
+    [plain] = tasks_in([write(tmp_path / "plain.jsonl", PLAIN | {"prompt": "x", "gold": "y"})])
+    assert plain.num_problems == 1 and not plain.columns
+    [odd] = tasks_in([write(tmp_path / "odd.jsonl", {"a": "x", "b": "y"})])
+    assert odd.format == "" and "no_question" in odd.reason
