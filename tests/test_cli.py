@@ -61,6 +61,19 @@ def test_tasks_prints_counts_and_reasons(orca2: Call, write_config: Write, tmp_p
     assert "not_json" in out and "duplicate_id" in out
 
 
+def test_tasks_says_with_which_options_a_file_of_others_can_be_read(
+    orca2: Call, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "1 + 1?", "gold": "2"}\n')
+    code, out, _ = orca2("tasks", file)
+    assert code == 3
+    options = out.splitlines()[-1].partition(" with ")[2].split()
+    assert orca2("tasks", file, *options)[0] == 0
+    file.write_text('{"a": "1 + 1?", "b": "2"}\n')
+    assert "can be read with" not in orca2("tasks", file)[1]
+
+
 @pytest.mark.parametrize("name", cli.commands)
 def test_the_help_of_every_command_ends_with_an_example_that_it_takes(
     orca2: Call, name: str

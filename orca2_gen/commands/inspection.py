@@ -55,8 +55,22 @@ def tasks(
         for note in notes_on(source):
             click.echo(f"  {note}")
         num_problems.append(_print_task(name, read_task(source, branches), show))
+        if not num_problems[-1] and (hint := _how_to_read(file)):
+            click.echo(f"  {hint}")
     if not all(num_problems):
         sys.exit(REJECTED)
+
+
+def _how_to_read(file: Path) -> str:
+    """The options by which rows of a file can be read; empty if none are found."""
+    from orca2_gen.draft.tasks import tasks_in
+
+    for task in tasks_in([file]):
+        if task.format:
+            columns = [f"--columns {name}={column}" for name, column in task.columns.items()]
+            words = " ".join((f"--format {task.format}", *columns))
+            return f"{task.num_problems} of the first {task.num_rows} rows can be read with {words}"
+    return ""
 
 
 def _columns(given: tuple[str, ...]) -> dict[str, str | list[str]]:
