@@ -12,6 +12,7 @@ Ranks run on the CPU with gloo, so their shares of the weights are in the host's
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -71,11 +72,11 @@ def measure_rank(model_dir: Path, out: Path) -> None:
         _forget_peak()
         loaded = load_sharded(model_dir, dtype=torch.float32)
         peaks["load"] = _peak() - before
-        peaks |= _state_figures(loaded.loss, out.with_name("states"))
         before = _resident()
         _forget_peak()
         save_student(loaded.loss.model, model_dir=model_dir, output_dir=out, record={})
         peaks["save"] = _peak() - before
+        peaks |= _state_figures(loaded.loss, out.with_name("states"))
         found = of_all_ranks(peaks)
         if rank() == 0:
             out.with_suffix(".json").write_text(json.dumps(found))
@@ -113,6 +114,8 @@ def _peak() -> int:
 
 
 def _resident() -> int:
+    # What an earlier phase has freed would hide as much of the next.
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     return _status("VmRSS")
 
 
