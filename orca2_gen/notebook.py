@@ -17,6 +17,7 @@ from orca2_gen.config.schema import Config
 from orca2_gen.provenance.accounting import RECORDS
 from orca2_gen.records import Selection
 from orca2_gen.run_directory.arrow_files import read_records
+from orca2_gen.run_directory.claim import no_run
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def load_run(run_dir: str | Path) -> Ledger:
     """
     ledger = read_ledger(Path(run_dir))
     if not ledger.units:
-        raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
+        raise no_run(run_dir)
     return ledger
 
 

@@ -19,7 +19,7 @@ from orca2_gen.provenance.inputs import Inputs, read_inputs
 from orca2_gen.provenance.recorded import record_stages, versions_of
 from orca2_gen.provenance.stage_keys import stage_determinants, stage_keys
 from orca2_gen.records import ROLES, Role
-from orca2_gen.run_directory.claim import claim_run_directory, is_run
+from orca2_gen.run_directory.claim import claim_run_directory, is_run, no_run
 from orca2_gen.run_directory.committed_files import CommittedFiles, naming_fork
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.lock import run_lock
@@ -140,8 +140,7 @@ def _say_if_any(say: Callable[[str], None], line: str) -> None:
 def _claimed(run_dir: Path, fork: Path | None) -> Path:
     """The run directory, ours from now on; not even made if there is nothing to fork."""
     if fork is not None and not is_run(fork):
-        found = "is no run's directory" if fork.exists() else "does not exist"
-        raise ValueError(f"--fork {fork} {found}; give the directory of a run to fork from")
+        raise ValueError(f"--fork: {no_run(fork)}")
     return claim_run_directory(run_dir)
 
 

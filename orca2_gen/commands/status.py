@@ -12,6 +12,7 @@ import click
 
 from orca2_gen.commands.printing import print_cost, print_selections
 from orca2_gen.console.progress import LOOK_SECONDS
+from orca2_gen.run_directory.claim import no_run
 from orca2_gen.run_directory.engine_figures import read_figures
 from orca2_gen.run_directory.ledger import read_ledger
 from orca2_gen.run_directory.lock import LOCK_FILE, TOUCH_SECONDS, last_touch
@@ -111,7 +112,7 @@ def _found(run_dir: Path) -> Ledger:
     """
     ledger = read_ledger(run_dir)
     if not ledger.units and not read_figures(run_dir):
-        raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
+        raise no_run(run_dir)
     return ledger
 
 

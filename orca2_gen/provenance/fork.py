@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orca2_gen.provenance.stage_keys import PREVIOUS
 from orca2_gen.run_directory.arrow_files import DamagedFile, check_file, inside
+from orca2_gen.run_directory.claim import no_run
 from orca2_gen.run_directory.durable_files import sync_directory, write_bytes
 from orca2_gen.run_directory.ledger import Ledger, read_ledger
 from orca2_gen.run_directory.units import EVALUATIONS, STAGES, Receipt
@@ -37,9 +38,7 @@ def fork_run(source: Path, target: Ledger, keys: Mapping[str, str]) -> Fork:
     """
     before = read_ledger(source)
     if not before.units:
-        raise ValueError(
-            f"{source} holds no committed unit; give the directory of a run to fork from"
-        )
+        raise no_run(source)
     # Evaluations have keys of their own, of the model that was evaluated.
     keyed = [receipt for receipt in target.units.values() if receipt.stage in PREVIOUS]
     if not all(fits(receipt, keys) for receipt in keyed):

@@ -30,6 +30,7 @@ from orca2_gen.records import Rejection, Selection
 from orca2_gen.report.ablations import Ablations, read_ablations
 from orca2_gen.report.samples import SampleRow, sample_rows
 from orca2_gen.run_directory.arrow_files import read_table
+from orca2_gen.run_directory.claim import no_run
 from orca2_gen.run_directory.engine_figures import read_figures
 from orca2_gen.run_directory.ledger import Ledger, committed_rows, read_ledger
 from orca2_gen.run_directory.units import STAGES
@@ -92,7 +93,7 @@ def page_of(run_dir: Path) -> Page:
     """
     ledger = read_ledger(run_dir)
     if not ledger.units:
-        raise ValueError(f"{run_dir} holds no committed unit; give the directory of a run")
+        raise no_run(run_dir)
     selections = committed_rows(ledger, "selections", Selection)
     figures = read_figures(run_dir)
     accuracies, differences = evaluations(ledger)

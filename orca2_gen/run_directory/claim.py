@@ -92,6 +92,13 @@ def claimable(run_dir: Path) -> Path:
     return found
 
 
+def no_run(directory: Path | str) -> ValueError:
+    """The error of a directory in which no run has finished anything yet."""
+    is_there = Path(directory).exists()
+    found = "holds nothing that a run has finished" if is_there else "does not exist"
+    return ValueError(f"{directory} {found}; give the directory of a run")
+
+
 def is_run(directory: Path) -> bool:
     """Whether a run began in this directory, or a run of an older version, without mark."""
     try:

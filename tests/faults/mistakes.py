@@ -805,7 +805,7 @@ COMMANDS = [
     ),
     Mistake(
         name="a fork of nothing",
-        words=("--fork nowhere does not exist",),
+        words=("--fork: nowhere does not exist", "the directory of a run"),
         command=("run", "run.toml", "--fork", "nowhere"),
     ),
     Mistake(

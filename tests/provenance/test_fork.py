@@ -36,7 +36,7 @@ def test_a_fork_into_a_run_or_from_nothing_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="has commits already"):
         forked(undisturbed.run_dir, undisturbed.run_dir, {})
-    with pytest.raises(ValueError, match="no committed unit"):
+    with pytest.raises(ValueError, match="nothing does not exist; give the directory of a run"):
         forked(tmp_path / "nothing", tmp_path / "target", {})
 
 
