@@ -66,7 +66,7 @@ def test_a_strategy_that_the_file_has_not_is_one_line(
     held_out(tmp_path)
     code, _, err = orca2("evaluate", file, "--strategy", "think_hard")
     assert code == 2 and "evaluation.messages: the strategies file has no 'think_hard'" in err
-    assert "expected cautious, empty or one of direct_answer" in err
+    assert "expected cautious, empty, direct_answer" in err
 
 
 def test_a_label_names_the_model_in_files_and_tables(
