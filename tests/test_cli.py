@@ -61,6 +61,24 @@ def test_tasks_prints_counts_and_reasons(orca2: Call, write_config: Write, tmp_p
     assert "not_json" in out and "duplicate_id" in out
 
 
+def test_tasks_of_an_unknown_format_is_one_line_with_the_nearest(
+    orca2: Call, write_config: Write, tmp_path: Path
+) -> None:
+    write_config()
+    for path in (tmp_path / "sums.jsonl", tmp_path):
+        code, _, err = orca2("tasks", "--format", "json", path)
+        assert code == 2 and "unknown format 'json'; did you mean 'jsonl'?" in err, err
+
+
+@pytest.mark.parametrize("name", ["report", "status", "verify", "trace", "recover"])
+def test_a_config_in_the_place_of_a_run_is_said_to_be_a_file(
+    orca2: Call, write_config: Write, name: str
+) -> None:
+    more = ["row"] if name == "trace" else []
+    code, _, err = orca2(name, write_config(), *more)
+    assert code == 2 and "is a file; give the directory of a run" in err, err
+
+
 def test_tasks_says_with_which_options_a_file_of_others_can_be_read(
     orca2: Call, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import click
 
 from orca2_gen.commands import preflight, printing
-from orca2_gen.commands.options import PATH, config_argument, run_options, set_option
+from orca2_gen.commands.options import PATH, RUN, config_argument, run_options, set_option
 from orca2_gen.commands.running import with_run
 from orca2_gen.config.load import load_config
 from orca2_gen.config.schema import Config
@@ -65,7 +65,7 @@ def evaluate(
 
 
 @click.command("log-samples")
-@click.argument("run_dir", metavar="RUN", type=PATH)
+@click.argument("run_dir", metavar="RUN", type=RUN)
 @click.argument("out", type=PATH)
 @click.option(
     "--format",

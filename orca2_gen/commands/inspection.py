@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from orca2_gen.commands.options import RUN
 from orca2_gen.commands.printing import print_steps, print_table
 from orca2_gen.exit_codes import FAILED, REJECTED
 from orca2_gen.records import AnswerType, Problem
@@ -111,7 +112,7 @@ def _print_task(name: str, read: TaskRows, show: int) -> int:
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_dir", metavar="RUN", type=RUN)
 @click.option(
     "--model",
     metavar="DIR",
@@ -149,7 +150,7 @@ def verify(run_dir: Path, model: Path | None, strategies: Path | None) -> None:
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_dir", metavar="RUN", type=RUN)
 @click.argument("problem_id", metavar="PROBLEM_ID")
 def trace(run_dir: Path, problem_id: str) -> None:
     """Show how RUN treated one problem: prompts, scores, choice, teacher's answer, row.

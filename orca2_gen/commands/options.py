@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from orca2_gen.commands.printing import versions_line
 
 PATH = click.Path(path_type=Path)
+
+
+class RunDirectory(click.Path):
+    """A path that may lead nowhere, but to no file."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.is_file():
+            self.fail(f"{path} is a file; give the directory of a run (run_dir of its config)")
+        return path
+
+
+RUN = RunDirectory(path_type=Path)
 config_argument = click.argument("config_file", metavar="CONFIG", type=PATH)
 set_option = click.option(
     "--set",

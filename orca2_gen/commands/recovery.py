@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orca2_gen.commands.options import PATH
+from orca2_gen.commands.options import RUN
 
 if TYPE_CHECKING:
     from orca2_gen.provenance.recover import Recovery
@@ -17,7 +17,7 @@ MOST_LINES = 20
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=PATH)
+@click.argument("run_dir", metavar="RUN", type=RUN)
 @click.option("--yes", is_flag=True, help="Do it; without this, only show what would be done.")
 def recover(run_dir: Path, yes: bool) -> None:
     """Rebuild the damaged or lost ledger of RUN from its units' files.

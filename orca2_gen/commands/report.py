@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from orca2_gen.commands.options import PATH
+from orca2_gen.commands.options import PATH, RUN
 from orca2_gen.run_directory.durable_files import write_bytes
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=PATH)
+@click.argument("run_dir", metavar="RUN", type=RUN)
 @click.argument("other_dir", metavar="[RUN]", required=False, type=PATH)
 @click.option("--out", type=PATH, help="The page.  [default: RUN/report.html]")
 def report(run_dir: Path, other_dir: Path | None, out: Path | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orca2_gen.commands.options import RUN
 from orca2_gen.commands.printing import print_cost, print_selections
 from orca2_gen.console.progress import LOOK_SECONDS
 from orca2_gen.run_directory.claim import no_run
@@ -28,7 +29,7 @@ SILENT_SECONDS = 4 * TOUCH_SECONDS
 
 
 @click.command()
-@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_dir", metavar="RUN", type=RUN)
 @click.option("--watch", is_flag=True, help="Show it again and again, until the run's driver ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def status(run_dir: Path, watch: bool, as_json: bool) -> None:

@@ -28,7 +28,7 @@ from orca2_gen.tasks.files import (
 from orca2_gen.tasks.formats import is_columnar, read_files, reads_lines, suffixes
 from orca2_gen.tasks.formats.labelled_choices import INDEX
 from orca2_gen.tasks.json_arrays import is_json_array, read_json_array
-from orca2_gen.tasks.source import TaskSource
+from orca2_gen.tasks.source import TaskSource, check_source
 from orca2_gen.tasks.statements import BadRowError, Row, fields_of
 
 _BLOCK_BYTES = 1 << 20
@@ -57,6 +57,7 @@ def check_sound(source: TaskSource) -> None:
     Raises:
         ValueError: one line that names the file and says what to do.
     """
+    check_source(source)
     files = task_files(source.path, suffixes(source.format))
     if source.format == "datasets":
         for line in missing_shards([file.name for file in files]):
